@@ -1,0 +1,183 @@
+using System.Numerics.Tensors;
+
+namespace FusedAttention;
+
+/// <summary>
+/// Exact attention, <c>softmax(Scale * query * key^T) * value</c>, with an online softmax: the score matrix is never stored
+/// (Milakov and Gimelshein 2018, arXiv:1805.02867; Dao et al. 2022, arXiv:2205.14135).
+/// </summary>
+/// <remarks>
+/// <para>Element types: query and output are <see cref="float"/>, <see cref="Half"/> or <see cref="BFloat16"/>; key and value have the type of the query, or
+/// are <see cref="Half"/> or <see cref="BFloat16"/> under <see cref="float"/> queries. Sums are always 32-bit.</para>
+/// <para>Query heads are a multiple of key/value heads; query head <c>h</c> uses key/value head <c>h / (heads / kvHeads)</c>.</para>
+/// <para>A row without an allowed key gives zeros, never NaN. Values (and keys) at places that no query of the call may see are never read.
+/// Values must be finite at keys that another row of the call may see, or that only a mask or bias excludes.</para>
+/// <para>All methods may be called from any number of threads at once. On an exception about an argument the outputs are untouched.</para>
+/// </remarks>
+public static unsafe partial class Attention
+{
+    /// <summary>Attention on tensor spans.</summary>
+    /// <typeparam name="TQuery">Element type of query and output.</typeparam>
+    /// <typeparam name="TKeyValue">Element type of key and value.</typeparam>
+    /// <param name="query"><c>[batch, queries, heads, keyDim]</c> or <c>[queries, heads, keyDim]</c>; any strides with a contiguous last dimension.</param>
+    /// <param name="key"><c>[batch, keys, kvHeads, keyDim]</c>, of the rank of <paramref name="query"/>.</param>
+    /// <param name="value"><c>[batch, keys, kvHeads, valueDim]</c>, of the rank of <paramref name="query"/>.</param>
+    /// <param name="output"><c>[batch, queries, heads, valueDim]</c>, of the rank of <paramref name="query"/>; must not overlap an input or itself.</param>
+    /// <param name="options">Scale, mask and the rest; null for <see cref="AttentionOptions.Default"/>.</param>
+    /// <param name="operands">Boolean mask, bias, key lengths, query offsets, log-sum-exp output.</param>
+    /// <exception cref="ArgumentException">A shape, stride, length, type or overlap is not as described; the message has the numbers.</exception>
+    /// <exception cref="PlatformNotSupportedException">The instruction set that the options name is not available.</exception>
+    /// <exception cref="OperationCanceledException">The options' token was cancelled; the output is undefined.</exception>
+    public static void Forward<TQuery, TKeyValue>(
+        scoped in ReadOnlyTensorSpan<TQuery> query,
+        scoped in ReadOnlyTensorSpan<TKeyValue> key,
+        scoped in ReadOnlyTensorSpan<TKeyValue> value,
+        scoped in TensorSpan<TQuery> output,
+        AttentionOptions? options = null,
+        scoped in AttentionOperands operands = default)
+        where TQuery : unmanaged
+        where TKeyValue : unmanaged
+        => throw new NotSupportedException();
+
+    /// <summary>Attention on tensors: <see cref="Forward{TQuery, TKeyValue}(in ReadOnlyTensorSpan{TQuery}, in ReadOnlyTensorSpan{TKeyValue}, in ReadOnlyTensorSpan{TKeyValue}, in TensorSpan{TQuery}, AttentionOptions, in AttentionOperands)"/>.</summary>
+    /// <inheritdoc cref="Forward{TQuery, TKeyValue}(in ReadOnlyTensorSpan{TQuery}, in ReadOnlyTensorSpan{TKeyValue}, in ReadOnlyTensorSpan{TKeyValue}, in TensorSpan{TQuery}, AttentionOptions, in AttentionOperands)"/>
+    public static void Forward<TQuery, TKeyValue>(
+        Tensor<TQuery> query,
+        Tensor<TKeyValue> key,
+        Tensor<TKeyValue> value,
+        Tensor<TQuery> output,
+        AttentionOptions? options = null,
+        scoped in AttentionOperands operands = default)
+        where TQuery : unmanaged
+        where TKeyValue : unmanaged
+        => throw new NotSupportedException();
+
+    /// <summary>Attention on plain spans with an explicit shape.</summary>
+    /// <param name="query">Query elements, laid out as <paramref name="shape"/> says.</param>
+    /// <param name="key">Key elements.</param>
+    /// <param name="value">Value elements.</param>
+    /// <param name="output">Output elements; must not overlap an input.</param>
+    /// <param name="shape">Sizes and, if not contiguous, strides.</param>
+    /// <param name="options">Scale, mask and the rest; null for <see cref="AttentionOptions.Default"/>.</param>
+    /// <param name="operands">Boolean mask, bias, key lengths, query offsets, log-sum-exp output.</param>
+    /// <inheritdoc cref="Forward{TQuery, TKeyValue}(in ReadOnlyTensorSpan{TQuery}, in ReadOnlyTensorSpan{TKeyValue}, in ReadOnlyTensorSpan{TKeyValue}, in TensorSpan{TQuery}, AttentionOptions, in AttentionOperands)"/>
+    public static void Forward<TQuery, TKeyValue>(
+        ReadOnlySpan<TQuery> query,
+        ReadOnlySpan<TKeyValue> key,
+        ReadOnlySpan<TKeyValue> value,
+        Span<TQuery> output,
+        in AttentionShape shape,
+        AttentionOptions? options = null,
+        scoped in AttentionOperands operands = default)
+        where TQuery : unmanaged
+        where TKeyValue : unmanaged
+        => throw new NotSupportedException();
+
+    /// <summary>
+    /// Attention on pointers with an explicit shape, for memory beyond 2^31 elements or outside the managed heap. That the pointers reach as far as the
+    /// shape says is the caller's contract.
+    /// </summary>
+    /// <param name="query">First query element.</param>
+    /// <param name="key">First key element.</param>
+    /// <param name="value">First value element.</param>
+    /// <param name="output">First output element; must not overlap an input.</param>
+    /// <param name="shape">Sizes and, if not contiguous, strides.</param>
+    /// <param name="options">Scale, mask and the rest; null for <see cref="AttentionOptions.Default"/>.</param>
+    /// <param name="operands">Boolean mask, bias, key lengths, query offsets, log-sum-exp output.</param>
+    /// <inheritdoc cref="Forward{TQuery, TKeyValue}(in ReadOnlyTensorSpan{TQuery}, in ReadOnlyTensorSpan{TKeyValue}, in ReadOnlyTensorSpan{TKeyValue}, in TensorSpan{TQuery}, AttentionOptions, in AttentionOperands)"/>
+    public static void Forward<TQuery, TKeyValue>(
+        TQuery* query,
+        TKeyValue* key,
+        TKeyValue* value,
+        TQuery* output,
+        in AttentionShape shape,
+        AttentionOptions? options = null,
+        scoped in AttentionOperands operands = default)
+        where TQuery : unmanaged
+        where TKeyValue : unmanaged
+        => throw new NotSupportedException();
+
+    /// <summary>Attention on sequences of different lengths, packed one after the other.</summary>
+    /// <typeparam name="TQuery">Element type of query and output.</typeparam>
+    /// <typeparam name="TKeyValue">Element type of key and value.</typeparam>
+    /// <param name="query"><c>[total queries, heads, keyDim]</c>.</param>
+    /// <param name="key"><c>[total keys, kvHeads, keyDim]</c>.</param>
+    /// <param name="value"><c>[total keys, kvHeads, valueDim]</c>.</param>
+    /// <param name="output"><c>[total queries, heads, valueDim]</c>; must not overlap an input or itself.</param>
+    /// <param name="cumulativeQueryLengths">Sequences + 1 ascending numbers from 0 to total queries: sequence s owns rows [s] to [s + 1].</param>
+    /// <param name="cumulativeKeyLengths">The same for keys.</param>
+    /// <param name="options">Scale, mask and the rest; null for <see cref="AttentionOptions.Default"/>.</param>
+    /// <param name="operands">Boolean mask, bias, query offsets, log-sum-exp output.</param>
+    /// <exception cref="ArgumentException">A shape, stride, length, type or overlap is not as described; the message has the numbers.</exception>
+    /// <exception cref="PlatformNotSupportedException">The instruction set that the options name is not available.</exception>
+    /// <exception cref="OperationCanceledException">The options' token was cancelled; the output is undefined.</exception>
+    public static void ForwardVariableLength<TQuery, TKeyValue>(
+        scoped in ReadOnlyTensorSpan<TQuery> query,
+        scoped in ReadOnlyTensorSpan<TKeyValue> key,
+        scoped in ReadOnlyTensorSpan<TKeyValue> value,
+        scoped in TensorSpan<TQuery> output,
+        ReadOnlySpan<int> cumulativeQueryLengths,
+        ReadOnlySpan<int> cumulativeKeyLengths,
+        AttentionOptions? options = null,
+        scoped in AttentionOperands operands = default)
+        where TQuery : unmanaged
+        where TKeyValue : unmanaged
+        => throw new NotSupportedException();
+
+    /// <summary>Packed attention on tensors.</summary>
+    /// <inheritdoc cref="ForwardVariableLength{TQuery, TKeyValue}(in ReadOnlyTensorSpan{TQuery}, in ReadOnlyTensorSpan{TKeyValue}, in ReadOnlyTensorSpan{TKeyValue}, in TensorSpan{TQuery}, ReadOnlySpan{int}, ReadOnlySpan{int}, AttentionOptions, in AttentionOperands)"/>
+    public static void ForwardVariableLength<TQuery, TKeyValue>(
+        Tensor<TQuery> query,
+        Tensor<TKeyValue> key,
+        Tensor<TKeyValue> value,
+        Tensor<TQuery> output,
+        ReadOnlySpan<int> cumulativeQueryLengths,
+        ReadOnlySpan<int> cumulativeKeyLengths,
+        AttentionOptions? options = null,
+        scoped in AttentionOperands operands = default)
+        where TQuery : unmanaged
+        where TKeyValue : unmanaged
+        => throw new NotSupportedException();
+
+    /// <summary>
+    /// Attention over a paged key/value cache (Kwon et al. 2023, arXiv:2309.06180): any number of query tokens a sequence, so that decoding, chunked prefill and
+    /// whole prefills mix in one call; any block size from 1.
+    /// </summary>
+    /// <typeparam name="TQuery">Element type of query and output.</typeparam>
+    /// <typeparam name="TKeyValue">Element type of the caches.</typeparam>
+    /// <param name="query"><c>[total queries, heads, keyDim]</c>.</param>
+    /// <param name="keyCache"><c>[blocks, blockSize, kvHeads, keyDim]</c>.</param>
+    /// <param name="valueCache"><c>[blocks, blockSize, kvHeads, valueDim]</c>.</param>
+    /// <param name="output"><c>[total queries, heads, valueDim]</c>; must not overlap an input or itself.</param>
+    /// <param name="sequences">Query lengths, context lengths and block tables.</param>
+    /// <param name="options">Scale, mask and the rest; null for <see cref="AttentionOptions.Default"/>.</param>
+    /// <param name="operands">Boolean mask, bias, query offsets, log-sum-exp output.</param>
+    /// <exception cref="ArgumentException">A shape, stride, length, block id, type or overlap is not as described; the message has the numbers.</exception>
+    /// <exception cref="PlatformNotSupportedException">The instruction set that the options name is not available.</exception>
+    /// <exception cref="OperationCanceledException">The options' token was cancelled; the output is undefined.</exception>
+    public static void ForwardPaged<TQuery, TKeyValue>(
+        scoped in ReadOnlyTensorSpan<TQuery> query,
+        scoped in ReadOnlyTensorSpan<TKeyValue> keyCache,
+        scoped in ReadOnlyTensorSpan<TKeyValue> valueCache,
+        scoped in TensorSpan<TQuery> output,
+        scoped in PagedSequences sequences,
+        AttentionOptions? options = null,
+        scoped in AttentionOperands operands = default)
+        where TQuery : unmanaged
+        where TKeyValue : unmanaged
+        => throw new NotSupportedException();
+
+    /// <summary>Paged attention on tensors.</summary>
+    /// <inheritdoc cref="ForwardPaged{TQuery, TKeyValue}(in ReadOnlyTensorSpan{TQuery}, in ReadOnlyTensorSpan{TKeyValue}, in ReadOnlyTensorSpan{TKeyValue}, in TensorSpan{TQuery}, in PagedSequences, AttentionOptions, in AttentionOperands)"/>
+    public static void ForwardPaged<TQuery, TKeyValue>(
+        Tensor<TQuery> query,
+        Tensor<TKeyValue> keyCache,
+        Tensor<TKeyValue> valueCache,
+        Tensor<TQuery> output,
+        scoped in PagedSequences sequences,
+        AttentionOptions? options = null,
+        scoped in AttentionOperands operands = default)
+        where TQuery : unmanaged
+        where TKeyValue : unmanaged
+        => throw new NotSupportedException();
+}

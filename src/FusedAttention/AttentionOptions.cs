@@ -1,0 +1,126 @@
+using System.Collections.Immutable;
+
+namespace FusedAttention;
+
+/// <summary>
+/// What to compute, apart from the tensors: immutable, checked when it is made, and free to be shared by any number of calls and threads.
+/// </summary>
+/// <remarks>
+/// The score of query <c>i</c> (position <c>p</c> on the key axis) and key <c>j</c> is built in this order:
+/// <c>s = Scale * dot(q, k)</c>; <c>s = SoftCap * tanh(s / SoftCap)</c>; <c>s += bias</c>; <c>s -= AlibiSlopes[head] * |p - j|</c>; then the masks.
+/// The weights are <c>exp(s)</c> over the sum of <c>exp(s)</c> of the allowed keys and, with a sink, <c>exp(SinkLogits[head])</c>.
+/// </remarks>
+public sealed record AttentionOptions
+{
+    /// <summary>Plain attention: full mask, scale 1/sqrt(dim), all processors.</summary>
+    public static AttentionOptions Default { get; } = new();
+
+    /// <summary>The factor on <c>dot(q, k)</c>: finite and positive. Null, the default, means 1/sqrt(key dimension).</summary>
+    /// <exception cref="ArgumentOutOfRangeException">The value is NaN, infinite, zero or negative.</exception>
+    public float? Scale
+    {
+        get;
+        init => field = value is not float scale || (float.IsFinite(scale) && scale > 0)
+            ? value
+            : throw new ArgumentOutOfRangeException(nameof(Scale), value, "Scale must be finite and greater than 0, or null for 1/sqrt(key dimension).");
+    }
+
+    /// <summary>Causal mask and sliding window. The default is <see cref="AttentionMask.Full"/>.</summary>
+    public AttentionMask Mask { get; init; }
+
+    /// <summary>Where the queries lie on the key axis. The default is <see cref="AttentionAlignment.BottomRight"/>.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">The value is not a member of the enumeration.</exception>
+    public AttentionAlignment Alignment
+    {
+        get;
+        init => field = value is AttentionAlignment.BottomRight or AttentionAlignment.TopLeft
+            ? value
+            : throw new ArgumentOutOfRangeException(nameof(Alignment), value, "Alignment must be BottomRight or TopLeft.");
+    }
+
+    /// <summary>
+    /// The position on the key axis of query 0 of every sequence, instead of what <see cref="Alignment"/> says; may be negative.
+    /// It lets a context that is split over several calls or machines keep its positions. Null, the default, leaves it to the alignment.
+    /// </summary>
+    /// <exception cref="ArgumentOutOfRangeException">The magnitude is above 2^40.</exception>
+    public long? QueryOffset
+    {
+        get;
+        init => field = value is not long offset || Math.Abs((double)offset) <= MaxQueryOffset
+            ? value
+            : throw new ArgumentOutOfRangeException(nameof(QueryOffset), value, "QueryOffset must lie within +-2^40.");
+    }
+
+    /// <summary>
+    /// ALiBi slopes, one per query head: each score loses <c>slope * |p - j|</c> (Press, Smith, Lewis 2021, arXiv:2108.12409).
+    /// Empty or default: no ALiBi. <see cref="FusedAttention.AlibiSlopes.ForHeads"/> gives the paper's slopes for any number of heads.
+    /// </summary>
+    /// <exception cref="ArgumentOutOfRangeException">A slope is NaN or infinite.</exception>
+    public ImmutableArray<float> AlibiSlopes
+    {
+        get;
+        init => field = CheckFinite(value, nameof(AlibiSlopes), allowNegativeInfinity: false);
+    }
+
+    /// <summary>Scores are squashed to <c>SoftCap * tanh(s / SoftCap)</c> (Gemma 2, arXiv:2408.00118). 0, the default, turns it off.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">The value is NaN, infinite or negative.</exception>
+    public float SoftCap
+    {
+        get;
+        init => field = float.IsFinite(value) && value >= 0
+            ? value
+            : throw new ArgumentOutOfRangeException(nameof(SoftCap), value, "SoftCap must be finite and greater than 0, or 0 for none.");
+    }
+
+    /// <summary>
+    /// Attention sinks: one extra logit per query head that takes weight and adds no value (arXiv:2309.17453; the learned form of gpt-oss).
+    /// Neither scaled nor capped. Empty or default: none. Negative infinity is a sink without weight.
+    /// </summary>
+    /// <exception cref="ArgumentOutOfRangeException">A logit is NaN or positive infinity.</exception>
+    public ImmutableArray<float> SinkLogits
+    {
+        get;
+        init => field = CheckFinite(value, nameof(SinkLogits), allowNegativeInfinity: true);
+    }
+
+    /// <summary>
+    /// Use one arithmetic for any number of query rows, so that decoding token by token, a prefill in chunks of any size and one whole prefill give
+    /// the same bits. Costs speed where there are few rows: see the README.
+    /// </summary>
+    public bool RowInvariant { get; init; }
+
+    /// <summary>How many threads a call may use, the calling one included; -1, the default, for one per processor. Never changes a bit of the result.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">The value is 0 or below -1.</exception>
+    public int MaxDegreeOfParallelism
+    {
+        get;
+        init => field = value is > 0 or -1
+            ? value
+            : throw new ArgumentOutOfRangeException(nameof(MaxDegreeOfParallelism), value, "MaxDegreeOfParallelism must be 1 or more, or -1 for one thread per processor.");
+    } = -1;
+
+    /// <summary>The variant of the CPU kernels; <see cref="CpuInstructionSet.Auto"/> by default. A variant the machine lacks is refused when the call is made.</summary>
+    public CpuInstructionSet InstructionSet { get; init; }
+
+    /// <summary>Cancels the call between pieces of its work: it throws <see cref="OperationCanceledException"/> and leaves its outputs undefined.</summary>
+    public CancellationToken CancellationToken { get; init; }
+
+    internal const double MaxQueryOffset = 1L << 40;
+
+    internal bool HasAlibi => !AlibiSlopes.IsDefaultOrEmpty;
+
+    internal bool HasSinks => !SinkLogits.IsDefaultOrEmpty;
+
+    private static ImmutableArray<float> CheckFinite(ImmutableArray<float> values, string name, bool allowNegativeInfinity)
+    {
+        if (values.IsDefaultOrEmpty) return values;
+        for (int head = 0; head < values.Length; head++)
+        {
+            float value = values[head];
+            if (float.IsFinite(value) || (allowNegativeInfinity && float.IsNegativeInfinity(value))) continue;
+            throw new ArgumentOutOfRangeException(name, value, $"{name}[{head}] must be {(allowNegativeInfinity ? "finite or negative infinity" : "finite")}.");
+        }
+
+        return values;
+    }
+}
