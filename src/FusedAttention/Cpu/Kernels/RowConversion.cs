@@ -8,25 +8,23 @@ internal static unsafe class RowConversion<TS, TV>
     where TS : struct, ISimd<TV>
     where TV : unmanaged
 {
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Widen(AttentionElementType type, byte* source, float* destination, int count)
     {
-        int i = 0;
         switch (type)
         {
-            case AttentionElementType.Float32:
-                for (; i + TS.Width <= count; i += TS.Width) TS.Store(destination + i, TS.Load((float*)source + i));
-                for (; i < count; i++) destination[i] = ((float*)source)[i];
-                break;
-            case AttentionElementType.Float16:
-                for (; i + TS.Width <= count; i += TS.Width) TS.Store(destination + i, TS.LoadHalf((ushort*)source + i));
-                for (; i < count; i++) destination[i] = ScalarSimd.LoadHalf((ushort*)source + i);
-                break;
-            default:
-                for (; i + TS.Width <= count; i += TS.Width) TS.Store(destination + i, TS.LoadBFloat16((ushort*)source + i));
-                for (; i < count; i++) destination[i] = ScalarSimd.LoadBFloat16((ushort*)source + i);
-                break;
+            case AttentionElementType.Float32: Widen<Float32Element>(source, destination, count); break;
+            case AttentionElementType.Float16: Widen<Float16Element>(source, destination, count); break;
+            default: Widen<BFloat16Element>(source, destination, count); break;
         }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void Widen<TE>(byte* source, float* destination, int count)
+        where TE : struct, IElement
+    {
+        int i = 0;
+        for (; i + TS.Width <= count; i += TS.Width) TS.Store(destination + i, TE.Load<TS, TV>(source, i));
+        for (; i < count; i++) destination[i] = TE.LoadOne(source, i);
     }
 
     /// <summary>destination = source * factor, rounded to the type. Adds 0, so that a zero is always positive: a masked key's 0 * v must not show.</summary>

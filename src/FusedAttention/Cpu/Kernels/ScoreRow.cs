@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using FusedAttention.Cpu.Numerics;
+using FusedAttention.Problems;
 
 namespace FusedAttention.Cpu.Kernels;
 
@@ -17,6 +18,25 @@ internal unsafe struct ScoreRowContext
 
     /// <summary>Mask of the tile's first key, or null. Only keys in range are read.</summary>
     public byte* Mask;
+
+    /// <summary>The context of one row for the tile of keys that starts at <paramref name="tile"/>.</summary>
+    public static ScoreRowContext Of(AttentionProblem problem, in SequenceProblem sequence, int query, int head, int tile)
+    {
+        var context = new ScoreRowContext { RelativePosition = sequence.QueryOffset + query - tile };
+        if (!problem.AlibiSlopes.IsEmpty) context.Slope = problem.AlibiSlopes.Span[head];
+        if (problem.Bias != null)
+        {
+            long offset = sequence.BiasStart + (head * problem.BiasHeadStride) + (query * problem.BiasQueryStride) + tile;
+            context.Bias = problem.Bias + (offset * (problem.BiasType == AttentionElementType.Float32 ? sizeof(float) : sizeof(ushort)));
+        }
+
+        if (problem.Mask != null)
+        {
+            context.Mask = problem.Mask + sequence.MaskStart + (head * problem.MaskHeadStride) + (query * problem.MaskQueryStride) + tile;
+        }
+
+        return context;
+    }
 }
 
 /// <summary>
@@ -28,12 +48,69 @@ internal static unsafe class ScoreRow<TS, TV>
     where TV : unmanaged
 {
     /// <summary>
+    /// Takes one row of scores of one tile through the online softmax: scores become weights, the running maximum and sum are brought up to date, and the output row is
+    /// rescaled if the maximum grew. Whether it grows is decided for this row alone, so a row's bits do not depend on its neighbours.
+    /// </summary>
+    /// <param name="s">Scores of the tile: at <c>s[j]</c> the one of the tile's key j.</param>
+    /// <param name="first">First vector to process, even: all keys in range lie in vectors [first, end).</param>
+    /// <param name="end">End of the vectors to process, even.</param>
+    /// <param name="start">First key in range, relative to the tile.</param>
+    /// <param name="stop">End of the keys in range; at or below <paramref name="start"/> for none.</param>
+    /// <param name="max">Running maximum m of the stored scores; negative infinity before the first allowed key.</param>
+    /// <param name="sum">Running sum l of the weights relative to m.</param>
+    /// <param name="output">The row of O.</param>
+    /// <param name="outputLength">Its length, a multiple of the vector width.</param>
+    /// <param name="modification">How scores become exponents.</param>
+    /// <param name="row">What else the row needs.</param>
+    /// <param name="temporary">Room for a tile of floats.</param>
+    public static void Update(
+        float* s, int first, int end, int start, int stop, ref float max, ref float sum, float* output, int outputLength,
+        in ScoreModification modification, in ScoreRowContext row, float* temporary)
+    {
+        if (start >= stop)
+        {
+            Clear(s, first, end);
+            return;
+        }
+
+        if (!modification.IsPlain) Modify(s, first, end, start, stop, modification, row, temporary);
+        ExcludeOutside(s, first, end, start, stop);
+        float tileMax = Maximum(s, first, end);
+        float newMax = max > tileMax ? max : tileMax;
+        float factor = modification.Factor;
+        if (float.IsNegativeInfinity(newMax))
+        {
+            // Nothing allowed so far; or nothing but NaN, which the maximum may have dropped and the result must show.
+            if (AnyNaN(s, start, stop)) sum = float.NaN;
+            Clear(s, first, end);
+            return;
+        }
+
+        if (newMax > max)
+        {
+            if (!float.IsNegativeInfinity(max))
+            {
+                float exponent = modification.HasBias
+                    ? (max - newMax) * factor
+                    : TS.First(TS.MultiplyAdd(TS.Create(max), TS.Create(factor), TS.Create(-(newMax * factor))));
+                float rescale = Elementary<TS, TV>.Exp2(exponent);
+                sum *= rescale;
+                Multiply(output, outputLength, rescale);
+            }
+
+            max = newMax;
+        }
+
+        sum += modification.HasBias ? ExponentiateDifference(s, first, end, newMax, factor) : Exponentiate(s, first, end, newMax, factor);
+    }
+
+    /// <summary>
     /// Scale, soft cap, ALiBi, bias and mask, in the order of the law. Leaves scores in units of the natural logarithm. Vectors [first, end) are processed; keys
     /// [start, stop) of them are in range.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     [SkipLocalsInit]
-    public static void Modify(float* s, int first, int end, int start, int stop, in ScoreModification modification, in ScoreRowContext row, float* temporary)
+    private static void Modify(float* s, int first, int end, int start, int stop, in ScoreModification modification, in ScoreRowContext row, float* temporary)
     {
         if (modification.SoftCap > 0) Cap(s, first, end, modification.Scale, modification.SoftCap);
         else Scale(s, first, end, modification.Scale);
@@ -49,7 +126,7 @@ internal static unsafe class ScoreRow<TS, TV>
 
     /// <summary>Sets the scores of keys outside [start, stop) to negative infinity, within vectors [first, end).</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void ExcludeOutside(float* s, int first, int end, int start, int stop)
+    private static void ExcludeOutside(float* s, int first, int end, int start, int stop)
     {
         for (int j = first * TS.Width; j < start; j++) s[j] = float.NegativeInfinity;
         for (int j = stop; j < end * TS.Width; j++) s[j] = float.NegativeInfinity;
@@ -57,7 +134,7 @@ internal static unsafe class ScoreRow<TS, TV>
 
     /// <summary>The largest score of vectors [first, end).</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static float Maximum(float* s, int first, int end)
+    private static float Maximum(float* s, int first, int end)
     {
         TV max0 = TS.Create(float.NegativeInfinity);
         TV max1 = max0;
@@ -75,7 +152,7 @@ internal static unsafe class ScoreRow<TS, TV>
     /// odd vectors of the tile, so that it does not matter where a row's vectors begin.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static float Exponentiate(float* s, int first, int end, float max, float factor)
+    private static float Exponentiate(float* s, int first, int end, float max, float factor)
     {
         TV c = TS.Create(factor);
         TV shift = TS.Create(-(max * factor));
@@ -100,7 +177,7 @@ internal static unsafe class ScoreRow<TS, TV>
     /// float is a plain average.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static float ExponentiateDifference(float* s, int first, int end, float max, float factor)
+    private static float ExponentiateDifference(float* s, int first, int end, float max, float factor)
     {
         TV c = TS.Create(factor);
         TV m = TS.Create(max);
@@ -121,7 +198,7 @@ internal static unsafe class ScoreRow<TS, TV>
     }
 
     /// <summary>Whether a score of keys [start, stop) is NaN: the maximum may have lost it.</summary>
-    public static bool AnyNaN(float* s, int start, int stop)
+    private static bool AnyNaN(float* s, int start, int stop)
     {
         for (int j = start; j < stop; j++)
         {
@@ -129,6 +206,15 @@ internal static unsafe class ScoreRow<TS, TV>
         }
 
         return false;
+    }
+
+    private static void Clear(float* s, int first, int end) => new Span<float>(s + (first * TS.Width), (end - first) * TS.Width).Clear();
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Multiply(float* row, int length, float factor)
+    {
+        TV f = TS.Create(factor);
+        for (int i = 0; i < length; i += TS.Width) TS.Store(row + i, TS.Multiply(TS.Load(row + i), f));
     }
 
     private static void Scale(float* s, int first, int end, float scale)
