@@ -170,7 +170,7 @@ public sealed class WorkerPoolStressTests
             }
         }) { Name = $"caller {caller}", IsBackground = true })];
         foreach (Thread thread in threads) thread.Start();
-        foreach (Thread thread in threads) Assert.True(thread.Join(TimeSpan.FromSeconds(60)), "A caller hangs.");
+        foreach (Thread thread in threads) Assert.True(thread.Join(TimeSpan.FromSeconds(8)), "A caller hangs.");
         Assert.All(failures, Assert.Null);
     }
 }
