@@ -192,6 +192,20 @@ public sealed class WorkerPoolTests
     }
 
     [Fact]
+    public void A_call_inside_an_item_does_not_count_its_thread_twice()
+    {
+        // Two processors, of which the caller has one: the worker can help inside only if the pool knows that.
+        var pool = new WorkerPool(workers: 1);
+        using var both = new Barrier(2);
+        var inner = new DelegateJob((_, _) => Assert.True(both.SignalAndWait(TimeSpan.FromSeconds(5), Token), "No worker came."));
+        var outer = new DelegateJob((item, _) =>
+        {
+            if (item == 0) pool.Run(inner, 2, -1, CancellationToken.None);
+        });
+        pool.Run(outer, 2, -1, Token);
+    }
+
+    [Fact]
     public void An_interrupt_waits_until_the_job_is_done()
     {
         bool helperStarted = false;

@@ -52,12 +52,13 @@ internal abstract class ParallelJob
         }
     }
 
-    /// <summary>Starts items until none is left, or until <paramref name="helpedPool"/>, which is null for the calling thread, has too many threads running.</summary>
-    internal void Work(int slot, WorkerPool? helpedPool)
+    /// <summary>Starts items until none is left. The caller (slot 0) stays to the end; helpers leave when too many threads run.</summary>
+    internal void Work(int slot, WorkerPool pool)
     {
+        long roomSince = 0;
         try
         {
-            while (helpedPool is null || !helpedPool.IsCrowded)
+            while (slot == 0 || !pool.IsCrowded)
             {
                 long item = Interlocked.Increment(ref _next.Value) - 1;
                 if (item >= _items) return;
@@ -69,6 +70,9 @@ internal abstract class ParallelJob
                 }
 
                 RunItem((int)item, slot);
+                if (slot != 0) continue;
+                if (pool.HasRoom && Wanted > 0) pool.Recruit(ref roomSince);
+                else roomSince = 0;
             }
         }
         catch (Exception exception)

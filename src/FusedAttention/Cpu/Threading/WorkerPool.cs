@@ -19,6 +19,8 @@ internal sealed class WorkerPool
     // About what waking a sleeper costs: whoever waits longer than that loses less by sleeping. Back-to-back calls stay within it.
     private static readonly long SpinTicks = Stopwatch.Frequency * 30 / 1_000_000;
 
+    private static readonly long PatienceTicks = Stopwatch.Frequency * 100 / 1_000_000;
+
     [ThreadStatic]
     private static WorkerPool? _countedIn; // the pool that counts this thread as running, so that a call inside an item does not count it twice
 
@@ -41,6 +43,9 @@ internal sealed class WorkerPool
 
     /// <summary>Whether more threads run than there are processors. Read without the gate, as a reason to go and ask.</summary>
     internal bool IsCrowded => Volatile.Read(ref _running) > _processors;
+
+    /// <summary>Whether a processor has neither a running thread nor one on its way. Read without the gate.</summary>
+    internal bool HasRoom => Volatile.Read(ref _running) + Volatile.Read(ref _waking) < _processors;
 
     /// <summary>How long an idle worker looks out for work before it sleeps: not at all where a caller could use its processor.</summary>
     internal long IdleSpinTicks => Volatile.Read(ref _running) < _processors ? SpinTicks : 0;
@@ -85,20 +90,37 @@ internal sealed class WorkerPool
 
         _countedIn = this;
         PoolWorker.WakeAll(chain);
-        job.Work(0, null);
+        job.Work(0, this);
         _countedIn = countedBefore;
 
-        // From here the caller only waits, so its processor is free for somebody else's job.
+        // From here the caller only waits, so its processor is free for somebody else's job: see Recruit.
         Uninterrupted.Enter(_gate);
         Unlink(job);
         bool hasHelpers = job.Close();
         _running -= newcomer;
-        chain = TakeIdleWorkers();
         Monitor.Exit(_gate);
 
-        PoolWorker.WakeAll(chain);
         if (hasHelpers) job.WaitForHelpers(SpinTicks);
         job.Finish();
+    }
+
+    /// <summary>
+    /// Wakes workers for the open jobs if there has been room for a while: callers that ended left processors behind. Called by the callers that still
+    /// work, between two items. Doing it at once, when a caller ends, costs a quarter of the throughput where as many callers as processors make call after
+    /// call: the next call finds its processor taken, and somebody waits for the item of a helper that does not run (1.47 against 1.96 processors' worth on two).
+    /// </summary>
+    /// <param name="roomSince">When the caller first saw room, or 0. It is the caller's own.</param>
+    internal void Recruit(ref long roomSince)
+    {
+        long now = Stopwatch.GetTimestamp();
+        if (roomSince == 0) roomSince = now;
+        if (now - roomSince < PatienceTicks) return;
+
+        roomSince = 0;
+        Uninterrupted.Enter(_gate);
+        PoolWorker? chain = TakeIdleWorkers();
+        Monitor.Exit(_gate);
+        PoolWorker.WakeAll(chain);
     }
 
     /// <summary>A worker, awake or done with <paramref name="left"/>, asks for its next job; null when there is none and it is on the stack of idle workers.</summary>
