@@ -60,7 +60,10 @@ public static unsafe partial class Attention
         scoped in AttentionOperands operands = default)
         where TQuery : unmanaged
         where TKeyValue : unmanaged
-        => Forward(query.AsReadOnlyTensorSpan(), key.AsReadOnlyTensorSpan(), value.AsReadOnlyTensorSpan(), output.AsTensorSpan(), options, operands);
+    {
+        ThrowIfNull(query, key, nameof(key), value, nameof(value), output);
+        Forward(query.AsReadOnlyTensorSpan(), key.AsReadOnlyTensorSpan(), value.AsReadOnlyTensorSpan(), output.AsTensorSpan(), options, operands);
+    }
 
     /// <summary>Attention on plain spans with an explicit shape.</summary>
     /// <param name="query">Query elements, laid out as <paramref name="shape"/> says.</param>
@@ -191,9 +194,12 @@ public static unsafe partial class Attention
         scoped in AttentionOperands operands = default)
         where TQuery : unmanaged
         where TKeyValue : unmanaged
-        => ForwardVariableLength(
+    {
+        ThrowIfNull(query, key, nameof(key), value, nameof(value), output);
+        ForwardVariableLength(
             query.AsReadOnlyTensorSpan(), key.AsReadOnlyTensorSpan(), value.AsReadOnlyTensorSpan(), output.AsTensorSpan(),
             cumulativeQueryLengths, cumulativeKeyLengths, options, operands);
+    }
 
     /// <summary>
     /// Attention over a paged key/value cache (Kwon et al. 2023, arXiv:2309.06180): any number of query tokens a sequence, so that decoding, chunked prefill and
@@ -260,8 +266,19 @@ public static unsafe partial class Attention
         scoped in AttentionOperands operands = default)
         where TQuery : unmanaged
         where TKeyValue : unmanaged
-        => ForwardPaged(
+    {
+        ThrowIfNull(query, keyCache, nameof(keyCache), valueCache, nameof(valueCache), output);
+        ForwardPaged(
             query.AsReadOnlyTensorSpan(), keyCache.AsReadOnlyTensorSpan(), valueCache.AsReadOnlyTensorSpan(), output.AsTensorSpan(), sequences, options, operands);
+    }
+
+    private static void ThrowIfNull(object query, object key, string keyName, object value, string valueName, object output)
+    {
+        ArgumentNullException.ThrowIfNull(query);
+        ArgumentNullException.ThrowIfNull(key, keyName);
+        ArgumentNullException.ThrowIfNull(value, valueName);
+        ArgumentNullException.ThrowIfNull(output);
+    }
 
     private static void ForwardDense<TQuery, TKeyValue>(
         TQuery* query, in TensorLayout queryLayout, TKeyValue* key, in TensorLayout keyLayout, TKeyValue* value, in TensorLayout valueLayout,

@@ -83,6 +83,14 @@ internal struct TensorLayout
         return layout;
     }
 
+    /// <summary>The layout of element 0 of the first dimension.</summary>
+    public readonly TensorLayout WithoutFirst()
+    {
+        var layout = new TensorLayout { Rank = Rank - 1 };
+        for (int i = 1; i < Rank; i++) layout.Set(i - 1, _lengths[i], _strides[i]);
+        return layout;
+    }
+
     /// <summary>The lengths as <c>[2, 5, 8, 64]</c>, for messages.</summary>
     public override readonly string ToString() => Rank switch
     {
