@@ -99,7 +99,7 @@ internal static class ReferenceRunner
     {
         double? limit = OutputLimit(reference);
         bool complete = reference.ExpectedOutput is not null && reference.ExpectedLogSumExp is not null && limit is not null;
-        OracleResult? oracle = complete ? null : Oracle.Compute(call, Environment.ProcessorCount, cancellation: call.Options.CancellationToken);
+        OracleResult? oracle = complete ? null : Oracle.Compute(call, Environment.ProcessorCount, null, call.Options.CancellationToken);
 
         ErrorSummary outputError = ErrorSummary.Compare(
             output, reference.ExpectedOutput?.ToDoubles() ?? oracle!.Output, i => limit ?? oracle!.OutputLimits[call.StatisticIndexOfOutput(i)]);

@@ -106,11 +106,15 @@ internal sealed record NaiveResult(double[] Output, double[] LogSumExp, double[]
 /// </remarks>
 internal static class NaiveAttention
 {
+    /// <summary>Computes a sequence on the calling thread and as many others as help.</summary>
+    public static NaiveResult Compute(NaiveProblem problem) => ComputeParallel(problem, Environment.ProcessorCount, null, CancellationToken.None);
+
+    /// <summary>Computes a sequence.</summary>
     /// <param name="problem">The sequence.</param>
     /// <param name="threads">Rows computed at the same time; the result does not depend on it.</param>
     /// <param name="onRow">Called after each finished row of each head, from any thread.</param>
     /// <param name="cancellation">Cancels between rows.</param>
-    public static NaiveResult Compute(NaiveProblem problem, int threads = 1, Action? onRow = null, CancellationToken cancellation = default)
+    public static NaiveResult ComputeParallel(NaiveProblem problem, int threads, Action? onRow, CancellationToken cancellation)
     {
         int rows = problem.Heads * problem.Queries;
         var result = new NaiveResult(new double[(long)rows * problem.ValueDim], new double[rows], new double[rows], new double[rows]);
@@ -143,22 +147,26 @@ internal static class NaiveAttention
             any = true;
         }
 
+        // Everything is relative to the largest logit m, sink included: neither sums nor weights can overflow, and a row whose every score is the most negative
+        // finite number is still a plain average.
+        double maximum = Math.Max(keyMaximum, sink);
         double keySum = 0;
+        double sum = ExpDifference(sink, maximum);
         for (int key = 0; key < problem.Keys; key++)
         {
-            if (allowed[key]) keySum += ExpDifference(scores[key], keyMaximum);
+            if (!allowed[key]) continue;
+            keySum += ExpDifference(scores[key], keyMaximum);
+            sum += ExpDifference(scores[key], maximum);
         }
 
-        double keyLogSumExp = any ? keyMaximum + Math.Log(keySum) : double.NegativeInfinity;
-        double logSumExp = LogAddExp(keyLogSumExp, sink);
         int statistic = (head * problem.Queries) + query;
-        result.LogSumExpOfKeys[statistic] = keyLogSumExp;
-        result.LogSumExp[statistic] = logSumExp;
+        result.LogSumExpOfKeys[statistic] = any ? keyMaximum + Math.Log(keySum) : double.NegativeInfinity;
+        result.LogSumExp[statistic] = double.IsNegativeInfinity(maximum) ? double.NegativeInfinity : maximum + Math.Log(sum);
         for (int key = 0; key < problem.Keys; key++)
         {
             if (!allowed[key]) continue;
             ReadOnlySpan<double> value = problem.Value.AsSpan(((key * problem.KeyValueHeads) + kvHead) * problem.ValueDim, problem.ValueDim);
-            double weight = Math.Exp(scores[key] - logSumExp);
+            double weight = Math.Exp(scores[key] - maximum) / sum;
             TensorPrimitives.MultiplyAdd(value, weight, output, output);
             result.ScoreSize[statistic] += weight * Math.Abs(scores[key]);
         }
@@ -182,13 +190,6 @@ internal static class NaiveAttention
         return score;
     }
 
-    /// <summary>exp(score - maximum), where two infinities of one sign make a difference of 0 and not of NaN: the log-sum-exp of a row with +inf is +inf.</summary>
-    private static double ExpDifference(double score, double maximum) => score == maximum ? 1 : Math.Exp(score - maximum);
-
-    /// <summary>log(exp(a) + exp(b)).</summary>
-    private static double LogAddExp(double a, double b)
-    {
-        double maximum = Math.Max(a, b);
-        return double.IsInfinity(maximum) ? maximum : maximum + Math.Log(Math.Exp(a - maximum) + Math.Exp(b - maximum));
-    }
+    /// <summary>exp(logit - maximum), where two infinities of one sign make a difference of 0 and not of NaN: the log-sum-exp of a row with +inf is +inf.</summary>
+    private static double ExpDifference(double logit, double maximum) => logit == maximum ? 1 : Math.Exp(logit - maximum);
 }

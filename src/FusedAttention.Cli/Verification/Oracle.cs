@@ -18,7 +18,7 @@ internal static class Oracle
     /// <param name="threads">Rows computed at the same time.</param>
     /// <param name="onRow">Called after each finished row of each head, from any thread.</param>
     /// <param name="cancellation">Cancels between rows.</param>
-    public static OracleResult Compute(AttentionCall call, int threads, Action? onRow = null, CancellationToken cancellation = default)
+    public static OracleResult Compute(AttentionCall call, int threads, Action? onRow, CancellationToken cancellation)
     {
         int rows = call.Batch * call.QueryLength * call.Heads;
         var result = new OracleResult(new double[(long)rows * call.ValueDim], new double[rows], new double[rows], new double[rows], new double[rows]);
@@ -30,7 +30,7 @@ internal static class Oracle
         {
             CallSequence sequence = call.Sequence(s);
             NaiveProblem problem = Problem(call, sequence, query, key, value, bias);
-            NaiveResult naive = NaiveAttention.Compute(problem, threads, onRow, cancellation);
+            NaiveResult naive = NaiveAttention.ComputeParallel(problem, threads, onRow, cancellation);
             Place(call, sequence, naive, ErrorLimits.Of(problem, naive, call.Query.ElementType), result);
         }
 
