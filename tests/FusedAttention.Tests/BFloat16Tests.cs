@@ -1,3 +1,5 @@
+using Xunit;
+
 namespace FusedAttention.Tests;
 
 public sealed class BFloat16Tests

@@ -1,3 +1,5 @@
+using Xunit;
+
 namespace FusedAttention.Tests;
 
 /// <summary>
@@ -40,7 +42,7 @@ public sealed class GuardPageTests
             problem = problem with { Options = problem.Options with { InstructionSet = variant } };
             Arrangement arrangement = generator.NextArrangement(placement);
             File.WriteAllText(trace, $"{problem}\n{arrangement}\n");
-            Caller.Run(problem, arrangement).AssertClose(problem, Oracle.Solve(problem));
+            Caller.Run(problem, arrangement).AssertClose(problem, RowByRow.Solve(problem));
         }
 
         File.Delete(trace);
@@ -86,7 +88,7 @@ public sealed class GuardPageTests
                 foreach (CpuInstructionSet variant in Variants.Supported)
                 {
                     Problem forced = problem with { Options = new AttentionOptions { InstructionSet = variant, MaxDegreeOfParallelism = 1 } };
-                    Caller.Run(forced, new Arrangement { Placement = placement }).AssertClose(forced, Oracle.Solve(forced));
+                    Caller.Run(forced, new Arrangement { Placement = placement }).AssertClose(forced, RowByRow.Solve(forced));
                 }
             }
         }

@@ -1,3 +1,5 @@
+using Xunit;
+
 namespace FusedAttention.Tests;
 
 /// <summary>What a call returned, per sequence: output [token, head, valueDim] widened exactly to float, log-sum-exp [head, token] (null if not wanted).</summary>

@@ -1,3 +1,5 @@
+using FusedAttention.Tests.Tool;
+
 namespace FusedAttention.Tests;
 
 /// <summary>
@@ -6,7 +8,7 @@ namespace FusedAttention.Tests;
 internal static class ReferenceData
 {
     /// <summary>The folder of FusedAttention.slnx.</summary>
-    public static string Root { get; } = FindRoot();
+    public static string Root { get; } = SharedData.RepositoryRoot ?? throw new DirectoryNotFoundException($"No folder above {AppContext.BaseDirectory} holds FusedAttention.slnx.");
 
     public static string Subset => Path.Combine(Root, "tests", "data", "reference");
 
@@ -22,19 +24,5 @@ internal static class ReferenceData
     public static string PathOf(string name) => Path.Combine(Reference, name + ".safetensors");
 
     /// <summary>A folder of data beside the repository, or null where this machine does not have it.</summary>
-    public static string? Beside(string folder)
-    {
-        string path = Path.GetFullPath(Path.Combine(Root, "..", "shared", "data", folder));
-        return Directory.Exists(path) ? path : null;
-    }
-
-    private static string FindRoot()
-    {
-        for (DirectoryInfo? folder = new(AppContext.BaseDirectory); folder is not null; folder = folder.Parent)
-        {
-            if (File.Exists(Path.Combine(folder.FullName, "FusedAttention.slnx"))) return folder.FullName;
-        }
-
-        throw new DirectoryNotFoundException($"No folder above {AppContext.BaseDirectory} holds FusedAttention.slnx.");
-    }
+    public static string? Beside(string folder) => SharedData.Folder(folder);
 }

@@ -1,4 +1,5 @@
 using System.Numerics.Tensors;
+using Xunit;
 
 namespace FusedAttention.Tests;
 

@@ -16,7 +16,7 @@ internal sealed record Solution(double[][] Output, double[][] OutputLimit, doubl
 /// <para>So a peaked row has a tight limit even if its logits are large, and a limit never hides a wrong mask: leaving one key of a flat row of n
 /// out moves the output by |v| / n, thousands of times the limit.</para>
 /// </remarks>
-internal static class Oracle
+internal static class RowByRow
 {
     private const double U = 1.0 / (1 << 24);
 
