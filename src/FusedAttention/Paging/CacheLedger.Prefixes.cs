@@ -56,14 +56,10 @@ internal sealed partial class CacheLedger
                 {
                     known = table[i];
                     if (known == BlockTable.Dropped) return;
-                    if (_prefixes.Contains(known))
-                    {
-                        // The block says that it follows another prefix. If that prefix is gone, it can follow this one; a new entry, because whoever followed the old entry does
-                        // not follow the new one. If not, the sequence has rewritten earlier tokens, and what comes after them stays where it is.
-                        if (_prefixes.HasParent(known)) return;
-                        _prefixes.Remove(known);
-                    }
 
+                    // A block that already follows some other prefix: that one may have been given up in part while this sequence held its own copy of it, so this one counts. It gets a new
+                    // entry, because whoever followed the old entry does not follow the new one.
+                    if (_prefixes.Contains(known)) _prefixes.Remove(known);
                     _prefixes.Insert(known, parent, own);
                 }
 

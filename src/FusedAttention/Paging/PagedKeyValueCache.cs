@@ -32,13 +32,18 @@ public sealed unsafe partial class PagedKeyValueCache<T> : IDisposable
     /// <exception cref="NotSupportedException"><typeparamref name="T"/> is not an element type of attention.</exception>
     /// <exception cref="OutOfMemoryException">The system refuses the memory.</exception>
     public PagedKeyValueCache(PagedKeyValueCacheOptions options)
+        : this(options, prefixBuckets: 0)
+    {
+    }
+
+    internal PagedKeyValueCache(PagedKeyValueCacheOptions options, int prefixBuckets)
     {
         ArgumentNullException.ThrowIfNull(options);
         if (typeof(T) != typeof(float) && typeof(T) != typeof(Half) && typeof(T) != typeof(BFloat16))
             throw new NotSupportedException($"A cache holds float, Half or BFloat16, not {typeof(T)}.");
         Options = options;
         _storage = new(options);
-        _ledger = new(options.Blocks, options.BlockSize, _storage);
+        _ledger = new(options.Blocks, options.BlockSize, _storage, prefixBuckets);
     }
 
     /// <summary>The sizes that the cache was made with.</summary>
