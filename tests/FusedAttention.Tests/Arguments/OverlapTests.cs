@@ -33,11 +33,11 @@ public sealed class OverlapTests
             o => Attention.Forward(In(5, 4, 8), In(8, 2, 8), In(8, 2, 8), Out(o, 5, 4, 8), null, new() { Bias = (ReadOnlyTensorSpan<float>)Out(o, 5, 8) }),
             "Bias");
         Of(
-            "LogSumExp",
+            "operands",
             o => Attention.Forward(In(5, 4, 8), In(8, 2, 8), In(8, 2, 8), Out(o, 5, 4, 8), null, new() { LogSumExp = Out(o, 4, 5) }),
             "LogSumExp", "output");
         Of(
-            "LogSumExp",
+            "operands",
             o => Attention.Forward(Out(o, 5, 4, 8), In(8, 2, 8), In(8, 2, 8), Out(new float[160], 5, 4, 8), null, new() { LogSumExp = Out(o, 4, 5) }),
             "LogSumExp", "query");
     }
