@@ -1,4 +1,6 @@
 using System.Numerics.Tensors;
+using FusedAttention.Cpu;
+using FusedAttention.Problems;
 
 namespace FusedAttention;
 
@@ -11,14 +13,15 @@ public static unsafe partial class Attention
     /// <remarks>
     /// A sink belongs to the context once: compute every part without sinks and give them here, or let exactly one part have them.
     /// A part whose log-sum-exp is negative infinity saw no key and has no weight, whatever its output holds. Parts are combined in order, so the result is the same on every run.
+    /// A row that no part has a key for gives zeros and negative infinity, or the sink's logit. A log-sum-exp of NaN or positive infinity makes its row NaN.
     /// </remarks>
-    /// <typeparam name="TPartial">Element type of the parts.</typeparam>
-    /// <typeparam name="TOutput">Element type of the result.</typeparam>
-    /// <param name="partialOutputs"><c>[parts, batch, queries, heads, valueDim]</c>, or without the batch dimension.</param>
-    /// <param name="partialLogSumExps"><c>[parts, batch, heads, queries]</c>, or without the batch dimension; natural logarithm.</param>
-    /// <param name="output"><c>[batch, queries, heads, valueDim]</c>, or without the batch dimension; must not overlap an input or itself.</param>
-    /// <param name="logSumExp">Receives the combined log-sum-exp, <c>[batch, heads, queries]</c>; default: not wanted.</param>
-    /// <param name="sinkLogits">One sink logit per head to add in this step; empty: none.</param>
+    /// <typeparam name="TPartial">Element type of the parts: <see cref="float"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
+    /// <typeparam name="TOutput">Element type of the result: any of these, whatever the parts are.</typeparam>
+    /// <param name="partialOutputs"><c>[parts, batch, queries, heads, valueDim]</c>, or without the batch dimension; 1 part or more; any strides with a contiguous last dimension.</param>
+    /// <param name="partialLogSumExps"><c>[parts, batch, heads, queries]</c>, or without the batch dimension; natural logarithm; any strides.</param>
+    /// <param name="output"><c>[batch, queries, heads, valueDim]</c>, or without the batch dimension; contiguous last dimension; must not overlap an input or itself.</param>
+    /// <param name="logSumExp">Receives the combined log-sum-exp, the sink included, <c>[batch, heads, queries]</c>, or without the batch dimension; default: not wanted. Must not overlap anything.</param>
+    /// <param name="sinkLogits">One sink logit per head to add in this step, finite or negative infinity; empty: none.</param>
     /// <exception cref="ArgumentException">A shape, stride, type or overlap is not as described; the message has the numbers.</exception>
     public static void Merge<TPartial, TOutput>(
         scoped in ReadOnlyTensorSpan<TPartial> partialOutputs,
@@ -28,7 +31,36 @@ public static unsafe partial class Attention
         ReadOnlySpan<float> sinkLogits = default)
         where TPartial : unmanaged
         where TOutput : unmanaged
-        => throw new NotSupportedException();
+    {
+        CheckMergeElementType<TPartial>(nameof(partialOutputs));
+        CheckMergeElementType<TOutput>(nameof(output));
+        var partials = TensorLayout.Of(partialOutputs);
+        var partialLses = TensorLayout.Of(partialLogSumExps);
+        var result = TensorLayout.Of(output);
+        var lse = TensorLayout.Of(logSumExp);
+        MergeShape shape = CheckMergeShapes(partials, partialLses, result, lse, sinkLogits);
+
+        fixed (TPartial* partialsFirst = partialOutputs)
+        fixed (float* partialLsesFirst = partialLogSumExps)
+        fixed (TOutput* resultFirst = output)
+        fixed (float* lseFirst = logSumExp)
+        fixed (float* sinksFirst = sinkLogits)
+        {
+            var partialsMemory = MemoryRange.Of(partialsFirst, partials);
+            var partialLsesMemory = MemoryRange.Of(partialLsesFirst, partialLses);
+            var resultMemory = MemoryRange.Of(resultFirst, result);
+            var lseMemory = MemoryRange.Of(lseFirst, lse);
+            MemoryRange sinksMemory = new(sinksFirst, sinkLogits.Length * (long)sizeof(float));
+            ThrowIfOverlap(resultMemory, partialsMemory, nameof(output), nameof(partialOutputs));
+            ThrowIfOverlap(resultMemory, partialLsesMemory, nameof(output), nameof(partialLogSumExps));
+            ThrowIfOverlap(resultMemory, sinksMemory, nameof(output), nameof(sinkLogits));
+            ThrowIfOverlap(resultMemory, lseMemory, nameof(output), nameof(logSumExp));
+            ThrowIfOverlap(lseMemory, partialsMemory, nameof(logSumExp), nameof(partialOutputs));
+            ThrowIfOverlap(lseMemory, partialLsesMemory, nameof(logSumExp), nameof(partialLogSumExps));
+            ThrowIfOverlap(lseMemory, sinksMemory, nameof(logSumExp), nameof(sinkLogits));
+            MergeKernel.Run(shape, partialsFirst, partialLsesFirst, sinksFirst, resultFirst, lseFirst);
+        }
+    }
 
     /// <summary>Combines parts held in tensors.</summary>
     /// <inheritdoc cref="Merge{TPartial, TOutput}(in ReadOnlyTensorSpan{TPartial}, in ReadOnlyTensorSpan{float}, in TensorSpan{TOutput}, in TensorSpan{float}, ReadOnlySpan{float})"/>
@@ -40,5 +72,108 @@ public static unsafe partial class Attention
         ReadOnlySpan<float> sinkLogits = default)
         where TPartial : unmanaged
         where TOutput : unmanaged
-        => throw new NotSupportedException();
+    {
+        ArgumentNullException.ThrowIfNull(partialOutputs);
+        ArgumentNullException.ThrowIfNull(partialLogSumExps);
+        ArgumentNullException.ThrowIfNull(output);
+        Merge<TPartial, TOutput>(
+            partialOutputs.AsReadOnlyTensorSpan(),
+            partialLogSumExps.AsReadOnlyTensorSpan(),
+            output.AsTensorSpan(),
+            logSumExp is null ? default : logSumExp.AsTensorSpan(),
+            sinkLogits);
+    }
+
+    private static void CheckMergeElementType<T>(string name)
+        where T : unmanaged
+    {
+        if (typeof(T) != typeof(float) && typeof(T) != typeof(Half) && typeof(T) != typeof(BFloat16))
+            throw new ArgumentException($"{name} has elements of type {typeof(T)}, but they must be float, Half or BFloat16.", name);
+    }
+
+    private static MergeShape CheckMergeShapes(in TensorLayout partialOutputs, in TensorLayout partialLogSumExps, in TensorLayout output, in TensorLayout logSumExp, ReadOnlySpan<float> sinkLogits)
+    {
+        if (partialOutputs.Rank is not (4 or 5))
+            throw new ArgumentException($"partialOutputs is {partialOutputs}, but must be [parts, batch, queries, heads, valueDim] or [parts, queries, heads, valueDim].", nameof(partialOutputs));
+        bool batched = partialOutputs.Rank == 5;
+        ReadOnlySpan<long> lengths = partialOutputs.Lengths;
+        long parts = lengths[0], batch = batched ? lengths[1] : 1, queries = lengths[^3], heads = lengths[^2], dim = lengths[^1];
+        if (parts < 1) throw new ArgumentException($"partialOutputs is {partialOutputs}: there must be 1 part or more.", nameof(partialOutputs));
+        CheckMergeShape(partialLogSumExps, nameof(partialLogSumExps), partialOutputs, batched ? [parts, batch, heads, queries] : [parts, heads, queries]);
+        CheckMergeShape(output, nameof(output), partialOutputs, batched ? [batch, queries, heads, dim] : [queries, heads, dim]);
+        if (!logSumExp.IsAbsent) CheckMergeShape(logSumExp, nameof(logSumExp), partialOutputs, batched ? [batch, heads, queries] : [heads, queries]);
+
+        CheckContiguousLast(partialOutputs, nameof(partialOutputs));
+        CheckContiguousLast(output, nameof(output));
+        ThrowIfSelfOverlap(output, nameof(output));
+        if (!logSumExp.IsAbsent) ThrowIfSelfOverlap(logSumExp, nameof(logSumExp));
+
+        if (!sinkLogits.IsEmpty && sinkLogits.Length != heads)
+            throw new ArgumentException($"sinkLogits has {sinkLogits.Length} logits, but must have one for each of the {heads} heads of partialOutputs {partialOutputs}, or none.", nameof(sinkLogits));
+        for (int head = 0; head < sinkLogits.Length; head++)
+        {
+            if (!(sinkLogits[head] < float.PositiveInfinity))
+                throw new ArgumentException($"sinkLogits[{head}] is {sinkLogits[head]}, but must be finite or negative infinity.", nameof(sinkLogits));
+        }
+
+        return new()
+        {
+            Parts = parts,
+            Batch = batch,
+            Queries = queries,
+            Heads = heads,
+            Dim = dim,
+            Partial = new(partialOutputs.Strides[0], batched ? partialOutputs.Strides[1] : 0, partialOutputs.Strides[^3], partialOutputs.Strides[^2]),
+            PartialLogSumExp = new(partialLogSumExps.Strides[0], batched ? partialLogSumExps.Strides[1] : 0, partialLogSumExps.Strides[^1], partialLogSumExps.Strides[^2]),
+            Output = new(0, batched ? output.Strides[0] : 0, output.Strides[^3], output.Strides[^2]),
+            LogSumExp = logSumExp.IsAbsent ? default : new(0, batched ? logSumExp.Strides[0] : 0, logSumExp.Strides[^1], logSumExp.Strides[^2]),
+        };
+    }
+
+    private static void CheckMergeShape(in TensorLayout layout, string name, in TensorLayout partials, ReadOnlySpan<long> expected)
+    {
+        if (layout.Rank <= TensorLayout.MaxRank && layout.Lengths.SequenceEqual(expected)) return;
+        throw new ArgumentException($"{name} is {layout}, but must be [{string.Join(", ", expected.ToArray())}] beside partialOutputs {partials}.", name);
+    }
+
+    private static void CheckContiguousLast(in TensorLayout layout, string name)
+    {
+        if (layout.Lengths[^1] > 1 && layout.Strides[^1] != 1)
+            throw new ArgumentException($"{name} {layout} has stride {layout.Strides[^1]} in its last dimension, which must be contiguous.", name);
+    }
+
+    /// <summary>Dimensions in order of their strides, each must step over all that the smaller ones cover.</summary>
+    private static void ThrowIfSelfOverlap(in TensorLayout layout, string name)
+    {
+        if (layout.IsEmpty) return;
+        Span<(long Stride, long Length)> dimensions = stackalloc (long, long)[layout.Rank];
+        for (int i = 0; i < layout.Rank; i++) dimensions[i] = (layout.Strides[i], layout.Lengths[i]);
+        dimensions.Sort();
+        long covered = 1;
+        foreach ((long stride, long length) in dimensions)
+        {
+            if (length == 1) continue;
+            if (stride < covered)
+                throw new ArgumentException($"{name} {layout} has strides [{string.Join(", ", layout.Strides.ToArray())}], so that several of its elements share memory.", name);
+            covered += (length - 1) * stride;
+        }
+    }
+
+    private static void ThrowIfOverlap(MemoryRange written, MemoryRange other, string writtenName, string otherName)
+    {
+        if (written.Overlaps(other)) throw new ArgumentException($"{writtenName} overlaps {otherName} in memory.", writtenName);
+    }
+
+    /// <summary>The bytes from a tensor's first element to its last, those between its rows included.</summary>
+    private readonly struct MemoryRange(void* first, long bytes)
+    {
+        private readonly nuint _start = (nuint)first;
+        private readonly nuint _end = (nuint)first + (nuint)bytes;
+
+        public static MemoryRange Of<T>(T* first, in TensorLayout layout)
+            where T : unmanaged
+            => new(first, layout.Extent * sizeof(T));
+
+        public bool Overlaps(MemoryRange other) => _start < _end && other._start < other._end && _start < other._end && other._start < _end;
+    }
 }

@@ -9,6 +9,9 @@ internal struct TensorLayout
 {
     public const int MaxRank = 5;
 
+    /// <summary>Where an extent stops counting: hostile strides must not wrap around. 2^59 elements of 4 bytes still fit 64 bits.</summary>
+    private const long Furthest = 1L << 59;
+
     private Sizes _lengths;
     private Sizes _strides;
 
@@ -31,9 +34,9 @@ internal struct TensorLayout
         get
         {
             if (Rank == 0 || IsEmpty) return 0;
-            long extent = 1;
-            for (int i = 0; i < Rank; i++) extent += (_lengths[i] - 1) * _strides[i];
-            return extent;
+            Int128 extent = 1;
+            for (int i = 0; i < Rank; i++) extent += (Int128)(_lengths[i] - 1) * _strides[i];
+            return (long)Int128.Min(extent, Furthest);
         }
     }
 
@@ -77,6 +80,14 @@ internal struct TensorLayout
             else layout.Set(i, _lengths[i - missing], _strides[i - missing]);
         }
 
+        return layout;
+    }
+
+    /// <summary>The layout of element 0 of the first dimension.</summary>
+    public readonly TensorLayout WithoutFirst()
+    {
+        var layout = new TensorLayout { Rank = Rank - 1 };
+        for (int i = 1; i < Rank; i++) layout.Set(i - 1, _lengths[i], _strides[i]);
         return layout;
     }
 

@@ -1,0 +1,50 @@
+namespace FusedAttention.Paging;
+
+/// <summary>The blocks of one sequence, in the order of its tokens: position <c>p</c> lies in block <c>Blocks[p / blockSize]</c>, at slot <c>p % blockSize</c>.</summary>
+internal sealed class BlockTable
+{
+    /// <summary>In place of a block that was dropped.</summary>
+    public const int Dropped = -1;
+
+    private int[] _blocks = [];
+
+    /// <summary>Tells this use of the table from earlier ones; 0 while no sequence has it.</summary>
+    public long Generation { get; set; }
+
+    /// <summary>Tokens, dropped ones included.</summary>
+    public int Length { get; set; }
+
+    /// <summary>How many leading blocks were dropped.</summary>
+    public int DroppedBlocks { get; set; }
+
+    /// <summary>Blocks, dropped ones included.</summary>
+    public int Count { get; private set; }
+
+    public ReadOnlySpan<int> Blocks => _blocks.AsSpan(0, Count);
+
+    public int this[int index]
+    {
+        get => Blocks[index];
+        set => _blocks.AsSpan(0, Count)[index] = value;
+    }
+
+    /// <summary>Makes room, so that <see cref="Add"/> cannot fail: doubling, so that appending allocates ever more rarely.</summary>
+    public void EnsureCapacity(int blocks)
+    {
+        if (blocks <= _blocks.Length) return;
+        Array.Resize(ref _blocks, Math.Max(blocks, (int)Math.Min(Array.MaxLength, Math.Max(8, 2L * _blocks.Length))));
+    }
+
+    public void Add(int block) => _blocks[Count++] = block;
+
+    public int RemoveLast() => _blocks[--Count];
+
+    /// <summary>Empties the table; its memory stays for the next sequence.</summary>
+    public void Reset()
+    {
+        Generation = 0;
+        Length = 0;
+        Count = 0;
+        DroppedBlocks = 0;
+    }
+}
