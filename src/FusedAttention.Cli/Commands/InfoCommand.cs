@@ -6,8 +6,15 @@ namespace FusedAttention.Cli.Commands;
 /// <summary><c>info</c>: this machine, the variants of the kernels that it can run, and the backends.</summary>
 internal static class InfoCommand
 {
+    private const string Description = """
+        Show this machine, the variants of the kernels that it can run, and the backends.
+
+        Example:
+          fused-attention info
+        """;
+
     public static Command Create(ToolConsole console)
-        => new Command("info", "Show this machine, the variants of the kernels that it can run, and the backends.").WithAction(console, (_, _) =>
+        => new Command("info", Description).WithAction(console, (_, _) =>
         {
             console.Facts(
                 ("fused-attention", Version),

@@ -66,6 +66,8 @@ public sealed unsafe partial class PagedKeyValueCache<T> : IDisposable
 
     internal CacheLedger Ledger => _ledger;
 
+    internal object Memory => _storage;
+
     /// <summary>A layer's keys, <c>[Blocks, BlockSize, KeyValueHeads, KeyDim]</c>. Slots that were never written hold anything.</summary>
     /// <param name="layer">From 0 to Layers - 1.</param>
     /// <exception cref="ArgumentOutOfRangeException">There is no such layer.</exception>

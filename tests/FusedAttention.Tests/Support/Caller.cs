@@ -1,4 +1,5 @@
 using System.Numerics.Tensors;
+using Xunit;
 
 namespace FusedAttention.Tests;
 
@@ -8,6 +9,7 @@ internal static unsafe class Caller
     public static CallResult Run(Problem problem, Arrangement? arrangement = null)
     {
         Arrangement a = arrangement ?? Arrangement.Plain;
+        CheckSizes(problem);
         return (problem.QueryType, problem.KeyValueType) switch
         {
             (AttentionElementType.Float32, AttentionElementType.Float32) => Run<float, float>(problem, a),
@@ -154,6 +156,21 @@ internal static unsafe class Caller
         for (int q = 0; q < source.Queries; q++)
         for (int k = 0; k < source.Keys; k++) placed[b, h, q, k] = convert(source.At(b, h, q, k));
         return placed;
+    }
+
+    /// <summary>The buffers have no bounds checks of their own: a test that mixes its sizes up must not write through them.</summary>
+    private static void CheckSizes(Problem p)
+    {
+        for (int s = 0; s < p.Sequences; s++)
+        {
+            Assert.Equal(p.QueryLengths[s] * p.Heads * p.KeyDim, p.Query[s].Length);
+            Assert.Equal(p.KeyLengths[s] * p.KeyValueHeads * p.KeyDim, p.Key[s].Length);
+            Assert.Equal(p.KeyLengths[s] * p.KeyValueHeads * p.ValueDim, p.Value[s].Length);
+            if (p.Form != CallForm.Dense) continue;
+            Assert.Equal(p.QueryLengths[0], p.QueryLengths[s]);
+            Assert.InRange(p.KeyLengths[s], 0, p.KeyCapacity);
+            if (!p.PassesKeyLengths) Assert.Equal(p.KeyCapacity, p.KeyLengths[s]);
+        }
     }
 
     private static void WriteRows<T>(Strided<T> target, float[] source, int batch, int firstToken, int heads, int dim)

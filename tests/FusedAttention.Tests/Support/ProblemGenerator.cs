@@ -214,7 +214,7 @@ internal sealed class ProblemGenerator(int seed)
         int keys = isDense ? problem.KeyCapacity : problem.KeyLengths.Max() + _random.Next(3);
         var values = new T[batch * heads * queries * keys];
         for (int i = 0; i < values.Length; i++) values[i] = next(i);
-        int smallest = batch > 1 ? 4 : heads > 1 ? 3 : queries > 1 ? 2 : 1;
+        int smallest = batch > 1 ? 4 : heads > 1 ? 3 : queries != 1 ? 2 : 1;
         return new(values, batch, heads, queries, keys) { Rank = _random.Next(smallest, isDense ? 5 : 4) };
     }
 }
