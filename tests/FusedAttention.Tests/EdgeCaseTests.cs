@@ -191,6 +191,22 @@ public sealed class EdgeCaseTests
         }
     }
 
+    /// <summary>Chunks of keys grow with the context, so that there are never more than a fixed number of them: lengths on both sides of such a step.</summary>
+    [Theory]
+    [InlineData(32_767)]
+    [InlineData(32_769)]
+    [InlineData(70_001)]
+    public void Decoding_over_tens_of_thousands_of_keys(int keys)
+    {
+        Problem problem = Create(CallForm.Dense, AttentionElementType.Float16, queries: 2, keys, dim: 8);
+        problem = problem with { Options = new AttentionOptions { Mask = AttentionMask.Causal, SinkLogits = [1, -1] } };
+        CallResult expected = Caller.Run(problem);
+        expected.AssertClose(problem, RowByRow.Solve(problem));
+        Caller.Run(problem with { Form = CallForm.Paged, BlockSize = 33 }).AssertSameBits(expected, "paged");
+        Problem invariant = problem with { Options = problem.Options with { RowInvariant = true } };
+        Caller.Run(invariant).AssertClose(invariant, RowByRow.Solve(invariant));
+    }
+
     [Fact]
     public void Values_at_the_end_of_half_precision_do_not_overflow_in_the_mean()
     {

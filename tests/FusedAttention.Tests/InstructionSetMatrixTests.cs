@@ -32,6 +32,17 @@ public sealed class InstructionSetMatrixTests(ITestOutputHelper output)
         Assert.True(passed > 3);
     }
 
+    /// <summary>On a machine with few processors 8 threads are never used; a runtime that is told of 8 uses them.</summary>
+    [Fact]
+    public void Eight_processors_give_the_same_promises()
+    {
+        Assert.SkipWhen(ChildProcess.IsChild, "Children start no children.");
+        (int passed, _) = ChildProcess.RunClasses(
+            [("DOTNET_PROCESSOR_COUNT", "8")], typeof(BitIdentityTests), typeof(ConcurrencyTests), typeof(AllocationTests), typeof(CancellationTests));
+        output.WriteLine($"DOTNET_PROCESSOR_COUNT=8: {passed} tests passed.");
+        Assert.True(passed > 7 * 40, $"Only {passed} tests ran.");
+    }
+
     private void RunChild(string variable, CpuInstructionSet expected)
     {
         Assert.SkipWhen(ChildProcess.IsChild, "Children start no children.");

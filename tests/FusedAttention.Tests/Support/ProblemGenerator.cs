@@ -3,7 +3,9 @@ using System.Collections.Immutable;
 namespace FusedAttention.Tests;
 
 /// <summary>Random problems and arrangements, each a function of its seed alone.</summary>
-internal sealed class ProblemGenerator(int seed)
+/// <param name="seed">Decides everything.</param>
+/// <param name="isLarge">Whether every problem has enough work for several threads and several tiles; too much for many oracle runs.</param>
+internal sealed class ProblemGenerator(int seed, bool isLarge = false)
 {
     /// <summary>Lengths at and around every tile edge that a kernel may have.</summary>
     private static readonly int[] Lengths = [1, 2, 3, 5, 7, 15, 16, 17, 31, 32, 33, 48, 63, 64, 65, 96, 127, 128, 129, 255, 256, 257];
@@ -57,7 +59,7 @@ internal sealed class ProblemGenerator(int seed)
         CallForm form = Pick(Enum.GetValues<CallForm>());
         (AttentionElementType queryType, AttentionElementType keyValueType) = Pick(Types);
         // Most problems are small and many; one in ten is large enough for several tiles in every direction.
-        long budget = Chance(10) ? 8_000_000 : 1_200_000;
+        (long least, long most) = isLarge ? (4_000_000, 40_000_000) : (0, Chance(10) ? 8_000_000 : 1_200_000);
         while (true)
         {
             (int heads, int keyValueHeads) = Pick(HeadCounts);
@@ -71,7 +73,7 @@ internal sealed class ProblemGenerator(int seed)
             for (int s = 0; s < sequences; s++)
             {
                 queryLengths[s] = decodes ? 1 : Chance(14) ? 0 : Pick(Lengths);
-                keyLengths[s] = Chance(16) ? 0 : decodes && Chance(2) ? _random.Next(1, 700) : Chance(3) ? queryLengths[s] : Pick(Lengths);
+                keyLengths[s] = Chance(16) ? 0 : decodes && Chance(2) ? Pick([_random.Next(1, 700), _random.Next(400, 3000), 511, 512, 513, 1024, 1025]) : Chance(3) ? queryLengths[s] : Pick(Lengths);
             }
 
             int capacity = 0;
@@ -85,7 +87,7 @@ internal sealed class ProblemGenerator(int seed)
 
             long work = 0;
             for (int s = 0; s < sequences; s++) work += (long)queryLengths[s] * keyLengths[s] * heads * (keyDim + valueDim);
-            if (work > budget) continue;
+            if (work < least || work > most) continue;
             return Fill(new Problem
             {
                 Name = $"seed {seed}",
