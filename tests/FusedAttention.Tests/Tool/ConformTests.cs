@@ -1,3 +1,4 @@
+using FusedAttention.Cli.Calls;
 using FusedAttention.Cli.Conformance;
 using FusedAttention.Cli.Formats;
 using FusedAttention.Cli.Verification;
