@@ -198,11 +198,21 @@ public sealed class WorkerPoolTests
         var pool = new WorkerPool(workers: 1);
         using var both = new Barrier(2);
         var inner = new DelegateJob((_, _) => Assert.True(both.SignalAndWait(TimeSpan.FromSeconds(5), Token), "No worker came."));
-        var outer = new DelegateJob((item, _) =>
+        bool callerIsInside = false;
+        var outer = new DelegateJob((_, slot) =>
         {
-            if (item == 0) pool.Run(inner, 2, -1, CancellationToken.None);
+            if (slot == 0)
+            {
+                Volatile.Write(ref callerIsInside, true);
+                pool.Run(inner, 2, -1, CancellationToken.None);
+            }
+            else
+            {
+                while (!Volatile.Read(ref callerIsInside)) Thread.Sleep(1); // or the worker would take both items
+            }
         });
         pool.Run(outer, 2, -1, Token);
+        Assert.True(callerIsInside);
     }
 
     [Fact]
