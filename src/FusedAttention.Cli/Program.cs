@@ -1,1 +1,3 @@
-return 0;
+using FusedAttention.Cli.Commands;
+
+return await Tool.RunAsync(args, ToolConsole.OfProcess()).ConfigureAwait(false);

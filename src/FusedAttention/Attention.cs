@@ -1,4 +1,6 @@
 using System.Numerics.Tensors;
+using FusedAttention.Cpu;
+using FusedAttention.Problems;
 
 namespace FusedAttention;
 
@@ -37,7 +39,15 @@ public static unsafe partial class Attention
         scoped in AttentionOperands operands = default)
         where TQuery : unmanaged
         where TKeyValue : unmanaged
-        => throw new NotSupportedException();
+    {
+        fixed (TQuery* q = query)
+        fixed (TKeyValue* k = key)
+        fixed (TKeyValue* v = value)
+        fixed (TQuery* o = output)
+        {
+            ForwardDense(q, TensorLayout.Of(query), k, TensorLayout.Of(key), v, TensorLayout.Of(value), o, TensorLayout.Of(output), options, operands);
+        }
+    }
 
     /// <summary>Attention on tensors: <see cref="Forward{TQuery, TKeyValue}(in ReadOnlyTensorSpan{TQuery}, in ReadOnlyTensorSpan{TKeyValue}, in ReadOnlyTensorSpan{TKeyValue}, in TensorSpan{TQuery}, AttentionOptions, in AttentionOperands)"/>.</summary>
     /// <inheritdoc cref="Forward{TQuery, TKeyValue}(in ReadOnlyTensorSpan{TQuery}, in ReadOnlyTensorSpan{TKeyValue}, in ReadOnlyTensorSpan{TKeyValue}, in TensorSpan{TQuery}, AttentionOptions, in AttentionOperands)"/>
@@ -50,7 +60,10 @@ public static unsafe partial class Attention
         scoped in AttentionOperands operands = default)
         where TQuery : unmanaged
         where TKeyValue : unmanaged
-        => throw new NotSupportedException();
+    {
+        ThrowIfNull(query, key, nameof(key), value, nameof(value), output);
+        Forward(query.AsReadOnlyTensorSpan(), key.AsReadOnlyTensorSpan(), value.AsReadOnlyTensorSpan(), output.AsTensorSpan(), options, operands);
+    }
 
     /// <summary>Attention on plain spans with an explicit shape.</summary>
     /// <param name="query">Query elements, laid out as <paramref name="shape"/> says.</param>
@@ -71,7 +84,20 @@ public static unsafe partial class Attention
         scoped in AttentionOperands operands = default)
         where TQuery : unmanaged
         where TKeyValue : unmanaged
-        => throw new NotSupportedException();
+    {
+        ShapeLayouts layouts = ShapeLayouts.Of(shape);
+        ShapeLayouts.CheckLength(query.Length, layouts.Query, "query");
+        ShapeLayouts.CheckLength(key.Length, layouts.Key, "key");
+        ShapeLayouts.CheckLength(value.Length, layouts.Value, "value");
+        ShapeLayouts.CheckLength(output.Length, layouts.Output, "output");
+        fixed (TQuery* q = query)
+        fixed (TKeyValue* k = key)
+        fixed (TKeyValue* v = value)
+        fixed (TQuery* o = output)
+        {
+            ForwardDense(q, layouts.Query, k, layouts.Key, v, layouts.Value, o, layouts.Output, options, operands);
+        }
+    }
 
     /// <summary>
     /// Attention on pointers with an explicit shape, for memory beyond 2^31 elements or outside the managed heap. That the pointers reach as far as the
@@ -95,7 +121,14 @@ public static unsafe partial class Attention
         scoped in AttentionOperands operands = default)
         where TQuery : unmanaged
         where TKeyValue : unmanaged
-        => throw new NotSupportedException();
+    {
+        ShapeLayouts layouts = ShapeLayouts.Of(shape);
+        ShapeLayouts.CheckPointer(query, layouts.Query, "query");
+        ShapeLayouts.CheckPointer(key, layouts.Key, "key");
+        ShapeLayouts.CheckPointer(value, layouts.Value, "value");
+        ShapeLayouts.CheckPointer(output, layouts.Output, "output");
+        ForwardDense(query, layouts.Query, key, layouts.Key, value, layouts.Value, output, layouts.Output, options, operands);
+    }
 
     /// <summary>Attention on sequences of different lengths, packed one after the other.</summary>
     /// <typeparam name="TQuery">Element type of query and output.</typeparam>
@@ -122,7 +155,31 @@ public static unsafe partial class Attention
         scoped in AttentionOperands operands = default)
         where TQuery : unmanaged
         where TKeyValue : unmanaged
-        => throw new NotSupportedException();
+    {
+        fixed (TQuery* q = query)
+        fixed (TKeyValue* k = key)
+        fixed (TKeyValue* v = value)
+        fixed (TQuery* o = output)
+        fixed (bool* mask = operands.BooleanMask)
+        fixed (byte* bias = operands.Bias)
+        fixed (float* logSumExp = operands.LogSumExp)
+        {
+            CallTensors tensors = CallTensors.Of(
+                q, TensorLayout.Of(query), k, TensorLayout.Of(key), nameof(key), v, TensorLayout.Of(value), nameof(value), o, TensorLayout.Of(output),
+                (byte*)mask, bias, logSumExp, operands);
+            options ??= AttentionOptions.Default;
+            CpuCall call = CpuCall.Rent();
+            try
+            {
+                ProblemBuilder.Packed(call.Problem, tensors, cumulativeQueryLengths, cumulativeKeyLengths, options, operands);
+                call.Run(options);
+            }
+            finally
+            {
+                call.Return();
+            }
+        }
+    }
 
     /// <summary>Packed attention on tensors.</summary>
     /// <inheritdoc cref="ForwardVariableLength{TQuery, TKeyValue}(in ReadOnlyTensorSpan{TQuery}, in ReadOnlyTensorSpan{TKeyValue}, in ReadOnlyTensorSpan{TKeyValue}, in TensorSpan{TQuery}, ReadOnlySpan{int}, ReadOnlySpan{int}, AttentionOptions, in AttentionOperands)"/>
@@ -137,7 +194,12 @@ public static unsafe partial class Attention
         scoped in AttentionOperands operands = default)
         where TQuery : unmanaged
         where TKeyValue : unmanaged
-        => throw new NotSupportedException();
+    {
+        ThrowIfNull(query, key, nameof(key), value, nameof(value), output);
+        ForwardVariableLength(
+            query.AsReadOnlyTensorSpan(), key.AsReadOnlyTensorSpan(), value.AsReadOnlyTensorSpan(), output.AsTensorSpan(),
+            cumulativeQueryLengths, cumulativeKeyLengths, options, operands);
+    }
 
     /// <summary>
     /// Attention over a paged key/value cache (Kwon et al. 2023, arXiv:2309.06180): any number of query tokens a sequence, so that decoding, chunked prefill and
@@ -165,7 +227,32 @@ public static unsafe partial class Attention
         scoped in AttentionOperands operands = default)
         where TQuery : unmanaged
         where TKeyValue : unmanaged
-        => throw new NotSupportedException();
+    {
+        fixed (TQuery* q = query)
+        fixed (TKeyValue* k = keyCache)
+        fixed (TKeyValue* v = valueCache)
+        fixed (TQuery* o = output)
+        fixed (int* tables = sequences.BlockTables)
+        fixed (bool* mask = operands.BooleanMask)
+        fixed (byte* bias = operands.Bias)
+        fixed (float* logSumExp = operands.LogSumExp)
+        {
+            CallTensors tensors = CallTensors.Of(
+                q, TensorLayout.Of(query), k, TensorLayout.Of(keyCache), nameof(keyCache), v, TensorLayout.Of(valueCache), nameof(valueCache), o, TensorLayout.Of(output),
+                (byte*)mask, bias, logSumExp, operands);
+            options ??= AttentionOptions.Default;
+            CpuCall call = CpuCall.Rent();
+            try
+            {
+                ProblemBuilder.Paged(call.Problem, tensors, sequences, tables, options, operands);
+                call.Run(options);
+            }
+            finally
+            {
+                call.Return();
+            }
+        }
+    }
 
     /// <summary>Paged attention on tensors.</summary>
     /// <inheritdoc cref="ForwardPaged{TQuery, TKeyValue}(in ReadOnlyTensorSpan{TQuery}, in ReadOnlyTensorSpan{TKeyValue}, in ReadOnlyTensorSpan{TKeyValue}, in TensorSpan{TQuery}, in PagedSequences, AttentionOptions, in AttentionOperands)"/>
@@ -179,5 +266,43 @@ public static unsafe partial class Attention
         scoped in AttentionOperands operands = default)
         where TQuery : unmanaged
         where TKeyValue : unmanaged
-        => throw new NotSupportedException();
+    {
+        ThrowIfNull(query, keyCache, nameof(keyCache), valueCache, nameof(valueCache), output);
+        ForwardPaged(
+            query.AsReadOnlyTensorSpan(), keyCache.AsReadOnlyTensorSpan(), valueCache.AsReadOnlyTensorSpan(), output.AsTensorSpan(), sequences, options, operands);
+    }
+
+    private static void ThrowIfNull(object query, object key, string keyName, object value, string valueName, object output)
+    {
+        ArgumentNullException.ThrowIfNull(query);
+        ArgumentNullException.ThrowIfNull(key, keyName);
+        ArgumentNullException.ThrowIfNull(value, valueName);
+        ArgumentNullException.ThrowIfNull(output);
+    }
+
+    private static void ForwardDense<TQuery, TKeyValue>(
+        TQuery* query, in TensorLayout queryLayout, TKeyValue* key, in TensorLayout keyLayout, TKeyValue* value, in TensorLayout valueLayout,
+        TQuery* output, in TensorLayout outputLayout, AttentionOptions? options, scoped in AttentionOperands operands)
+        where TQuery : unmanaged
+        where TKeyValue : unmanaged
+    {
+        fixed (bool* mask = operands.BooleanMask)
+        fixed (byte* bias = operands.Bias)
+        fixed (float* logSumExp = operands.LogSumExp)
+        {
+            CallTensors tensors = CallTensors.Of(
+                query, queryLayout, key, keyLayout, nameof(key), value, valueLayout, nameof(value), output, outputLayout, (byte*)mask, bias, logSumExp, operands);
+            options ??= AttentionOptions.Default;
+            CpuCall call = CpuCall.Rent();
+            try
+            {
+                ProblemBuilder.Dense(call.Problem, tensors, options, operands);
+                call.Run(options);
+            }
+            finally
+            {
+                call.Return();
+            }
+        }
+    }
 }

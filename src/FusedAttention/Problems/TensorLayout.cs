@@ -9,10 +9,16 @@ internal struct TensorLayout
 {
     public const int MaxRank = 5;
 
+    /// <summary>Where an extent stops counting: hostile strides must not wrap around. 2^59 elements of 4 bytes still fit 64 bits.</summary>
+    private const long Furthest = 1L << 59;
+
     private Sizes _lengths;
     private Sizes _strides;
 
     public int Rank { get; private set; }
+
+    /// <summary>Leading dimensions that <see cref="PaddedTo"/> put in front: the caller does not know them, so messages leave them out.</summary>
+    public int Padding { get; private set; }
 
     [UnscopedRef]
     public readonly ReadOnlySpan<long> Lengths => ((ReadOnlySpan<long>)_lengths)[..Rank];
@@ -31,9 +37,9 @@ internal struct TensorLayout
         get
         {
             if (Rank == 0 || IsEmpty) return 0;
-            long extent = 1;
-            for (int i = 0; i < Rank; i++) extent += (_lengths[i] - 1) * _strides[i];
-            return extent;
+            Int128 extent = 1;
+            for (int i = 0; i < Rank; i++) extent += (Int128)(_lengths[i] - 1) * _strides[i];
+            return (long)Int128.Min(extent, Furthest);
         }
     }
 
@@ -69,8 +75,8 @@ internal struct TensorLayout
     /// <summary>The layout as a tensor of <paramref name="rank"/> dimensions, with leading dimensions of length 1 put in front.</summary>
     public readonly TensorLayout PaddedTo(int rank)
     {
-        var layout = new TensorLayout { Rank = rank };
         int missing = rank - Rank;
+        var layout = new TensorLayout { Rank = rank, Padding = missing };
         for (int i = 0; i < rank; i++)
         {
             if (i < missing) layout.Set(i, 1, 0);
@@ -80,12 +86,20 @@ internal struct TensorLayout
         return layout;
     }
 
+    /// <summary>The layout of element 0 of the first dimension.</summary>
+    public readonly TensorLayout WithoutFirst()
+    {
+        var layout = new TensorLayout { Rank = Rank - 1 };
+        for (int i = 1; i < Rank; i++) layout.Set(i - 1, _lengths[i], _strides[i]);
+        return layout;
+    }
+
     /// <summary>The lengths as <c>[2, 5, 8, 64]</c>, for messages.</summary>
     public override readonly string ToString() => Rank switch
     {
-        0 => "[]",
+        _ when Rank == Padding => "[]",
         > MaxRank => $"a tensor of more than {MaxRank} dimensions",
-        _ => $"[{string.Join(", ", Lengths.ToArray())}]",
+        _ => $"[{string.Join(", ", Lengths[Padding..].ToArray())}]",
     };
 
     private void Set(int dimension, long length, long stride)

@@ -1,0 +1,29 @@
+using System.CommandLine;
+
+namespace FusedAttention.Cli.Commands;
+
+/// <summary><c>explain</c>: what a call of a shape would run, and why, without running it.</summary>
+internal static class ExplainCommand
+{
+    private const string Description = """
+        Say what a call of a shape would run on this machine, and why, without running it.
+
+        Examples:
+          fused-attention explain --query-length 2048 --dim 128 --mask causal
+          fused-attention explain --batch 8 --query-heads 32 --kv-heads 8 --query-length 1 --key-length 32768 --dtype fp16 --paged 16
+        """;
+
+    public static Command Create(ToolConsole console)
+    {
+        var shape = new ShapeOptions();
+        var execution = new ExecutionOptions();
+        var command = new Command("explain", Description);
+        shape.AddTo(command);
+        execution.AddTo(command);
+        return command.WithAction(console, (parsed, cancellation) =>
+        {
+            console.Line(shape.Read(parsed).Explain(execution.Read(parsed, cancellation)).ToString());
+            return ExitCode.Success;
+        });
+    }
+}

@@ -1,0 +1,130 @@
+using System.CommandLine;
+using FusedAttention.Cli.Calls;
+using FusedAttention.Cli.Formats;
+
+namespace FusedAttention.Cli.Commands;
+
+/// <summary>The arguments and options that name query, key, value, mask, bias and key lengths.</summary>
+internal sealed class InputOptions
+{
+    private readonly Argument<string[]> _files = new("FILE")
+    {
+        Description = "One .safetensors or .npz file with query, key and value, or three .npy files in this order.",
+        Arity = new ArgumentArity(0, 3),
+    };
+
+    private readonly Option<string?> _query = new("--query", "-q") { Description = "Name of the query tensor; 'q' or 'query' if not given.", HelpName = "NAME" };
+    private readonly Option<string?> _key = new("--key", "-k") { Description = "Name of the key tensor; 'k' or 'key' if not given.", HelpName = "NAME" };
+    private readonly Option<string?> _value = new("--value", "-v") { Description = "Name of the value tensor; 'v' or 'value' if not given.", HelpName = "NAME" };
+    private readonly Option<string?> _queryFile = new("--query-file") { Description = "File that holds the query.", HelpName = "FILE" };
+    private readonly Option<string?> _keyFile = new("--key-file") { Description = "File that holds the key.", HelpName = "FILE" };
+    private readonly Option<string?> _valueFile = new("--value-file") { Description = "File that holds the value.", HelpName = "FILE" };
+
+    private readonly Option<string?> _mask = new("--mask")
+    {
+        Description = "Boolean mask, true where a query may see a key: [batch, heads, queries, keys], leading dimensions absent or 1 where they do not matter.",
+        HelpName = "NAME",
+    };
+
+    private readonly Option<string?> _bias = new("--bias") { Description = "Additive bias of F32, F16 or BF16, shaped like a mask.", HelpName = "NAME" };
+
+    private readonly Option<string?> _keyLengths = new("--key-lengths")
+    {
+        Description = "Valid keys of each batch row: a tensor of I32 or I64, or numbers separated by commas.",
+        HelpName = "NAME|LIST",
+    };
+
+    private readonly Option<string?> _dtype = new("--dtype") { Description = "Convert query, key and value to fp32, fp16 or bf16 first.", HelpName = "TYPE" };
+    private readonly Option<string?> _kvDtype = new("--kv-dtype") { Description = "Convert key and value only (16-bit keys and values go with fp32 queries).", HelpName = "TYPE" };
+
+    public void AddTo(Command command)
+    {
+        command.Add(_files);
+        foreach (Option option in (ReadOnlySpan<Option>)[_query, _key, _value, _queryFile, _keyFile, _valueFile, _mask, _bias, _keyLengths, _dtype, _kvDtype]) command.Add(option);
+    }
+
+    /// <summary>Loads the tensors that the command line names, converted as it asks.</summary>
+    /// <param name="parsed">The command line.</param>
+    /// <param name="files">Keeps the files open; other options may name tensors in them.</param>
+    /// <param name="options">Given the number of query heads, the options of the call.</param>
+    public AttentionCall Load(ParseResult parsed, InputFiles files, Func<int, AttentionOptions> options)
+    {
+        (LoadedTensor query, LoadedTensor key, LoadedTensor value) = LoadQueryKeyValue(parsed, files);
+        string? dtype = parsed.GetValue(_dtype);
+        string? kvDtype = parsed.GetValue(_kvDtype) ?? dtype;
+        query = Convert(query, dtype, _dtype.Name);
+        key = Convert(key, kvDtype, _kvDtype.Name);
+        value = Convert(value, kvDtype, _kvDtype.Name);
+        if (query.Rank < 3) throw new UsageException($"The query {query} must be [queries, heads, dim] or [batch, queries, heads, dim].");
+
+        var call = new AttentionCall
+        {
+            Query = query,
+            Key = key,
+            Value = value,
+            Mask = parsed.GetValue(_mask) is string mask ? LoadMask(files, mask) : null,
+            Bias = parsed.GetValue(_bias) is string bias ? LoadBias(files, bias) : null,
+            KeyLengths = parsed.GetValue(_keyLengths) is string lengths ? LoadKeyLengths(files, lengths) : null,
+            Options = options((int)query.Shape[^2]),
+        };
+        CallCheck.Check(call);
+        return call;
+    }
+
+    private (LoadedTensor Query, LoadedTensor Key, LoadedTensor Value) LoadQueryKeyValue(ParseResult parsed, InputFiles files)
+    {
+        string[] given = parsed.GetValue(_files) ?? [];
+        if (given.FirstOrDefault(f => f.StartsWith('-')) is string unknown) throw new UsageException($"There is no option {unknown}.");
+        string?[] apart = [parsed.GetValue(_queryFile), parsed.GetValue(_keyFile), parsed.GetValue(_valueFile)];
+        if (given.Length == 2) throw new UsageException("Give one file with query, key and value, or three files in this order; this is two.");
+        if (given.Length == 3 && apart.Any(f => f is not null)) throw new UsageException("Give three files or --query-file, --key-file and --value-file, not both.");
+        if (given.Length == 3) apart = given;
+        if (given.Length == 1) files.Open(given[0]);
+        return (
+            LoadOne(files, given, apart[0], _query, parsed.GetValue(_query), "q", "query"),
+            LoadOne(files, given, apart[1], _key, parsed.GetValue(_key), "k", "key"),
+            LoadOne(files, given, apart[2], _value, parsed.GetValue(_value), "v", "value"));
+    }
+
+    private static LoadedTensor LoadOne(InputFiles files, string[] given, string? apart, Option option, string? name, string letter, string word)
+    {
+        if (apart is null && given.Length == 0 && name is null) throw new UsageException($"No {word}: give a FILE, or {option.Name}-file.");
+        if (apart is null && name is not null) return files.Read(option.Name, name);
+        TensorFile file = files.Open(apart ?? given[0]);
+        if (apart is not null && name is null && file.Names.Count == 1) return files.ReadOnlyTensor(apart);
+        string? found = name is null ? file.Find(letter) ?? file.Find(word) : file.Find(name);
+        return found is not null ? file.Read(found)
+            : throw new UsageException($"{file.FileName} has no tensor '{name ?? $"{letter}' or '{word}"}', but {string.Join(", ", file.Names)}: name one with {option.Name}.");
+    }
+
+    private static LoadedTensor Convert(LoadedTensor tensor, string? type, string option)
+    {
+        if (!tensor.ElementType.IsFloatingPoint()) throw new UsageException($"{tensor} does not hold floating-point numbers.");
+        if (type is not null) return tensor.ConvertTo(OptionText.ElementType(option, type));
+        if (tensor.ElementType == TensorElementType.Float64) throw new UsageException($"{tensor} is in double precision, which attention here is not computed in: convert it with --dtype fp32.");
+        return tensor;
+    }
+
+    private LoadedTensor LoadMask(InputFiles files, string name)
+    {
+        LoadedTensor mask = files.Read(_mask.Name, name);
+        return mask.ElementType == TensorElementType.Boolean ? mask : throw new UsageException($"The mask {mask} must be of BOOL; an additive one goes with --bias.");
+    }
+
+    private LoadedTensor LoadBias(InputFiles files, string name)
+    {
+        LoadedTensor bias = files.Read(_bias.Name, name);
+        if (bias.ElementType == TensorElementType.Float64) return bias.ConvertTo(TensorElementType.Float32);
+        return bias.ElementType.IsFloatingPoint() ? bias : throw new UsageException($"The bias {bias} must be of F32, F16 or BF16; a boolean one goes with --mask.");
+    }
+
+    private int[] LoadKeyLengths(InputFiles files, string text)
+    {
+        if (OptionText.TryWholeNumbers(text) is int[] numbers) return numbers;
+        LoadedTensor tensor = files.Read(_keyLengths.Name, text);
+        if (tensor.ElementType == TensorElementType.Int32) return tensor.Elements<int>().ToArray();
+        if (tensor.ElementType != TensorElementType.Int64) throw new UsageException($"The key lengths {tensor} must be of I32 or I64.");
+        // Out of range stays out of range: a length beyond 2^31 is no valid one.
+        return [.. tensor.Elements<long>().ToArray().Select(l => (int)Math.Clamp(l, int.MinValue, int.MaxValue))];
+    }
+}

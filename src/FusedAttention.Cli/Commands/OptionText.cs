@@ -1,0 +1,101 @@
+using System.Globalization;
+using FusedAttention.Cli.Calls;
+using FusedAttention.Cli.Formats;
+
+namespace FusedAttention.Cli.Commands;
+
+/// <summary>The values of options: from text, with an error that shows the right form, and back to text.</summary>
+internal static class OptionText
+{
+    public static TensorElementType ElementType(string option, string text) => text.ToLowerInvariant() switch
+    {
+        "fp32" or "f32" or "float32" => TensorElementType.Float32,
+        "fp16" or "f16" or "float16" => TensorElementType.Float16,
+        "bf16" or "bfloat16" => TensorElementType.BFloat16,
+        _ => throw new UsageException($"{option} '{text}' is not fp32, fp16 or bf16."),
+    };
+
+    public static string ShortName(this TensorElementType type) => type switch
+    {
+        TensorElementType.Float32 => "fp32",
+        TensorElementType.Float16 => "fp16",
+        TensorElementType.BFloat16 => "bf16",
+        _ => type.ToString(),
+    };
+
+    /// <summary>LEFT,RIGHT, each a number of keys or * for all of them.</summary>
+    public static AttentionMask Window(string option, string text)
+    {
+        string[] parts = text.Split(',', StringSplitOptions.TrimEntries);
+        if (parts.Length != 2) throw new UsageException($"{option} '{text}' is not LEFT,RIGHT: two numbers of keys, or * for all, as in 256,0.");
+        return AttentionMask.Window(Reach(parts[0]), Reach(parts[1]));
+
+        int? Reach(string part)
+        {
+            if (part is "*" or "-1") return null;
+            return int.TryParse(part, NumberStyles.None, CultureInfo.InvariantCulture, out int keys)
+                ? keys
+                : throw new UsageException($"{option} '{text}': '{part}' is not a number of keys, 0 or more, or * for all.");
+        }
+    }
+
+    /// <summary>full, causal, window:L,R or causal+window:L,R.</summary>
+    public static AttentionMask PositionMask(string option, string text)
+    {
+        const string WindowPrefix = "window:", CausalWindowPrefix = "causal+window:";
+        if (text.Equals("full", StringComparison.OrdinalIgnoreCase)) return AttentionMask.Full;
+        if (text.Equals("causal", StringComparison.OrdinalIgnoreCase)) return AttentionMask.Causal;
+        if (text.StartsWith(WindowPrefix, StringComparison.OrdinalIgnoreCase)) return Window(option, text[WindowPrefix.Length..]);
+        if (text.StartsWith(CausalWindowPrefix, StringComparison.OrdinalIgnoreCase)) return Window(option, text[CausalWindowPrefix.Length..]).AndCausal();
+        throw new UsageException($"{option} '{text}' is not full, causal, window:LEFT,RIGHT or causal+window:LEFT,RIGHT.");
+    }
+
+    public static AttentionAlignment Alignment(string option, string text) => text.ToLowerInvariant() switch
+    {
+        "bottom-right" => AttentionAlignment.BottomRight,
+        "top-left" => AttentionAlignment.TopLeft,
+        _ => throw new UsageException($"{option} '{text}' is not bottom-right or top-left."),
+    };
+
+    public static CpuInstructionSet InstructionSet(string option, string text)
+    {
+        foreach (CpuInstructionSet set in Enum.GetValues<CpuInstructionSet>())
+        {
+            if (text.Equals(set.ToString(), StringComparison.OrdinalIgnoreCase)) return set;
+        }
+
+        throw new UsageException($"{option} '{text}' is not one of {string.Join(", ", Enum.GetNames<CpuInstructionSet>())}.");
+    }
+
+    /// <summary>A list of numbers separated by commas; null when the text is something else, such as a name.</summary>
+    public static float[]? TryNumbers(string text)
+    {
+        string[] parts = text.Split(',', StringSplitOptions.TrimEntries);
+        float[] numbers = new float[parts.Length];
+        for (int i = 0; i < parts.Length; i++)
+        {
+            if (parts[i].Equals("-inf", StringComparison.OrdinalIgnoreCase)) numbers[i] = float.NegativeInfinity;
+            else if (!float.TryParse(parts[i], NumberStyles.Float, CultureInfo.InvariantCulture, out numbers[i])) return null;
+        }
+
+        return numbers;
+    }
+
+    /// <summary>A list of whole numbers separated by commas; null when the text is something else, such as a name.</summary>
+    public static int[]? TryWholeNumbers(string text)
+    {
+        string[] parts = text.Split(',', StringSplitOptions.TrimEntries);
+        int[] numbers = new int[parts.Length];
+        for (int i = 0; i < parts.Length; i++)
+        {
+            if (!int.TryParse(parts[i], NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out numbers[i])) return null;
+        }
+
+        return numbers;
+    }
+
+    /// <summary>An error or limit: three digits.</summary>
+    public static string Error(double error) => error == 0 ? "0" : double.IsFinite(error) ? error.ToString("0.00e-0", CultureInfo.InvariantCulture) : "infinite";
+
+    public static string Megabytes(double bytes) => $"{bytes / 1e6:0.###} MB";
+}

@@ -1,0 +1,100 @@
+using System.CommandLine;
+using System.CommandLine.Help;
+using System.CommandLine.Invocation;
+using FusedAttention.Cli.Calls;
+
+namespace FusedAttention.Cli.Commands;
+
+/// <summary>The command line: which commands there are, and what becomes of their errors.</summary>
+internal static class Tool
+{
+    private const string Description = """
+        Exact fused attention on .safetensors, .npy and .npz tensors.
+
+        Exit codes: 0 success, 1 a result beyond its limit, 2 bad options, files or machine, 130 cancelled.
+        """;
+
+    /// <summary>Runs one command line.</summary>
+    /// <returns>The exit code: see <see cref="ExitCode"/>.</returns>
+    public static async Task<int> RunAsync(IReadOnlyList<string> arguments, ToolConsole console, CancellationToken cancellation = default)
+    {
+        ParseResult parsed = Build(console).Parse(arguments);
+        if (parsed.Action is ParseErrorAction)
+        {
+            foreach (var error in parsed.Errors) console.Error.WriteLine(error.Message);
+            console.Error.WriteLine($"'{CommandPath(parsed)} --help' lists the options.");
+            return ExitCode.BadInput;
+        }
+
+        var configuration = new InvocationConfiguration
+        {
+            Output = console.Output,
+            Error = console.Error,
+            EnableDefaultExceptionHandler = false,
+            // After Ctrl-C the kernels stop at the end of a piece of work; loading or writing a large file may take longer.
+            ProcessTerminationTimeout = TimeSpan.FromSeconds(10),
+        };
+        return await parsed.InvokeAsync(configuration, cancellation).ConfigureAwait(false);
+    }
+
+    /// <summary>A command whose work runs on a thread of its own, so that Ctrl-C reaches it as a cancelled token, and whose exceptions become one line each.</summary>
+    public static Command WithAction(this Command command, ToolConsole console, Func<ParseResult, CancellationToken, int> action)
+    {
+        command.SetAction((parsed, cancellation) => Task.Run(() => Guard(console, () => action(parsed, cancellation)), CancellationToken.None));
+        return command;
+    }
+
+    private static RootCommand Build(ToolConsole console)
+    {
+        var root = new RootCommand(Description)
+        {
+            RunCommand.Create(console),
+            VerifyCommand.Create(console),
+            ConformCommand.Create(console),
+            InfoCommand.Create(console),
+            ExplainCommand.Create(console),
+            BenchCommand.Create(console),
+        };
+        foreach (HelpOption help in root.Options.OfType<HelpOption>())
+        {
+            if (help.Action is HelpAction action) action.MaxWidth = 120;
+        }
+
+        return root;
+    }
+
+    private static int Guard(ToolConsole console, Func<int> action)
+    {
+        try
+        {
+            return action();
+        }
+        catch (Exception e)
+        {
+            return Report(console, e);
+        }
+    }
+
+    private static int Report(ToolConsole console, Exception e)
+    {
+        // The cause, not the wrapping that parallel loops and static constructors put around it.
+        while (e is AggregateException or TypeInitializationException && e.InnerException is Exception cause) e = cause;
+        if (e is OperationCanceledException)
+        {
+            console.Error.WriteLine("Cancelled.");
+            return ExitCode.Cancelled;
+        }
+
+        // Messages of argument exceptions end with the actual value on a line of its own; here every error is one line.
+        string message = e.Message.ReplaceLineEndings(" ");
+        bool expected = e is UsageException or IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException;
+        console.Error.WriteLine(expected ? message : e is OutOfMemoryException ? $"Not enough memory: {message}" : $"Unexpected {e.GetType().Name}: {message}");
+        return ExitCode.BadInput;
+    }
+
+    private static string CommandPath(ParseResult parsed)
+    {
+        string name = parsed.CommandResult.Command.Name;
+        return parsed.CommandResult.Command is RootCommand ? "fused-attention" : $"fused-attention {name}";
+    }
+}

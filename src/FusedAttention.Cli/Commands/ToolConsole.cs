@@ -1,0 +1,92 @@
+using Spectre.Console;
+
+namespace FusedAttention.Cli.Commands;
+
+/// <summary>
+/// Where the tool writes. Results go to standard output, messages and progress to standard error. On a terminal, tables are drawn and long work shows a bar;
+/// in a pipe, everything is plain text whose form depends on the results alone.
+/// </summary>
+internal sealed class ToolConsole
+{
+    private readonly IAnsiConsole? _tables;
+    private readonly IAnsiConsole? _progress;
+
+    /// <summary>A console for pipes, and for tests.</summary>
+    public ToolConsole(TextWriter output, TextWriter error)
+        : this(output, error, null, null)
+    {
+    }
+
+    private ToolConsole(TextWriter output, TextWriter error, IAnsiConsole? tables, IAnsiConsole? progress)
+    {
+        Output = output;
+        Error = error;
+        _tables = tables;
+        _progress = progress;
+    }
+
+    public TextWriter Output { get; }
+
+    public TextWriter Error { get; }
+
+    /// <summary>The process's own console, each stream plain or rich by where it leads.</summary>
+    public static ToolConsole OfProcess() => new(
+        Console.Out,
+        Console.Error,
+        Console.IsOutputRedirected ? null : AnsiConsole.Console,
+        Console.IsErrorRedirected ? null : AnsiConsole.Create(new AnsiConsoleSettings { Out = new AnsiConsoleOutput(Console.Error) }));
+
+    public void Line(string text = "") => Output.WriteLine(text);
+
+    /// <summary>Names and values, one pair a line, values aligned.</summary>
+    public void Facts(params ReadOnlySpan<(string Name, string Value)> facts)
+    {
+        int width = 0;
+        foreach ((string name, _) in facts) width = Math.Max(width, name.Length);
+        foreach ((string name, string value) in facts) Output.WriteLine($"{name.PadRight(width)}  {value}".TrimEnd());
+    }
+
+    /// <summary>A table; the first column is text, the others are aligned to the right.</summary>
+    public void Table(string[] headings, IReadOnlyList<string[]> rows)
+    {
+        if (_tables is null)
+        {
+            PlainTable(headings, rows);
+            return;
+        }
+
+        var table = new Table().Border(TableBorder.Rounded);
+        for (int i = 0; i < headings.Length; i++)
+        {
+            var column = new TableColumn(Markup.Escape(headings[i]));
+            table.AddColumn(i == 0 ? column : column.RightAligned());
+        }
+
+        foreach (string[] row in rows) table.AddRow([.. row.Select(Markup.Escape)]);
+        _tables.Write(table);
+    }
+
+    /// <summary>Runs work that reports each of its <paramref name="steps"/>, with a bar if it takes long enough for one to be seen.</summary>
+    public T WithProgress<T>(string title, double steps, Func<Action, T> work)
+    {
+        if (_progress is null) return work(static () => { });
+        T result = default!;
+        _progress.Progress().AutoClear(true).HideCompleted(true).Start(context =>
+        {
+            // The work only counts; the display is brought up to date a few times a second, however many threads and steps there are.
+            ProgressTask task = context.AddTask(Markup.Escape(title), maxValue: Math.Max(1, steps));
+            long done = 0;
+            using var timer = new Timer(_ => task.Value = Interlocked.Read(ref done), null, 200, 200);
+            result = work(() => Interlocked.Increment(ref done));
+            task.Value = task.MaxValue;
+        });
+        return result;
+    }
+
+    private void PlainTable(string[] headings, IReadOnlyList<string[]> rows)
+    {
+        int[] widths = [.. headings.Select((heading, i) => rows.Select(r => r[i].Length).Append(heading.Length).Max())];
+        foreach (string[] row in rows.Prepend(headings))
+            Output.WriteLine(string.Join("  ", row.Select((cell, i) => i == 0 ? cell.PadRight(widths[i]) : cell.PadLeft(widths[i]))).TrimEnd());
+    }
+}

@@ -1,0 +1,43 @@
+using FusedAttention.Cli.Calls;
+using FusedAttention.Cli.Formats;
+using FusedAttention.Cli.Verification;
+
+namespace FusedAttention.Cli.Commands;
+
+/// <summary>How far a call's results are from the oracle's.</summary>
+/// <param name="Output">The errors of the output.</param>
+/// <param name="LogSumExp">The errors of the log-sum-exp; null when there was none to check.</param>
+internal sealed record Verdict(ErrorSummary Output, ErrorSummary? LogSumExp)
+{
+    public bool Passed => Output.Passed && LogSumExp is null or { Passed: true };
+
+    /// <summary>The verdict in a line.</summary>
+    public string Line => Passed
+        ? $"verified against double precision: max error {OptionText.Error(Output.WorstError)} (limit {OptionText.Error(Output.WorstLimit)})"
+        : $"NOT verified against double precision: {string.Join("; ", Failures())}";
+
+    private IEnumerable<string> Failures()
+    {
+        foreach ((string what, ErrorSummary? error) in new[] { ("output", Output), ("log-sum-exp", LogSumExp) })
+        {
+            if (error is { Passed: false })
+                yield return $"{what} error {OptionText.Error(error.WorstError)} at element {error.WorstIndex} of {error.Count} (limit {OptionText.Error(error.WorstLimit)})";
+        }
+    }
+}
+
+/// <summary>Recomputes a call in double precision and compares.</summary>
+internal static class Verifier
+{
+    /// <summary>Multiply-adds that the oracle does in a second or two: up to here, a run verifies itself unless told otherwise.</summary>
+    public const double QuickMultiplyAdds = 2e9;
+
+    public static Verdict Verify(AttentionCall call, LoadedTensor output, LoadedTensor? logSumExp, ToolConsole console)
+    {
+        OracleResult oracle = console.WithProgress("recomputing in double precision", Oracle.RowCount(call), onRow =>
+            Oracle.Compute(call, Environment.ProcessorCount, onRow, call.Options.CancellationToken));
+        return new(
+            ErrorSummary.Compare(output.ToDoubles(), oracle.Output, i => oracle.OutputLimits[call.StatisticIndexOfOutput(i)]),
+            logSumExp is null ? null : ErrorSummary.Compare(logSumExp.ToDoubles(), oracle.LogSumExp, i => oracle.LogSumExpLimits[i]));
+    }
+}

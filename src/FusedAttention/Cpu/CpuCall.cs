@@ -1,0 +1,103 @@
+using FusedAttention.Cpu.Kernels;
+using FusedAttention.Cpu.Threading;
+using FusedAttention.Diagnostics;
+using FusedAttention.Problems;
+
+namespace FusedAttention.Cpu;
+
+/// <summary>One call on its way through the CPU backend: the problem, its plan and the scratch memory of its threads. Reused between calls.</summary>
+internal sealed unsafe class CpuCall : ParallelJob
+{
+    private static readonly Lock Gate = new();
+    private static readonly CpuCall?[] Idle = new CpuCall?[Math.Max(4, 2 * Environment.ProcessorCount)];
+    private static int _idleCount;
+
+    private readonly CpuPlan _plan = new();
+    private (nint Start, long Bytes)[] _scratch = new (nint, long)[1];
+    private (nint Start, long Bytes) _partials;
+    private CpuKernels _kernels = null!;
+    private ScoreModification _modification;
+
+    private CpuCall()
+    {
+    }
+
+    public AttentionProblem Problem { get; } = new();
+
+    public static CpuCall Rent()
+    {
+        lock (Gate)
+        {
+            if (_idleCount > 0) return Idle[--_idleCount]!;
+        }
+
+        return new CpuCall();
+    }
+
+    public void Return()
+    {
+        lock (Gate)
+        {
+            if (_idleCount < Idle.Length) Idle[_idleCount++] = this;
+        }
+    }
+
+    /// <summary>Plans and computes <see cref="Problem"/>; returns when its outputs are written.</summary>
+    public void Run(AttentionOptions options)
+    {
+        options.CancellationToken.ThrowIfCancellationRequested();
+        _kernels = KernelSelector.Select(options.InstructionSet);
+        _modification = new ScoreModification(
+            Problem.Scale, Problem.SoftCap, !Problem.AlibiSlopes.IsEmpty, Problem.Bias != null ? Problem.BiasType : null, Problem.Mask != null);
+        int maxThreads = WorkerPool.Shared.Participants(int.MaxValue, options.MaxDegreeOfParallelism);
+        _plan.Build(Problem, _kernels, maxThreads);
+        if (_plan.Count == 0) return;
+        if (_scratch.Length < _plan.Threads) _scratch = new (nint, long)[maxThreads];
+        if (_plan.PartialFloats > 0) _partials = ScratchPool.Rent(_plan.PartialFloats * sizeof(float));
+        CallDescription description = AttentionTelemetry.IsEnabled ? Describe() : default;
+        CallTimer timer = AttentionTelemetry.Start(description);
+        try
+        {
+            WorkerPool.Shared.Run(this, _plan.Count, _plan.Threads, options.CancellationToken);
+            AttentionTelemetry.Stop(timer, description);
+        }
+        catch (Exception exception)
+        {
+            AttentionTelemetry.Stop(timer, description, exception);
+            throw;
+        }
+        finally
+        {
+            foreach (ref (nint Start, long Bytes) block in _scratch.AsSpan())
+            {
+                ScratchPool.Return(block);
+                block = default;
+            }
+
+            ScratchPool.Return(_partials);
+            _partials = default;
+        }
+    }
+
+    private CallDescription Describe()
+    {
+        long queries = 0;
+        long keys = 0;
+        foreach (ref readonly SequenceProblem sequence in Problem.Sequences)
+        {
+            queries += sequence.QueryLength;
+            keys += sequence.KeyLength;
+        }
+
+        return new CallDescription("cpu", _plan.KernelName, queries, keys, Problem.QueryHeads, Problem.KeyDim, 2 * _plan.Cost);
+    }
+
+    protected override void RunItem(int item, int worker)
+    {
+        ref (nint Start, long Bytes) scratch = ref _scratch[worker];
+        if (scratch.Start == 0) scratch = ScratchPool.Rent(_plan.ScratchBytes);
+        ref readonly WorkItem work = ref _plan.Item(item);
+        if (work.IsDecode) _kernels.Decode(Problem, work, _modification, (byte*)scratch.Start, (float*)_partials.Start, _plan.RemainingChunks);
+        else _kernels.Prefill(Problem, work, _modification, (byte*)scratch.Start);
+    }
+}

@@ -1,0 +1,82 @@
+using System.Text;
+using FusedAttention.Cpu.Decode;
+using FusedAttention.Cpu.Kernels;
+using FusedAttention.Cpu.Threading;
+using FusedAttention.Problems;
+
+namespace FusedAttention.Cpu;
+
+/// <summary>Puts a plan into words.</summary>
+internal static class CpuExplanation
+{
+    public static AttentionExplanation Of(AttentionProblem problem, AttentionOptions options)
+    {
+        CpuKernels kernels = KernelSelector.Select(options.InstructionSet);
+        var plan = new CpuPlan();
+        plan.Build(problem, kernels, WorkerPool.Shared.Participants(int.MaxValue, options.MaxDegreeOfParallelism));
+        return new AttentionExplanation
+        {
+            Backend = "cpu",
+            Kernel = plan.KernelName,
+            InstructionSet = kernels.InstructionSet,
+            Threads = plan.Threads,
+            WorkItems = plan.Count,
+            FloatingPointOperations = 2 * plan.Cost,
+            KeyValueBytes = KeyValueBytes(problem),
+            ScratchBytes = (plan.Threads * plan.ScratchBytes) + (plan.PartialFloats * sizeof(float)),
+            Details = Details(problem, plan, kernels, options),
+        };
+    }
+
+    private static long KeyValueBytes(AttentionProblem problem)
+    {
+        long keys = 0;
+        foreach (ref readonly SequenceProblem sequence in problem.Sequences)
+        {
+            if (sequence.QueryLength > 0) keys += problem.RangeOf(sequence, 0, sequence.QueryLength - 1).Length;
+        }
+
+        int size = problem.KeyValueType == AttentionElementType.Float32 ? sizeof(float) : sizeof(ushort);
+        return keys * problem.KeyValueHeads * (problem.KeyDim + problem.ValueDim) * size;
+    }
+
+    private static string Details(AttentionProblem problem, CpuPlan plan, CpuKernels kernels, AttentionOptions options)
+    {
+        var text = new StringBuilder();
+        text.Append($"shape            {problem.SequenceCount} sequences, {problem.QueryHeads} query heads over {problem.KeyValueHeads}, dims {problem.KeyDim}/{problem.ValueDim}, ")
+            .Append($"{problem.QueryType} over {problem.KeyValueType}{(problem.BlockSize > 0 ? $", blocks of {problem.BlockSize}" : "")}\n");
+        text.Append($"mask             {options.Mask}, {options.Alignment}\n");
+        text.Append(options.InstructionSet == CpuInstructionSet.Auto
+            ? $"                 {kernels.InstructionSet} is what this process runs by default\n"
+            : $"                 {kernels.InstructionSet} was asked for\n");
+        if (plan.PrefillSequences > 0)
+        {
+            string reason = problem.RowInvariant ? "all, because RowInvariant asks for one arithmetic" : $"more than 1 query and more than {DecodeTiles.MaxRows} rows a key/value head";
+            text.Append($"prefill          {plan.PrefillSequences} sequences ({reason})\n");
+            text.Append($"                 tiles of {PrefillTiles.Keys} keys, register tile {kernels.TileRows} x {2 * kernels.VectorWidth}, strips of up to {PrefillTiles.StripRows} rows\n");
+        }
+
+        if (plan.DecodeSequences > 0)
+        {
+            text.Append($"decode           {plan.DecodeSequences} sequences (1 query, or at most {DecodeTiles.MaxRows} rows a key/value head)\n");
+            text.Append($"                 tiles of {DecodeTiles.Keys} keys, {SplitSequences(plan)} sequences split into chunks of keys\n");
+        }
+
+        text.Append($"threads          {plan.Threads} of {WorkerPool.Shared.Participants(int.MaxValue, -1)} processors (limit {(options.MaxDegreeOfParallelism == -1 ? "none" : options.MaxDegreeOfParallelism)})");
+        return text.ToString();
+    }
+
+    private static int SplitSequences(CpuPlan plan)
+    {
+        int split = 0;
+        int last = -1;
+        foreach (ref readonly WorkItem item in plan.Items)
+        {
+            if (!item.IsDecode || item.ChunkCount == 1 || item.Chunk != 0 || item.Sequence == last) continue;
+            last = item.Sequence;
+            split++;
+        }
+
+        return split;
+    }
+}

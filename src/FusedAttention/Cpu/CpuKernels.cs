@@ -1,0 +1,104 @@
+using FusedAttention.Cpu.Decode;
+using FusedAttention.Cpu.Kernels;
+using FusedAttention.Cpu.Numerics;
+using FusedAttention.Cpu.Prefill;
+using FusedAttention.Problems;
+
+namespace FusedAttention.Cpu;
+
+/// <summary>The kernels of one instruction set, behind virtual calls: one a work item.</summary>
+internal abstract unsafe class CpuKernels
+{
+    public abstract CpuInstructionSet InstructionSet { get; }
+
+    /// <summary>32-bit lanes of a vector.</summary>
+    public abstract int VectorWidth { get; }
+
+    /// <summary>Rows of the prefill kernel's register tile.</summary>
+    public abstract int TileRows { get; }
+
+    /// <summary>Floats that one row of one chunk of a split decode takes.</summary>
+    public abstract int PartialRowFloats(int valueDim);
+
+    public abstract long PrefillScratch(int rows, int keyDim, int valueDim);
+
+    public abstract long DecodeScratch(int heads, int rows, int keyDim, int valueDim);
+
+    public abstract void Prefill(AttentionProblem problem, in WorkItem item, in ScoreModification modification, byte* scratch);
+
+    /// <summary>Decodes a chunk; the last chunk of its sequence and heads to finish merges them all.</summary>
+    public abstract void Decode(AttentionProblem problem, in WorkItem item, in ScoreModification modification, byte* scratch, float* partials, int[] remainingChunks);
+}
+
+/// <inheritdoc />
+internal sealed unsafe class CpuKernels<TS, TV, TTile>(CpuInstructionSet instructionSet) : CpuKernels
+    where TS : struct, ISimd<TV>
+    where TV : unmanaged
+    where TTile : struct, IRegisterTile
+{
+    public override CpuInstructionSet InstructionSet => instructionSet;
+
+    public override int VectorWidth => TS.Width;
+
+    public override int TileRows => TTile.Rows;
+
+    public override int PartialRowFloats(int valueDim) => DecodeMerge<TS, TV>.RowFloats(valueDim);
+
+    public override long PrefillScratch(int rows, int keyDim, int valueDim) => PrefillKernel<TS, TV, TTile>.ScratchBytes(rows, keyDim, valueDim);
+
+    public override long DecodeScratch(int heads, int rows, int keyDim, int valueDim) =>
+        DecodeKernel<TS, TV, Float32Element>.ScratchBytes(heads, rows, keyDim, valueDim);
+
+    public override void Prefill(AttentionProblem problem, in WorkItem item, in ScoreModification modification, byte* scratch) =>
+        PrefillKernel<TS, TV, TTile>.Run(problem, item, modification, scratch);
+
+    public override void Decode(AttentionProblem problem, in WorkItem item, in ScoreModification modification, byte* scratch, float* partials, int[] remainingChunks)
+    {
+        switch (problem.KeyValueType)
+        {
+            case AttentionElementType.Float32: Decode<Float32Element>(problem, item, modification, scratch, partials, remainingChunks); break;
+            case AttentionElementType.Float16: Decode<Float16Element>(problem, item, modification, scratch, partials, remainingChunks); break;
+            default: Decode<BFloat16Element>(problem, item, modification, scratch, partials, remainingChunks); break;
+        }
+    }
+
+    private static void Decode<TE>(AttentionProblem problem, in WorkItem item, in ScoreModification modification, byte* scratch, float* partials, int[] remainingChunks)
+        where TE : struct, IElement
+    {
+        ref readonly SequenceProblem sequence = ref problem.Sequences[item.Sequence];
+        var at = new DecodeKernel<TS, TV, TE>.Layout(scratch, item.HeadCount, item.RowCount, problem.KeyDim, problem.ValueDim);
+        DecodeKernel<TS, TV, TE>.Run(problem, item, modification, at);
+        int rowFloats = DecodeMerge<TS, TV>.RowFloats(problem.ValueDim);
+        float* chunk = partials + item.PartialStart + (item.Chunk * item.PartialStride);
+        for (int h = 0; h < item.HeadCount; h++)
+        {
+            for (int r = 0; r < item.RowCount; r++)
+            {
+                int row = (h * at.RowsPerHead) + r;
+                float* output = at.Output + ((nint)row * at.OutputStride);
+                if (item.ChunkCount == 1) WriteRow(problem, sequence, item, h, r, at.Max[row], at.Sum[row], output, modification);
+                else DecodeMerge<TS, TV>.Store(chunk + ((long)((h * item.RowCount) + r) * rowFloats), at.Max[row], at.Sum[row], output, at.OutputStride);
+            }
+        }
+
+        if (item.ChunkCount == 1 || Interlocked.Decrement(ref remainingChunks[item.Counter]) != 0) return;
+        for (int h = 0; h < item.HeadCount; h++)
+        {
+            for (int r = 0; r < item.RowCount; r++)
+            {
+                int query = Math.DivRem(r, problem.Group, out int inGroup);
+                int head = ((item.Head + h) * problem.Group) + inGroup;
+                float* first = partials + item.PartialStart + ((long)((h * item.RowCount) + r) * rowFloats);
+                DecodeMerge<TS, TV>.Combine(problem, sequence, query, head, first, item.PartialStride, item.ChunkCount, at.OutputStride, modification);
+            }
+        }
+    }
+
+    private static void WriteRow(
+        AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, int headInItem, int row, float max, float sum, float* output, in ScoreModification modification)
+    {
+        int query = Math.DivRem(row, problem.Group, out int inGroup);
+        int head = ((item.Head + headInItem) * problem.Group) + inGroup;
+        RowEnd<TS, TV>.Write(problem, sequence, query, head, max, sum, output, modification);
+    }
+}

@@ -1,0 +1,55 @@
+using System.Runtime.CompilerServices;
+using FusedAttention.Cpu.Numerics;
+
+namespace FusedAttention.Cpu.Kernels;
+
+/// <summary>Rows of elements to and from 32-bit floats. Exactly the elements of the row are touched.</summary>
+internal static unsafe class RowConversion<TS, TV>
+    where TS : struct, ISimd<TV>
+    where TV : unmanaged
+{
+    public static void Widen(AttentionElementType type, byte* source, float* destination, int count)
+    {
+        switch (type)
+        {
+            case AttentionElementType.Float32: Widen<Float32Element>(source, destination, count); break;
+            case AttentionElementType.Float16: Widen<Float16Element>(source, destination, count); break;
+            default: Widen<BFloat16Element>(source, destination, count); break;
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void Widen<TE>(byte* source, float* destination, int count)
+        where TE : struct, IElement
+    {
+        int i = 0;
+        for (; i + TS.Width <= count; i += TS.Width) TS.Store(destination + i, TE.Load<TS, TV>(source, i));
+        for (; i < count; i++) destination[i] = TE.LoadOne(source, i);
+    }
+
+    /// <summary>destination = source * factor, rounded to the type. Adds 0, so that a zero is always positive: a masked key's 0 * v must not show.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void ScaleAndNarrow(AttentionElementType type, float* source, float factor, byte* destination, int count)
+    {
+        TV scale = TS.Create(factor);
+        int i = 0;
+        switch (type)
+        {
+            case AttentionElementType.Float32:
+                for (; i + TS.Width <= count; i += TS.Width) TS.Store((float*)destination + i, Scaled(source + i, scale));
+                for (; i < count; i++) ((float*)destination)[i] = (source[i] * factor) + 0f;
+                break;
+            case AttentionElementType.Float16:
+                for (; i + TS.Width <= count; i += TS.Width) TS.StoreHalf((ushort*)destination + i, Scaled(source + i, scale));
+                for (; i < count; i++) ScalarSimd.StoreHalf((ushort*)destination + i, (source[i] * factor) + 0f);
+                break;
+            default:
+                for (; i + TS.Width <= count; i += TS.Width) TS.StoreBFloat16((ushort*)destination + i, Scaled(source + i, scale));
+                for (; i < count; i++) ScalarSimd.StoreBFloat16((ushort*)destination + i, (source[i] * factor) + 0f);
+                break;
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static TV Scaled(float* source, TV scale) => TS.Add(TS.Multiply(TS.Load(source), scale), TS.Zero);
+}

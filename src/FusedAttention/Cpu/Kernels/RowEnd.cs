@@ -1,0 +1,51 @@
+using FusedAttention.Cpu.Numerics;
+using FusedAttention.Problems;
+
+namespace FusedAttention.Cpu.Kernels;
+
+/// <summary>The end of a row: sink, division by the sum, log-sum-exp, rounding to the output type.</summary>
+internal static unsafe class RowEnd<TS, TV>
+    where TS : struct, ISimd<TV>
+    where TV : unmanaged
+{
+    /// <param name="problem">The call.</param>
+    /// <param name="sequence">The row's sequence.</param>
+    /// <param name="query">The row's query within the sequence.</param>
+    /// <param name="head">The row's query head.</param>
+    /// <param name="max">The maximum m of its stored scores; negative infinity when no key was allowed.</param>
+    /// <param name="sum">The sum l of its weights relative to m.</param>
+    /// <param name="output">Its sum of weighted values, relative to m.</param>
+    /// <param name="modification">What the stored scores stand for.</param>
+    public static void Write(
+        AttentionProblem problem, in SequenceProblem sequence, int query, int head, float max, float sum, float* output, in ScoreModification modification)
+    {
+        // exp and log in double precision: once a row.
+        double m = (double)max * modification.NaturalScale;
+        double factor = sum != 0 ? 1.0 / sum : 0;
+        double logSumExp = sum != 0 ? m + Math.Log(sum) : double.NegativeInfinity;
+        if (!problem.SinkLogits.IsEmpty)
+        {
+            double sink = problem.SinkLogits.Span[head];
+            if (sum == 0)
+            {
+                logSumExp = sink;
+            }
+            else if (!double.IsNegativeInfinity(sink))
+            {
+                // Relative to the larger of the two, so that neither exponential overflows.
+                double top = Math.Max(m, sink);
+                double total = (sum * Math.Exp(m - top)) + Math.Exp(sink - top);
+                factor = Math.Exp(m - top) / total;
+                logSumExp = top + Math.Log(total);
+            }
+        }
+
+        long offset = sequence.OutputStart + (query * problem.OutputTokenStride) + (head * problem.OutputHeadStride);
+        int size = problem.QueryType == AttentionElementType.Float32 ? sizeof(float) : sizeof(ushort);
+        RowConversion<TS, TV>.ScaleAndNarrow(problem.QueryType, output, (float)factor, problem.Output + (offset * size), problem.ValueDim);
+        if (problem.LogSumExp != null)
+        {
+            problem.LogSumExp[sequence.LogSumExpStart + (head * problem.LogSumExpHeadStride) + (query * problem.LogSumExpQueryStride)] = (float)logSumExp;
+        }
+    }
+}

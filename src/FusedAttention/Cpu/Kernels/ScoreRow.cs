@@ -1,0 +1,253 @@
+using System.Runtime.CompilerServices;
+using FusedAttention.Cpu.Numerics;
+using FusedAttention.Problems;
+
+namespace FusedAttention.Cpu.Kernels;
+
+/// <summary>What the score passes need to know of one row and one tile of keys.</summary>
+internal unsafe struct ScoreRowContext
+{
+    /// <summary>Position of the query minus the first key of the tile.</summary>
+    public float RelativePosition;
+
+    /// <summary>ALiBi slope of the head.</summary>
+    public float Slope;
+
+    /// <summary>Bias of the tile's first key, or null. Only keys in range are read.</summary>
+    public byte* Bias;
+
+    /// <summary>Mask of the tile's first key, or null. Only keys in range are read.</summary>
+    public byte* Mask;
+
+    /// <summary>The context of one row for the tile of keys that starts at <paramref name="tile"/>.</summary>
+    public static ScoreRowContext Of(AttentionProblem problem, in SequenceProblem sequence, int query, int head, int tile)
+    {
+        var context = new ScoreRowContext { RelativePosition = sequence.QueryOffset + query - tile };
+        if (!problem.AlibiSlopes.IsEmpty) context.Slope = problem.AlibiSlopes.Span[head];
+        if (problem.Bias != null)
+        {
+            long offset = sequence.BiasStart + (head * problem.BiasHeadStride) + (query * problem.BiasQueryStride) + tile;
+            context.Bias = problem.Bias + (offset * (problem.BiasType == AttentionElementType.Float32 ? sizeof(float) : sizeof(ushort)));
+        }
+
+        if (problem.Mask != null)
+        {
+            context.Mask = problem.Mask + sequence.MaskStart + (head * problem.MaskHeadStride) + (query * problem.MaskQueryStride) + tile;
+        }
+
+        return context;
+    }
+}
+
+/// <summary>
+/// One row of scores on its way from dot products to weights: a few passes over at most a tile of keys that sits in the first-level cache. Each feature is a pass of its
+/// own, run only where the call has it: a pass costs about 1 cycle a vector, where the products of D = 128 cost 32.
+/// </summary>
+internal static unsafe class ScoreRow<TS, TV>
+    where TS : struct, ISimd<TV>
+    where TV : unmanaged
+{
+    /// <summary>
+    /// Takes one row of scores of one tile through the online softmax: scores become weights, the running maximum and sum are brought up to date, and the output row is
+    /// rescaled if the maximum grew. Whether it grows is decided for this row alone, so a row's bits do not depend on its neighbours.
+    /// </summary>
+    /// <param name="s">Scores of the tile: at <c>s[j]</c> the one of the tile's key j.</param>
+    /// <param name="first">First vector to process, even: all keys in range lie in vectors [first, end).</param>
+    /// <param name="end">End of the vectors to process, even.</param>
+    /// <param name="start">First key in range, relative to the tile.</param>
+    /// <param name="stop">End of the keys in range; at or below <paramref name="start"/> for none.</param>
+    /// <param name="max">Running maximum m of the stored scores; negative infinity before the first allowed key.</param>
+    /// <param name="sum">Running sum l of the weights relative to m.</param>
+    /// <param name="output">The row of O.</param>
+    /// <param name="outputLength">Its length, a multiple of the vector width.</param>
+    /// <param name="modification">How scores become exponents.</param>
+    /// <param name="row">What else the row needs.</param>
+    /// <param name="temporary">Room for a tile of floats.</param>
+    public static void Update(
+        float* s, int first, int end, int start, int stop, ref float max, ref float sum, float* output, int outputLength,
+        in ScoreModification modification, in ScoreRowContext row, float* temporary)
+    {
+        if (start >= stop)
+        {
+            Clear(s, first, end);
+            return;
+        }
+
+        if (!modification.IsPlain) Modify(s, first, end, start, stop, modification, row, temporary);
+        ExcludeOutside(s, first, end, start, stop);
+        float tileMax = Maximum(s, first, end);
+        float newMax = max > tileMax ? max : tileMax;
+        if (float.IsNegativeInfinity(newMax))
+        {
+            // Nothing allowed so far; or nothing but NaN, which the maximum may have dropped and the result must show.
+            if (AnyNaN(s, start, stop)) sum = float.NaN;
+            Clear(s, first, end);
+            return;
+        }
+
+        if (newMax > max)
+        {
+            if (!float.IsNegativeInfinity(max))
+            {
+                float rescale = Elementary<TS, TV>.Exp2((max - newMax) * modification.Factor);
+                sum *= rescale;
+                Multiply(output, outputLength, rescale);
+            }
+
+            max = newMax;
+        }
+
+        sum += Exponentiate(s, first, end, newMax, modification.Factor);
+    }
+
+    /// <summary>
+    /// Scale, soft cap, ALiBi, bias and mask, in the order of the law. Leaves scores in units of the natural logarithm. Vectors [first, end) are processed; keys
+    /// [start, stop) of them are in range.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [SkipLocalsInit]
+    private static void Modify(float* s, int first, int end, int start, int stop, in ScoreModification modification, in ScoreRowContext row, float* temporary)
+    {
+        if (modification.SoftCap > 0) Cap(s, first, end, modification.Scale, modification.SoftCap);
+        else Scale(s, first, end, modification.Scale);
+        if (row.Bias != null)
+        {
+            RowConversion<TS, TV>.Widen(modification.BiasType, row.Bias + ((long)start * modification.BiasSize), temporary + start, stop - start);
+            AddBias(s, first, end, start, stop, temporary);
+        }
+
+        if (row.Slope != 0) SubtractAlibi(s, first, end, row.Slope, row.RelativePosition);
+        if (row.Mask != null) ApplyMask(s, start, stop, row.Mask);
+    }
+
+    /// <summary>Sets the scores of keys outside [start, stop) to negative infinity, within vectors [first, end).</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void ExcludeOutside(float* s, int first, int end, int start, int stop)
+    {
+        for (int j = first * TS.Width; j < start; j++) s[j] = float.NegativeInfinity;
+        for (int j = stop; j < end * TS.Width; j++) s[j] = float.NegativeInfinity;
+    }
+
+    /// <summary>The largest score of vectors [first, end).</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static float Maximum(float* s, int first, int end)
+    {
+        TV max0 = TS.Create(float.NegativeInfinity);
+        TV max1 = max0;
+        for (int v = first; v < end; v += 2)
+        {
+            max0 = TS.Max(max0, TS.Load(s + (v * TS.Width)));
+            max1 = TS.Max(max1, TS.Load(s + (v * TS.Width) + TS.Width));
+        }
+
+        return TS.MaxAcross(TS.Max(max0, max1));
+    }
+
+    /// <summary>
+    /// Replaces scores by weights exp2((s - max) * factor) and returns their sum. Subtracting first costs one operation more than exp2(s * factor - max * factor) with a fused
+    /// product, and buys three things: the largest weight is exactly 1, a bias may reach the most negative float without overflow (a row of nothing else is a plain
+    /// average), and hardware without fused products keeps the accuracy. Two chains of sums that belong to even and odd vectors of the tile, so that it does not matter
+    /// where a row's vectors begin.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static float Exponentiate(float* s, int first, int end, float max, float factor)
+    {
+        TV c = TS.Create(factor);
+        TV m = TS.Create(max);
+        TV sum0 = TS.Zero;
+        TV sum1 = TS.Zero;
+        for (int v = first; v < end; v += 2)
+        {
+            float* at = s + (v * TS.Width);
+            TV p0 = Elementary<TS, TV>.Exp2(TS.Multiply(TS.Subtract(TS.Load(at), m), c));
+            TV p1 = Elementary<TS, TV>.Exp2(TS.Multiply(TS.Subtract(TS.Load(at + TS.Width), m), c));
+            TS.Store(at, p0);
+            TS.Store(at + TS.Width, p1);
+            sum0 = TS.Add(sum0, p0);
+            sum1 = TS.Add(sum1, p1);
+        }
+
+        return TS.Sum(TS.Add(sum0, sum1));
+    }
+
+    /// <summary>Whether a score of keys [start, stop) is NaN: the maximum may have lost it.</summary>
+    private static bool AnyNaN(float* s, int start, int stop)
+    {
+        for (int j = start; j < stop; j++)
+        {
+            if (float.IsNaN(s[j])) return true;
+        }
+
+        return false;
+    }
+
+    private static void Clear(float* s, int first, int end) => new Span<float>(s + (first * TS.Width), (end - first) * TS.Width).Clear();
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Multiply(float* row, int length, float factor)
+    {
+        TV f = TS.Create(factor);
+        for (int i = 0; i < length; i += TS.Width) TS.Store(row + i, TS.Multiply(TS.Load(row + i), f));
+    }
+
+    private static void Scale(float* s, int first, int end, float scale)
+    {
+        TV factor = TS.Create(scale);
+        for (int v = first; v < end; v++) TS.Store(s + (v * TS.Width), TS.Multiply(TS.Load(s + (v * TS.Width)), factor));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Cap(float* s, int first, int end, float scale, float cap)
+    {
+        TV inner = TS.Create(scale / cap);
+        TV outer = TS.Create(cap);
+        for (int v = first; v < end; v++)
+        {
+            float* at = s + (v * TS.Width);
+            TS.Store(at, TS.Multiply(outer, Elementary<TS, TV>.Tanh(TS.Multiply(TS.Load(at), inner))));
+        }
+    }
+
+    /// <summary>s -= slope * |p - j|. Distances are exact up to 2^24.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void SubtractAlibi(float* s, int first, int end, float slope, float relativePosition)
+    {
+        TV factor = TS.Create(-slope);
+        TV distance = TS.Subtract(TS.Create(relativePosition - (first * TS.Width)), TS.Iota);
+        TV step = TS.Create(TS.Width);
+        for (int v = first; v < end; v++)
+        {
+            float* at = s + (v * TS.Width);
+            TS.Store(at, TS.MultiplyAdd(TS.Abs(distance), factor, TS.Load(at)));
+            distance = TS.Subtract(distance, step);
+        }
+    }
+
+    /// <summary>s += bias, and negative infinity where the bias is: even for a NaN score, since the key is excluded.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void AddBias(float* s, int first, int end, int start, int stop, float* bias)
+    {
+        for (int j = first * TS.Width; j < start; j++) bias[j] = 0;
+        for (int j = stop; j < end * TS.Width; j++) bias[j] = 0;
+        TV excluded = TS.Create(float.NegativeInfinity);
+        for (int v = first; v < end; v++)
+        {
+            float* at = s + (v * TS.Width);
+            TV b = TS.Load(bias + (v * TS.Width));
+            TS.Store(at, TS.Select(TS.Equal(b, excluded), excluded, TS.Add(TS.Load(at), b)));
+        }
+    }
+
+    /// <summary>Negative infinity where the mask is false. Reads exactly the mask of keys [start, stop).</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void ApplyMask(float* s, int start, int stop, byte* mask)
+    {
+        TV excluded = TS.Create(float.NegativeInfinity);
+        int j = start;
+        for (; j + TS.Width <= stop; j += TS.Width) TS.Store(s + j, TS.Select(TS.LoadMask(mask + j), TS.Load(s + j), excluded));
+        for (; j < stop; j++)
+        {
+            if (mask[j] == 0) s[j] = float.NegativeInfinity;
+        }
+    }
+}

@@ -1,0 +1,144 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
+using V = System.Runtime.Intrinsics.Vector256<float>;
+
+namespace FusedAttention.Cpu.Numerics;
+
+/// <summary>256-bit vectors with AVX2 and FMA.</summary>
+internal readonly unsafe struct Avx2Simd : ISimd<V>
+{
+    public static int Width => 8;
+
+    public static V Zero => V.Zero;
+
+    public static V Iota => Vector256.Create(0f, 1, 2, 3, 4, 5, 6, 7);
+
+    public static int TransposeSize => 8;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Create(float value) => Vector256.Create(value);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Load(float* source) => Vector256.Load(source);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V LoadHalf(ushort* source)
+    {
+        // Sign and magnitude to the float's places, the exponent rebased by a multiplication (exact, subnormals included), infinity and NaN restored.
+        Vector256<int> wide = Avx2.ConvertToVector256Int32((short*)source);
+        V rebased = ((wide << 13) & Vector256.Create(unchecked((int)0x8FFFE000))).AsSingle() * Vector256.Create(HalfBits.Rebase);
+        V special = Vector256.GreaterThanOrEqual(Vector256.Abs(rebased), Vector256.Create(HalfBits.FirstSpecial));
+        return rebased | (special & Vector256.Create(float.PositiveInfinity));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V LoadBFloat16(ushort* source) => (Avx2.ConvertToVector256Int32(source) << 16).AsSingle();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V LoadMask(byte* source) => (~Vector256.Equals(Avx2.ConvertToVector256Int32(source), Vector256<int>.Zero)).AsSingle();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Store(float* destination, V value) => value.Store(destination);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void StoreBFloat16(ushort* destination, V value)
+    {
+        Vector128Simd.StoreBFloat16(destination, value.GetLower());
+        Vector128Simd.StoreBFloat16(destination + 4, value.GetUpper());
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void StoreHalf(ushort* destination, V value)
+    {
+        Vector128Simd.StoreHalf(destination, value.GetLower());
+        Vector128Simd.StoreHalf(destination + 4, value.GetUpper());
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Add(V a, V b) => a + b;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Subtract(V a, V b) => a - b;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Multiply(V a, V b) => a * b;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Divide(V a, V b) => a / b;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V MultiplyAdd(V a, V b, V c) => Fma.MultiplyAdd(a, b, c);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Max(V a, V b) => Avx.Max(a, b);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Abs(V a) => Vector256.Abs(a);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V LessThan(V a, V b) => Vector256.LessThan(a, b);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Equal(V a, V b) => Vector256.Equals(a, b);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Select(V mask, V a, V b) => Vector256.ConditionalSelect(mask, a, b);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V AndNot(V mask, V a) => Vector256.AndNot(a, mask);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V AddExponent(V value, V shifted) => (value.AsInt32() + (shifted.AsInt32() << 23)).AsSingle();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static float First(V a) => a.ToScalar();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static float Sum(V a) => Vector128Simd.Sum(a.GetLower() + a.GetUpper());
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static float MaxAcross(V a) => Vector128Simd.MaxAcross(Vector128Simd.Max(a.GetLower(), a.GetUpper()));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void StoreSums(float* destination, V a0, V a1, V a2, V a3, V a4, V a5, V a6, V a7)
+    {
+        // Horizontal additions leave four half sums a 128-bit lane; one exchange of lanes and one addition finish all eight.
+        V low = Avx.HorizontalAdd(Avx.HorizontalAdd(a0, a1), Avx.HorizontalAdd(a2, a3));
+        V high = Avx.HorizontalAdd(Avx.HorizontalAdd(a4, a5), Avx.HorizontalAdd(a6, a7));
+        Store(destination, Avx.Permute2x128(low, high, 0x20) + Avx.Permute2x128(low, high, 0x31));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Transpose(nint* rows, long column, float* destination, int destinationStride)
+    {
+        // Load row r beside row r + 4, so that three rounds of shuffles inside 128-bit lanes suffice.
+        V r04lo = Pair(rows, 0, column);
+        V r15lo = Pair(rows, 1, column);
+        V r26lo = Pair(rows, 2, column);
+        V r37lo = Pair(rows, 3, column);
+        V r04hi = Pair(rows, 0, column + 4);
+        V r15hi = Pair(rows, 1, column + 4);
+        V r26hi = Pair(rows, 2, column + 4);
+        V r37hi = Pair(rows, 3, column + 4);
+        StoreColumns(destination, destinationStride, r04lo, r15lo, r26lo, r37lo);
+        StoreColumns(destination + (4 * destinationStride), destinationStride, r04hi, r15hi, r26hi, r37hi);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static V Pair(nint* rows, int row, long column) =>
+        Vector256.Create(Vector128.Load((float*)rows[row] + column), Vector128.Load((float*)rows[row + 4] + column));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void StoreColumns(float* destination, int stride, V r04, V r15, V r26, V r37)
+    {
+        V lo02 = Avx.UnpackLow(r04, r26);
+        V hi02 = Avx.UnpackHigh(r04, r26);
+        V lo13 = Avx.UnpackLow(r15, r37);
+        V hi13 = Avx.UnpackHigh(r15, r37);
+        Store(destination, Avx.UnpackLow(lo02, lo13));
+        Store(destination + stride, Avx.UnpackHigh(lo02, lo13));
+        Store(destination + (2 * stride), Avx.UnpackLow(hi02, hi13));
+        Store(destination + (3 * stride), Avx.UnpackHigh(hi02, hi13));
+    }
+}

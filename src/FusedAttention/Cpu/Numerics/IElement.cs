@@ -1,0 +1,62 @@
+using System.Runtime.CompilerServices;
+
+namespace FusedAttention.Cpu.Numerics;
+
+/// <summary>An element type of keys and values, as kernels load it: widened to 32-bit floats on the way into a register.</summary>
+internal unsafe interface IElement
+{
+    /// <summary>Bytes of an element.</summary>
+    static abstract int Size { get; }
+
+    /// <summary>A vector of elements from <paramref name="index"/> on.</summary>
+    static abstract TV Load<TS, TV>(byte* source, nint index)
+        where TS : struct, ISimd<TV>
+        where TV : unmanaged;
+
+    static abstract float LoadOne(byte* source, nint index);
+}
+
+/// <summary>32-bit floats.</summary>
+internal readonly unsafe struct Float32Element : IElement
+{
+    public static int Size => sizeof(float);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static TV Load<TS, TV>(byte* source, nint index)
+        where TS : struct, ISimd<TV>
+        where TV : unmanaged
+        => TS.Load((float*)source + index);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static float LoadOne(byte* source, nint index) => ((float*)source)[index];
+}
+
+/// <summary>IEEE binary16.</summary>
+internal readonly unsafe struct Float16Element : IElement
+{
+    public static int Size => sizeof(ushort);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static TV Load<TS, TV>(byte* source, nint index)
+        where TS : struct, ISimd<TV>
+        where TV : unmanaged
+        => TS.LoadHalf((ushort*)source + index);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static float LoadOne(byte* source, nint index) => ScalarSimd.LoadHalf((ushort*)source + index);
+}
+
+/// <summary>bfloat16.</summary>
+internal readonly unsafe struct BFloat16Element : IElement
+{
+    public static int Size => sizeof(ushort);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static TV Load<TS, TV>(byte* source, nint index)
+        where TS : struct, ISimd<TV>
+        where TV : unmanaged
+        => TS.LoadBFloat16((ushort*)source + index);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static float LoadOne(byte* source, nint index) => ScalarSimd.LoadBFloat16((ushort*)source + index);
+}

@@ -1,0 +1,89 @@
+namespace FusedAttention.Cpu.Numerics;
+
+/// <summary>
+/// The vector operations that kernels are written in, one implementation an instruction set. <typeparamref name="TV"/> is the bare vector type
+/// (<c>Vector256&lt;float&gt;</c>, or <c>float</c> for the scalar variant), so that values stay in registers and every call folds to one instruction or a few.
+/// </summary>
+/// <remarks>
+/// Lane order is memory order everywhere. Masks are vectors whose lanes are all ones or all zeros. Sums over lanes are taken in one fixed order, so that results do
+/// not depend on which code path asked.
+/// </remarks>
+internal unsafe interface ISimd<TV>
+    where TV : unmanaged
+{
+    /// <summary>Lanes of a vector: a power of two.</summary>
+    static abstract int Width { get; }
+
+    static abstract TV Zero { get; }
+
+    /// <summary>0, 1, 2, ...</summary>
+    static abstract TV Iota { get; }
+
+    static abstract TV Create(float value);
+
+    static abstract TV Load(float* source);
+
+    /// <summary>Exact widening, infinities, NaN and subnormals included.</summary>
+    static abstract TV LoadHalf(ushort* source);
+
+    static abstract TV LoadBFloat16(ushort* source);
+
+    /// <summary>All ones where the byte is not zero.</summary>
+    static abstract TV LoadMask(byte* source);
+
+    static abstract void Store(float* destination, TV value);
+
+    /// <summary>Rounds to nearest even.</summary>
+    static abstract void StoreBFloat16(ushort* destination, TV value);
+
+    /// <summary>Rounds to nearest even; overflow becomes infinity.</summary>
+    static abstract void StoreHalf(ushort* destination, TV value);
+
+    static abstract TV Add(TV a, TV b);
+
+    static abstract TV Subtract(TV a, TV b);
+
+    static abstract TV Multiply(TV a, TV b);
+
+    static abstract TV Divide(TV a, TV b);
+
+    /// <summary>a * b + c, fused where the hardware can: never a software routine.</summary>
+    static abstract TV MultiplyAdd(TV a, TV b, TV c);
+
+    /// <summary>The larger; when either is NaN, any of the two.</summary>
+    static abstract TV Max(TV a, TV b);
+
+    static abstract TV Abs(TV a);
+
+    static abstract TV LessThan(TV a, TV b);
+
+    static abstract TV Equal(TV a, TV b);
+
+    /// <summary>a where the mask is set, else b.</summary>
+    static abstract TV Select(TV mask, TV a, TV b);
+
+    /// <summary>The bits of a where the mask is clear, else 0.</summary>
+    static abstract TV AndNot(TV mask, TV a);
+
+    /// <summary>
+    /// <paramref name="value"/> * 2^n by integer addition to the exponent, where the low bits of <paramref name="shifted"/>, a float of the form 1.5 * 2^23 + n, hold n.
+    /// </summary>
+    static abstract TV AddExponent(TV value, TV shifted);
+
+    static abstract float First(TV a);
+
+    static abstract float Sum(TV a);
+
+    static abstract float MaxAcross(TV a);
+
+    /// <summary>Stores the eight sums over lanes, in order.</summary>
+    static abstract void StoreSums(float* destination, TV a0, TV a1, TV a2, TV a3, TV a4, TV a5, TV a6, TV a7);
+
+    /// <summary>
+    /// Stores the transpose of a square block: <c>destination[d * destinationStride + row] = rows[row][column + d]</c> for <see cref="TransposeSize"/> rows and columns.
+    /// </summary>
+    static abstract void Transpose(nint* rows, long column, float* destination, int destinationStride);
+
+    /// <summary>Rows and columns that <see cref="Transpose"/> moves at once; divides twice the width.</summary>
+    static abstract int TransposeSize { get; }
+}

@@ -1,0 +1,77 @@
+using System.Runtime.CompilerServices;
+
+namespace FusedAttention.Cpu.Numerics;
+
+/// <summary>One lane, no vector instructions: the variant that runs anywhere, and a vector-free check on the others.</summary>
+internal readonly unsafe struct ScalarSimd : ISimd<float>
+{
+    public static int Width => 1;
+
+    public static float Zero => 0;
+
+    public static float Iota => 0;
+
+    public static int TransposeSize => 1;
+
+    public static float Create(float value) => value;
+
+    public static float Load(float* source) => *source;
+
+    public static float LoadHalf(ushort* source) => (float)BitConverter.UInt16BitsToHalf(*source);
+
+    public static float LoadBFloat16(ushort* source) => BFloat16.FromBits(*source);
+
+    public static float LoadMask(byte* source) => BitConverter.UInt32BitsToSingle(*source != 0 ? uint.MaxValue : 0);
+
+    public static void Store(float* destination, float value) => *destination = value;
+
+    public static void StoreBFloat16(ushort* destination, float value) => *destination = ((BFloat16)value).ToBits();
+
+    public static void StoreHalf(ushort* destination, float value) => *destination = BitConverter.HalfToUInt16Bits((Half)value);
+
+    public static float Add(float a, float b) => a + b;
+
+    public static float Subtract(float a, float b) => a - b;
+
+    public static float Multiply(float a, float b) => a * b;
+
+    public static float Divide(float a, float b) => a / b;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static float MultiplyAdd(float a, float b, float c) => float.MultiplyAddEstimate(a, b, c);
+
+    public static float Max(float a, float b) => a > b ? a : b;
+
+    public static float Abs(float a) => Math.Abs(a);
+
+    public static float LessThan(float a, float b) => BitConverter.UInt32BitsToSingle(a < b ? uint.MaxValue : 0);
+
+    public static float Equal(float a, float b) => BitConverter.UInt32BitsToSingle(a == b ? uint.MaxValue : 0);
+
+    public static float Select(float mask, float a, float b) => BitConverter.SingleToUInt32Bits(mask) != 0 ? a : b;
+
+    public static float AndNot(float mask, float a) => BitConverter.SingleToUInt32Bits(mask) != 0 ? 0 : a;
+
+    public static float AddExponent(float value, float shifted) =>
+        BitConverter.Int32BitsToSingle(BitConverter.SingleToInt32Bits(value) + (BitConverter.SingleToInt32Bits(shifted) << 23));
+
+    public static float First(float a) => a;
+
+    public static float Sum(float a) => a;
+
+    public static float MaxAcross(float a) => a;
+
+    public static void StoreSums(float* destination, float a0, float a1, float a2, float a3, float a4, float a5, float a6, float a7)
+    {
+        destination[0] = a0;
+        destination[1] = a1;
+        destination[2] = a2;
+        destination[3] = a3;
+        destination[4] = a4;
+        destination[5] = a5;
+        destination[6] = a6;
+        destination[7] = a7;
+    }
+
+    public static void Transpose(nint* rows, long column, float* destination, int destinationStride) => *destination = ((float*)rows[0])[column];
+}

@@ -1,0 +1,168 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+using V = System.Runtime.Intrinsics.Vector128<float>;
+
+namespace FusedAttention.Cpu.Numerics;
+
+/// <summary>128-bit vectors in portable operations only: Arm NEON and x86 SSE alike.</summary>
+internal readonly unsafe struct Vector128Simd : ISimd<V>
+{
+    public static int Width => 4;
+
+    public static V Zero => V.Zero;
+
+    public static V Iota => Vector128.Create(0f, 1, 2, 3);
+
+    public static int TransposeSize => 4;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Create(float value) => Vector128.Create(value);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Load(float* source) => Vector128.Load(source);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V LoadHalf(ushort* source)
+    {
+        // Sign and magnitude to the float's places, the exponent rebased by a multiplication (exact, subnormals included), infinity and NaN restored.
+        Vector128<int> wide = Vector128.WidenLower(Vector128.CreateScalarUnsafe(Unsafe.ReadUnaligned<long>(source)).AsInt16());
+        V rebased = ((wide << 13) & Vector128.Create(unchecked((int)0x8FFFE000))).AsSingle() * Vector128.Create(HalfBits.Rebase);
+        V special = Vector128.GreaterThanOrEqual(Vector128.Abs(rebased), Vector128.Create(HalfBits.FirstSpecial));
+        return rebased | (special & Vector128.Create(float.PositiveInfinity));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V LoadBFloat16(ushort* source) =>
+        (Vector128.WidenLower(Vector128.CreateScalarUnsafe(Unsafe.ReadUnaligned<long>(source)).AsUInt16()) << 16).AsSingle();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V LoadMask(byte* source)
+    {
+        Vector128<byte> bytes = Vector128.CreateScalarUnsafe(Unsafe.ReadUnaligned<int>(source)).AsByte();
+        Vector128<uint> wide = Vector128.WidenLower(Vector128.WidenLower(bytes));
+        return (~Vector128.Equals(wide, Vector128<uint>.Zero)).AsSingle();
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Store(float* destination, V value) => value.Store(destination);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void StoreBFloat16(ushort* destination, V value)
+    {
+        Vector128<uint> bits = value.AsUInt32();
+        Vector128<uint> rounded = (bits + Vector128.Create(0x7FFFu) + ((bits >>> 16) & Vector128<uint>.One)) >>> 16;
+        Vector128<uint> quiet = (bits >>> 16) | Vector128.Create(0x40u);
+        Vector128<uint> result = Vector128.ConditionalSelect(Vector128.Equals(value, value).AsUInt32(), rounded, quiet);
+        Unsafe.WriteUnaligned(destination, Vector128.Narrow(result, result).AsInt64().ToScalar());
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void StoreHalf(ushort* destination, V value)
+    {
+        Vector128<uint> result = HalfBits.Round(value);
+        Unsafe.WriteUnaligned(destination, Vector128.Narrow(result, result).AsInt64().ToScalar());
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Add(V a, V b) => a + b;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Subtract(V a, V b) => a - b;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Multiply(V a, V b) => a * b;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Divide(V a, V b) => a / b;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V MultiplyAdd(V a, V b, V c) => Vector128.MultiplyAddEstimate(a, b, c);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Max(V a, V b) => Vector128.MaxNative(a, b);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Abs(V a) => Vector128.Abs(a);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V LessThan(V a, V b) => Vector128.LessThan(a, b);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Equal(V a, V b) => Vector128.Equals(a, b);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Select(V mask, V a, V b) => Vector128.ConditionalSelect(mask, a, b);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V AndNot(V mask, V a) => Vector128.AndNot(a, mask);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V AddExponent(V value, V shifted) => (value.AsInt32() + (shifted.AsInt32() << 23)).AsSingle();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static float First(V a) => a.ToScalar();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static float Sum(V a)
+    {
+        V pairs = a + Vector128.Shuffle(a, Vector128.Create(1, 0, 3, 2));
+        return pairs.ToScalar() + pairs.GetElement(2);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static float MaxAcross(V a)
+    {
+        V pairs = Max(a, Vector128.Shuffle(a, Vector128.Create(1, 0, 3, 2)));
+        return Max(pairs, Vector128.Shuffle(pairs, Vector128.Create(2, 3, 0, 1))).ToScalar();
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void StoreSums(float* destination, V a0, V a1, V a2, V a3, V a4, V a5, V a6, V a7)
+    {
+        Store(destination, Sums(a0, a1, a2, a3));
+        Store(destination + 4, Sums(a4, a5, a6, a7));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Transpose(nint* rows, long column, float* destination, int destinationStride)
+    {
+        (V c0, V c1, V c2, V c3) = Transposed(
+            Load((float*)rows[0] + column), Load((float*)rows[1] + column), Load((float*)rows[2] + column), Load((float*)rows[3] + column));
+        Store(destination, c0);
+        Store(destination + destinationStride, c1);
+        Store(destination + (2 * destinationStride), c2);
+        Store(destination + (3 * destinationStride), c3);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static V Sums(V a0, V a1, V a2, V a3)
+    {
+        (V c0, V c1, V c2, V c3) = Transposed(a0, a1, a2, a3);
+        return (c0 + c1) + (c2 + c3);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static (V C0, V C1, V C2, V C3) Transposed(V r0, V r1, V r2, V r3)
+    {
+        // Interleave rows 0 and 2, 1 and 3, then the results: four columns after two rounds.
+        V lo02 = ZipLower(r0, r2);
+        V hi02 = ZipUpper(r0, r2);
+        V lo13 = ZipLower(r1, r3);
+        V hi13 = ZipUpper(r1, r3);
+        return (ZipLower(lo02, lo13), ZipUpper(lo02, lo13), ZipLower(hi02, hi13), ZipUpper(hi02, hi13));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static V ZipLower(V a, V b) => System.Runtime.Intrinsics.Arm.AdvSimd.Arm64.IsSupported
+        ? System.Runtime.Intrinsics.Arm.AdvSimd.Arm64.ZipLow(a, b)
+        : System.Runtime.Intrinsics.X86.Sse.IsSupported
+            ? System.Runtime.Intrinsics.X86.Sse.UnpackLow(a, b)
+            : Vector128.Create(a.GetElement(0), b.GetElement(0), a.GetElement(1), b.GetElement(1));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static V ZipUpper(V a, V b) => System.Runtime.Intrinsics.Arm.AdvSimd.Arm64.IsSupported
+        ? System.Runtime.Intrinsics.Arm.AdvSimd.Arm64.ZipHigh(a, b)
+        : System.Runtime.Intrinsics.X86.Sse.IsSupported
+            ? System.Runtime.Intrinsics.X86.Sse.UnpackHigh(a, b)
+            : Vector128.Create(a.GetElement(2), b.GetElement(2), a.GetElement(3), b.GetElement(3));
+}

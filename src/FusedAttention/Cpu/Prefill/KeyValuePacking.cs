@@ -1,0 +1,105 @@
+using System.Runtime.CompilerServices;
+using FusedAttention.Cpu.Kernels;
+using FusedAttention.Cpu.Numerics;
+using FusedAttention.Problems;
+
+namespace FusedAttention.Cpu.Prefill;
+
+/// <summary>
+/// A tile of keys and values to the form that register tiles read. Packing also undoes strides: rows a power of two apart, as heads of 128 usually are, would fall on
+/// the same few cache sets.
+/// </summary>
+internal static unsafe class KeyValuePacking<TS, TV>
+    where TS : struct, ISimd<TV>
+    where TV : unmanaged
+{
+    private static int PanelWidth => 2 * TS.Width;
+
+    /// <summary>Packs keys [start, stop) of a tile and their values; addresses are those of head 0, at the key's place in the tile.</summary>
+    public static void Pack(AttentionProblem problem, int head, int start, int stop, nint* keyRows, nint* valueRows, float* key, float* value, float* temporary)
+    {
+        switch (problem.KeyValueType)
+        {
+            case AttentionElementType.Float32: Pack<Float32Element>(problem, head, start, stop, keyRows, valueRows, key, value, temporary); break;
+            case AttentionElementType.Float16: Pack<Float16Element>(problem, head, start, stop, keyRows, valueRows, key, value, temporary); break;
+            default: Pack<BFloat16Element>(problem, head, start, stop, keyRows, valueRows, key, value, temporary); break;
+        }
+    }
+
+    private static void Pack<TE>(AttentionProblem problem, int head, int start, int stop, nint* keyRows, nint* valueRows, float* key, float* value, float* temporary)
+        where TE : struct, IElement
+    {
+        for (int panel = start / PanelWidth; panel * PanelWidth < stop; panel++)
+        {
+            PackKeyPanel<TE>(
+                keyRows, Math.Max(start, panel * PanelWidth), Math.Min(stop, (panel + 1) * PanelWidth), panel * PanelWidth,
+                (nint)(head * problem.KeyHeadStride * TE.Size), problem.KeyDim, key + ((nint)panel * PanelWidth * problem.KeyDim), temporary);
+        }
+
+        PackValues<TE>(valueRows, start, stop, (nint)(head * problem.ValueHeadStride * TE.Size), problem.ValueDim, value);
+    }
+
+    /// <summary>One panel of keys, transposed to [dim][2W]. Places without a key repeat a key that has one: their scores are excluded later.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [SkipLocalsInit]
+    private static void PackKeyPanel<TE>(nint* rows, int start, int stop, int panelStart, nint headOffset, int dim, float* panel, float* temporary)
+        where TE : struct, IElement
+    {
+        nint* source = stackalloc nint[PanelWidth];
+        for (int i = 0; i < PanelWidth; i++)
+        {
+            int j = Math.Clamp(panelStart + i, start, stop - 1);
+            nint row = rows[j] + headOffset;
+            if (TE.Size == sizeof(float))
+            {
+                source[i] = row;
+                continue;
+            }
+
+            // 16-bit keys are widened to a small row-major block first, which stays in the first-level cache.
+            float* widened = temporary + ((nint)i * dim);
+            source[i] = (nint)widened;
+            if (panelStart + i == j) RowConversion<TS, TV>.Widen<TE>((byte*)row, widened, dim);
+            else source[i] = (nint)(temporary + ((nint)(j - panelStart) * dim));
+        }
+
+        // A place before the first key would name a row that is not widened yet; the loop above has it by now.
+        int whole = dim / TS.TransposeSize * TS.TransposeSize;
+        for (int i = 0; i < PanelWidth; i += TS.TransposeSize)
+        {
+            for (int d = 0; d < whole; d += TS.TransposeSize) TS.Transpose(source + i, d, panel + ((nint)d * PanelWidth) + i, PanelWidth);
+        }
+
+        for (int d = whole; d < dim; d++)
+        {
+            for (int i = 0; i < PanelWidth; i++) panel[((nint)d * PanelWidth) + i] = ((float*)source[i])[d];
+        }
+    }
+
+    /// <summary>Values as panels [dim / 2W][keys][2W]; columns beyond the dimension are zeros.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void PackValues<TE>(nint* rows, int start, int stop, nint headOffset, int dim, float* value)
+        where TE : struct, IElement
+    {
+        nint panelStride = (nint)PanelWidth * PrefillTiles.Keys;
+        int whole = dim / PanelWidth;
+        for (int j = start; j < stop; j++)
+        {
+            byte* source = (byte*)(rows[j] + headOffset);
+            float* destination = value + ((nint)j * PanelWidth);
+            for (int panel = 0; panel < whole; panel++)
+            {
+                TS.Store(destination, TE.Load<TS, TV>(source, panel * PanelWidth));
+                TS.Store(destination + TS.Width, TE.Load<TS, TV>(source, (panel * PanelWidth) + TS.Width));
+                destination += panelStride;
+            }
+
+            if (whole * PanelWidth == dim) continue;
+            for (int i = 0; i < PanelWidth; i++)
+            {
+                int d = (whole * PanelWidth) + i;
+                destination[i] = d < dim ? TE.LoadOne(source, d) : 0;
+            }
+        }
+    }
+}

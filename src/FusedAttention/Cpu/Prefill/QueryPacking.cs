@@ -1,0 +1,37 @@
+using System.Runtime.CompilerServices;
+using FusedAttention.Cpu.Kernels;
+using FusedAttention.Cpu.Numerics;
+using FusedAttention.Problems;
+
+namespace FusedAttention.Cpu.Prefill;
+
+/// <summary>Queries to the form that register tiles read: for each tile of rows [dim][rows], so that a step of the product finds its broadcasts side by side.</summary>
+internal static unsafe class QueryPacking<TS, TV, TTile>
+    where TS : struct, ISimd<TV>
+    where TV : unmanaged
+    where TTile : struct, IRegisterTile
+{
+    /// <summary>Packs the rows of an item; the missing rows of the last tile become zeros.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void Pack(AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, float* packed, float* temporary)
+    {
+        int dim = problem.KeyDim;
+        int size = problem.QueryType == AttentionElementType.Float32 ? sizeof(float) : sizeof(ushort);
+        int tiles = (item.RowCount + TTile.Rows - 1) / TTile.Rows;
+        for (int r = 0; r < tiles * TTile.Rows; r++)
+        {
+            float* destination = packed + ((nint)(r / TTile.Rows) * TTile.Rows * dim) + (r % TTile.Rows);
+            if (r >= item.RowCount)
+            {
+                for (int d = 0; d < dim; d++) destination[d * TTile.Rows] = 0;
+                continue;
+            }
+
+            int query = Math.DivRem(item.RowStart + r, problem.Group, out int inGroup);
+            int head = (item.Head * problem.Group) + inGroup;
+            long offset = sequence.QueryStart + (query * problem.QueryTokenStride) + (head * problem.QueryHeadStride);
+            RowConversion<TS, TV>.Widen(problem.QueryType, problem.Query + (offset * size), temporary, dim);
+            for (int d = 0; d < dim; d++) destination[d * TTile.Rows] = temporary[d];
+        }
+    }
+}

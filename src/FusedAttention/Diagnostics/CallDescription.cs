@@ -1,0 +1,14 @@
+namespace FusedAttention.Diagnostics;
+
+/// <summary>What a call tells its observers.</summary>
+/// <param name="Backend">Where it runs, as <see cref="AttentionExplanation.Backend"/>. A constant: tags keep a reference to it.</param>
+/// <param name="Kernel">What runs, as <see cref="AttentionExplanation.Kernel"/>. A constant.</param>
+/// <param name="Queries">Query rows of all sequences together, heads not counted.</param>
+/// <param name="Keys">Keys of all sequences together, heads not counted.</param>
+/// <param name="Heads">Query heads.</param>
+/// <param name="Dim">Key dimension.</param>
+/// <param name="FloatingPointOperations">As <see cref="AttentionExplanation.FloatingPointOperations"/>; only needed if <see cref="AttentionTelemetry.CountsFloatingPointOperations"/>.</param>
+internal readonly record struct CallDescription(string Backend, string Kernel, long Queries, long Keys, int Heads, int Dim, double FloatingPointOperations);
+
+/// <summary>When a call started; default if nobody was listening then.</summary>
+internal readonly record struct CallTimer(long StartTimestamp);

@@ -1,0 +1,122 @@
+namespace FusedAttention.Problems;
+
+/// <summary>One sequence of a call: where its tensors start (in elements) and how its queries lie on the key axis.</summary>
+internal unsafe struct SequenceProblem
+{
+    public long QueryStart;
+    public long OutputStart;
+    public long KeyStart;
+    public long ValueStart;
+    public long MaskStart;
+    public long BiasStart;
+    public long LogSumExpStart;
+    public int* BlockTable;
+    public int QueryLength;
+    public int KeyLength;
+
+    /// <summary>The position of query 0 on the key axis.</summary>
+    public long QueryOffset;
+}
+
+/// <summary>
+/// A call with everything resolved to numbers and pointers: validated, aligned, broadcast. Kernels read it and ask no further question.
+/// Pointers are valid during the call only. Strides and starts count elements.
+/// </summary>
+internal sealed unsafe class AttentionProblem
+{
+    private SequenceProblem[] _sequences = new SequenceProblem[1];
+
+    // Tensors.
+    public AttentionElementType QueryType;
+    public AttentionElementType KeyValueType;
+    public byte* Query;
+    public byte* Key;
+    public byte* Value;
+    public byte* Output;
+    public long QueryTokenStride;
+    public long QueryHeadStride;
+    public long OutputTokenStride;
+    public long OutputHeadStride;
+    public long KeyTokenStride;
+    public long KeyHeadStride;
+    public long ValueTokenStride;
+    public long ValueHeadStride;
+
+    // Sizes.
+    public int SequenceCount;
+    public int QueryHeads;
+    public int KeyValueHeads;
+    public int Group;
+    public int KeyDim;
+    public int ValueDim;
+
+    // Paged caches: block size 0 means that keys lie at KeyStart + j * KeyTokenStride.
+    public int BlockSize;
+    public long KeyBlockStride;
+    public long ValueBlockStride;
+
+    // Semantics.
+    public float Scale;
+    public float SoftCap;
+    public long LeftReach;
+    public long RightReach;
+    public ReadOnlyMemory<float> AlibiSlopes;
+    public ReadOnlyMemory<float> SinkLogits;
+    public bool RowInvariant;
+
+    // Optional tensors; null when absent.
+    public byte* Mask;
+    public long MaskHeadStride;
+    public long MaskQueryStride;
+    public byte* Bias;
+    public AttentionElementType BiasType;
+    public long BiasHeadStride;
+    public long BiasQueryStride;
+    public float* LogSumExp;
+    public long LogSumExpHeadStride;
+    public long LogSumExpQueryStride;
+
+    public Span<SequenceProblem> Sequences => _sequences.AsSpan(0, SequenceCount);
+
+    public void SetSequenceCount(int count)
+    {
+        if (_sequences.Length < count) _sequences = new SequenceProblem[Math.Max(count, 2 * _sequences.Length)];
+        SequenceCount = count;
+        Sequences.Clear();
+    }
+
+    /// <summary>The keys that query <paramref name="query"/> of <paramref name="sequence"/> may see by position.</summary>
+    public KeyRange RangeOf(in SequenceProblem sequence, int query) =>
+        KeyRange.Of(sequence.QueryOffset + query, LeftReach, RightReach, sequence.KeyLength);
+
+    /// <summary>The keys that any query from <paramref name="first"/> to <paramref name="last"/>, both included, may see by position.</summary>
+    public KeyRange RangeOf(in SequenceProblem sequence, int first, int last) =>
+        KeyRange.Of(sequence.QueryOffset + first, sequence.QueryOffset + last, LeftReach, RightReach, sequence.KeyLength);
+
+    /// <summary>Query-key pairs of one head that positions allow, over all sequences.</summary>
+    public double AllowedPairs()
+    {
+        double pairs = 0;
+        foreach (ref readonly SequenceProblem sequence in Sequences) pairs += AllowedPairs(sequence, 0, sequence.QueryLength);
+        return pairs;
+    }
+
+    /// <summary>Query-key pairs of one head that positions allow, for queries [first, end) of one sequence.</summary>
+    public double AllowedPairs(in SequenceProblem sequence, int first, int end)
+    {
+        // Both ends of the range are piecewise linear in the query, so the ends are summed in closed form: no loop over a million rows.
+        double sum = 0;
+        sum += SumClamped(sequence.QueryOffset + first + RightReach + 1, end - first, sequence.KeyLength);
+        sum -= SumClamped(sequence.QueryOffset + first - LeftReach, end - first, sequence.KeyLength);
+        return sum;
+    }
+
+    /// <summary>The sum of clamp(start + i, 0, max) for i in [0, count).</summary>
+    private static double SumClamped(long start, long count, long max)
+    {
+        long rising = Math.Clamp(-start, 0, count);
+        long saturated = Math.Clamp(max - start, rising, count);
+        double ramp = saturated - rising;
+        return (ramp * (start + rising)) + (ramp * (ramp - 1) / 2) + ((double)(count - saturated) * max);
+    }
+}

@@ -1,0 +1,239 @@
+namespace FusedAttention.Problems;
+
+/// <summary>What the layouts share.</summary>
+internal static unsafe partial class ProblemBuilder
+{
+    /// <summary>Ranks, heads, dims and strides of the four tensors; the result has them all at rank 4, with leading dimensions of 1 where there were fewer.</summary>
+    private static CallTensors CheckTensors(in CallTensors call, ShapeNames shapes)
+    {
+        ArgumentChecks.Rank(call.QueryLayout, "query", shapes.QueryRank, shapes.Query);
+        ArgumentChecks.Rank(call.KeyLayout, call.KeyName, shapes.KeyRank, shapes.Key);
+        ArgumentChecks.Rank(call.ValueLayout, call.ValueName, shapes.KeyRank, shapes.Value);
+        ArgumentChecks.Rank(call.OutputLayout, "output", shapes.QueryRank, shapes.Output);
+        CallTensors tensors = call;
+        tensors.QueryLayout = call.QueryLayout.PaddedTo(4);
+        tensors.KeyLayout = call.KeyLayout.PaddedTo(4);
+        tensors.ValueLayout = call.ValueLayout.PaddedTo(4);
+        tensors.OutputLayout = call.OutputLayout.PaddedTo(4);
+        ArgumentChecks.FitsInt(tensors.QueryLayout, "query");
+        ArgumentChecks.FitsInt(tensors.KeyLayout, call.KeyName);
+
+        ReadOnlySpan<long> query = tensors.QueryLayout.Lengths;
+        ReadOnlySpan<long> key = tensors.KeyLayout.Lengths;
+        ReadOnlySpan<long> value = tensors.ValueLayout.Lengths;
+        ArgumentChecks.Heads(query[2], key[2], "query", call.KeyName);
+        ArgumentChecks.Dim(query[3], "query", "head dimension");
+        ArgumentChecks.Length(tensors.KeyLayout, call.KeyName, 3, query[3], "query's head dimension");
+        ArgumentChecks.Length(tensors.ValueLayout, call.ValueName, 2, key[2], "the number of key heads");
+        ArgumentChecks.Dim(value[3], call.ValueName, "head dimension");
+        ArgumentChecks.Length(tensors.OutputLayout, "output", 2, query[2], "query's number of heads");
+        ArgumentChecks.Length(tensors.OutputLayout, "output", 3, value[3], "the value dimension");
+        ArgumentChecks.ContiguousLast(tensors.QueryLayout, "query");
+        ArgumentChecks.ContiguousLast(tensors.KeyLayout, call.KeyName);
+        ArgumentChecks.ContiguousLast(tensors.ValueLayout, call.ValueName);
+        ArgumentChecks.ContiguousLast(tensors.OutputLayout, "output");
+        ArgumentChecks.NotSelfOverlapping(tensors.OutputLayout, "output", "output");
+        return tensors;
+    }
+
+    private static void SetTensors(AttentionProblem problem, in CallTensors tensors)
+    {
+        problem.QueryType = tensors.QueryType;
+        problem.KeyValueType = tensors.KeyValueType;
+        problem.Query = tensors.Query;
+        problem.Key = tensors.Key;
+        problem.Value = tensors.Value;
+        problem.Output = tensors.Output;
+        problem.QueryTokenStride = tensors.QueryLayout.Strides[1];
+        problem.QueryHeadStride = tensors.QueryLayout.Strides[2];
+        problem.OutputTokenStride = tensors.OutputLayout.Strides[1];
+        problem.OutputHeadStride = tensors.OutputLayout.Strides[2];
+        problem.KeyTokenStride = tensors.KeyLayout.Strides[1];
+        problem.KeyHeadStride = tensors.KeyLayout.Strides[2];
+        problem.ValueTokenStride = tensors.ValueLayout.Strides[1];
+        problem.ValueHeadStride = tensors.ValueLayout.Strides[2];
+        problem.QueryHeads = (int)tensors.QueryLayout.Lengths[2];
+        problem.KeyValueHeads = (int)tensors.KeyLayout.Lengths[2];
+        problem.Group = problem.QueryHeads / problem.KeyValueHeads;
+        problem.KeyDim = (int)tensors.QueryLayout.Lengths[3];
+        problem.ValueDim = (int)tensors.ValueLayout.Lengths[3];
+        problem.BlockSize = 0;
+        problem.KeyBlockStride = 0;
+        problem.ValueBlockStride = 0;
+    }
+
+    private static void SetPackedQueries(ref SequenceProblem sequence, in CallTensors tensors, ReadOnlySpan<int> cumulativeQueries, int index)
+    {
+        sequence.QueryLength = cumulativeQueries[index + 1] - cumulativeQueries[index];
+        sequence.QueryStart = cumulativeQueries[index] * tensors.QueryLayout.Strides[1];
+        sequence.OutputStart = cumulativeQueries[index] * tensors.OutputLayout.Strides[1];
+    }
+
+    /// <summary>Scale, masks by position and per-head numbers; the alignment becomes one offset a sequence.</summary>
+    private static void SetSemantics(AttentionProblem problem, AttentionOptions options, scoped in AttentionOperands operands)
+    {
+        ArgumentChecks.PerHead(options.AlibiSlopes.IsDefault ? 0 : options.AlibiSlopes.Length, problem.QueryHeads, nameof(options.AlibiSlopes));
+        ArgumentChecks.PerHead(options.SinkLogits.IsDefault ? 0 : options.SinkLogits.Length, problem.QueryHeads, nameof(options.SinkLogits));
+        ReadOnlySpan<long> offsets = operands.QueryOffsets;
+        if (!offsets.IsEmpty && offsets.Length != problem.SequenceCount)
+        {
+            ArgumentChecks.Throw($"QueryOffsets has {offsets.Length} entries for {problem.SequenceCount} sequences.", "operands");
+        }
+
+        problem.Scale = options.Scale ?? (float)(1 / Math.Sqrt(problem.KeyDim));
+        problem.SoftCap = options.SoftCap;
+        problem.RowInvariant = options.RowInvariant;
+        problem.AlibiSlopes = options.HasAlibi ? options.AlibiSlopes.AsMemory() : default;
+        problem.SinkLogits = options.HasSinks ? options.SinkLogits.AsMemory() : default;
+        problem.LeftReach = options.Mask.WindowLeft ?? KeyRange.Unbounded;
+        problem.RightReach = options.Mask.IsCausal ? 0 : options.Mask.WindowRight ?? KeyRange.Unbounded;
+        for (int s = 0; s < problem.SequenceCount; s++)
+        {
+            ref SequenceProblem sequence = ref problem.Sequences[s];
+            if (!offsets.IsEmpty && Math.Abs((double)offsets[s]) > AttentionOptions.MaxQueryOffset)
+            {
+                ArgumentChecks.Throw($"QueryOffsets[{s}] is {offsets[s]}; expected a magnitude of at most 2^40.", "operands");
+            }
+
+            sequence.QueryOffset = !offsets.IsEmpty ? offsets[s]
+                : options.QueryOffset ?? (options.Alignment == AttentionAlignment.BottomRight ? (long)sequence.KeyLength - sequence.QueryLength : 0);
+        }
+    }
+
+    /// <summary>Mask, bias and log-sum-exp: broadcast to [batch, heads, queries, keys] by stride 0.</summary>
+    /// <remarks>
+    /// <paramref name="rank"/> is 4 for a dense batch, 3 for everything else; <paramref name="queries"/> and <paramref name="keys"/> are those of a batch row, or all queries
+    /// and the keys of the longest sequence of a packed call, whose last dimension may be longer (<paramref name="exactKeys"/> false).
+    /// </remarks>
+    private static void SetScoreTensors(
+        AttentionProblem problem, in CallTensors tensors, int rank, int queries, int keys, bool exactKeys, ReadOnlySpan<int> cumulativeQueries = default)
+    {
+        bool packed = !cumulativeQueries.IsEmpty;
+        long sequences = packed ? 1 : problem.SequenceCount;
+        TensorLayout mask = CheckScoreLayout(tensors.MaskLayout, "BooleanMask", rank, sequences, problem.QueryHeads, queries, keys, exactKeys);
+        problem.Mask = mask.IsAbsent ? null : tensors.Mask;
+        problem.MaskHeadStride = mask.IsAbsent ? 0 : mask.Strides[1];
+        problem.MaskQueryStride = mask.IsAbsent ? 0 : mask.Strides[2];
+
+        TensorLayout bias = CheckScoreLayout(tensors.BiasLayout, "Bias", rank, sequences, problem.QueryHeads, queries, keys, exactKeys);
+        problem.Bias = bias.IsAbsent ? null : tensors.Bias;
+        problem.BiasType = tensors.BiasType;
+        problem.BiasHeadStride = bias.IsAbsent ? 0 : bias.Strides[1];
+        problem.BiasQueryStride = bias.IsAbsent ? 0 : bias.Strides[2];
+
+        TensorLayout lse = tensors.LogSumExpLayout;
+        if (!lse.IsAbsent)
+        {
+            bool matches = lse.Rank == rank - 1 && lse.Lengths[^1] == queries && lse.Lengths[^2] == problem.QueryHeads && (rank == 3 || lse.Lengths[0] == sequences);
+            if (!matches)
+            {
+                ArgumentChecks.Throw($"LogSumExp has shape {lse}; expected [{(rank == 4 ? $"{sequences}, " : "")}{problem.QueryHeads}, {queries}].", "operands");
+            }
+
+            ArgumentChecks.NotSelfOverlapping(lse, "LogSumExp", "operands");
+            lse = lse.PaddedTo(3);
+        }
+
+        problem.LogSumExp = lse.IsAbsent ? null : tensors.LogSumExp;
+        problem.LogSumExpHeadStride = lse.IsAbsent ? 0 : lse.Strides[1];
+        problem.LogSumExpQueryStride = lse.IsAbsent ? 0 : lse.Strides[2];
+        for (int s = 0; s < problem.SequenceCount; s++)
+        {
+            ref SequenceProblem sequence = ref problem.Sequences[s];
+            long first = packed ? cumulativeQueries[s] : 0;
+            long row = packed ? 0 : s;
+            if (!mask.IsAbsent) sequence.MaskStart = (row * mask.Strides[0]) + (first * mask.Strides[2]);
+            if (!bias.IsAbsent) sequence.BiasStart = (row * bias.Strides[0]) + (first * bias.Strides[2]);
+            if (!lse.IsAbsent) sequence.LogSumExpStart = (row * lse.Strides[0]) + (first * lse.Strides[2]);
+        }
+    }
+
+    private static TensorLayout CheckScoreLayout(
+        in TensorLayout layout, string name, int rank, long sequences, long heads, long queries, long keys, bool exactKeys)
+    {
+        if (layout.IsAbsent) return layout;
+        TensorLayout padded = layout.Rank <= rank ? layout.PaddedTo(4) : default(TensorLayout).PaddedTo(4);
+        ReadOnlySpan<long> lengths = padded.Lengths;
+        bool matches = layout.Rank <= rank
+            && (lengths[0] == 1 || lengths[0] == sequences)
+            && (lengths[1] == 1 || lengths[1] == heads)
+            && (lengths[2] == 1 || lengths[2] == queries)
+            && (exactKeys ? lengths[3] == keys : lengths[3] >= keys);
+        if (!matches)
+        {
+            string batch = rank == 4 ? $"1 or {sequences}, " : "";
+            ArgumentChecks.Throw(
+                $"{name} has shape {layout}; expected [{batch}1 or {heads}, 1 or {queries}, {keys}{(exactKeys ? "" : " or more")}], leading dimensions may be left out.", "operands");
+        }
+
+        if (lengths[3] > 1 && padded.Strides[3] != 1)
+        {
+            ArgumentChecks.Throw($"{name} of shape {layout} has stride {padded.Strides[3]} in its last dimension; it must be contiguous (stride 1).", "operands");
+        }
+
+        return padded;
+    }
+
+    private static void CheckCumulative(ReadOnlySpan<int> cumulative, string name, long total, string meaning, string? argument = null)
+    {
+        argument ??= name;
+        if (cumulative.IsEmpty) ArgumentChecks.Throw($"{name} is empty; expected one entry more than there are sequences.", argument);
+        if (cumulative[0] != 0) ArgumentChecks.Throw($"{name}[0] is {cumulative[0]}; expected 0.", argument);
+        for (int i = 1; i < cumulative.Length; i++)
+        {
+            if (cumulative[i] < cumulative[i - 1])
+            {
+                ArgumentChecks.Throw($"{name}[{i}] is {cumulative[i]}, below {name}[{i - 1}] = {cumulative[i - 1]}; expected ascending numbers.", argument);
+            }
+        }
+
+        if (cumulative[^1] != total) ArgumentChecks.Throw($"{name} ends at {cumulative[^1]}, but {meaning} is {total}.", argument);
+    }
+
+    private static void RefuseKeyLengths(scoped in AttentionOperands operands, string instead)
+    {
+        if (!operands.KeyLengths.IsEmpty)
+        {
+            ArgumentChecks.Throw($"KeyLengths has {operands.KeyLengths.Length} entries, but belongs to dense calls; here {instead} say how many keys a sequence has.", "operands");
+        }
+    }
+
+    private static void CheckOverlaps(in CallTensors tensors)
+    {
+        int querySize = Size(tensors.QueryType);
+        int keySize = Size(tensors.KeyValueType);
+        int biasSize = Size(tensors.BiasType);
+        Check(tensors, tensors.Output, tensors.OutputLayout, querySize, "output", "output");
+        if (tensors.LogSumExp == null) return;
+        Check(tensors, tensors.LogSumExp, tensors.LogSumExpLayout, sizeof(float), "LogSumExp", "operands");
+        ArgumentChecks.NotOverlapping(
+            tensors.LogSumExp, tensors.LogSumExpLayout, sizeof(float), "LogSumExp", "operands", tensors.Output, tensors.OutputLayout, querySize, "output");
+
+        void Check(in CallTensors tensors, void* output, in TensorLayout layout, int size, string name, string argument)
+        {
+            ArgumentChecks.NotOverlapping(output, layout, size, name, argument, tensors.Query, tensors.QueryLayout, querySize, "query");
+            ArgumentChecks.NotOverlapping(output, layout, size, name, argument, tensors.Key, tensors.KeyLayout, keySize, tensors.KeyName);
+            ArgumentChecks.NotOverlapping(output, layout, size, name, argument, tensors.Value, tensors.ValueLayout, keySize, tensors.ValueName);
+            ArgumentChecks.NotOverlapping(output, layout, size, name, argument, tensors.Mask, tensors.MaskLayout, 1, "BooleanMask");
+            ArgumentChecks.NotOverlapping(output, layout, size, name, argument, tensors.Bias, tensors.BiasLayout, biasSize, "Bias");
+        }
+    }
+
+    /// <summary>The expected ranks and, for messages, the dimensions of a layout. Constants: no call builds a string unless it throws.</summary>
+    private sealed record ShapeNames(int QueryRank, int KeyRank, string Query, string Key, string Value, string Output)
+    {
+        public static readonly ShapeNames Batched = new(
+            4, 4, "[batch, queries, heads, dim]", "[batch, keys, kvHeads, dim]", "[batch, keys, kvHeads, value dim]", "[batch, queries, heads, value dim]");
+
+        public static readonly ShapeNames Single = new(
+            3, 3, "[queries, heads, dim]", "[keys, kvHeads, dim]", "[keys, kvHeads, value dim]", "[queries, heads, value dim]");
+
+        public static readonly ShapeNames Packed = new(
+            3, 3, "[total queries, heads, dim]", "[total keys, kvHeads, dim]", "[total keys, kvHeads, value dim]", "[total queries, heads, value dim]");
+
+        public static readonly ShapeNames Paged = new(
+            3, 4, "[total queries, heads, dim]", "[blocks, blockSize, kvHeads, dim]", "[blocks, blockSize, kvHeads, value dim]", "[total queries, heads, value dim]");
+    }
+
+    private static int Size(AttentionElementType type) => type == AttentionElementType.Float32 ? sizeof(float) : sizeof(ushort);
+}

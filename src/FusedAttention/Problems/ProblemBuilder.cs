@@ -1,0 +1,162 @@
+namespace FusedAttention.Problems;
+
+/// <summary>
+/// Turns a call into an <see cref="AttentionProblem"/>: all validation and all resolving of semantics happens here, before anything is written.
+/// One method a layout; what the layouts share is in the other part of this class.
+/// </summary>
+internal static unsafe partial class ProblemBuilder
+{
+    /// <summary>query [batch, queries, heads, dim], key and value [batch, keys, kvHeads, dim], each of rank 4, or all of rank 3 without the batch.</summary>
+    public static void Dense(AttentionProblem problem, in CallTensors call, AttentionOptions options, scoped in AttentionOperands operands)
+    {
+        int rank = call.QueryLayout.Rank;
+        if (rank is not (3 or 4))
+        {
+            ArgumentChecks.Throw($"query has shape {call.QueryLayout}; expected [batch, queries, heads, dim] or [queries, heads, dim].", "query");
+        }
+
+        CallTensors tensors = CheckTensors(call, rank == 4 ? ShapeNames.Batched : ShapeNames.Single);
+        long sequences = tensors.QueryLayout.Lengths[0];
+        ArgumentChecks.Length(tensors.KeyLayout, call.KeyName, 0, sequences, "query's batch");
+        ArgumentChecks.Length(tensors.ValueLayout, call.ValueName, 0, sequences, "query's batch");
+        ArgumentChecks.Length(tensors.OutputLayout, "output", 0, sequences, "query's batch");
+        ArgumentChecks.Length(tensors.OutputLayout, "output", 1, tensors.QueryLayout.Lengths[1], "query's length");
+        ArgumentChecks.Length(tensors.ValueLayout, call.ValueName, 1, tensors.KeyLayout.Lengths[1], "key's length");
+
+        int batchRows = (int)sequences;
+        int queries = (int)tensors.QueryLayout.Lengths[1];
+        int keys = (int)tensors.KeyLayout.Lengths[1];
+        ReadOnlySpan<int> keyLengths = operands.KeyLengths;
+        if (!keyLengths.IsEmpty && keyLengths.Length != batchRows)
+        {
+            ArgumentChecks.Throw($"KeyLengths has {keyLengths.Length} entries for a batch of {batchRows}.", "operands");
+        }
+
+        SetTensors(problem, tensors);
+        problem.SetSequenceCount(batchRows);
+        for (int b = 0; b < batchRows; b++)
+        {
+            int keyLength = keyLengths.IsEmpty ? keys : keyLengths[b];
+            if ((uint)keyLength > (uint)keys) ArgumentChecks.Throw($"KeyLengths[{b}] is {keyLength}; expected 0 to {keys}, the key length.", "operands");
+            ref SequenceProblem sequence = ref problem.Sequences[b];
+            sequence.QueryLength = queries;
+            sequence.KeyLength = keyLength;
+            sequence.QueryStart = b * tensors.QueryLayout.Strides[0];
+            sequence.OutputStart = b * tensors.OutputLayout.Strides[0];
+            sequence.KeyStart = b * tensors.KeyLayout.Strides[0];
+            sequence.ValueStart = b * tensors.ValueLayout.Strides[0];
+        }
+
+        SetSemantics(problem, options, operands);
+        SetScoreTensors(problem, tensors, rank, queries, keys, exactKeys: true);
+        CheckOverlaps(tensors);
+    }
+
+    /// <summary>query [total queries, heads, dim], key and value [total keys, kvHeads, dim].</summary>
+    public static void Packed(
+        AttentionProblem problem, in CallTensors call, ReadOnlySpan<int> cumulativeQueries, ReadOnlySpan<int> cumulativeKeys,
+        AttentionOptions options, scoped in AttentionOperands operands)
+    {
+        CallTensors tensors = CheckTensors(call, ShapeNames.Packed);
+        ArgumentChecks.Length(tensors.OutputLayout, "output", 1, tensors.QueryLayout.Lengths[1], "query's length");
+        ArgumentChecks.Length(tensors.ValueLayout, call.ValueName, 1, tensors.KeyLayout.Lengths[1], "key's length");
+        RefuseKeyLengths(operands, "cumulativeKeyLengths");
+        CheckCumulative(cumulativeQueries, "cumulativeQueryLengths", tensors.QueryLayout.Lengths[1], "query's length");
+        CheckCumulative(cumulativeKeys, "cumulativeKeyLengths", tensors.KeyLayout.Lengths[1], "key's length");
+        if (cumulativeKeys.Length != cumulativeQueries.Length)
+        {
+            ArgumentChecks.Throw(
+                $"cumulativeKeyLengths has {cumulativeKeys.Length} entries and cumulativeQueryLengths {cumulativeQueries.Length}; both need one more than there are sequences.",
+                "cumulativeKeyLengths");
+        }
+
+        SetTensors(problem, tensors);
+        problem.SetSequenceCount(cumulativeQueries.Length - 1);
+        int maxKeys = 0;
+        for (int s = 0; s < problem.SequenceCount; s++)
+        {
+            ref SequenceProblem sequence = ref problem.Sequences[s];
+            SetPackedQueries(ref sequence, tensors, cumulativeQueries, s);
+            sequence.KeyLength = cumulativeKeys[s + 1] - cumulativeKeys[s];
+            sequence.KeyStart = cumulativeKeys[s] * tensors.KeyLayout.Strides[1];
+            sequence.ValueStart = cumulativeKeys[s] * tensors.ValueLayout.Strides[1];
+            maxKeys = Math.Max(maxKeys, sequence.KeyLength);
+        }
+
+        SetSemantics(problem, options, operands);
+        SetScoreTensors(problem, tensors, 3, (int)tensors.QueryLayout.Lengths[1], maxKeys, exactKeys: false, cumulativeQueries);
+        CheckOverlaps(tensors);
+    }
+
+    /// <summary>query [total queries, heads, dim], caches [blocks, blockSize, kvHeads, dim]; block tables are pinned by the caller at <paramref name="blockTables"/>.</summary>
+    public static void Paged(
+        AttentionProblem problem, in CallTensors call, scoped in PagedSequences sequences, int* blockTables, AttentionOptions options, scoped in AttentionOperands operands)
+    {
+        CallTensors tensors = CheckTensors(call, ShapeNames.Paged);
+        ArgumentChecks.Length(tensors.OutputLayout, "output", 1, tensors.QueryLayout.Lengths[1], "query's length");
+        ArgumentChecks.Length(tensors.ValueLayout, call.ValueName, 0, tensors.KeyLayout.Lengths[0], "the number of blocks of keyCache");
+        ArgumentChecks.Length(tensors.ValueLayout, call.ValueName, 1, tensors.KeyLayout.Lengths[1], "the block size of keyCache");
+        RefuseKeyLengths(operands, "the context lengths");
+        ReadOnlySpan<int> cumulativeQueries = sequences.CumulativeQueryLengths;
+        CheckCumulative(cumulativeQueries, "CumulativeQueryLengths", tensors.QueryLayout.Lengths[1], "query's length", "sequences");
+        int count = cumulativeQueries.Length - 1;
+        if (sequences.ContextLengths.Length != count)
+        {
+            ArgumentChecks.Throw($"ContextLengths has {sequences.ContextLengths.Length} entries for {count} sequences.", "sequences");
+        }
+
+        int columns = sequences.MaxBlocksPerSequence;
+        if (columns < 0 || (long)columns * count != sequences.BlockTables.Length)
+        {
+            ArgumentChecks.Throw(
+                $"BlockTables has {sequences.BlockTables.Length} entries; expected {count} sequences x {columns} (MaxBlocksPerSequence) = {(long)columns * count}.", "sequences");
+        }
+
+        int blockSize = (int)tensors.KeyLayout.Lengths[1];
+        SetTensors(problem, tensors);
+        problem.BlockSize = Math.Max(1, blockSize);
+        problem.KeyBlockStride = tensors.KeyLayout.Strides[0];
+        problem.ValueBlockStride = tensors.ValueLayout.Strides[0];
+        problem.SetSequenceCount(count);
+        int maxKeys = 0;
+        for (int s = 0; s < count; s++)
+        {
+            int context = sequences.ContextLengths[s];
+            if (context < 0 || context > (long)columns * blockSize)
+            {
+                ArgumentChecks.Throw(
+                    $"ContextLengths[{s}] is {context}; expected 0 to {(long)columns * blockSize}, the {columns} blocks of {blockSize} that a row of BlockTables names.", "sequences");
+            }
+
+            ref SequenceProblem sequence = ref problem.Sequences[s];
+            SetPackedQueries(ref sequence, tensors, cumulativeQueries, s);
+            sequence.KeyLength = context;
+            sequence.BlockTable = blockTables + ((long)s * columns);
+            maxKeys = Math.Max(maxKeys, context);
+        }
+
+        SetSemantics(problem, options, operands);
+        SetScoreTensors(problem, tensors, 3, (int)tensors.QueryLayout.Lengths[1], maxKeys, exactKeys: false, cumulativeQueries);
+        CheckBlockIds(problem, tensors.KeyLayout.Lengths[0]);
+        CheckOverlaps(tensors);
+    }
+
+    /// <summary>Only blocks that hold a key some query may see are needed: what a window has passed, or lies beyond the context, may hold anything.</summary>
+    private static void CheckBlockIds(AttentionProblem problem, long blocks)
+    {
+        for (int s = 0; s < problem.SequenceCount; s++)
+        {
+            ref readonly SequenceProblem sequence = ref problem.Sequences[s];
+            if (sequence.QueryLength == 0) continue;
+            KeyRange range = problem.RangeOf(sequence, 0, sequence.QueryLength - 1);
+            if (range.IsEmpty) continue;
+            int last = (range.End - 1) / problem.BlockSize;
+            for (int i = range.Start / problem.BlockSize; i <= last; i++)
+            {
+                int id = sequence.BlockTable[i];
+                if ((uint)id < (ulong)blocks) continue;
+                ArgumentChecks.Throw($"Block table of sequence {s}, entry {i}, is block {id}; the cache has blocks 0 to {blocks - 1}.", "sequences");
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+using Xunit;
+
+namespace FusedAttention.Tests;
+
+/// <summary>
+/// A row's bits depend on its query, its own keys, the options, the instruction set and its own sequence's number of rows: not on threads,
+/// neighbours in the batch, layout in memory, block size or the order of physical blocks.
+/// </summary>
+public sealed class BitIdentityTests
+{
+    private const int Cases = 40;
+
+    public static TheoryData<int> Seeds => [.. Enumerable.Range(10_001, Cases)];
+
+    [Theory]
+    [MemberData(nameof(Seeds))]
+    public void Threads_do_not_change_a_bit(int seed)
+    {
+        Problem problem = new ProblemGenerator(seed).NextProblem();
+        CallResult one = Run(problem with { Options = problem.Options with { MaxDegreeOfParallelism = 1 } });
+        foreach (int threads in (int[])[2, 3, 8])
+        {
+            Run(problem with { Options = problem.Options with { MaxDegreeOfParallelism = threads } }).AssertSameBits(one, $"{threads} threads against 1, {problem}");
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Seeds))]
+    public void Repetition_does_not_change_a_bit(int seed)
+    {
+        Problem problem = new ProblemGenerator(seed).NextProblem();
+        Run(problem).AssertSameBits(Run(problem), $"the same call twice, {problem}");
+    }
+
+    [Theory]
+    [MemberData(nameof(Seeds))]
+    public void Neighbours_in_the_batch_do_not_change_a_bit(int seed)
+    {
+        Problem problem = new ProblemGenerator(seed).NextProblem(allowsOperands: false);
+        CallResult together = Run(problem);
+        for (int s = 0; s < problem.Sequences; s++)
+        {
+            CallResult alone = Run(problem.Only(s));
+            CallResult.AssertSameBits(together.Output[s], alone.Output[0], $"sequence {s} alone, {problem}");
+            CallResult.AssertSameBits(together.LogSumExp![s], alone.LogSumExp![0], $"log-sum-exp of sequence {s} alone, {problem}");
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Seeds))]
+    public void Unused_key_capacity_does_not_change_a_bit(int seed)
+    {
+        Problem problem = AsDense(new ProblemGenerator(seed).NextProblem(allowsOperands: false)).Only(0);
+        int keys = problem.KeyLengths[0];
+        CallResult exact = Run(problem with { KeyCapacity = keys, PassesKeyLengths = false });
+        foreach (int spare in (int[])[0, 1, 50, 300])
+        {
+            Run(problem with { KeyCapacity = keys + spare, PassesKeyLengths = true }).AssertSameBits(exact, $"{spare} unused keys, {problem}");
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Seeds))]
+    public void Layout_in_memory_does_not_change_a_bit(int seed)
+    {
+        var generator = new ProblemGenerator(seed);
+        Problem problem = generator.NextProblem();
+        CallResult plain = Run(problem);
+        for (int i = 0; i < 4; i++)
+        {
+            Arrangement arrangement = generator.NextArrangement();
+            Caller.Run(problem, arrangement).AssertSameBits(plain, $"{arrangement}, {problem}");
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Seeds))]
+    public void Dense_packed_and_paged_calls_agree_for_every_block_size_and_order(int seed)
+    {
+        Problem dense = AsDense(new ProblemGenerator(seed).NextProblem(allowsOperands: false));
+        CallResult expected = Run(dense);
+        Run(dense with { Form = CallForm.Packed }).AssertSameBits(expected, $"packed against {dense}");
+        int order = seed;
+        foreach (int blockSize in (int[])[1, 2, 3, 16, 17, 256])
+        {
+            Problem paged = dense with { Form = CallForm.Paged, BlockSize = blockSize };
+            for (int i = 0; i < 2; i++)
+            {
+                Caller.Run(paged, new Arrangement { BlockSeed = ++order, SpareBlocks = i * 3 }).AssertSameBits(expected, $"blocks of {blockSize}, order {order}, against {dense}");
+            }
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Seeds))]
+    public void Every_variant_keeps_these_promises(int seed)
+    {
+        Problem problem = AsDense(new ProblemGenerator(seed).NextProblem(allowsOperands: false));
+        foreach (CpuInstructionSet variant in Variants.Supported)
+        {
+            Problem one = problem with { Options = problem.Options with { InstructionSet = variant, MaxDegreeOfParallelism = 1 } };
+            CallResult expected = Run(one);
+            Run(one with { Options = one.Options with { MaxDegreeOfParallelism = 3 } }).AssertSameBits(expected, $"3 threads, {one}");
+            Run(one with { Form = CallForm.Packed }).AssertSameBits(expected, $"packed, {one}");
+            Run(one with { Form = CallForm.Paged, BlockSize = 5 }).AssertSameBits(expected, $"blocks of 5, {one}");
+        }
+    }
+
+    /// <summary>The same problem as a dense call: every sequence gets the query length of the first.</summary>
+    internal static Problem AsDense(Problem problem)
+    {
+        if (problem.Form == CallForm.Dense) return problem with { PassesKeyLengths = true };
+        int queries = problem.QueryLengths.Max();
+        Problem dense = problem with
+        {
+            Form = CallForm.Dense,
+            QueryLengths = [.. problem.QueryLengths.Select(_ => queries)],
+            KeyCapacity = problem.KeyLengths.Max(),
+            PassesKeyLengths = true,
+        };
+        return new ProblemGenerator(queries).Fill(dense);
+    }
+
+    private static CallResult Run(Problem problem) => Caller.Run(problem);
+}

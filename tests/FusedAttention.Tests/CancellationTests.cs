@@ -1,0 +1,78 @@
+using Xunit;
+
+namespace FusedAttention.Tests;
+
+/// <summary>A cancelled call throws, soon, and leaves the library as it was.</summary>
+[Collection(AloneDefinition.Name)]
+public sealed class CancellationTests
+{
+    [Theory]
+    [InlineData(1)]
+    [InlineData(-1)]
+    public void A_token_cancelled_before_the_call_stops_it(int threads)
+    {
+        var token = new CancellationToken(canceled: true);
+        var options = new AttentionOptions { CancellationToken = token, MaxDegreeOfParallelism = threads };
+        var error = Assert.ThrowsAny<OperationCanceledException>(() => Run(options, 128));
+        Assert.Equal(token, error.CancellationToken);
+        AssertUsable();
+    }
+
+    [Theory]
+    [InlineData(1)]
+    [InlineData(-1)]
+    public void A_token_cancelled_during_the_call_stops_it(int threads)
+    {
+        // 2 heads x 16384 x 16384 x 64 is 140 GFLOP: seconds on a few cores, and tens of milliseconds on the largest machines.
+        using var source = new CancellationTokenSource(TimeSpan.FromMilliseconds(8));
+        var options = new AttentionOptions { CancellationToken = source.Token, MaxDegreeOfParallelism = threads };
+        long started = Environment.TickCount64;
+        var error = Assert.ThrowsAny<OperationCanceledException>(() => Run(options, 16384));
+        long elapsed = Environment.TickCount64 - started;
+        Assert.Equal(source.Token, error.CancellationToken);
+        Assert.True(elapsed < 5000, $"The call ended {elapsed} ms after it began, though it was cancelled after 8 ms.");
+        AssertUsable();
+    }
+
+    [Fact]
+    public void A_token_that_is_never_cancelled_changes_nothing()
+    {
+        using var source = new CancellationTokenSource();
+        Problem problem = new ProblemGenerator(70_000).NextProblem();
+        CallResult expected = Caller.Run(problem);
+        Caller.Run(problem with { Options = problem.Options with { CancellationToken = source.Token } }).AssertSameBits(expected, "with a token");
+    }
+
+    [Fact]
+    public void One_cancelled_caller_does_not_stop_another()
+    {
+        Problem problem = new ProblemGenerator(70_001).NextProblem();
+        CallResult expected = Caller.Run(problem);
+        var cancelled = new Thread(() =>
+        {
+            for (int n = 0; n < 10; n++)
+            {
+                using var source = new CancellationTokenSource(TimeSpan.FromMilliseconds(3));
+                Assert.ThrowsAny<OperationCanceledException>(() => Run(new AttentionOptions { CancellationToken = source.Token }, 8192));
+            }
+        });
+        cancelled.Start();
+        while (cancelled.IsAlive) Caller.Run(problem).AssertSameBits(expected, "beside a cancelled caller");
+        cancelled.Join();
+    }
+
+    private static void Run(AttentionOptions options, int tokens)
+    {
+        const int heads = 2;
+        const int dim = 64;
+        var numbers = new float[tokens * heads * dim];
+        var output = new float[tokens * heads * dim];
+        Attention.Forward<float, float>(numbers, numbers, numbers, output, new AttentionShape(1, tokens, tokens, heads, heads, dim), options);
+    }
+
+    private static void AssertUsable()
+    {
+        Problem problem = new ProblemGenerator(70_002).NextProblem();
+        Caller.Run(problem).AssertClose(problem, RowByRow.Solve(problem));
+    }
+}

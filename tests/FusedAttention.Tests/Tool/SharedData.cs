@@ -1,0 +1,24 @@
+namespace FusedAttention.Tests.Tool;
+
+/// <summary>Finds the repository above the test binary, and the data that may lie beside it; a clone alone has none.</summary>
+internal static class SharedData
+{
+    public static string? RepositoryRoot { get; } = FindRoot();
+
+    public static string? Folder(string name)
+    {
+        if (RepositoryRoot is null) return null;
+        string path = Path.GetFullPath(Path.Combine(RepositoryRoot, "..", "shared", "data", name));
+        return Directory.Exists(path) ? path : null;
+    }
+
+    private static string? FindRoot()
+    {
+        for (DirectoryInfo? folder = new(AppContext.BaseDirectory); folder is not null; folder = folder.Parent)
+        {
+            if (File.Exists(Path.Combine(folder.FullName, "FusedAttention.slnx"))) return folder.FullName;
+        }
+
+        return null;
+    }
+}
