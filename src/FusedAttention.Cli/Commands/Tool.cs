@@ -69,15 +69,6 @@ internal static class Tool
         {
             return action();
         }
-        catch (OperationCanceledException)
-        {
-            console.Error.WriteLine("Cancelled.");
-            return ExitCode.Cancelled;
-        }
-        catch (AggregateException e) when (e.InnerExceptions.Count > 0)
-        {
-            return Report(console, e.InnerExceptions[0]);
-        }
         catch (Exception e)
         {
             return Report(console, e);
@@ -86,6 +77,14 @@ internal static class Tool
 
     private static int Report(ToolConsole console, Exception e)
     {
+        // The cause, not the wrapping that parallel loops and static constructors put around it.
+        while (e is AggregateException or TypeInitializationException && e.InnerException is Exception cause) e = cause;
+        if (e is OperationCanceledException)
+        {
+            console.Error.WriteLine("Cancelled.");
+            return ExitCode.Cancelled;
+        }
+
         // Messages of argument exceptions end with the actual value on a line of its own; here every error is one line.
         string message = e.Message.ReplaceLineEndings(" ");
         bool expected = e is UsageException or IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException;

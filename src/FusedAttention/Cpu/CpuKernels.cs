@@ -99,6 +99,6 @@ internal sealed unsafe class CpuKernels<TS, TV, TTile>(CpuInstructionSet instruc
     {
         int query = Math.DivRem(row, problem.Group, out int inGroup);
         int head = ((item.Head + headInItem) * problem.Group) + inGroup;
-        RowEnd<TS, TV>.Write(problem, sequence, query, head, max, sum, output, modification.NaturalScale);
+        RowEnd<TS, TV>.Write(problem, sequence, query, head, max, sum, output, modification);
     }
 }

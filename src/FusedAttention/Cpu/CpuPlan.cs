@@ -20,6 +20,9 @@ internal sealed class CpuPlan
     // Items a thread should get, so that the last ones to finish are short against the whole.
     private const int ItemsPerThread = 4;
 
+    // Kept, because sorting with a comparer makes a delegate each time.
+    private static readonly Comparison<WorkItem> CostliestFirst = static (x, y) => y.Cost.CompareTo(x.Cost);
+
     private WorkItem[] _items = new WorkItem[4];
 
     public int Count { get; private set; }
@@ -82,7 +85,7 @@ internal sealed class CpuPlan
         }
 
         Threads = Math.Min(Threads, Math.Max(1, Count));
-        if (Threads > 1) _items.AsSpan(0, Count).Sort(CostliestFirst.Instance);
+        if (Threads > 1) _items.AsSpan(0, Count).Sort(CostliestFirst);
     }
 
     private void AddPrefill(AttentionProblem problem, CpuKernels kernels, int index, in SequenceProblem sequence, int heads, int rowsPerItem)
@@ -195,12 +198,5 @@ internal sealed class CpuPlan
 
         RemainingChunks[CounterCount] = chunks;
         return CounterCount++;
-    }
-
-    private sealed class CostliestFirst : IComparer<WorkItem>
-    {
-        public static readonly CostliestFirst Instance = new();
-
-        public int Compare(WorkItem x, WorkItem y) => y.Cost.CompareTo(x.Cost);
     }
 }

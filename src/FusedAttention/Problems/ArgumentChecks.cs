@@ -42,7 +42,7 @@ internal static unsafe class ArgumentChecks
     {
         if (layout.Lengths[dimension] != expected)
         {
-            throw new ArgumentException($"{name} has shape {layout}: dimension {dimension} is {layout.Lengths[dimension]}, but {meaning} is {expected}.", name);
+            throw new ArgumentException($"{name} has shape {layout}: dimension {dimension - layout.Padding} is {layout.Lengths[dimension]}, but {meaning} is {expected}.", name);
         }
     }
 
@@ -76,7 +76,7 @@ internal static unsafe class ArgumentChecks
     }
 
     /// <summary>Two elements of an output must not share memory: every dimension must step over all that the smaller-stepping ones span.</summary>
-    public static void NotSelfOverlapping(in TensorLayout layout, string name)
+    public static void NotSelfOverlapping(in TensorLayout layout, string name, string argument)
     {
         if (layout.IsAbsent || layout.IsEmpty) return;
         Span<int> order = stackalloc int[TensorLayout.MaxRank];
@@ -98,8 +98,8 @@ internal static unsafe class ArgumentChecks
             int dimension = order[i];
             if (strides[dimension] < span)
             {
-                throw new ArgumentException(
-                    $"{name} of shape {layout} overlaps itself: dimension {dimension} has stride {strides[dimension]}, but {span} elements lie below it.", name);
+                Throw(
+                    $"{name} of shape {layout} overlaps itself: dimension {dimension - layout.Padding} has stride {strides[dimension]}, but {span} elements lie below it.", argument);
             }
 
             span = (strides[dimension] * (layout.Lengths[dimension] - 1)) + span;
@@ -111,7 +111,7 @@ internal static unsafe class ArgumentChecks
     /// apart when they have the same token stride; other interleavings count as overlapping.
     /// </summary>
     public static void NotOverlapping(
-        void* output, in TensorLayout outputLayout, int outputSize, string outputName, void* other, in TensorLayout otherLayout, int otherSize, string otherName)
+        void* output, in TensorLayout outputLayout, int outputSize, string outputName, string argument, void* other, in TensorLayout otherLayout, int otherSize, string otherName)
     {
         long outputBytes = outputLayout.Extent * outputSize;
         long otherBytes = otherLayout.Extent * otherSize;
@@ -119,7 +119,7 @@ internal static unsafe class ArgumentChecks
         long distance = (long)((byte*)other - (byte*)output);
         if (distance >= outputBytes || -distance >= otherBytes) return;
         if (Interleave(distance, outputLayout, outputSize, otherLayout, otherSize)) return;
-        throw new ArgumentException($"{outputName} of shape {outputLayout} overlaps {otherName} of shape {otherLayout} in memory; attention cannot be computed in place.", outputName);
+        Throw($"{outputName} of shape {outputLayout} overlaps {otherName} of shape {otherLayout} in memory; attention cannot be computed in place.", argument);
     }
 
     [DoesNotReturn]

@@ -32,7 +32,7 @@ internal static unsafe partial class ProblemBuilder
         ArgumentChecks.ContiguousLast(tensors.KeyLayout, call.KeyName);
         ArgumentChecks.ContiguousLast(tensors.ValueLayout, call.ValueName);
         ArgumentChecks.ContiguousLast(tensors.OutputLayout, "output");
-        ArgumentChecks.NotSelfOverlapping(tensors.OutputLayout, "output");
+        ArgumentChecks.NotSelfOverlapping(tensors.OutputLayout, "output", "output");
         return tensors;
     }
 
@@ -130,7 +130,7 @@ internal static unsafe partial class ProblemBuilder
                 ArgumentChecks.Throw($"LogSumExp has shape {lse}; expected [{(rank == 4 ? $"{sequences}, " : "")}{problem.QueryHeads}, {queries}].", "operands");
             }
 
-            ArgumentChecks.NotSelfOverlapping(lse, "LogSumExp");
+            ArgumentChecks.NotSelfOverlapping(lse, "LogSumExp", "operands");
             lse = lse.PaddedTo(3);
         }
 
@@ -203,19 +203,19 @@ internal static unsafe partial class ProblemBuilder
         int querySize = Size(tensors.QueryType);
         int keySize = Size(tensors.KeyValueType);
         int biasSize = Size(tensors.BiasType);
-        Check(tensors, tensors.Output, tensors.OutputLayout, querySize, "output");
+        Check(tensors, tensors.Output, tensors.OutputLayout, querySize, "output", "output");
         if (tensors.LogSumExp == null) return;
-        Check(tensors, tensors.LogSumExp, tensors.LogSumExpLayout, sizeof(float), "LogSumExp");
+        Check(tensors, tensors.LogSumExp, tensors.LogSumExpLayout, sizeof(float), "LogSumExp", "operands");
         ArgumentChecks.NotOverlapping(
-            tensors.LogSumExp, tensors.LogSumExpLayout, sizeof(float), "LogSumExp", tensors.Output, tensors.OutputLayout, querySize, "output");
+            tensors.LogSumExp, tensors.LogSumExpLayout, sizeof(float), "LogSumExp", "operands", tensors.Output, tensors.OutputLayout, querySize, "output");
 
-        void Check(in CallTensors tensors, void* output, in TensorLayout layout, int size, string name)
+        void Check(in CallTensors tensors, void* output, in TensorLayout layout, int size, string name, string argument)
         {
-            ArgumentChecks.NotOverlapping(output, layout, size, name, tensors.Query, tensors.QueryLayout, querySize, "query");
-            ArgumentChecks.NotOverlapping(output, layout, size, name, tensors.Key, tensors.KeyLayout, keySize, tensors.KeyName);
-            ArgumentChecks.NotOverlapping(output, layout, size, name, tensors.Value, tensors.ValueLayout, keySize, tensors.ValueName);
-            ArgumentChecks.NotOverlapping(output, layout, size, name, tensors.Mask, tensors.MaskLayout, 1, "BooleanMask");
-            ArgumentChecks.NotOverlapping(output, layout, size, name, tensors.Bias, tensors.BiasLayout, biasSize, "Bias");
+            ArgumentChecks.NotOverlapping(output, layout, size, name, argument, tensors.Query, tensors.QueryLayout, querySize, "query");
+            ArgumentChecks.NotOverlapping(output, layout, size, name, argument, tensors.Key, tensors.KeyLayout, keySize, tensors.KeyName);
+            ArgumentChecks.NotOverlapping(output, layout, size, name, argument, tensors.Value, tensors.ValueLayout, keySize, tensors.ValueName);
+            ArgumentChecks.NotOverlapping(output, layout, size, name, argument, tensors.Mask, tensors.MaskLayout, 1, "BooleanMask");
+            ArgumentChecks.NotOverlapping(output, layout, size, name, argument, tensors.Bias, tensors.BiasLayout, biasSize, "Bias");
         }
     }
 

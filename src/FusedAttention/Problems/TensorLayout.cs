@@ -17,6 +17,9 @@ internal struct TensorLayout
 
     public int Rank { get; private set; }
 
+    /// <summary>Leading dimensions that <see cref="PaddedTo"/> put in front: the caller does not know them, so messages leave them out.</summary>
+    public int Padding { get; private set; }
+
     [UnscopedRef]
     public readonly ReadOnlySpan<long> Lengths => ((ReadOnlySpan<long>)_lengths)[..Rank];
 
@@ -72,8 +75,8 @@ internal struct TensorLayout
     /// <summary>The layout as a tensor of <paramref name="rank"/> dimensions, with leading dimensions of length 1 put in front.</summary>
     public readonly TensorLayout PaddedTo(int rank)
     {
-        var layout = new TensorLayout { Rank = rank };
         int missing = rank - Rank;
+        var layout = new TensorLayout { Rank = rank, Padding = missing };
         for (int i = 0; i < rank; i++)
         {
             if (i < missing) layout.Set(i, 1, 0);
@@ -94,9 +97,9 @@ internal struct TensorLayout
     /// <summary>The lengths as <c>[2, 5, 8, 64]</c>, for messages.</summary>
     public override readonly string ToString() => Rank switch
     {
-        0 => "[]",
+        _ when Rank == Padding => "[]",
         > MaxRank => $"a tensor of more than {MaxRank} dimensions",
-        _ => $"[{string.Join(", ", Lengths.ToArray())}]",
+        _ => $"[{string.Join(", ", Lengths[Padding..].ToArray())}]",
     };
 
     private void Set(int dimension, long length, long stride)

@@ -142,6 +142,29 @@ public sealed class ConformTests : IDisposable
         Assert.Equal(0.2, error.MaxRelative, 15);
     }
 
+    [Theory]
+    [InlineData("F32")]
+    [InlineData("F16")]
+    [InlineData("BF16")]
+    public void Poisoned_outputs_are_nan_in_every_type(string typeName)
+    {
+        TensorElementType type = TensorElementTypes.FromSafeTensorsName(typeName)!.Value;
+        PreparedCall prepared = PreparedCall.Create(new AttentionCall
+        {
+            Query = GeneratedCases.Random<float>("q", 1, 2, 2, 3).ConvertTo(type),
+            Key = GeneratedCases.Random<float>("k", 2, 4, 1, 3).ConvertTo(type),
+            Value = GeneratedCases.Random<float>("v", 3, 4, 1, 5).ConvertTo(type),
+            Options = AttentionOptions.Default,
+        });
+
+        prepared.Poison();
+        Assert.Equal(20, prepared.Output.ToDoubles().Count(double.IsNaN));
+        Assert.Equal(4, prepared.LogSumExp.ToDoubles().Count(double.IsNaN));
+
+        prepared.Invoke(AttentionOptions.Default);
+        Assert.Equal(0, prepared.Output.ToDoubles().Concat(prepared.LogSumExp.ToDoubles()).Count(double.IsNaN));
+    }
+
     [Fact]
     public async Task The_whole_reference_set_passes()
     {

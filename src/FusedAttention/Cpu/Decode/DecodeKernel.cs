@@ -100,13 +100,23 @@ internal static unsafe class DecodeKernel<TS, TV, TE>
         nint offset = (nint)(head * problem.KeyHeadStride * TE.Size);
         nint firstRow = (nint)headInItem * at.RowsPerHead;
         float* sums = stackalloc float[8];
+        float* more = stackalloc float[8];
+
+        // Chains of at most 128 multiply-adds a lane: long dimensions are summed in blocks, as in prefill.
+        int dim = problem.KeyDim;
+        int block = PrefillTiles.DimBlock * TS.Width;
         if (at.RowsPerHead == 1)
         {
             float* scores = at.Scores + (firstRow * TileKeys);
             for (int j = start; j < stop; j += DecodeTiles.KeysForOneRow)
             {
-                // The row of scores has room for eight more than a tile.
-                DotProducts<TS, TV, TE>.OneRow(at.Query + (firstRow * at.QueryStride), at.KeyRows + j, offset, problem.KeyDim, sums);
+                DotProducts<TS, TV, TE>.OneRow(at.Query + (firstRow * at.QueryStride), at.KeyRows + j, offset, Math.Min(block, dim), sums);
+                for (int d = block; d < dim; d += block)
+                {
+                    DotProducts<TS, TV, TE>.OneRow(at.Query + (firstRow * at.QueryStride) + d, at.KeyRows + j, offset + (d * TE.Size), Math.Min(block, dim - d), more);
+                    for (int i = 0; i < 8; i++) sums[i] += more[i];
+                }
+
                 int count = Math.Min(DecodeTiles.KeysForOneRow, stop - j);
                 for (int i = 0; i < count; i++) scores[j + i] = sums[i];
             }
@@ -120,7 +130,15 @@ internal static unsafe class DecodeKernel<TS, TV, TE>
             float* scores = at.Scores + ((firstRow + r) * TileKeys);
             for (int j = start; j < stop; j += 2)
             {
-                DotProducts<TS, TV, TE>.FourRows(query, at.QueryStride, (byte*)(at.KeyRows[j] + offset), (byte*)(at.KeyRows[j + 1] + offset), problem.KeyDim, sums);
+                byte* k0 = (byte*)(at.KeyRows[j] + offset);
+                byte* k1 = (byte*)(at.KeyRows[j + 1] + offset);
+                DotProducts<TS, TV, TE>.FourRows(query, at.QueryStride, k0, k1, Math.Min(block, dim), sums);
+                for (int d = block; d < dim; d += block)
+                {
+                    DotProducts<TS, TV, TE>.FourRows(query + d, at.QueryStride, k0 + (d * TE.Size), k1 + (d * TE.Size), Math.Min(block, dim - d), more);
+                    for (int i = 0; i < 8; i++) sums[i] += more[i];
+                }
+
                 for (int i = 0; i < DecodeTiles.Rows; i++)
                 {
                     scores[(i * TileKeys) + j] = sums[2 * i];

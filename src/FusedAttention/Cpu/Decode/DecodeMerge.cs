@@ -35,7 +35,7 @@ internal static unsafe class DecodeMerge<TS, TV>
         for (int c = 0; c < chunks; c++)
         {
             float* part = partial + (c * chunkStride);
-            float weight = float.IsNegativeInfinity(part[0]) ? 0 : WeightOf(part[0], max, modification);
+            float weight = float.IsNegativeInfinity(part[0]) ? 0 : Elementary<TS, TV>.Exp2((part[0] - max) * modification.Factor);
             float partSum = part[1];
 
             // A chunk without allowed keys has sum 0, or NaN when all its scores were NaN: weight 0 must not hide that.
@@ -48,10 +48,6 @@ internal static unsafe class DecodeMerge<TS, TV>
             }
         }
 
-        RowEnd<TS, TV>.Write(problem, sequence, query, head, max, sum, output, modification.NaturalScale);
+        RowEnd<TS, TV>.Write(problem, sequence, query, head, max, sum, output, modification);
     }
-
-    private static float WeightOf(float partMax, float max, in ScoreModification modification) => modification.HasBias
-        ? Elementary<TS, TV>.Exp2((partMax - max) * modification.Factor)
-        : Elementary<TS, TV>.Exp2(TS.First(TS.MultiplyAdd(TS.Create(partMax), TS.Create(modification.Factor), TS.Create(-(max * modification.Factor)))));
 }

@@ -3,7 +3,7 @@ using FusedAttention.Cpu.Numerics;
 
 namespace FusedAttention.Cpu.Decode;
 
-/// <summary>O += P V with values straight from the cache. Each output element is one chain of multiply-adds in the order of the keys, in both shapes.</summary>
+/// <summary>O += P V with values straight from the cache. Each output element is one chain of multiply-adds in the order of a tile's keys, then added to O, in both shapes.</summary>
 internal static unsafe class WeightedSums<TS, TV, TE>
     where TS : struct, ISimd<TV>
     where TV : unmanaged
@@ -17,10 +17,7 @@ internal static unsafe class WeightedSums<TS, TV, TE>
         int d = 0;
         for (; d + (4 * TS.Width) <= dim; d += 4 * TS.Width)
         {
-            TV o0 = TS.Load(output + d);
-            TV o1 = TS.Load(output + d + TS.Width);
-            TV o2 = TS.Load(output + d + (2 * TS.Width));
-            TV o3 = TS.Load(output + d + (3 * TS.Width));
+            TV o0 = TS.Zero, o1 = TS.Zero, o2 = TS.Zero, o3 = TS.Zero;
             for (int j = 0; j < keys; j++)
             {
                 byte* v = (byte*)(values[j] + offset);
@@ -31,17 +28,17 @@ internal static unsafe class WeightedSums<TS, TV, TE>
                 o3 = TS.MultiplyAdd(p, TE.Load<TS, TV>(v, d + (3 * TS.Width)), o3);
             }
 
-            TS.Store(output + d, o0);
-            TS.Store(output + d + TS.Width, o1);
-            TS.Store(output + d + (2 * TS.Width), o2);
-            TS.Store(output + d + (3 * TS.Width), o3);
+            Add(output + d, o0);
+            Add(output + d + TS.Width, o1);
+            Add(output + d + (2 * TS.Width), o2);
+            Add(output + d + (3 * TS.Width), o3);
         }
 
         for (; d + TS.Width <= dim; d += TS.Width)
         {
-            TV o = TS.Load(output + d);
+            TV o = TS.Zero;
             for (int j = 0; j < keys; j++) o = TS.MultiplyAdd(TS.Create(weights[j]), TE.Load<TS, TV>((byte*)(values[j] + offset), d), o);
-            TS.Store(output + d, o);
+            Add(output + d, o);
         }
 
         Tail(weights, values, offset, keys, output, d, dim);
@@ -61,10 +58,7 @@ internal static unsafe class WeightedSums<TS, TV, TE>
         int d = 0;
         for (; d + (2 * TS.Width) <= dim; d += 2 * TS.Width)
         {
-            TV o0a = TS.Load(output + d), o0b = TS.Load(output + d + TS.Width);
-            TV o1a = TS.Load(out1 + d), o1b = TS.Load(out1 + d + TS.Width);
-            TV o2a = TS.Load(out2 + d), o2b = TS.Load(out2 + d + TS.Width);
-            TV o3a = TS.Load(out3 + d), o3b = TS.Load(out3 + d + TS.Width);
+            TV o0a = TS.Zero, o0b = TS.Zero, o1a = TS.Zero, o1b = TS.Zero, o2a = TS.Zero, o2b = TS.Zero, o3a = TS.Zero, o3b = TS.Zero;
             for (int j = 0; j < keys; j++)
             {
                 byte* v = (byte*)(values[j] + offset);
@@ -84,14 +78,14 @@ internal static unsafe class WeightedSums<TS, TV, TE>
                 o3b = TS.MultiplyAdd(p, vb, o3b);
             }
 
-            TS.Store(output + d, o0a);
-            TS.Store(output + d + TS.Width, o0b);
-            TS.Store(out1 + d, o1a);
-            TS.Store(out1 + d + TS.Width, o1b);
-            TS.Store(out2 + d, o2a);
-            TS.Store(out2 + d + TS.Width, o2b);
-            TS.Store(out3 + d, o3a);
-            TS.Store(out3 + d + TS.Width, o3b);
+            Add(output + d, o0a);
+            Add(output + d + TS.Width, o0b);
+            Add(out1 + d, o1a);
+            Add(out1 + d + TS.Width, o1b);
+            Add(out2 + d, o2a);
+            Add(out2 + d + TS.Width, o2b);
+            Add(out3 + d, o3a);
+            Add(out3 + d + TS.Width, o3b);
         }
 
         if (d == dim) return;
@@ -102,23 +96,26 @@ internal static unsafe class WeightedSums<TS, TV, TE>
             int i = d;
             for (; i + TS.Width <= dim; i += TS.Width)
             {
-                TV o = TS.Load(row + i);
+                TV o = TS.Zero;
                 for (int j = 0; j < keys; j++) o = TS.MultiplyAdd(TS.Create(p[j]), TE.Load<TS, TV>((byte*)(values[j] + offset), i), o);
-                TS.Store(row + i, o);
+                Add(row + i, o);
             }
 
             Tail(p, values, offset, keys, row, i, dim);
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Add(float* output, TV sum) => TS.Store(output, TS.Add(TS.Load(output), sum));
+
     /// <summary>The elements of the last, incomplete vector, one by one: nothing beyond a row of values is read.</summary>
     private static void Tail(float* weights, nint* values, nint offset, int keys, float* output, int d, int dim)
     {
         for (; d < dim; d++)
         {
-            float o = output[d];
+            float o = 0;
             for (int j = 0; j < keys; j++) o = ScalarSimd.MultiplyAdd(weights[j], TE.LoadOne((byte*)(values[j] + offset), d), o);
-            output[d] = o;
+            output[d] += o;
         }
     }
 }

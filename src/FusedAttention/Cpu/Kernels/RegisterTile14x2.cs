@@ -14,7 +14,7 @@ internal readonly unsafe struct RegisterTile14x2<TS, TV> : IRegisterTile
     public static int Rows => 14;
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     [SkipLocalsInit]
-    public static void Scores(float* q, float* k, float* s, int dim)
+    public static void Scores(float* q, float* k, float* s, int dim, bool accumulate)
     {
         TV c0a = TS.Zero, c0b = TS.Zero, c1a = TS.Zero, c1b = TS.Zero, c2a = TS.Zero, c2b = TS.Zero;
         TV c3a = TS.Zero, c3b = TS.Zero, c4a = TS.Zero, c4b = TS.Zero, c5a = TS.Zero, c5b = TS.Zero;
@@ -71,6 +71,38 @@ internal readonly unsafe struct RegisterTile14x2<TS, TV> : IRegisterTile
             k += 2 * TS.Width;
         }
 
+        if (accumulate)
+        {
+            c0a = TS.Add(TS.Load(s), c0a);
+            c0b = TS.Add(TS.Load(s + TS.Width), c0b);
+            c1a = TS.Add(TS.Load(s + PrefillTiles.Keys), c1a);
+            c1b = TS.Add(TS.Load(s + PrefillTiles.Keys + TS.Width), c1b);
+            c2a = TS.Add(TS.Load(s + (2 * PrefillTiles.Keys)), c2a);
+            c2b = TS.Add(TS.Load(s + (2 * PrefillTiles.Keys) + TS.Width), c2b);
+            c3a = TS.Add(TS.Load(s + (3 * PrefillTiles.Keys)), c3a);
+            c3b = TS.Add(TS.Load(s + (3 * PrefillTiles.Keys) + TS.Width), c3b);
+            c4a = TS.Add(TS.Load(s + (4 * PrefillTiles.Keys)), c4a);
+            c4b = TS.Add(TS.Load(s + (4 * PrefillTiles.Keys) + TS.Width), c4b);
+            c5a = TS.Add(TS.Load(s + (5 * PrefillTiles.Keys)), c5a);
+            c5b = TS.Add(TS.Load(s + (5 * PrefillTiles.Keys) + TS.Width), c5b);
+            c6a = TS.Add(TS.Load(s + (6 * PrefillTiles.Keys)), c6a);
+            c6b = TS.Add(TS.Load(s + (6 * PrefillTiles.Keys) + TS.Width), c6b);
+            c7a = TS.Add(TS.Load(s + (7 * PrefillTiles.Keys)), c7a);
+            c7b = TS.Add(TS.Load(s + (7 * PrefillTiles.Keys) + TS.Width), c7b);
+            c8a = TS.Add(TS.Load(s + (8 * PrefillTiles.Keys)), c8a);
+            c8b = TS.Add(TS.Load(s + (8 * PrefillTiles.Keys) + TS.Width), c8b);
+            c9a = TS.Add(TS.Load(s + (9 * PrefillTiles.Keys)), c9a);
+            c9b = TS.Add(TS.Load(s + (9 * PrefillTiles.Keys) + TS.Width), c9b);
+            c10a = TS.Add(TS.Load(s + (10 * PrefillTiles.Keys)), c10a);
+            c10b = TS.Add(TS.Load(s + (10 * PrefillTiles.Keys) + TS.Width), c10b);
+            c11a = TS.Add(TS.Load(s + (11 * PrefillTiles.Keys)), c11a);
+            c11b = TS.Add(TS.Load(s + (11 * PrefillTiles.Keys) + TS.Width), c11b);
+            c12a = TS.Add(TS.Load(s + (12 * PrefillTiles.Keys)), c12a);
+            c12b = TS.Add(TS.Load(s + (12 * PrefillTiles.Keys) + TS.Width), c12b);
+            c13a = TS.Add(TS.Load(s + (13 * PrefillTiles.Keys)), c13a);
+            c13b = TS.Add(TS.Load(s + (13 * PrefillTiles.Keys) + TS.Width), c13b);
+        }
+
         TS.Store(s, c0a);
         TS.Store(s + TS.Width, c0b);
         TS.Store(s + PrefillTiles.Keys, c1a);
@@ -105,48 +137,11 @@ internal readonly unsafe struct RegisterTile14x2<TS, TV> : IRegisterTile
     [SkipLocalsInit]
     public static void Accumulate(float* p, float* v, float* o, nint outputStride, int keys)
     {
-        float* row = o;
-        TV c0a = TS.Load(row);
-        TV c0b = TS.Load(row + TS.Width);
-        row += outputStride;
-        TV c1a = TS.Load(row);
-        TV c1b = TS.Load(row + TS.Width);
-        row += outputStride;
-        TV c2a = TS.Load(row);
-        TV c2b = TS.Load(row + TS.Width);
-        row += outputStride;
-        TV c3a = TS.Load(row);
-        TV c3b = TS.Load(row + TS.Width);
-        row += outputStride;
-        TV c4a = TS.Load(row);
-        TV c4b = TS.Load(row + TS.Width);
-        row += outputStride;
-        TV c5a = TS.Load(row);
-        TV c5b = TS.Load(row + TS.Width);
-        row += outputStride;
-        TV c6a = TS.Load(row);
-        TV c6b = TS.Load(row + TS.Width);
-        row += outputStride;
-        TV c7a = TS.Load(row);
-        TV c7b = TS.Load(row + TS.Width);
-        row += outputStride;
-        TV c8a = TS.Load(row);
-        TV c8b = TS.Load(row + TS.Width);
-        row += outputStride;
-        TV c9a = TS.Load(row);
-        TV c9b = TS.Load(row + TS.Width);
-        row += outputStride;
-        TV c10a = TS.Load(row);
-        TV c10b = TS.Load(row + TS.Width);
-        row += outputStride;
-        TV c11a = TS.Load(row);
-        TV c11b = TS.Load(row + TS.Width);
-        row += outputStride;
-        TV c12a = TS.Load(row);
-        TV c12b = TS.Load(row + TS.Width);
-        row += outputStride;
-        TV c13a = TS.Load(row);
-        TV c13b = TS.Load(row + TS.Width);
+        TV c0a = TS.Zero, c0b = TS.Zero, c1a = TS.Zero, c1b = TS.Zero, c2a = TS.Zero, c2b = TS.Zero;
+        TV c3a = TS.Zero, c3b = TS.Zero, c4a = TS.Zero, c4b = TS.Zero, c5a = TS.Zero, c5b = TS.Zero;
+        TV c6a = TS.Zero, c6b = TS.Zero, c7a = TS.Zero, c7b = TS.Zero, c8a = TS.Zero, c8b = TS.Zero;
+        TV c9a = TS.Zero, c9b = TS.Zero, c10a = TS.Zero, c10b = TS.Zero, c11a = TS.Zero, c11b = TS.Zero;
+        TV c12a = TS.Zero, c12b = TS.Zero, c13a = TS.Zero, c13b = TS.Zero;
         for (int j = 0; j < keys; j++)
         {
             TV b0 = TS.Load(v);
@@ -197,47 +192,47 @@ internal readonly unsafe struct RegisterTile14x2<TS, TV> : IRegisterTile
             v += 2 * TS.Width;
         }
 
-        row = o;
-        TS.Store(row, c0a);
-        TS.Store(row + TS.Width, c0b);
+        float* row = o;
+        TS.Store(row, TS.Add(TS.Load(row), c0a));
+        TS.Store(row + TS.Width, TS.Add(TS.Load(row + TS.Width), c0b));
         row += outputStride;
-        TS.Store(row, c1a);
-        TS.Store(row + TS.Width, c1b);
+        TS.Store(row, TS.Add(TS.Load(row), c1a));
+        TS.Store(row + TS.Width, TS.Add(TS.Load(row + TS.Width), c1b));
         row += outputStride;
-        TS.Store(row, c2a);
-        TS.Store(row + TS.Width, c2b);
+        TS.Store(row, TS.Add(TS.Load(row), c2a));
+        TS.Store(row + TS.Width, TS.Add(TS.Load(row + TS.Width), c2b));
         row += outputStride;
-        TS.Store(row, c3a);
-        TS.Store(row + TS.Width, c3b);
+        TS.Store(row, TS.Add(TS.Load(row), c3a));
+        TS.Store(row + TS.Width, TS.Add(TS.Load(row + TS.Width), c3b));
         row += outputStride;
-        TS.Store(row, c4a);
-        TS.Store(row + TS.Width, c4b);
+        TS.Store(row, TS.Add(TS.Load(row), c4a));
+        TS.Store(row + TS.Width, TS.Add(TS.Load(row + TS.Width), c4b));
         row += outputStride;
-        TS.Store(row, c5a);
-        TS.Store(row + TS.Width, c5b);
+        TS.Store(row, TS.Add(TS.Load(row), c5a));
+        TS.Store(row + TS.Width, TS.Add(TS.Load(row + TS.Width), c5b));
         row += outputStride;
-        TS.Store(row, c6a);
-        TS.Store(row + TS.Width, c6b);
+        TS.Store(row, TS.Add(TS.Load(row), c6a));
+        TS.Store(row + TS.Width, TS.Add(TS.Load(row + TS.Width), c6b));
         row += outputStride;
-        TS.Store(row, c7a);
-        TS.Store(row + TS.Width, c7b);
+        TS.Store(row, TS.Add(TS.Load(row), c7a));
+        TS.Store(row + TS.Width, TS.Add(TS.Load(row + TS.Width), c7b));
         row += outputStride;
-        TS.Store(row, c8a);
-        TS.Store(row + TS.Width, c8b);
+        TS.Store(row, TS.Add(TS.Load(row), c8a));
+        TS.Store(row + TS.Width, TS.Add(TS.Load(row + TS.Width), c8b));
         row += outputStride;
-        TS.Store(row, c9a);
-        TS.Store(row + TS.Width, c9b);
+        TS.Store(row, TS.Add(TS.Load(row), c9a));
+        TS.Store(row + TS.Width, TS.Add(TS.Load(row + TS.Width), c9b));
         row += outputStride;
-        TS.Store(row, c10a);
-        TS.Store(row + TS.Width, c10b);
+        TS.Store(row, TS.Add(TS.Load(row), c10a));
+        TS.Store(row + TS.Width, TS.Add(TS.Load(row + TS.Width), c10b));
         row += outputStride;
-        TS.Store(row, c11a);
-        TS.Store(row + TS.Width, c11b);
+        TS.Store(row, TS.Add(TS.Load(row), c11a));
+        TS.Store(row + TS.Width, TS.Add(TS.Load(row + TS.Width), c11b));
         row += outputStride;
-        TS.Store(row, c12a);
-        TS.Store(row + TS.Width, c12b);
+        TS.Store(row, TS.Add(TS.Load(row), c12a));
+        TS.Store(row + TS.Width, TS.Add(TS.Load(row + TS.Width), c12b));
         row += outputStride;
-        TS.Store(row, c13a);
-        TS.Store(row + TS.Width, c13b);
+        TS.Store(row, TS.Add(TS.Load(row), c13a));
+        TS.Store(row + TS.Width, TS.Add(TS.Load(row + TS.Width), c13b));
     }
 }

@@ -14,7 +14,7 @@ internal readonly unsafe struct RegisterTile6x2<TS, TV> : IRegisterTile
     public static int Rows => 6;
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     [SkipLocalsInit]
-    public static void Scores(float* q, float* k, float* s, int dim)
+    public static void Scores(float* q, float* k, float* s, int dim, bool accumulate)
     {
         TV c0a = TS.Zero, c0b = TS.Zero, c1a = TS.Zero, c1b = TS.Zero, c2a = TS.Zero, c2b = TS.Zero, c3a = TS.Zero, c3b = TS.Zero, c4a = TS.Zero, c4b = TS.Zero, c5a = TS.Zero, c5b = TS.Zero;
         for (int d = 0; d < dim; d++)
@@ -43,6 +43,22 @@ internal readonly unsafe struct RegisterTile6x2<TS, TV> : IRegisterTile
             k += 2 * TS.Width;
         }
 
+        if (accumulate)
+        {
+            c0a = TS.Add(TS.Load(s), c0a);
+            c0b = TS.Add(TS.Load(s + TS.Width), c0b);
+            c1a = TS.Add(TS.Load(s + PrefillTiles.Keys), c1a);
+            c1b = TS.Add(TS.Load(s + PrefillTiles.Keys + TS.Width), c1b);
+            c2a = TS.Add(TS.Load(s + (2 * PrefillTiles.Keys)), c2a);
+            c2b = TS.Add(TS.Load(s + (2 * PrefillTiles.Keys) + TS.Width), c2b);
+            c3a = TS.Add(TS.Load(s + (3 * PrefillTiles.Keys)), c3a);
+            c3b = TS.Add(TS.Load(s + (3 * PrefillTiles.Keys) + TS.Width), c3b);
+            c4a = TS.Add(TS.Load(s + (4 * PrefillTiles.Keys)), c4a);
+            c4b = TS.Add(TS.Load(s + (4 * PrefillTiles.Keys) + TS.Width), c4b);
+            c5a = TS.Add(TS.Load(s + (5 * PrefillTiles.Keys)), c5a);
+            c5b = TS.Add(TS.Load(s + (5 * PrefillTiles.Keys) + TS.Width), c5b);
+        }
+
         TS.Store(s, c0a);
         TS.Store(s + TS.Width, c0b);
         TS.Store(s + PrefillTiles.Keys, c1a);
@@ -61,24 +77,7 @@ internal readonly unsafe struct RegisterTile6x2<TS, TV> : IRegisterTile
     [SkipLocalsInit]
     public static void Accumulate(float* p, float* v, float* o, nint outputStride, int keys)
     {
-        float* row = o;
-        TV c0a = TS.Load(row);
-        TV c0b = TS.Load(row + TS.Width);
-        row += outputStride;
-        TV c1a = TS.Load(row);
-        TV c1b = TS.Load(row + TS.Width);
-        row += outputStride;
-        TV c2a = TS.Load(row);
-        TV c2b = TS.Load(row + TS.Width);
-        row += outputStride;
-        TV c3a = TS.Load(row);
-        TV c3b = TS.Load(row + TS.Width);
-        row += outputStride;
-        TV c4a = TS.Load(row);
-        TV c4b = TS.Load(row + TS.Width);
-        row += outputStride;
-        TV c5a = TS.Load(row);
-        TV c5b = TS.Load(row + TS.Width);
+        TV c0a = TS.Zero, c0b = TS.Zero, c1a = TS.Zero, c1b = TS.Zero, c2a = TS.Zero, c2b = TS.Zero, c3a = TS.Zero, c3b = TS.Zero, c4a = TS.Zero, c4b = TS.Zero, c5a = TS.Zero, c5b = TS.Zero;
         for (int j = 0; j < keys; j++)
         {
             TV b0 = TS.Load(v);
@@ -105,23 +104,23 @@ internal readonly unsafe struct RegisterTile6x2<TS, TV> : IRegisterTile
             v += 2 * TS.Width;
         }
 
-        row = o;
-        TS.Store(row, c0a);
-        TS.Store(row + TS.Width, c0b);
+        float* row = o;
+        TS.Store(row, TS.Add(TS.Load(row), c0a));
+        TS.Store(row + TS.Width, TS.Add(TS.Load(row + TS.Width), c0b));
         row += outputStride;
-        TS.Store(row, c1a);
-        TS.Store(row + TS.Width, c1b);
+        TS.Store(row, TS.Add(TS.Load(row), c1a));
+        TS.Store(row + TS.Width, TS.Add(TS.Load(row + TS.Width), c1b));
         row += outputStride;
-        TS.Store(row, c2a);
-        TS.Store(row + TS.Width, c2b);
+        TS.Store(row, TS.Add(TS.Load(row), c2a));
+        TS.Store(row + TS.Width, TS.Add(TS.Load(row + TS.Width), c2b));
         row += outputStride;
-        TS.Store(row, c3a);
-        TS.Store(row + TS.Width, c3b);
+        TS.Store(row, TS.Add(TS.Load(row), c3a));
+        TS.Store(row + TS.Width, TS.Add(TS.Load(row + TS.Width), c3b));
         row += outputStride;
-        TS.Store(row, c4a);
-        TS.Store(row + TS.Width, c4b);
+        TS.Store(row, TS.Add(TS.Load(row), c4a));
+        TS.Store(row + TS.Width, TS.Add(TS.Load(row + TS.Width), c4b));
         row += outputStride;
-        TS.Store(row, c5a);
-        TS.Store(row + TS.Width, c5b);
+        TS.Store(row, TS.Add(TS.Load(row), c5a));
+        TS.Store(row + TS.Width, TS.Add(TS.Load(row + TS.Width), c5b));
     }
 }

@@ -15,12 +15,12 @@ internal static unsafe class RowEnd<TS, TV>
     /// <param name="max">The maximum m of its stored scores; negative infinity when no key was allowed.</param>
     /// <param name="sum">The sum l of its weights relative to m.</param>
     /// <param name="output">Its sum of weighted values, relative to m.</param>
-    /// <param name="naturalScale">What turns a stored score into one in units of the natural logarithm.</param>
+    /// <param name="modification">What the stored scores stand for.</param>
     public static void Write(
-        AttentionProblem problem, in SequenceProblem sequence, int query, int head, float max, float sum, float* output, float naturalScale)
+        AttentionProblem problem, in SequenceProblem sequence, int query, int head, float max, float sum, float* output, in ScoreModification modification)
     {
         // exp and log in double precision: once a row.
-        double m = (double)max * naturalScale;
+        double m = (double)max * modification.NaturalScale;
         double factor = sum != 0 ? 1.0 / sum : 0;
         double logSumExp = sum != 0 ? m + Math.Log(sum) : double.NegativeInfinity;
         if (!problem.SinkLogits.IsEmpty)

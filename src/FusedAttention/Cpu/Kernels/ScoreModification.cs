@@ -10,7 +10,6 @@ internal readonly struct ScoreModification
         Scale = scale;
         SoftCap = softCap;
         IsPlain = softCap == 0 && !alibi && bias is null && !mask;
-        HasBias = bias is not null;
         BiasType = bias ?? AttentionElementType.Float32;
         BiasSize = BiasType == AttentionElementType.Float32 ? sizeof(float) : sizeof(ushort);
         NaturalScale = IsPlain ? scale : 1;
@@ -23,9 +22,6 @@ internal readonly struct ScoreModification
 
     /// <summary>Scores go from the dot product straight to the exponential; scale and log2(e) are one factor.</summary>
     public bool IsPlain { get; }
-
-    /// <summary>Whether scores may be as large as a float can be, so that they must be subtracted before they are multiplied.</summary>
-    public bool HasBias { get; }
 
     public AttentionElementType BiasType { get; }
 

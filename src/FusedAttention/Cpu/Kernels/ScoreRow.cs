@@ -77,7 +77,6 @@ internal static unsafe class ScoreRow<TS, TV>
         ExcludeOutside(s, first, end, start, stop);
         float tileMax = Maximum(s, first, end);
         float newMax = max > tileMax ? max : tileMax;
-        float factor = modification.Factor;
         if (float.IsNegativeInfinity(newMax))
         {
             // Nothing allowed so far; or nothing but NaN, which the maximum may have dropped and the result must show.
@@ -90,10 +89,7 @@ internal static unsafe class ScoreRow<TS, TV>
         {
             if (!float.IsNegativeInfinity(max))
             {
-                float exponent = modification.HasBias
-                    ? (max - newMax) * factor
-                    : TS.First(TS.MultiplyAdd(TS.Create(max), TS.Create(factor), TS.Create(-(newMax * factor))));
-                float rescale = Elementary<TS, TV>.Exp2(exponent);
+                float rescale = Elementary<TS, TV>.Exp2((max - newMax) * modification.Factor);
                 sum *= rescale;
                 Multiply(output, outputLength, rescale);
             }
@@ -101,7 +97,7 @@ internal static unsafe class ScoreRow<TS, TV>
             max = newMax;
         }
 
-        sum += modification.HasBias ? ExponentiateDifference(s, first, end, newMax, factor) : Exponentiate(s, first, end, newMax, factor);
+        sum += Exponentiate(s, first, end, newMax, modification.Factor);
     }
 
     /// <summary>
@@ -148,36 +144,13 @@ internal static unsafe class ScoreRow<TS, TV>
     }
 
     /// <summary>
-    /// Replaces scores by weights exp2(s * factor - max * factor), the product with the score unrounded, and returns their sum. Two chains of sums that belong to even and
-    /// odd vectors of the tile, so that it does not matter where a row's vectors begin.
+    /// Replaces scores by weights exp2((s - max) * factor) and returns their sum. Subtracting first costs one operation more than exp2(s * factor - max * factor) with a fused
+    /// product, and buys three things: the largest weight is exactly 1, a bias may reach the most negative float without overflow (a row of nothing else is a plain
+    /// average), and hardware without fused products keeps the accuracy. Two chains of sums that belong to even and odd vectors of the tile, so that it does not matter
+    /// where a row's vectors begin.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static float Exponentiate(float* s, int first, int end, float max, float factor)
-    {
-        TV c = TS.Create(factor);
-        TV shift = TS.Create(-(max * factor));
-        TV sum0 = TS.Zero;
-        TV sum1 = TS.Zero;
-        for (int v = first; v < end; v += 2)
-        {
-            float* at = s + (v * TS.Width);
-            TV p0 = Elementary<TS, TV>.Exp2(TS.MultiplyAdd(TS.Load(at), c, shift));
-            TV p1 = Elementary<TS, TV>.Exp2(TS.MultiplyAdd(TS.Load(at + TS.Width), c, shift));
-            TS.Store(at, p0);
-            TS.Store(at + TS.Width, p1);
-            sum0 = TS.Add(sum0, p0);
-            sum1 = TS.Add(sum1, p1);
-        }
-
-        return TS.Sum(TS.Add(sum0, sum1));
-    }
-
-    /// <summary>
-    /// The same where a bias may bring scores up to the largest float: exp2((s - max) * factor), since s * factor would overflow. A row of nothing but the most negative
-    /// float is a plain average.
-    /// </summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static float ExponentiateDifference(float* s, int first, int end, float max, float factor)
     {
         TV c = TS.Create(factor);
         TV m = TS.Create(max);

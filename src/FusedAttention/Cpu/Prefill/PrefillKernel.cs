@@ -55,7 +55,7 @@ internal static unsafe class PrefillKernel<TS, TV, TTile>
         for (int r = 0; r < item.RowCount; r++)
         {
             RowEnd<TS, TV>.Write(
-                problem, sequence, at.RowQuery[r], at.RowHead[r], at.Max[r], at.Sum[r], at.Output + ((nint)r * at.OutputStride), modification.NaturalScale);
+                problem, sequence, at.RowQuery[r], at.RowHead[r], at.Max[r], at.Sum[r], at.Output + ((nint)r * at.OutputStride), modification);
         }
     }
 
@@ -107,7 +107,12 @@ internal static unsafe class PrefillKernel<TS, TV, TTile>
             for (int t = 0; t < tiles; t++)
             {
                 if (start[t] >= (panel + 1) * PanelWidth || stop[t] <= panel * PanelWidth || start[t] >= stop[t]) continue;
-                TTile.Scores(query + (t * queryTile), key, at.Scores + ((nint)t * TTile.Rows * TileKeys) + (panel * PanelWidth), problem.KeyDim);
+                float* scores = at.Scores + ((nint)t * TTile.Rows * TileKeys) + (panel * PanelWidth);
+                for (int d = 0; d < problem.KeyDim; d += PrefillTiles.DimBlock)
+                {
+                    int length = Math.Min(PrefillTiles.DimBlock, problem.KeyDim - d);
+                    TTile.Scores(query + (t * queryTile) + (d * (nint)TTile.Rows), key + (d * (nint)PanelWidth), scores, length, d > 0);
+                }
             }
         }
 
