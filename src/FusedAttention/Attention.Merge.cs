@@ -32,12 +32,13 @@ public static unsafe partial class Attention
         where TPartial : unmanaged
         where TOutput : unmanaged
     {
-        CheckMergeElementType<TPartial>(nameof(partialOutputs));
-        CheckMergeElementType<TOutput>(nameof(output));
+        ArgumentChecks.ElementType<TPartial>(nameof(partialOutputs));
+        ArgumentChecks.ElementType<TOutput>(nameof(output));
         var partials = TensorLayout.Of(partialOutputs);
         var partialLses = TensorLayout.Of(partialLogSumExps);
         var result = TensorLayout.Of(output);
         var lse = TensorLayout.Of(logSumExp);
+        var sinks = TensorLayout.Of([sinkLogits.Length], [1]);
         MergeShape shape = CheckMergeShapes(partials, partialLses, result, lse, sinkLogits);
 
         fixed (TPartial* partialsFirst = partialOutputs)
@@ -46,18 +47,13 @@ public static unsafe partial class Attention
         fixed (float* lseFirst = logSumExp)
         fixed (float* sinksFirst = sinkLogits)
         {
-            var partialsMemory = MemoryRange.Of(partialsFirst, partials);
-            var partialLsesMemory = MemoryRange.Of(partialLsesFirst, partialLses);
-            var resultMemory = MemoryRange.Of(resultFirst, result);
-            var lseMemory = MemoryRange.Of(lseFirst, lse);
-            MemoryRange sinksMemory = new(sinksFirst, sinkLogits.Length * (long)sizeof(float));
-            ThrowIfOverlap(resultMemory, partialsMemory, nameof(output), nameof(partialOutputs));
-            ThrowIfOverlap(resultMemory, partialLsesMemory, nameof(output), nameof(partialLogSumExps));
-            ThrowIfOverlap(resultMemory, sinksMemory, nameof(output), nameof(sinkLogits));
-            ThrowIfOverlap(resultMemory, lseMemory, nameof(output), nameof(logSumExp));
-            ThrowIfOverlap(lseMemory, partialsMemory, nameof(logSumExp), nameof(partialOutputs));
-            ThrowIfOverlap(lseMemory, partialLsesMemory, nameof(logSumExp), nameof(partialLogSumExps));
-            ThrowIfOverlap(lseMemory, sinksMemory, nameof(logSumExp), nameof(sinkLogits));
+            NotOverlapping(resultFirst, result, nameof(output), partialsFirst, partials, nameof(partialOutputs));
+            NotOverlapping(resultFirst, result, nameof(output), partialLsesFirst, partialLses, nameof(partialLogSumExps));
+            NotOverlapping(resultFirst, result, nameof(output), sinksFirst, sinks, nameof(sinkLogits));
+            NotOverlapping(resultFirst, result, nameof(output), lseFirst, lse, nameof(logSumExp));
+            NotOverlapping(lseFirst, lse, nameof(logSumExp), partialsFirst, partials, nameof(partialOutputs));
+            NotOverlapping(lseFirst, lse, nameof(logSumExp), partialLsesFirst, partialLses, nameof(partialLogSumExps));
+            NotOverlapping(lseFirst, lse, nameof(logSumExp), sinksFirst, sinks, nameof(sinkLogits));
             MergeKernel.Run(shape, partialsFirst, partialLsesFirst, sinksFirst, resultFirst, lseFirst);
         }
     }
@@ -84,13 +80,6 @@ public static unsafe partial class Attention
             sinkLogits);
     }
 
-    private static void CheckMergeElementType<T>(string name)
-        where T : unmanaged
-    {
-        if (typeof(T) != typeof(float) && typeof(T) != typeof(Half) && typeof(T) != typeof(BFloat16))
-            throw new ArgumentException($"{name} has elements of type {typeof(T)}, but they must be float, Half or BFloat16.", name);
-    }
-
     private static MergeShape CheckMergeShapes(in TensorLayout partialOutputs, in TensorLayout partialLogSumExps, in TensorLayout output, in TensorLayout logSumExp, ReadOnlySpan<float> sinkLogits)
     {
         if (partialOutputs.Rank is not (4 or 5))
@@ -103,10 +92,10 @@ public static unsafe partial class Attention
         CheckMergeShape(output, nameof(output), partialOutputs, batched ? [batch, queries, heads, dim] : [queries, heads, dim]);
         if (!logSumExp.IsAbsent) CheckMergeShape(logSumExp, nameof(logSumExp), partialOutputs, batched ? [batch, heads, queries] : [heads, queries]);
 
-        CheckContiguousLast(partialOutputs, nameof(partialOutputs));
-        CheckContiguousLast(output, nameof(output));
-        ThrowIfSelfOverlap(output, nameof(output));
-        if (!logSumExp.IsAbsent) ThrowIfSelfOverlap(logSumExp, nameof(logSumExp));
+        ArgumentChecks.ContiguousLast(partialOutputs, nameof(partialOutputs));
+        ArgumentChecks.ContiguousLast(output, nameof(output));
+        ArgumentChecks.NotSelfOverlapping(output, nameof(output), nameof(output));
+        ArgumentChecks.NotSelfOverlapping(logSumExp, nameof(logSumExp), nameof(logSumExp));
 
         if (!sinkLogits.IsEmpty && sinkLogits.Length != heads)
             throw new ArgumentException($"sinkLogits has {sinkLogits.Length} logits, but must have one for each of the {heads} heads of partialOutputs {partialOutputs}, or none.", nameof(sinkLogits));
@@ -136,44 +125,11 @@ public static unsafe partial class Attention
         throw new ArgumentException($"{name} is {layout}, but must be [{string.Join(", ", expected.ToArray())}] beside partialOutputs {partials}.", name);
     }
 
-    private static void CheckContiguousLast(in TensorLayout layout, string name)
-    {
-        if (layout.Lengths[^1] > 1 && layout.Strides[^1] != 1)
-            throw new ArgumentException($"{name} {layout} has stride {layout.Strides[^1]} in its last dimension, which must be contiguous.", name);
-    }
-
-    /// <summary>Dimensions in order of their strides, each must step over all that the smaller ones cover.</summary>
-    private static void ThrowIfSelfOverlap(in TensorLayout layout, string name)
-    {
-        if (layout.IsEmpty) return;
-        Span<(long Stride, long Length)> dimensions = stackalloc (long, long)[layout.Rank];
-        for (int i = 0; i < layout.Rank; i++) dimensions[i] = (layout.Strides[i], layout.Lengths[i]);
-        dimensions.Sort();
-        long covered = 1;
-        foreach ((long stride, long length) in dimensions)
-        {
-            if (length == 1) continue;
-            if (stride < covered)
-                throw new ArgumentException($"{name} {layout} has strides [{string.Join(", ", layout.Strides.ToArray())}], so that several of its elements share memory.", name);
-            covered += (length - 1) * stride;
-        }
-    }
-
-    private static void ThrowIfOverlap(MemoryRange written, MemoryRange other, string writtenName, string otherName)
-    {
-        if (written.Overlaps(other)) throw new ArgumentException($"{writtenName} overlaps {otherName} in memory.", writtenName);
-    }
-
-    /// <summary>The bytes from a tensor's first element to its last, those between its rows included.</summary>
-    private readonly struct MemoryRange(void* first, long bytes)
-    {
-        private readonly nuint _start = (nuint)first;
-        private readonly nuint _end = (nuint)first + (nuint)bytes;
-
-        public static MemoryRange Of<T>(T* first, in TensorLayout layout)
-            where T : unmanaged
-            => new(first, layout.Extent * sizeof(T));
-
-        public bool Overlaps(MemoryRange other) => _start < _end && other._start < other._end && _start < other._end && other._start < _end;
-    }
+    /// <summary>With rank 5, tensors are not told apart if they interleave: the shared check knows interleaved tokens, and here the dimensions are others.</summary>
+    private static void NotOverlapping<TWritten, TOther>(
+        TWritten* written, in TensorLayout writtenLayout, string writtenName, TOther* other, in TensorLayout otherLayout, string otherName)
+        where TWritten : unmanaged
+        where TOther : unmanaged
+        => ArgumentChecks.NotOverlapping(
+            written, writtenLayout.PaddedTo(TensorLayout.MaxRank), sizeof(TWritten), writtenName, writtenName, other, otherLayout.PaddedTo(TensorLayout.MaxRank), sizeof(TOther), otherName);
 }

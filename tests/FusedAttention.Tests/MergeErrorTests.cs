@@ -41,7 +41,7 @@ public sealed class MergeErrorTests
     public void Element_types_are_those_of_attention()
     {
         ArgumentException e = Assert.Throws<ArgumentException>(() => Attention.Merge(Tensor.Create(new double[1], [1, 1, 1, 1]), Tensor.Create(new float[1], [1, 1, 1]), Tensor.Create(new float[1], [1, 1, 1])));
-        Assert.Equal("partialOutputs has elements of type System.Double, but they must be float, Half or BFloat16. (Parameter 'partialOutputs')", e.Message);
+        Assert.Equal("partialOutputs has elements of type Double; attention computes on float, Half and BFloat16. (Parameter 'partialOutputs')", e.Message);
         Assert.Throws<ArgumentException>("output", () => Attention.Merge(Tensor.Create(new float[1], [1, 1, 1, 1]), Tensor.Create(new float[1], [1, 1, 1]), Tensor.Create(new int[1], [1, 1, 1])));
     }
 
@@ -50,15 +50,15 @@ public sealed class MergeErrorTests
     {
         AssertRefused(
             "partialOutputs",
-            "partialOutputs [2, 3, 4, 5] has stride 2 in its last dimension, which must be contiguous.",
+            "partialOutputs of shape [2, 3, 4, 5] has stride 2 in its last dimension; it must be contiguous (stride 1).",
             static () => Attention.Merge(new ReadOnlyTensorSpan<float>(Memory, [2, 3, 4, 5], [120, 40, 10, 2]), Lses(), Output(600, [20, 5, 1])));
         AssertRefused(
             "partialOutputs",
-            "partialOutputs [2, 3, 4, 5] has stride 0 in its last dimension, which must be contiguous.",
+            "partialOutputs of shape [2, 3, 4, 5] has stride 0 in its last dimension; it must be contiguous (stride 1).",
             static () => Attention.Merge(new ReadOnlyTensorSpan<float>(Memory, [2, 3, 4, 5], [120, 40, 10, 0]), Lses(), Output(600, [20, 5, 1])));
         AssertRefused(
             "output",
-            "output [3, 4, 5] has stride 2 in its last dimension, which must be contiguous.",
+            "output of shape [3, 4, 5] has stride 2 in its last dimension; it must be contiguous (stride 1).",
             static () => Attention.Merge(Parts(), Lses(), Output(600, [40, 10, 2])));
     }
 
@@ -67,24 +67,24 @@ public sealed class MergeErrorTests
     {
         AssertRefused(
             "output",
-            "output [3, 4, 5] has strides [0, 5, 1], so that several of its elements share memory.",
+            "output of shape [3, 4, 5] overlaps itself: dimension 0 has stride 0, but 1 elements lie below it.",
             static () => Attention.Merge(Parts(), Lses(), Output(600, [0, 5, 1])));
         AssertRefused(
             "logSumExp",
-            "logSumExp [4, 3] has strides [0, 1], so that several of its elements share memory.",
+            "logSumExp of shape [4, 3] overlaps itself: dimension 0 has stride 0, but 1 elements lie below it.",
             static () => Attention.Merge(Parts(), Lses(), Output(600, [20, 5, 1]), new TensorSpan<float>(Memory.AsSpan(800), [4, 3], [0, 1])));
     }
 
     [Fact]
     public void Outputs_overlap_nothing()
     {
-        AssertRefused("output", "output overlaps partialOutputs in memory.", static () => Attention.Merge(Parts(), Lses(), Output(119, [20, 5, 1])));
-        AssertRefused("output", "output overlaps partialLogSumExps in memory.", static () => Attention.Merge(Parts(), Lses(), Output(200 + 23, [20, 5, 1])));
-        AssertRefused("output", "output overlaps sinkLogits in memory.", static () => Attention.Merge(Parts(), Lses(), Output(600, [20, 5, 1]), default, Memory.AsSpan(659, 4)));
-        AssertRefused("output", "output overlaps logSumExp in memory.", static () => Attention.Merge(Parts(), Lses(), Output(600, [20, 5, 1]), Lse(650)));
-        AssertRefused("logSumExp", "logSumExp overlaps partialOutputs in memory.", static () => Attention.Merge(Parts(), Lses(), Output(600, [20, 5, 1]), Lse(0)));
-        AssertRefused("logSumExp", "logSumExp overlaps partialLogSumExps in memory.", static () => Attention.Merge(Parts(), Lses(), Output(600, [20, 5, 1]), Lse(210)));
-        AssertRefused("logSumExp", "logSumExp overlaps sinkLogits in memory.", static () => Attention.Merge(Parts(), Lses(), Output(600, [20, 5, 1]), Lse(700), Memory.AsSpan(711, 4)));
+        AssertRefused("output", "output of shape [3, 4, 5] overlaps partialOutputs of shape [2, 3, 4, 5] in memory;", static () => Attention.Merge(Parts(), Lses(), Output(119, [20, 5, 1])));
+        AssertRefused("output", "output of shape [3, 4, 5] overlaps partialLogSumExps of shape [2, 4, 3] in memory;", static () => Attention.Merge(Parts(), Lses(), Output(200 + 23, [20, 5, 1])));
+        AssertRefused("output", "output of shape [3, 4, 5] overlaps sinkLogits of shape [4] in memory;", static () => Attention.Merge(Parts(), Lses(), Output(600, [20, 5, 1]), default, Memory.AsSpan(659, 4)));
+        AssertRefused("output", "output of shape [3, 4, 5] overlaps logSumExp of shape [4, 3] in memory;", static () => Attention.Merge(Parts(), Lses(), Output(600, [20, 5, 1]), Lse(650)));
+        AssertRefused("logSumExp", "logSumExp of shape [4, 3] overlaps partialOutputs of shape [2, 3, 4, 5] in memory;", static () => Attention.Merge(Parts(), Lses(), Output(600, [20, 5, 1]), Lse(0)));
+        AssertRefused("logSumExp", "logSumExp of shape [4, 3] overlaps partialLogSumExps of shape [2, 4, 3] in memory;", static () => Attention.Merge(Parts(), Lses(), Output(600, [20, 5, 1]), Lse(210)));
+        AssertRefused("logSumExp", "logSumExp of shape [4, 3] overlaps sinkLogits of shape [4] in memory;", static () => Attention.Merge(Parts(), Lses(), Output(600, [20, 5, 1]), Lse(700), Memory.AsSpan(711, 4)));
 
         // Side by side is not overlapping.
         Attention.Merge(Parts(), Lses(), Output(120, [20, 5, 1]), Lse(180), Memory.AsSpan(192, 4));

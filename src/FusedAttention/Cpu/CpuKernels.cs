@@ -47,27 +47,16 @@ internal sealed unsafe class CpuKernels<TS, TV, TTile>(CpuInstructionSet instruc
     public override long PrefillScratch(int rows, int keyDim, int valueDim) => PrefillKernel<TS, TV, TTile>.ScratchBytes(rows, keyDim, valueDim);
 
     public override long DecodeScratch(int heads, int rows, int keyDim, int valueDim) =>
-        DecodeKernel<TS, TV, Float32Element>.ScratchBytes(heads, rows, keyDim, valueDim);
+        new DecodeLayout(null, heads, rows, keyDim, valueDim, TS.Width).Bytes;
 
     public override void Prefill(AttentionProblem problem, in WorkItem item, in ScoreModification modification, byte* scratch) =>
         PrefillKernel<TS, TV, TTile>.Run(problem, item, modification, scratch);
 
     public override void Decode(AttentionProblem problem, in WorkItem item, in ScoreModification modification, byte* scratch, float* partials, int[] remainingChunks)
     {
-        switch (problem.KeyValueType)
-        {
-            case AttentionElementType.Float32: Decode<Float32Element>(problem, item, modification, scratch, partials, remainingChunks); break;
-            case AttentionElementType.Float16: Decode<Float16Element>(problem, item, modification, scratch, partials, remainingChunks); break;
-            default: Decode<BFloat16Element>(problem, item, modification, scratch, partials, remainingChunks); break;
-        }
-    }
-
-    private static void Decode<TE>(AttentionProblem problem, in WorkItem item, in ScoreModification modification, byte* scratch, float* partials, int[] remainingChunks)
-        where TE : struct, IElement
-    {
         ref readonly SequenceProblem sequence = ref problem.Sequences[item.Sequence];
-        var at = new DecodeKernel<TS, TV, TE>.Layout(scratch, item.HeadCount, item.RowCount, problem.KeyDim, problem.ValueDim);
-        DecodeKernel<TS, TV, TE>.Run(problem, item, modification, at);
+        var at = new DecodeLayout(scratch, item.HeadCount, item.RowCount, problem.KeyDim, problem.ValueDim, TS.Width);
+        DecodeKernel<TS, TV>.Run(problem, item, modification, at);
         int rowFloats = DecodeMerge<TS, TV>.RowFloats(problem.ValueDim);
         float* chunk = partials + item.PartialStart + (item.Chunk * item.PartialStride);
         for (int h = 0; h < item.HeadCount; h++)

@@ -64,6 +64,26 @@ public sealed class PagedBatchTests
         }
     }
 
+    [Fact]
+    public void Rows_that_widen_within_the_batchs_memory_keep_their_contents()
+    {
+        using var cache = new PagedKeyValueCache<float>(Options(blocks: 300, blockSize: 1));
+        PagedBatch batch = cache.CreateBatch();
+        CacheSequence[] sequences = [.. Enumerable.Range(0, 30).Select(_ => cache.CreateSequence())];
+        foreach (CacheSequence sequence in sequences) cache.Extend(sequence, 5);
+        foreach (CacheSequence sequence in sequences) batch.Add(sequence, 1);
+        int width = batch.Sequences.MaxBlocksPerSequence;
+        batch.Clear();
+
+        CacheSequence wide = cache.CreateSequence();
+        cache.Extend(wide, 40);
+        foreach (CacheSequence sequence in sequences.AsSpan(0, 4)) batch.Add(sequence, 1);
+        batch.Add(wide, 1);
+        Assert.True(batch.Sequences.MaxBlocksPerSequence > width);
+        for (int i = 0; i < 4; i++) AssertRow(batch, i, Table(cache, sequences[i]));
+        AssertRow(batch, 4, Table(cache, wide));
+    }
+
     private static void AssertRow(PagedBatch batch, int row, int[] table)
     {
         PagedSequences s = batch.Sequences;

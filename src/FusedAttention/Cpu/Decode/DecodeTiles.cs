@@ -5,15 +5,18 @@ internal static class DecodeTiles
 {
     /// <summary>
     /// Keys whose scores are computed for all heads before their values are read; tiles start at multiples of it. 64 keys keep the passes over scores long enough for
-    /// whole vectors and load and store each output row once per 64 keys.
+    /// whole vectors, and K of 8 heads of 128 in 16 bits is 128 KB: asked for one tile ahead, it waits in the second-level cache.
     /// </summary>
     public const int Keys = 64;
 
     /// <summary>Rows of a head that share the loads of a key or value: 4 rows x 2 keys are 8 sums, which with 2 keys and a query leave room in 16 registers.</summary>
     public const int Rows = 4;
 
-    /// <summary>Keys at a time for a single row: 8 independent sums, as many as 2 ports x 4 cycles of latency want.</summary>
-    public const int KeysForOneRow = 8;
+    /// <summary>Keys whose scores are computed between two requests for keys of the next tile.</summary>
+    public const int KeyStep = 8;
+
+    /// <summary>Values that are summed between two requests for values of the next tile; each output row is loaded and stored once in between.</summary>
+    public const int ValueStep = 16;
 
     /// <summary>Rows of a key/value head (queries x group) up to which a sequence is decoded rather than prefilled, beside all single queries.</summary>
     public const int MaxRows = 16;

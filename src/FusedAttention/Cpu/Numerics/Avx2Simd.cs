@@ -25,15 +25,35 @@ internal readonly unsafe struct Avx2Simd : ISimd<V>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static V LoadHalf(ushort* source)
     {
-        // Sign and magnitude to the float's places, the exponent rebased by a multiplication (exact, subnormals included), infinity and NaN restored.
-        Vector256<int> wide = Avx2.ConvertToVector256Int32((short*)source);
-        V rebased = ((wide << 13) & Vector256.Create(unchecked((int)0x8FFFE000))).AsSingle() * Vector256.Create(HalfBits.Rebase);
+        // The exponent rebased by a multiplication (exact, subnormals included), infinity and NaN restored.
+        V rebased = LoadHalfUnrebased(source) * Vector256.Create(HalfBits.Rebase);
         V special = Vector256.GreaterThanOrEqual(Vector256.Abs(rebased), Vector256.Create(HalfBits.FirstSpecial));
         return rebased | (special & Vector256.Create(float.PositiveInfinity));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V LoadHalfUnrebased(ushort* source) =>
+        ((Avx2.ConvertToVector256Int32((short*)source) << 13) & Vector256.Create(HalfBits.SignAndMagnitude)).AsSingle();
+
+    public static bool AnySpecialHalf(ushort* source, int count)
+    {
+        // Doubling drops the sign; then the largest bits tell.
+        Vector256<ushort> largest = Vector256<ushort>.Zero;
+        int i = 0;
+        for (; i + Vector256<ushort>.Count <= count; i += Vector256<ushort>.Count)
+        {
+            Vector256<ushort> bits = Vector256.Load(source + i);
+            largest = Vector256.Max(largest, bits + bits);
+        }
+
+        return Vector256.GreaterThanOrEqualAny(largest, Vector256.Create(HalfBits.FirstSpecialDoubled)) || ScalarSimd.AnySpecialHalf(source + i, count - i);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static V LoadBFloat16(ushort* source) => (Avx2.ConvertToVector256Int32(source) << 16).AsSingle();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Prefetch(byte* address) => Sse.Prefetch1(address);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static V LoadMask(byte* source) => (~Vector256.Equals(Avx2.ConvertToVector256Int32(source), Vector256<int>.Zero)).AsSingle();

@@ -25,15 +25,35 @@ internal readonly unsafe struct Avx512Simd : ISimd<V>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static V LoadHalf(ushort* source)
     {
-        // Sign and magnitude to the float's places, the exponent rebased by a multiplication (exact, subnormals included), infinity and NaN restored.
-        Vector512<int> wide = Avx512F.ConvertToVector512Int32(Vector256.Load((short*)source));
-        V rebased = ((wide << 13) & Vector512.Create(unchecked((int)0x8FFFE000))).AsSingle() * Vector512.Create(HalfBits.Rebase);
+        // The exponent rebased by a multiplication (exact, subnormals included), infinity and NaN restored.
+        V rebased = LoadHalfUnrebased(source) * Vector512.Create(HalfBits.Rebase);
         V special = Vector512.GreaterThanOrEqual(Vector512.Abs(rebased), Vector512.Create(HalfBits.FirstSpecial));
         return rebased | (special & Vector512.Create(float.PositiveInfinity));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V LoadHalfUnrebased(ushort* source) =>
+        ((Avx512F.ConvertToVector512Int32(Vector256.Load((short*)source)) << 13) & Vector512.Create(HalfBits.SignAndMagnitude)).AsSingle();
+
+    public static bool AnySpecialHalf(ushort* source, int count)
+    {
+        // Doubling drops the sign; then the largest bits tell.
+        Vector512<ushort> largest = Vector512<ushort>.Zero;
+        int i = 0;
+        for (; i + Vector512<ushort>.Count <= count; i += Vector512<ushort>.Count)
+        {
+            Vector512<ushort> bits = Vector512.Load(source + i);
+            largest = Vector512.Max(largest, bits + bits);
+        }
+
+        return Vector512.GreaterThanOrEqualAny(largest, Vector512.Create(HalfBits.FirstSpecialDoubled)) || ScalarSimd.AnySpecialHalf(source + i, count - i);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static V LoadBFloat16(ushort* source) => (Avx512F.ConvertToVector512Int32(Vector256.Load(source)) << 16).AsSingle();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Prefetch(byte* address) => Sse.Prefetch1(address);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static V LoadMask(byte* source) => (~Vector512.Equals(Avx512F.ConvertToVector512Int32(Vector128.Load(source)), Vector512<int>.Zero)).AsSingle();

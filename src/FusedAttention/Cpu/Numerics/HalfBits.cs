@@ -9,6 +9,15 @@ internal static class HalfBits
     /// <summary>2^112: moves an exponent biased by 15 to one biased by 127.</summary>
     public const float Rebase = 5.192296858534828e33f;
 
+    /// <summary>A binary16 shifted left by 13 has its sign and magnitude here, and copies of its sign between.</summary>
+    public const int SignAndMagnitude = unchecked((int)0x8FFFE000);
+
+    /// <summary>The exponent bits of a binary16: all set for infinity and NaN.</summary>
+    public const ushort Exponent = 0x7C00;
+
+    /// <summary>Twice the bits of a binary16, without its sign, from where on it is infinite or NaN.</summary>
+    public const ushort FirstSpecialDoubled = 0xF800;
+
     /// <summary>2^16: what the exponent of infinity and NaN becomes by <see cref="Rebase"/>; no finite binary16 reaches it.</summary>
     public const float FirstSpecial = 65536;
 

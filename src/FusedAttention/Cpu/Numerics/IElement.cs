@@ -46,6 +46,23 @@ internal readonly unsafe struct Float16Element : IElement
     public static float LoadOne(byte* source, nint index) => ScalarSimd.LoadHalf((ushort*)source + index);
 }
 
+/// <summary>
+/// IEEE binary16 in its cheap form: values times 2^-112, with the missing factor left to the other operand of a product. Valid only where no element is infinite or NaN.
+/// </summary>
+internal readonly unsafe struct UnrebasedFloat16Element : IElement
+{
+    public static int Size => sizeof(ushort);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static TV Load<TS, TV>(byte* source, nint index)
+        where TS : struct, ISimd<TV>
+        where TV : unmanaged
+        => TS.LoadHalfUnrebased((ushort*)source + index);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static float LoadOne(byte* source, nint index) => ScalarSimd.LoadHalfUnrebased((ushort*)source + index);
+}
+
 /// <summary>bfloat16.</summary>
 internal readonly unsafe struct BFloat16Element : IElement
 {

@@ -26,7 +26,16 @@ internal unsafe interface ISimd<TV>
     /// <summary>Exact widening, infinities, NaN and subnormals included.</summary>
     static abstract TV LoadHalf(ushort* source);
 
+    /// <summary>binary16 values times 2^-112, exact; infinities and NaN come out as finite numbers (see <see cref="AnySpecialHalf"/>). Half the work of <see cref="LoadHalf"/>.</summary>
+    static abstract TV LoadHalfUnrebased(ushort* source);
+
     static abstract TV LoadBFloat16(ushort* source);
+
+    /// <summary>Whether one of <paramref name="count"/> binary16 values is infinite or NaN.</summary>
+    static abstract bool AnySpecialHalf(ushort* source, int count);
+
+    /// <summary>Asks for a cache line, towards the second-level cache. Never faults.</summary>
+    static abstract void Prefetch(byte* address);
 
     /// <summary>All ones where the byte is not zero.</summary>
     static abstract TV LoadMask(byte* source);

@@ -19,7 +19,23 @@ internal readonly unsafe struct ScalarSimd : ISimd<float>
 
     public static float LoadHalf(ushort* source) => (float)BitConverter.UInt16BitsToHalf(*source);
 
+    public static float LoadHalfUnrebased(ushort* source) => BitConverter.Int32BitsToSingle(((short)*source << 13) & HalfBits.SignAndMagnitude);
+
     public static float LoadBFloat16(ushort* source) => BFloat16.FromBits(*source);
+
+    public static bool AnySpecialHalf(ushort* source, int count)
+    {
+        for (int i = 0; i < count; i++)
+        {
+            if ((source[i] & HalfBits.Exponent) == HalfBits.Exponent) return true;
+        }
+
+        return false;
+    }
+
+    public static void Prefetch(byte* address)
+    {
+    }
 
     public static float LoadMask(byte* source) => BitConverter.UInt32BitsToSingle(*source != 0 ? uint.MaxValue : 0);
 

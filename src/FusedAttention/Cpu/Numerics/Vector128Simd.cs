@@ -24,16 +24,40 @@ internal readonly unsafe struct Vector128Simd : ISimd<V>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static V LoadHalf(ushort* source)
     {
-        // Sign and magnitude to the float's places, the exponent rebased by a multiplication (exact, subnormals included), infinity and NaN restored.
-        Vector128<int> wide = Vector128.WidenLower(Vector128.CreateScalarUnsafe(Unsafe.ReadUnaligned<long>(source)).AsInt16());
-        V rebased = ((wide << 13) & Vector128.Create(unchecked((int)0x8FFFE000))).AsSingle() * Vector128.Create(HalfBits.Rebase);
+        // The exponent rebased by a multiplication (exact, subnormals included), infinity and NaN restored.
+        V rebased = LoadHalfUnrebased(source) * Vector128.Create(HalfBits.Rebase);
         V special = Vector128.GreaterThanOrEqual(Vector128.Abs(rebased), Vector128.Create(HalfBits.FirstSpecial));
         return rebased | (special & Vector128.Create(float.PositiveInfinity));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V LoadHalfUnrebased(ushort* source) =>
+        ((Vector128.WidenLower(Vector128.CreateScalarUnsafe(Unsafe.ReadUnaligned<long>(source)).AsInt16()) << 13) & Vector128.Create(HalfBits.SignAndMagnitude)).AsSingle();
+
+    public static bool AnySpecialHalf(ushort* source, int count)
+    {
+        // Doubling drops the sign; then the largest bits tell.
+        Vector128<ushort> largest = Vector128<ushort>.Zero;
+        int i = 0;
+        for (; i + Vector128<ushort>.Count <= count; i += Vector128<ushort>.Count)
+        {
+            Vector128<ushort> bits = Vector128.Load(source + i);
+            largest = Vector128.Max(largest, bits + bits);
+        }
+
+        return Vector128.GreaterThanOrEqualAny(largest, Vector128.Create(HalfBits.FirstSpecialDoubled)) || ScalarSimd.AnySpecialHalf(source + i, count - i);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static V LoadBFloat16(ushort* source) =>
         (Vector128.WidenLower(Vector128.CreateScalarUnsafe(Unsafe.ReadUnaligned<long>(source)).AsUInt16()) << 16).AsSingle();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Prefetch(byte* address)
+    {
+        // .NET has no prefetch for Arm.
+        if (System.Runtime.Intrinsics.X86.Sse.IsSupported) System.Runtime.Intrinsics.X86.Sse.Prefetch1(address);
+    }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static V LoadMask(byte* source)

@@ -1,0 +1,52 @@
+namespace FusedAttention.Cpu.Decode;
+
+/// <summary>The addresses of a tile's keys and values in head 0.</summary>
+internal readonly unsafe struct TileRows(nint* keys, nint* values)
+{
+    /// <summary>One a key of the tile, and room for <see cref="DecodeTiles.KeyStep"/> more.</summary>
+    public nint* Keys => keys;
+
+    public nint* Values => values;
+}
+
+/// <summary>Where things of the decode kernel lie in a worker's scratch memory.</summary>
+internal readonly unsafe struct DecodeLayout
+{
+    public readonly int RowsPerHead;
+    public readonly int QueryStride;
+    public readonly int OutputStride;
+    public readonly long Bytes;
+    public readonly float* Query;
+    public readonly float* Output;
+    public readonly float* Max;
+    public readonly float* Sum;
+    public readonly float* Scores;
+    public readonly float* Temporary;
+    private readonly nint* _rows;
+
+    public DecodeLayout(byte* scratch, int heads, int rows, int keyDim, int valueDim, int vectorWidth)
+    {
+        var memory = new ScratchMemory(scratch);
+        RowsPerHead = rows == 1 ? 1 : (rows + DecodeTiles.Rows - 1) / DecodeTiles.Rows * DecodeTiles.Rows;
+        QueryStride = (keyDim + vectorWidth - 1) / vectorWidth * vectorWidth;
+        OutputStride = (valueDim + vectorWidth - 1) / vectorWidth * vectorWidth;
+        long all = (long)heads * RowsPerHead;
+        Query = memory.Take<float>(all * QueryStride);
+        Output = memory.Take<float>(all * OutputStride);
+        Max = memory.Take<float>(all);
+        Sum = memory.Take<float>(all);
+        Scores = memory.Take<float>(all * DecodeTiles.Keys);
+        Temporary = memory.Take<float>(DecodeTiles.Keys);
+        _rows = memory.Take<nint>(2 * RowsOfTile);
+        Bytes = memory.Used;
+    }
+
+    private static int RowsOfTile => (2 * DecodeTiles.Keys) + DecodeTiles.KeyStep;
+
+    /// <summary>Room for the addresses of the current tile and of the next.</summary>
+    public TileRows Rows(int parity)
+    {
+        nint* start = _rows + (parity * RowsOfTile);
+        return new TileRows(start, start + DecodeTiles.Keys + DecodeTiles.KeyStep);
+    }
+}
