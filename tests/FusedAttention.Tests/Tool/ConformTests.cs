@@ -169,8 +169,8 @@ public sealed class ConformTests : IDisposable
     [Fact]
     public async Task The_whole_reference_set_passes()
     {
-        string? folder = SharedData.Folder("reference");
-        Assert.SkipWhen(folder is null, "The reference set does not lie beside the checkout.");
+        string? folder = SharedData.ReferenceSet();
+        Assert.SkipWhen(folder is null, "There is no reference set, neither in the repository nor beside it.");
 
         ToolRun run = await ToolRun.Execute("conform", folder!);
 

@@ -11,8 +11,8 @@ public sealed class OracleTests
     [Fact]
     public void Agrees_with_every_case_of_the_reference_set()
     {
-        string? folder = SharedData.Folder("reference");
-        Assert.SkipWhen(folder is null, "The reference set does not lie beside the checkout.");
+        string? folder = SharedData.ReferenceSet();
+        Assert.SkipWhen(folder is null, "There is no reference set, neither in the repository nor beside it.");
         string[] files = Directory.GetFiles(folder!, "*.safetensors");
         Assert.NotEmpty(files);
         foreach (string file in files)

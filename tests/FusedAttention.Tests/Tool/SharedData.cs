@@ -12,6 +12,14 @@ internal static class SharedData
         return Directory.Exists(path) ? path : null;
     }
 
+    /// <summary>The whole reference set beside the checkout, or else the part of it that the repository has.</summary>
+    public static string? ReferenceSet()
+    {
+        if (Folder("reference") is string whole) return whole;
+        string? part = RepositoryRoot is null ? null : Path.Combine(RepositoryRoot, "tests", "data", "reference");
+        return Directory.Exists(part) ? part : null;
+    }
+
     private static string? FindRoot()
     {
         for (DirectoryInfo? folder = new(AppContext.BaseDirectory); folder is not null; folder = folder.Parent)
