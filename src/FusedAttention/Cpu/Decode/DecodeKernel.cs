@@ -10,8 +10,7 @@ namespace FusedAttention.Cpu.Decode;
 /// </summary>
 /// <remarks>
 /// <para>Rows of a key/value head are its queries times its group of query heads, padded to a multiple of four unless there is only one.</para>
-/// <para>While a tile is computed the next one is asked for, whole tokens at a time in the order of memory: without that, heads of 256 bytes at a distance of kilobytes were
-/// measured at a third of the streaming rate.</para>
+/// <para>Keys and values are asked for some tokens ahead of their use, across the boundary of K and V and of tiles.</para>
 /// </remarks>
 internal static unsafe class DecodeKernel<TS, TV>
     where TS : struct, ISimd<TV>
@@ -98,7 +97,7 @@ internal static unsafe class DecodeKernel<TS, TV>
                 KeyRange range = problem.RangeOf(sequence, query).Intersect(tile + pass.Start, tile + pass.Stop);
                 ScoreRowContext context = modification.IsPlain ? default : ScoreRowContext.Of(problem, sequence, query, head, tile);
                 ScoreRow<TS, TV>.Update(
-                    at.Scores + ((nint)row * TileKeys), firstVector, endVector, range.Start - tile, range.End - tile,
+                    at.Scores + ((nint)row * DecodeTiles.ScoreStride), firstVector, endVector, range.Start - tile, range.End - tile,
                     ref at.Max[row], ref at.Sum[row], at.Output + ((nint)row * at.OutputStride), at.OutputStride, modification, context, at.Temporary);
             }
         }

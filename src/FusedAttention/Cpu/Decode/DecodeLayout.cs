@@ -35,7 +35,7 @@ internal readonly unsafe struct DecodeLayout
         Output = memory.Take<float>(all * OutputStride);
         Max = memory.Take<float>(all);
         Sum = memory.Take<float>(all);
-        Scores = memory.Take<float>(all * DecodeTiles.Keys);
+        Scores = memory.Take<float>(all * DecodeTiles.ScoreStride);
         Temporary = memory.Take<float>(DecodeTiles.Keys);
         _rows = memory.Take<nint>(2 * RowsOfTile);
         Bytes = memory.Used;

@@ -121,12 +121,15 @@ internal readonly unsafe struct Avx2Simd : ISimd<V>
     public static float MaxAcross(V a) => Vector128Simd.MaxAcross(Vector128Simd.Max(a.GetLower(), a.GetUpper()));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void StoreSums(float* destination, V a0, V a1, V a2, V a3, V a4, V a5, V a6, V a7)
+    public static void StoreSums(float* destination, float factor, V a0, V a1, V a2, V a3, V a4, V a5, V a6, V a7) =>
+        Store(destination, Sums(a0, a1, a2, a3, a4, a5, a6, a7) * factor);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void StoreSumPairs(float* destination, nint stride, float factor, V a0, V a1, V a2, V a3, V a4, V a5, V a6, V a7)
     {
-        // Horizontal additions leave four half sums a 128-bit lane; one exchange of lanes and one addition finish all eight.
-        V low = Avx.HorizontalAdd(Avx.HorizontalAdd(a0, a1), Avx.HorizontalAdd(a2, a3));
-        V high = Avx.HorizontalAdd(Avx.HorizontalAdd(a4, a5), Avx.HorizontalAdd(a6, a7));
-        Store(destination, Avx.Permute2x128(low, high, 0x20) + Avx.Permute2x128(low, high, 0x31));
+        V sums = Sums(a0, a1, a2, a3, a4, a5, a6, a7) * factor;
+        Vector128Simd.StorePairs(destination, stride, sums.GetLower());
+        Vector128Simd.StorePairs(destination + (2 * stride), stride, sums.GetUpper());
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -143,6 +146,15 @@ internal readonly unsafe struct Avx2Simd : ISimd<V>
         V r37hi = Pair(rows, 3, column + 4);
         StoreColumns(destination, destinationStride, r04lo, r15lo, r26lo, r37lo);
         StoreColumns(destination + (4 * destinationStride), destinationStride, r04hi, r15hi, r26hi, r37hi);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static V Sums(V a0, V a1, V a2, V a3, V a4, V a5, V a6, V a7)
+    {
+        // Horizontal additions leave four half sums a 128-bit lane; one exchange of lanes and one addition finish all eight.
+        V low = Avx.HorizontalAdd(Avx.HorizontalAdd(a0, a1), Avx.HorizontalAdd(a2, a3));
+        V high = Avx.HorizontalAdd(Avx.HorizontalAdd(a4, a5), Avx.HorizontalAdd(a6, a7));
+        return Avx.Permute2x128(low, high, 0x20) + Avx.Permute2x128(low, high, 0x31);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -85,8 +85,11 @@ internal unsafe interface ISimd<TV>
 
     static abstract float MaxAcross(TV a);
 
-    /// <summary>Stores the eight sums over lanes, in order.</summary>
-    static abstract void StoreSums(float* destination, TV a0, TV a1, TV a2, TV a3, TV a4, TV a5, TV a6, TV a7);
+    /// <summary>Stores the eight sums over lanes times <paramref name="factor"/>, in order.</summary>
+    static abstract void StoreSums(float* destination, float factor, TV a0, TV a1, TV a2, TV a3, TV a4, TV a5, TV a6, TV a7);
+
+    /// <summary>The same as four rows of two, <paramref name="stride"/> floats apart.</summary>
+    static abstract void StoreSumPairs(float* destination, nint stride, float factor, TV a0, TV a1, TV a2, TV a3, TV a4, TV a5, TV a6, TV a7);
 
     /// <summary>
     /// Stores the transpose of a square block: <c>destination[d * destinationStride + row] = rows[row][column + d]</c> for <see cref="TransposeSize"/> rows and columns.

@@ -141,10 +141,25 @@ internal readonly unsafe struct Vector128Simd : ISimd<V>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void StoreSums(float* destination, V a0, V a1, V a2, V a3, V a4, V a5, V a6, V a7)
+    public static void StoreSums(float* destination, float factor, V a0, V a1, V a2, V a3, V a4, V a5, V a6, V a7)
     {
-        Store(destination, Sums(a0, a1, a2, a3));
-        Store(destination + 4, Sums(a4, a5, a6, a7));
+        Store(destination, Sums(a0, a1, a2, a3) * factor);
+        Store(destination + 4, Sums(a4, a5, a6, a7) * factor);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void StoreSumPairs(float* destination, nint stride, float factor, V a0, V a1, V a2, V a3, V a4, V a5, V a6, V a7)
+    {
+        StorePairs(destination, stride, Sums(a0, a1, a2, a3) * factor);
+        StorePairs(destination + (2 * stride), stride, Sums(a4, a5, a6, a7) * factor);
+    }
+
+    /// <summary>Two rows of two.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void StorePairs(float* destination, nint stride, V pairs)
+    {
+        pairs.GetLower().Store(destination);
+        pairs.GetUpper().Store(destination + stride);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
