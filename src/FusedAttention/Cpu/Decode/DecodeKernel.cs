@@ -70,8 +70,12 @@ internal static unsafe class DecodeKernel<TS, TV>
         int stop = inTile.End - tile;
         KeyRows.Locate(problem, sequence, inTile.Start, inTile.End, rows.Keys + start, rows.Values + start);
 
-        // Eight keys at a time ask for addresses beyond the last: they repeat it, and their sums are dropped.
-        for (int j = stop; j < stop + DecodeTiles.KeyStep; j++) rows.Keys[j] = rows.Keys[stop - 1];
+        for (int i = 0; i < TileRows.Padding; i++)
+        {
+            rows.Keys[stop + i] = rows.Keys[stop - 1];
+            rows.Values[stop + i] = rows.Values[stop - 1];
+        }
+
         return stop;
     }
 

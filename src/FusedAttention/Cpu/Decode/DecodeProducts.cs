@@ -21,6 +21,7 @@ internal static unsafe class DecodeProducts<TS, TV, TE, TCheap>
 
     private static bool HasCheap => typeof(TE) != typeof(TCheap);
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Scores(in DecodePass pass)
     {
         AttentionProblem problem = pass.Problem;
@@ -29,17 +30,18 @@ internal static unsafe class DecodeProducts<TS, TV, TE, TCheap>
         {
             int count = Math.Min(DecodeTiles.KeyStep, pass.Stop - j);
             nint* keys = pass.Rows.Keys + j;
+            TokensAhead ahead = pass.AfterKeys(j);
             nint offset = pass.Item.Head * headStride;
             for (int h = 0; h < pass.Item.HeadCount; h++, offset += headStride)
             {
-                PrefetchAhead(pass, pass.Rows.Keys, pass.Rows.Values, pass.Stop, j, DecodeTiles.KeyStep, h);
-                if (!HasCheap) Scores<TE>(pass, h, j, count, keys, offset, 1);
-                else if (pass.QueryIsScaled && !AnySpecial(keys, count, offset, problem.KeyDim)) Scores<TCheap>(pass, h, j, count, keys, offset, Unrebased<TS, TV>.SumFactor);
-                else Scores<TE>(pass, h, j, count, keys, offset, pass.QueryIsScaled ? Unrebased<TS, TV>.PlainSumFactor : 1);
+                if (!HasCheap) Scores<TE>(pass, h, j, count, keys, offset, ahead, 1);
+                else if (pass.QueryIsScaled && !TS.AnySpecialHalf(keys, offset, count, problem.KeyDim)) Scores<TCheap>(pass, h, j, count, keys, offset, ahead, Unrebased<TS, TV>.SumFactor);
+                else Scores<TE>(pass, h, j, count, keys, offset, ahead, pass.QueryIsScaled ? Unrebased<TS, TV>.PlainSumFactor : 1);
             }
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Outputs(in DecodePass pass)
     {
         AttentionProblem problem = pass.Problem;
@@ -52,17 +54,18 @@ internal static unsafe class DecodeProducts<TS, TV, TE, TCheap>
         {
             int count = Math.Min(step, pass.Stop - j);
             nint* values = pass.Rows.Values + j;
+            TokensAhead ahead = pass.AfterValues(j);
             nint offset = pass.Item.Head * headStride;
             for (int h = 0; h < pass.Item.HeadCount; h++, offset += headStride)
             {
-                PrefetchAhead(pass, pass.Rows.Values, pass.Next.Keys, pass.NextStop, j, step, h);
+                Prefetch(ahead, pass.Item.Head + h, 0, count);
                 float* weights = at.Scores + ((nint)h * rows * Stride) + j;
                 float* output = at.Output + ((nint)h * rows * at.OutputStride);
                 if (!HasCheap)
                 {
                     Outputs<TE>(at, weights, values, offset, count, output, problem.ValueDim);
                 }
-                else if (!AnySpecial(values, count, offset, problem.ValueDim))
+                else if (!TS.AnySpecialHalf(values, offset, count, problem.ValueDim))
                 {
                     Outputs<TCheap>(at, weights, values, offset, count, output, problem.ValueDim);
                 }
@@ -75,7 +78,8 @@ internal static unsafe class DecodeProducts<TS, TV, TE, TCheap>
         }
     }
 
-    private static void Scores<T>(in DecodePass pass, int head, int j, int count, nint* keys, nint offset, float factor)
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Scores<T>(in DecodePass pass, int head, int j, int count, nint* keys, nint offset, in TokensAhead ahead, float factor)
         where T : struct, IElement
     {
         ref readonly DecodeLayout at = ref pass.At;
@@ -87,12 +91,14 @@ internal static unsafe class DecodeProducts<TS, TV, TE, TCheap>
         float* scores = at.Scores + ((nint)head * at.RowsPerHead * Stride) + j;
         if (!isPlain)
         {
+            Prefetch(ahead, pass.Item.Head + head, 0, count);
             for (int r = 0; r < at.RowsPerHead; r++) AnyDim<T>(query + ((nint)r * at.QueryStride), keys, offset, dim, scores + ((nint)r * Stride), factor);
             return;
         }
 
         if (at.RowsPerHead == 1)
         {
+            Prefetch(ahead, pass.Item.Head + head, 0, count);
             DotProducts<TS, TV, T>.OneRow(query, keys, offset, dim, scores, factor);
             return;
         }
@@ -101,6 +107,8 @@ internal static unsafe class DecodeProducts<TS, TV, TE, TCheap>
         {
             for (int i = 0; i < count; i += 2)
             {
+                // Two tokens at a time: a burst of requests for eight would hold up the loads behind it.
+                if (r == 0) Prefetch(ahead, pass.Item.Head + head, i, 2);
                 DotProducts<TS, TV, T>.FourRows(query, at.QueryStride, (byte*)(keys[i] + offset), (byte*)(keys[i + 1] + offset), dim, scores + i, Stride, factor);
             }
 
@@ -127,6 +135,7 @@ internal static unsafe class DecodeProducts<TS, TV, TE, TCheap>
         for (int i = 0; i < 8; i++) scores[i] = (scores[i] + DotProducts<TS, TV, T>.Tail(query, (byte*)(keys[i] + offset), whole, dim)) * factor;
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Outputs<T>(in DecodeLayout at, float* weights, nint* values, nint offset, int count, float* output, int dim)
         where T : struct, IElement
     {
@@ -142,44 +151,20 @@ internal static unsafe class DecodeProducts<TS, TV, TE, TCheap>
         }
     }
 
-    private static bool AnySpecial(nint* rows, int count, nint offset, int dim)
-    {
-        for (int j = 0; j < count; j++)
-        {
-            if (TS.AnySpecialHalf((ushort*)(rows[j] + offset), dim)) return true;
-        }
-
-        return false;
-    }
-
     private static void MultiplyEach(float* values, int count, float factor)
     {
         for (int i = 0; i < count; i++) values[i] *= factor;
     }
 
-    /// <summary>
-    /// Asks for one head's part of the tokens that come <see cref="DecodeTiles.KeysAhead"/> after token <paramref name="j"/>: further on among <paramref name="rows"/>, or at the
-    /// beginning of <paramref name="following"/>, which come after them and end at <paramref name="followingStop"/>.
-    /// </summary>
-    private static void PrefetchAhead(in DecodePass pass, nint* rows, nint* following, int followingStop, int j, int step, int head)
+    /// <summary>Asks for one head's part of some of the tokens ahead.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Prefetch(in TokensAhead ahead, int head, int first, int count)
     {
-        int first = j + DecodeTiles.KeysAhead;
-        int end = Math.Min(first + step, pass.Stop);
-        if (first >= pass.Stop)
+        nint offset = head * ahead.HeadStride;
+        for (int i = first; i < first + count; i++)
         {
-            rows = following;
-            first -= pass.Stop;
-            end = Math.Min(first + step, followingStop);
-        }
-
-        AttentionProblem problem = pass.Problem;
-        bool isKeys = rows == pass.Rows.Keys || rows == pass.Next.Keys;
-        nint offset = (pass.Item.Head + head) * (nint)((isKeys ? problem.KeyHeadStride : problem.ValueHeadStride) * TE.Size);
-        int bytes = (isKeys ? problem.KeyDim : problem.ValueDim) * TE.Size;
-        for (int token = first; token < end; token++)
-        {
-            byte* row = (byte*)(rows[token] + offset);
-            for (int i = 0; i < bytes; i += CacheLine) TS.Prefetch(row + i);
+            byte* row = (byte*)(ahead.Rows[i] + offset);
+            for (nint b = 0; b < ahead.Bytes; b += CacheLine) TS.Prefetch(row + b);
         }
     }
 }

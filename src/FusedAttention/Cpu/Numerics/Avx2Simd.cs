@@ -35,18 +35,23 @@ internal readonly unsafe struct Avx2Simd : ISimd<V>
     public static V LoadHalfUnrebased(ushort* source) =>
         ((Avx2.ConvertToVector256Int32((short*)source) << 13) & Vector256.Create(HalfBits.SignAndMagnitude)).AsSingle();
 
-    public static bool AnySpecialHalf(ushort* source, int count)
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static bool AnySpecialHalf(nint* rows, nint offset, int count, int dim)
     {
         // Doubling drops the sign; then the largest bits tell.
         Vector256<ushort> largest = Vector256<ushort>.Zero;
-        int i = 0;
-        for (; i + Vector256<ushort>.Count <= count; i += Vector256<ushort>.Count)
+        int whole = dim & -Vector256<ushort>.Count;
+        for (int j = 0; j < count; j++)
         {
-            Vector256<ushort> bits = Vector256.Load(source + i);
-            largest = Vector256.Max(largest, bits + bits);
+            ushort* row = (ushort*)(rows[j] + offset);
+            for (nint d = 0; d < whole; d += Vector256<ushort>.Count)
+            {
+                Vector256<ushort> bits = Vector256.Load(row + d);
+                largest = Vector256.Max(largest, bits + bits);
+            }
         }
 
-        return Vector256.GreaterThanOrEqualAny(largest, Vector256.Create(HalfBits.FirstSpecialDoubled)) || ScalarSimd.AnySpecialHalf(source + i, count - i);
+        return Vector256.GreaterThanOrEqualAny(largest, Vector256.Create(HalfBits.FirstSpecialDoubled)) || (whole < dim && ScalarSimd.AnySpecialHalf(rows, offset, count, whole, dim));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -35,18 +35,23 @@ internal readonly unsafe struct Avx512Simd : ISimd<V>
     public static V LoadHalfUnrebased(ushort* source) =>
         ((Avx512F.ConvertToVector512Int32(Vector256.Load((short*)source)) << 13) & Vector512.Create(HalfBits.SignAndMagnitude)).AsSingle();
 
-    public static bool AnySpecialHalf(ushort* source, int count)
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static bool AnySpecialHalf(nint* rows, nint offset, int count, int dim)
     {
         // Doubling drops the sign; then the largest bits tell.
         Vector512<ushort> largest = Vector512<ushort>.Zero;
-        int i = 0;
-        for (; i + Vector512<ushort>.Count <= count; i += Vector512<ushort>.Count)
+        int whole = dim & -Vector512<ushort>.Count;
+        for (int j = 0; j < count; j++)
         {
-            Vector512<ushort> bits = Vector512.Load(source + i);
-            largest = Vector512.Max(largest, bits + bits);
+            ushort* row = (ushort*)(rows[j] + offset);
+            for (nint d = 0; d < whole; d += Vector512<ushort>.Count)
+            {
+                Vector512<ushort> bits = Vector512.Load(row + d);
+                largest = Vector512.Max(largest, bits + bits);
+            }
         }
 
-        return Vector512.GreaterThanOrEqualAny(largest, Vector512.Create(HalfBits.FirstSpecialDoubled)) || ScalarSimd.AnySpecialHalf(source + i, count - i);
+        return Vector512.GreaterThanOrEqualAny(largest, Vector512.Create(HalfBits.FirstSpecialDoubled)) || (whole < dim && ScalarSimd.AnySpecialHalf(rows, offset, count, whole, dim));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

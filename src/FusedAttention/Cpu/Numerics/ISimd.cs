@@ -31,8 +31,8 @@ internal unsafe interface ISimd<TV>
 
     static abstract TV LoadBFloat16(ushort* source);
 
-    /// <summary>Whether one of <paramref name="count"/> binary16 values is infinite or NaN.</summary>
-    static abstract bool AnySpecialHalf(ushort* source, int count);
+    /// <summary>Whether one of <paramref name="dim"/> binary16 values in one of <paramref name="count"/> rows is infinite or NaN.</summary>
+    static abstract bool AnySpecialHalf(nint* rows, nint offset, int count, int dim);
 
     /// <summary>Asks for a cache line, towards the second-level cache. Never faults.</summary>
     static abstract void Prefetch(byte* address);

@@ -23,11 +23,19 @@ internal readonly unsafe struct ScalarSimd : ISimd<float>
 
     public static float LoadBFloat16(ushort* source) => BFloat16.FromBits(*source);
 
-    public static bool AnySpecialHalf(ushort* source, int count)
+    public static bool AnySpecialHalf(nint* rows, nint offset, int count, int dim) => AnySpecialHalf(rows, offset, count, 0, dim);
+
+    /// <summary>The same for elements [start, dim) of each row: what is left over after whole vectors.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static bool AnySpecialHalf(nint* rows, nint offset, int count, int start, int dim)
     {
-        for (int i = 0; i < count; i++)
+        for (int j = 0; j < count; j++)
         {
-            if ((source[i] & HalfBits.Exponent) == HalfBits.Exponent) return true;
+            ushort* row = (ushort*)(rows[j] + offset);
+            for (int d = start; d < dim; d++)
+            {
+                if ((row[d] & HalfBits.Exponent) == HalfBits.Exponent) return true;
+            }
         }
 
         return false;

@@ -34,18 +34,23 @@ internal readonly unsafe struct Vector128Simd : ISimd<V>
     public static V LoadHalfUnrebased(ushort* source) =>
         ((Vector128.WidenLower(Vector128.CreateScalarUnsafe(Unsafe.ReadUnaligned<long>(source)).AsInt16()) << 13) & Vector128.Create(HalfBits.SignAndMagnitude)).AsSingle();
 
-    public static bool AnySpecialHalf(ushort* source, int count)
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static bool AnySpecialHalf(nint* rows, nint offset, int count, int dim)
     {
         // Doubling drops the sign; then the largest bits tell.
         Vector128<ushort> largest = Vector128<ushort>.Zero;
-        int i = 0;
-        for (; i + Vector128<ushort>.Count <= count; i += Vector128<ushort>.Count)
+        int whole = dim & -Vector128<ushort>.Count;
+        for (int j = 0; j < count; j++)
         {
-            Vector128<ushort> bits = Vector128.Load(source + i);
-            largest = Vector128.Max(largest, bits + bits);
+            ushort* row = (ushort*)(rows[j] + offset);
+            for (nint d = 0; d < whole; d += Vector128<ushort>.Count)
+            {
+                Vector128<ushort> bits = Vector128.Load(row + d);
+                largest = Vector128.Max(largest, bits + bits);
+            }
         }
 
-        return Vector128.GreaterThanOrEqualAny(largest, Vector128.Create(HalfBits.FirstSpecialDoubled)) || ScalarSimd.AnySpecialHalf(source + i, count - i);
+        return Vector128.GreaterThanOrEqualAny(largest, Vector128.Create(HalfBits.FirstSpecialDoubled)) || (whole < dim && ScalarSimd.AnySpecialHalf(rows, offset, count, whole, dim));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
