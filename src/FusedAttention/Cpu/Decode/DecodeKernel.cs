@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using FusedAttention.Cpu.Kernels;
 using FusedAttention.Cpu.Numerics;
 using FusedAttention.Problems;
@@ -79,6 +80,7 @@ internal static unsafe class DecodeKernel<TS, TV>
         return stop;
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void RunTile(
         AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, in ScoreModification modification, in DecodeLayout at, in DecodePass pass, int tile)
     {
