@@ -42,7 +42,7 @@ internal static unsafe class DecodeKernel<TS, TV>
     private static bool Start(AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, in DecodeLayout at)
     {
         int dim = problem.KeyDim;
-        int size = problem.QueryType == AttentionElementType.Float32 ? sizeof(float) : sizeof(ushort);
+        int size = problem.QueryType.Size();
         new Span<float>(at.Query, item.HeadCount * at.RowsPerHead * at.QueryStride).Clear();
         new Span<float>(at.Output, item.HeadCount * at.RowsPerHead * at.OutputStride).Clear();
         for (int h = 0; h < item.HeadCount; h++)

@@ -27,7 +27,7 @@ internal unsafe struct ScoreRowContext
         if (problem.Bias != null)
         {
             long offset = sequence.BiasStart + (head * problem.BiasHeadStride) + (query * problem.BiasQueryStride) + tile;
-            context.Bias = problem.Bias + (offset * (problem.BiasType == AttentionElementType.Float32 ? sizeof(float) : sizeof(ushort)));
+            context.Bias = problem.Bias + (offset * problem.BiasType.Size());
         }
 
         if (problem.Mask != null)
