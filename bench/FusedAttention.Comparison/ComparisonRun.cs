@@ -14,6 +14,8 @@ internal sealed class ComparisonRun(IReadOnlyList<AttentionCase> cases, PeerLibr
     /// <summary>Enough for the best of several ways to read a gigabyte, and for the clock to settle.</summary>
     private static readonly TimeSpan CeilingTime = TimeSpan.FromSeconds(1.5);
 
+    private static readonly int[] MemoryLengths = [512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072];
+
     public ComparisonReport Execute()
     {
         DateTime started = DateTime.UtcNow;
@@ -57,7 +59,15 @@ internal sealed class ComparisonRun(IReadOnlyList<AttentionCase> cases, PeerLibr
             Ceilings = ceilings,
             Load = new(loadBefore, MachineLoad.LoadAverage, load.ForeignProcessors()),
             Rows = rows,
+            Memory = [.. MemoryLengths.Select(MemoryAt)],
         };
+    }
+
+    /// <summary>Planned, not run: the plan says what a call rents.</summary>
+    private MemoryPoint MemoryAt(int length)
+    {
+        var prefill = new AttentionCase(CaseKind.Prefill, AttentionElementType.Float32, 8, 8, 128, length, length, IsCausal: false);
+        return new(length, prefill.ScoreBytes, prefill.Explain(options).ScratchBytes);
     }
 
     private (List<MultiplyAddCeiling>, List<ReadCeiling>) MeasureCeilings()

@@ -41,7 +41,11 @@ internal sealed class Progress(TextWriter error, bool isTerminal)
         }));
         if (isTerminal) error.Write("\r\e[K");
         error.WriteLine($"[{_row + 1,2}/{_rows}] {row.Case.Name}, {(isDecode ? "GB/s" : "GFLOP/s")}: {rate}{Others(row)}");
+        error.WriteLine($"        largest differences: {Errors(row)}");
     }
+
+    private static string Errors(ReportRow row)
+        => string.Join("  ", row.Results.Where(r => r.MaxAbsoluteError is not null).Select(r => $"{r.Contender} {r.MaxAbsoluteError:0.0e0}").Prepend($"ours from double precision {row.ErrorAgainstDouble:0.0e0}"));
 
     private static string Others(ReportRow row) => row.ForeignProcessors is double foreign and >= 0.05 ? $"  (others used {foreign:0.00} processors)" : "";
 

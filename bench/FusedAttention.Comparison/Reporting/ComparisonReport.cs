@@ -35,7 +35,13 @@ internal sealed record ComparisonReport
     public required LoadFacts Load { get; init; }
 
     public required IReadOnlyList<ReportRow> Rows { get; init; }
+
+    /// <summary>Working memory of a prefill by its length.</summary>
+    public required IReadOnlyList<MemoryPoint> Memory { get; init; }
 }
+
+/// <summary>A prefill of 8 heads and D = 128: what the scores of all heads take in single precision, and all working memory of ours.</summary>
+internal sealed record MemoryPoint(int Length, long ScoreBytes, long ScratchBytes);
 
 /// <summary>The machine by its processor.</summary>
 internal sealed record MachineFacts(string Processor, int LogicalProcessors, double MemoryGigabytes, string OperatingSystem, string Runtime);

@@ -11,5 +11,7 @@ internal static class ReportFiles
     {
         Directory.CreateDirectory(folder);
         File.WriteAllText(Path.Combine(folder, name + ".json"), JsonReport.Write(report));
+        File.WriteAllText(Path.Combine(folder, name + ".md"), MarkdownReport.Write(report));
+        File.WriteAllText(Path.Combine(folder, name + ".html"), HtmlReport.Write(report));
     }
 }
