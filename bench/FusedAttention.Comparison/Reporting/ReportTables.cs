@@ -83,12 +83,13 @@ internal static class ReportTables
         bool isDecode = kind == CaseKind.Decode;
         return new(
             isDecode ? "Decode: one query, GB/s of keys and values" : "Prefill: GFLOP/s",
-            isDecode ? "Keys and values counted once. In brackets the share of the roofline." : "Only what is allowed counts: half of the products if causal. In brackets the share of the roofline.",
-            ["case", .. report.Contenders.Select(c => c.Name), "ours / best peer"],
+            isDecode ? "Keys and values counted once. In brackets the share of the roofline. Last, the processors that other programs kept busy meanwhile." : "Only what is allowed counts: half of the products if causal. In brackets the share of the roofline. Last, the processors that other programs kept busy meanwhile.",
+            ["case", .. report.Contenders.Select(c => c.Name), "ours / best peer", "used by others"],
             [.. rows.Select(row => (IReadOnlyList<Cell>)[
                 $"{CaseText(row.Case)}",
                 .. row.Results.Select(result => RateCell(row, result, isDecode)),
-                row.Advantage is double advantage ? new($"{advantage:0.00}x", advantage > 1 ? CellStyle.Best : CellStyle.Plain) : new("-", CellStyle.Faint)])]);
+                row.Advantage is double advantage ? new($"{advantage:0.00}x", advantage > 1 ? CellStyle.Best : CellStyle.Plain) : new("-", CellStyle.Faint),
+                row.ForeignProcessors is double foreign ? new($"{foreign:0.00}", CellStyle.Faint) : new("-", CellStyle.Faint)])]);
     }
 
     private static string CaseText(AttentionCase c) => c.Kind == CaseKind.Prefill
