@@ -27,6 +27,45 @@ public sealed class BitIdentityTests
         }
     }
 
+    /// <summary>A few queries over a long context: the keys are split, and the split must not know of threads, neighbours or blocks.</summary>
+    [Theory]
+    [InlineData(1, 4000, 8, 8)]
+    [InlineData(1, 1537, 8, 2)]
+    [InlineData(3, 5000, 4, 1)]
+    [InlineData(2, 2049, 5, 5)]
+    public void Split_decodes_do_not_change_a_bit(int queries, int keys, int heads, int keyValueHeads)
+    {
+        var generator = new ProblemGenerator(keys);
+        Problem problem = generator.Fill(new Problem
+        {
+            Name = "split decode",
+            Form = CallForm.Dense,
+            KeyValueType = AttentionElementType.Float16,
+            Heads = heads,
+            KeyValueHeads = keyValueHeads,
+            KeyDim = 64,
+            ValueDim = 64,
+            QueryLengths = [queries, queries],
+            KeyLengths = [keys, 700],
+            KeyCapacity = keys,
+            PassesKeyLengths = true,
+            Query = [],
+            Key = [],
+            Value = [],
+            Options = new AttentionOptions { Mask = AttentionMask.CausalWindow(keys - 100), MaxDegreeOfParallelism = 1 },
+        });
+        CallResult expected = Run(problem);
+        CallResult.AssertSameBits(expected.Output[0], Run(problem.Only(0)).Output[0], "alone");
+        CallResult.AssertSameBits(expected.Output[1], Run(problem.Only(1)).Output[0], "alone");
+        foreach (int threads in (int[])[1, 2, 3, 8])
+        {
+            Problem threaded = problem with { Options = problem.Options with { MaxDegreeOfParallelism = threads } };
+            Run(threaded).AssertSameBits(expected, $"{threaded}");
+            Run(threaded with { Form = CallForm.Packed }).AssertSameBits(expected, $"packed, {threaded}");
+            foreach (int blockSize in (int[])[1, 17, 256]) Run(threaded with { Form = CallForm.Paged, BlockSize = blockSize }).AssertSameBits(expected, $"paged, {threaded}");
+        }
+    }
+
     [Theory]
     [MemberData(nameof(Seeds))]
     public void Repetition_does_not_change_a_bit(int seed)

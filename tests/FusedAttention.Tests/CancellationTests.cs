@@ -48,7 +48,7 @@ public sealed class CancellationTests
     {
         Problem problem = new ProblemGenerator(70_001).NextProblem();
         CallResult expected = Caller.Run(problem);
-        var cancelled = new Thread(() =>
+        BackgroundThread cancelled = BackgroundThread.Start(() =>
         {
             for (int n = 0; n < 10; n++)
             {
@@ -56,7 +56,6 @@ public sealed class CancellationTests
                 Assert.ThrowsAny<OperationCanceledException>(() => Run(new AttentionOptions { CancellationToken = source.Token }, 8192));
             }
         });
-        cancelled.Start();
         while (cancelled.IsAlive) Caller.Run(problem).AssertSameBits(expected, "beside a cancelled caller");
         cancelled.Join();
     }

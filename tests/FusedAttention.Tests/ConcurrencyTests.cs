@@ -11,27 +11,17 @@ public sealed class ConcurrencyTests
         const int callers = 8;
         Problem[] problems = [.. Enumerable.Range(60_000, 48).Select(seed => new ProblemGenerator(seed, isLarge: seed % 4 == 0).NextProblem())];
         CallResult[] expected = [.. problems.Select(problem => Caller.Run(problem with { Options = problem.Options with { MaxDegreeOfParallelism = 1 } }))];
-        Exception? failure = null;
         using var start = new Barrier(callers);
-        Thread[] threads = [.. Enumerable.Range(0, callers).Select(caller => new Thread(() =>
+        BackgroundThread[] threads = [.. Enumerable.Range(0, callers).Select(caller => BackgroundThread.Start(() =>
         {
-            try
+            start.SignalAndWait();
+            for (int n = 0; n < problems.Length; n++)
             {
-                start.SignalAndWait();
-                for (int n = 0; n < problems.Length; n++)
-                {
-                    int i = (n + (caller * 5)) % problems.Length;
-                    Caller.Run(problems[i]).AssertSameBits(expected[i], $"caller {caller}, {problems[i]}");
-                }
-            }
-            catch (Exception e)
-            {
-                Interlocked.CompareExchange(ref failure, e, null);
+                int i = (n + (caller * 5)) % problems.Length;
+                Caller.Run(problems[i]).AssertSameBits(expected[i], $"caller {caller}, {problems[i]}");
             }
         }))];
-        foreach (Thread thread in threads) thread.Start();
-        foreach (Thread thread in threads) Assert.True(thread.Join(TimeSpan.FromMinutes(2)), "A caller did not come back within two minutes.");
-        if (failure is not null) Assert.Fail(failure.ToString());
+        foreach (BackgroundThread thread in threads) thread.Join();
     }
 
     [Fact]
@@ -49,14 +39,13 @@ public sealed class ConcurrencyTests
         Problem problem = new ProblemGenerator(60_101).NextProblem();
         CallResult expected = Caller.Run(problem);
         using var stop = new CancellationTokenSource();
-        var refused = new Thread(() =>
+        BackgroundThread refused = BackgroundThread.Start(() =>
         {
             while (!stop.IsCancellationRequested)
             {
                 Assert.Throws<ArgumentException>(() => Attention.Forward<float, float>([], [], [], [], new AttentionShape(1, 1, 1, 3, 2, 8)));
             }
         });
-        refused.Start();
         for (int n = 0; n < 50; n++) Caller.Run(problem).AssertSameBits(expected, $"call {n}");
         stop.Cancel();
         refused.Join();

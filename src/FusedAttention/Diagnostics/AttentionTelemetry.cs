@@ -45,7 +45,8 @@ internal static class AttentionTelemetry
     /// <summary>Makes the meter known to listeners without a call: for a process that fills caches first.</summary>
     public static void Publish() => RuntimeHelpers.RunClassConstructor(typeof(AttentionTelemetry).TypeHandle);
 
-    public static CallTimer Start(in CallDescription call) => IsEnabled ? StartObserved(in call) : default;
+    /// <param name="call">May be default if <see cref="IsEnabled"/> was false when the caller looked: a listener that came since then sees the next call.</param>
+    public static CallTimer Start(in CallDescription call) => IsEnabled && call.Backend is not null ? StartObserved(in call) : default;
 
     /// <param name="timer">What <see cref="Start"/> gave.</param>
     /// <param name="call">As given to <see cref="Start"/>.</param>

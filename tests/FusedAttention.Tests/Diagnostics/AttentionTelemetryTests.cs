@@ -96,6 +96,15 @@ public sealed class AttentionTelemetryTests
     }
 
     [Fact]
+    public void A_call_that_was_not_described_is_not_observed()
+    {
+        using var listener = new RecordingEventListener("");
+        Assert.True(AttentionTelemetry.IsEnabled);
+        Assert.Equal(default, AttentionTelemetry.Start(default));
+        AttentionTelemetry.Stop(default, default);
+    }
+
+    [Fact]
     public void A_meter_listener_costs_no_allocation_but_its_own()
     {
         var call = new CallDescription("allocation-test", "decode", 1, 2, 3, 4, 5);

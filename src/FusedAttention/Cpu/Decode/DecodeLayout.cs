@@ -3,9 +3,13 @@ namespace FusedAttention.Cpu.Decode;
 /// <summary>The addresses of a tile's keys and values in head 0.</summary>
 internal readonly unsafe struct TileRows(nint* keys, nint* values)
 {
-    /// <summary>One a key of the tile, and room for <see cref="DecodeTiles.KeyStep"/> more.</summary>
+    /// <summary>Entries beyond the tile's last key or value, which repeat it: steps may begin at the last one.</summary>
+    public const int Padding = DecodeTiles.ValueStepOfFourRows;
+
+    /// <summary>One a key of the tile, and <see cref="Padding"/> more.</summary>
     public nint* Keys => keys;
 
+    /// <summary>One a value of the tile, and <see cref="Padding"/> more.</summary>
     public nint* Values => values;
 }
 
@@ -35,18 +39,18 @@ internal readonly unsafe struct DecodeLayout
         Output = memory.Take<float>(all * OutputStride);
         Max = memory.Take<float>(all);
         Sum = memory.Take<float>(all);
-        Scores = memory.Take<float>(all * DecodeTiles.Keys);
+        Scores = memory.Take<float>(all * DecodeTiles.ScoreStride);
         Temporary = memory.Take<float>(DecodeTiles.Keys);
         _rows = memory.Take<nint>(2 * RowsOfTile);
         Bytes = memory.Used;
     }
 
-    private static int RowsOfTile => (2 * DecodeTiles.Keys) + DecodeTiles.KeyStep;
+    private static int RowsOfTile => 2 * (DecodeTiles.Keys + TileRows.Padding);
 
     /// <summary>Room for the addresses of the current tile and of the next.</summary>
     public TileRows Rows(int parity)
     {
         nint* start = _rows + (parity * RowsOfTile);
-        return new TileRows(start, start + DecodeTiles.Keys + DecodeTiles.KeyStep);
+        return new TileRows(start, start + DecodeTiles.Keys + TileRows.Padding);
     }
 }

@@ -3,7 +3,7 @@ using FusedAttention.Problems;
 namespace FusedAttention.Cpu.Decode;
 
 /// <summary>One tile of keys on its way through the decode kernel, and the next tile to ask for meanwhile.</summary>
-internal readonly ref struct DecodePass(
+internal readonly unsafe ref struct DecodePass(
     AttentionProblem problem, in WorkItem item, in DecodeLayout at, bool queryIsScaled, TileRows rows, int start, int stop, TileRows next, int nextStop)
 {
     public readonly AttentionProblem Problem = problem;
@@ -24,4 +24,31 @@ internal readonly ref struct DecodePass(
     public readonly TileRows Next = next;
 
     public readonly int NextStop = nextStop;
+
+    /// <summary>The tokens that are used some time after the keys from <paramref name="j"/> on: later keys, or the tile's first values.</summary>
+    public TokensAhead AfterKeys(int j)
+    {
+        int later = j + DecodeTiles.TokensAhead;
+        return later < Stop ? KeysFrom(Rows.Keys + later) : ValuesFrom(Rows.Values + Math.Min(Start + later - Stop, Stop - 1));
+    }
+
+    /// <summary>The tokens that are used some time after the values from <paramref name="j"/> on: later values, or the next tile's first keys.</summary>
+    public TokensAhead AfterValues(int j)
+    {
+        int later = j + DecodeTiles.TokensAhead;
+        if (later < Stop) return ValuesFrom(Rows.Values + later);
+        return NextStop > 0 ? KeysFrom(Next.Keys + Math.Min(later - Stop, NextStop - 1)) : ValuesFrom(Rows.Values + j);
+    }
+
+    private TokensAhead KeysFrom(nint* rows) => new(rows, Problem.KeyHeadStride, Problem.KeyDim, Problem.KeyValueType);
+
+    private TokensAhead ValuesFrom(nint* rows) => new(rows, Problem.ValueHeadStride, Problem.ValueDim, Problem.KeyValueType);
+}
+
+/// <summary>Tokens to ask for: the addresses of head 0, as many as a step has, and how far heads lie apart and reach, in bytes.</summary>
+internal readonly unsafe struct TokensAhead(nint* rows, long headStride, int dim, AttentionElementType type)
+{
+    public readonly nint* Rows = rows;
+    public readonly nint HeadStride = (nint)(headStride * (type == AttentionElementType.Float32 ? sizeof(float) : sizeof(ushort)));
+    public readonly int Bytes = dim * (type == AttentionElementType.Float32 ? sizeof(float) : sizeof(ushort));
 }

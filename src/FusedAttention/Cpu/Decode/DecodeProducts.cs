@@ -6,8 +6,8 @@ using FusedAttention.Problems;
 namespace FusedAttention.Cpu.Decode;
 
 /// <summary>
-/// The two products of a decode tile, S = Q K^T and O += P V, for all heads. <typeparamref name="TCheap"/> is a cheaper way to load the same elements that is right unless
-/// one of them is infinite or NaN (binary16 has one), or <typeparamref name="TE"/> again.
+/// The two products of a decode tile, S = Q K^T and O += P V: a few tokens at a time, and for them all heads. <typeparamref name="TCheap"/> is a cheaper way to load the same
+/// elements that is right unless one of them is infinite or NaN (binary16 has one), or <typeparamref name="TE"/> again.
 /// </summary>
 internal static unsafe class DecodeProducts<TS, TV, TE, TCheap>
     where TS : struct, ISimd<TV>
@@ -16,187 +16,155 @@ internal static unsafe class DecodeProducts<TS, TV, TE, TCheap>
     where TCheap : struct, IElement
 {
     private const int TileKeys = DecodeTiles.Keys;
-    private const int KeyCalls = TileKeys / DecodeTiles.KeyStep;
-    private const int ValueCalls = TileKeys / DecodeTiles.ValueStep;
+    private const int Stride = DecodeTiles.ScoreStride;
     private const int CacheLine = 64;
 
     private static bool HasCheap => typeof(TE) != typeof(TCheap);
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Scores(in DecodePass pass)
     {
         AttentionProblem problem = pass.Problem;
-        for (int h = 0; h < pass.Item.HeadCount; h++)
+        nint headStride = (nint)(problem.KeyHeadStride * TE.Size);
+        for (int j = pass.Start; j < pass.Stop; j += DecodeTiles.KeyStep)
         {
-            nint offset = (nint)((pass.Item.Head + h) * problem.KeyHeadStride * TE.Size);
-            if (HasCheap && pass.QueryIsScaled && !AnySpecial(pass.Rows.Keys, offset, problem.KeyDim, pass)) Scores<TCheap>(pass, h, offset, Unrebased<TS, TV>.SumFactor);
-            else Scores<TE>(pass, h, offset, HasCheap && pass.QueryIsScaled ? Unrebased<TS, TV>.PlainSumFactor : 1);
+            int count = Math.Min(DecodeTiles.KeyStep, pass.Stop - j);
+            nint* keys = pass.Rows.Keys + j;
+            TokensAhead ahead = pass.AfterKeys(j);
+            nint offset = pass.Item.Head * headStride;
+            for (int h = 0; h < pass.Item.HeadCount; h++, offset += headStride)
+            {
+                if (!HasCheap) Scores<TE>(pass, h, j, count, keys, offset, ahead, 1);
+                else if (pass.QueryIsScaled && !TS.AnySpecialHalf(keys, offset, count, problem.KeyDim)) Scores<TCheap>(pass, h, j, count, keys, offset, ahead, Unrebased<TS, TV>.SumFactor);
+                else Scores<TE>(pass, h, j, count, keys, offset, ahead, pass.QueryIsScaled ? Unrebased<TS, TV>.PlainSumFactor : 1);
+            }
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Outputs(in DecodePass pass)
     {
         AttentionProblem problem = pass.Problem;
-        for (int h = 0; h < pass.Item.HeadCount; h++)
-        {
-            nint offset = (nint)((pass.Item.Head + h) * problem.ValueHeadStride * TE.Size);
-            if (HasCheap && !AnySpecial(pass.Rows.Values, offset, problem.ValueDim, pass))
-            {
-                nint row = (nint)h * pass.At.RowsPerHead;
-                Unrebased<TS, TV>.Multiply(pass.At.Scores + (row * TileKeys), pass.At.RowsPerHead * TileKeys, Unrebased<TS, TV>.WeightFactor);
-                Outputs<TCheap>(pass, h, offset);
-            }
-            else
-            {
-                Outputs<TE>(pass, h, offset);
-            }
-        }
-    }
-
-    [SkipLocalsInit]
-    private static void Scores<T>(in DecodePass pass, int head, nint offset, float factor)
-        where T : struct, IElement
-    {
         ref readonly DecodeLayout at = ref pass.At;
-        nint* keys = pass.Rows.Keys;
-        int dim = pass.Problem.KeyDim;
-        float* query = at.Query + ((nint)head * at.RowsPerHead * at.QueryStride);
-        float* scores = at.Scores + ((nint)head * at.RowsPerHead * TileKeys);
-        float* sums = stackalloc float[8];
-        for (int j = pass.Start; j < pass.Stop; j += DecodeTiles.KeyStep)
+        nint headStride = (nint)(problem.ValueHeadStride * TE.Size);
+        int rows = at.RowsPerHead;
+        if (HasCheap) Unrebased<TS, TV>.Multiply(at.Scores, (nint)pass.Item.HeadCount * rows * Stride, Unrebased<TS, TV>.WeightFactor);
+        int step = rows == 1 ? DecodeTiles.ValueStep : DecodeTiles.ValueStepOfFourRows;
+        for (int j = pass.Start; j < pass.Stop; j += step)
         {
-            Prefetch(
-                pass, pass.Next.Keys, (head * KeyCalls) + (j / DecodeTiles.KeyStep), pass.Item.HeadCount * KeyCalls,
-                (nint)pass.Problem.KeyHeadStride * T.Size, dim * T.Size);
-            int count = Math.Min(DecodeTiles.KeyStep, pass.Stop - j);
-            if (at.RowsPerHead == 1)
+            int count = Math.Min(step, pass.Stop - j);
+            nint* values = pass.Rows.Values + j;
+            TokensAhead ahead = pass.AfterValues(j);
+            nint offset = pass.Item.Head * headStride;
+            for (int h = 0; h < pass.Item.HeadCount; h++, offset += headStride)
             {
-                OneRow<T>(query, keys + j, offset, dim, sums);
-                for (int i = 0; i < count; i++) scores[j + i] = sums[i] * factor;
-                continue;
-            }
-
-            for (int r = 0; r < at.RowsPerHead; r += DecodeTiles.Rows)
-            {
-                float* row = scores + ((nint)r * TileKeys) + j;
-                for (int i = 0; i < count; i += 2)
+                Prefetch(ahead, pass.Item.Head + h, 0, count);
+                float* weights = at.Scores + ((nint)h * rows * Stride) + j;
+                float* output = at.Output + ((nint)h * rows * at.OutputStride);
+                if (!HasCheap)
                 {
-                    FourRows<T>(query + ((nint)r * at.QueryStride), at.QueryStride, (byte*)(keys[j + i] + offset), (byte*)(keys[j + i + 1] + offset), dim, sums);
-                    for (int k = 0; k < DecodeTiles.Rows; k++)
-                    {
-                        row[(k * TileKeys) + i] = sums[2 * k] * factor;
-
-                        // The second of the last pair may be a repeated key whose place belongs to the next row.
-                        if (i + 1 < count) row[(k * TileKeys) + i + 1] = sums[(2 * k) + 1] * factor;
-                    }
+                    Outputs<TE>(at, weights, values, offset, count, output, problem.ValueDim);
+                }
+                else if (!TS.AnySpecialHalf(values, offset, count, problem.ValueDim))
+                {
+                    Outputs<TCheap>(at, weights, values, offset, count, output, problem.ValueDim);
+                }
+                else
+                {
+                    for (int r = 0; r < rows; r++) MultiplyEach(weights + ((nint)r * Stride), count, 1 / Unrebased<TS, TV>.WeightFactor);
+                    Outputs<TE>(at, weights, values, offset, count, output, problem.ValueDim);
                 }
             }
         }
     }
 
-    /// <summary>Sums of whole vectors, in blocks of 128 of them (a longer chain of additions loses accuracy), and the rest of the dimension.</summary>
-    private static void OneRow<T>(float* query, nint* keys, nint offset, int dim, float* sums)
-        where T : struct, IElement
-    {
-        int block = PrefillTiles.DimBlock * TS.Width;
-        int whole = dim / TS.Width * TS.Width;
-        DotProducts<TS, TV, T>.OneRow(query, keys, offset, Math.Min(block, whole), sums);
-        if (dim <= block && whole == dim) return;
-        AddRest(query, keys, offset, dim, sums, block, whole);
-
-        [SkipLocalsInit]
-        [MethodImpl(MethodImplOptions.NoInlining)]
-        static void AddRest(float* query, nint* keys, nint offset, int dim, float* sums, int block, int whole)
-        {
-            float* more = stackalloc float[8];
-            for (int d = block; d < whole; d += block)
-            {
-                DotProducts<TS, TV, T>.OneRow(query + d, keys, offset + (d * T.Size), Math.Min(block, whole - d), more);
-                for (int i = 0; i < 8; i++) sums[i] += more[i];
-            }
-
-            for (int i = 0; i < 8; i++) sums[i] += DotProducts<TS, TV, T>.Tail(query, (byte*)(keys[i] + offset), whole, dim);
-        }
-    }
-
-    /// <inheritdoc cref="OneRow{T}" />
-    private static void FourRows<T>(float* query, int stride, byte* k0, byte* k1, int dim, float* sums)
-        where T : struct, IElement
-    {
-        int block = PrefillTiles.DimBlock * TS.Width;
-        int whole = dim / TS.Width * TS.Width;
-        DotProducts<TS, TV, T>.FourRows(query, stride, k0, k1, Math.Min(block, whole), sums);
-        if (dim <= block && whole == dim) return;
-        AddRest(query, stride, k0, k1, dim, sums, block, whole);
-
-        [SkipLocalsInit]
-        [MethodImpl(MethodImplOptions.NoInlining)]
-        static void AddRest(float* query, int stride, byte* k0, byte* k1, int dim, float* sums, int block, int whole)
-        {
-            float* more = stackalloc float[8];
-            for (int d = block; d < whole; d += block)
-            {
-                DotProducts<TS, TV, T>.FourRows(query + d, stride, k0 + (d * T.Size), k1 + (d * T.Size), Math.Min(block, whole - d), more);
-                for (int i = 0; i < 8; i++) sums[i] += more[i];
-            }
-
-            for (int i = 0; i < 8; i++) sums[i] += DotProducts<TS, TV, T>.Tail(query + (i / 2 * (nint)stride), i % 2 == 0 ? k0 : k1, whole, dim);
-        }
-    }
-
-    private static void Outputs<T>(in DecodePass pass, int head, nint offset)
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Scores<T>(in DecodePass pass, int head, int j, int count, nint* keys, nint offset, in TokensAhead ahead, float factor)
         where T : struct, IElement
     {
         ref readonly DecodeLayout at = ref pass.At;
-        for (int j = pass.Start; j < pass.Stop; j += DecodeTiles.ValueStep)
-        {
-            Prefetch(
-                pass, pass.Next.Values, (head * ValueCalls) + (j / DecodeTiles.ValueStep), pass.Item.HeadCount * ValueCalls,
-                (nint)pass.Problem.ValueHeadStride * T.Size, pass.Problem.ValueDim * T.Size);
-            int count = Math.Min(DecodeTiles.ValueStep, pass.Stop - j);
-            for (int r = 0; r < at.RowsPerHead; r += DecodeTiles.Rows)
-            {
-                nint row = ((nint)head * at.RowsPerHead) + r;
-                float* weights = at.Scores + (row * TileKeys) + j;
-                float* output = at.Output + (row * at.OutputStride);
-                if (at.RowsPerHead == 1) WeightedSums<TS, TV, T>.OneRow(weights, pass.Rows.Values + j, offset, count, output, pass.Problem.ValueDim);
-                else WeightedSums<TS, TV, T>.FourRows(weights, pass.Rows.Values + j, offset, count, output, at.OutputStride, pass.Problem.ValueDim);
-            }
-        }
-    }
+        int dim = pass.Problem.KeyDim;
 
-    private static bool AnySpecial(nint* rows, nint offset, int dim, in DecodePass pass)
-    {
-        for (int j = pass.Start; j < pass.Stop; j++)
+        // Chains of at most 128 vectors, and whole vectors only, in the fast form.
+        bool isPlain = dim <= PrefillTiles.DimBlock * TS.Width && dim % TS.Width == 0;
+        float* query = at.Query + ((nint)head * at.RowsPerHead * at.QueryStride);
+        float* scores = at.Scores + ((nint)head * at.RowsPerHead * Stride) + j;
+        if (!isPlain)
         {
-            if (TS.AnySpecialHalf((ushort*)(rows[j] + offset), dim)) return true;
+            Prefetch(ahead, pass.Item.Head + head, 0, count);
+            for (int r = 0; r < at.RowsPerHead; r++) AnyDim<T>(query + ((nint)r * at.QueryStride), keys, offset, dim, scores + ((nint)r * Stride), factor);
+            return;
         }
 
-        return false;
-    }
-
-    /// <summary>
-    /// Asks for a share of the next tile: the tokens that call <paramref name="call"/> of <paramref name="calls"/> is to ask for, all heads of a token before the next token, since
-    /// that is how they lie in memory.
-    /// </summary>
-    private static void Prefetch(in DecodePass pass, nint* rows, int call, int calls, nint headStride, int rowBytes)
-    {
-        int end = Math.Min(pass.NextStop, (call + 1) * TileKeys / calls);
-        for (int token = call * TileKeys / calls; token < end; token++)
+        if (at.RowsPerHead == 1)
         {
-            byte* row = (byte*)(rows[token] + (pass.Item.Head * headStride));
-            if (headStride == rowBytes)
+            Prefetch(ahead, pass.Item.Head + head, 0, count);
+            DotProducts<TS, TV, T>.OneRow(query, keys, offset, dim, scores, factor);
+            return;
+        }
+
+        for (int r = 0; r < at.RowsPerHead; r += DecodeTiles.Rows)
+        {
+            for (int i = 0; i < count; i += 2)
             {
-                PrefetchRun(row, (long)pass.Item.HeadCount * rowBytes);
-                continue;
+                // Two tokens at a time: a burst of requests for eight would hold up the loads behind it.
+                if (r == 0) Prefetch(ahead, pass.Item.Head + head, i, 2);
+                DotProducts<TS, TV, T>.FourRows(query, at.QueryStride, (byte*)(keys[i] + offset), (byte*)(keys[i + 1] + offset), dim, scores + i, Stride, factor);
             }
 
-            for (int h = 0; h < pass.Item.HeadCount; h++) PrefetchRun(row + (h * headStride), rowBytes);
+            query += DecodeTiles.Rows * (nint)at.QueryStride;
+            scores += DecodeTiles.Rows * Stride;
         }
     }
 
+    /// <summary>One row and eight keys of any dimension: sums of at most 128 vectors (a longer chain of additions loses accuracy), and the rest of the dimension.</summary>
+    [SkipLocalsInit]
+    private static void AnyDim<T>(float* query, nint* keys, nint offset, int dim, float* scores, float factor)
+        where T : struct, IElement
+    {
+        int block = PrefillTiles.DimBlock * TS.Width;
+        int whole = dim / TS.Width * TS.Width;
+        float* sums = stackalloc float[8];
+        DotProducts<TS, TV, T>.OneRow(query, keys, offset, Math.Min(block, whole), scores, 1);
+        for (int d = block; d < whole; d += block)
+        {
+            DotProducts<TS, TV, T>.OneRow(query + d, keys, offset + (d * T.Size), Math.Min(block, whole - d), sums, 1);
+            for (int i = 0; i < 8; i++) scores[i] += sums[i];
+        }
+
+        for (int i = 0; i < 8; i++) scores[i] = (scores[i] + DotProducts<TS, TV, T>.Tail(query, (byte*)(keys[i] + offset), whole, dim)) * factor;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Outputs<T>(in DecodeLayout at, float* weights, nint* values, nint offset, int count, float* output, int dim)
+        where T : struct, IElement
+    {
+        if (at.RowsPerHead == 1)
+        {
+            WeightedSums<TS, TV, T>.OneRow(weights, values, offset, count, output, dim);
+            return;
+        }
+
+        for (int r = 0; r < at.RowsPerHead; r += DecodeTiles.Rows)
+        {
+            WeightedSums<TS, TV, T>.FourRows(weights + ((nint)r * Stride), values, offset, count, output + ((nint)r * at.OutputStride), at.OutputStride, dim);
+        }
+    }
+
+    private static void MultiplyEach(float* values, int count, float factor)
+    {
+        for (int i = 0; i < count; i++) values[i] *= factor;
+    }
+
+    /// <summary>Asks for one head's part of some of the tokens ahead.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void PrefetchRun(byte* start, long bytes)
+    private static void Prefetch(in TokensAhead ahead, int head, int first, int count)
     {
-        for (long i = 0; i < bytes; i += CacheLine) TS.Prefetch(start + i);
+        nint offset = head * ahead.HeadStride;
+        for (int i = first; i < first + count; i++)
+        {
+            byte* row = (byte*)(ahead.Rows[i] + offset);
+            for (nint b = 0; b < ahead.Bytes; b += CacheLine) TS.Prefetch(row + b);
+        }
     }
 }

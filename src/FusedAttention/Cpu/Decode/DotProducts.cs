@@ -5,7 +5,7 @@ namespace FusedAttention.Cpu.Decode;
 
 /// <summary>
 /// Dot products of query rows and key rows straight from the cache, eight at a time. Each is one chain of vector multiply-adds over the dimension and one fixed sum over
-/// lanes, so the same query and key give the same bits in both shapes.
+/// lanes, times a power of two, so the same query and key give the same bits in both shapes.
 /// </summary>
 /// <remarks>
 /// Dimensions are whole vectors here; <see cref="Tail"/> adds the rest. No call may stand in these methods: the accumulators would live in memory across it, which was
@@ -19,7 +19,7 @@ internal static unsafe class DotProducts<TS, TV, TE>
     /// <summary>One query row and eight keys: 8 independent chains, as many as 2 ports x 4 cycles of latency want.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     [SkipLocalsInit]
-    public static void OneRow(float* query, nint* keys, nint offset, int dim, float* sums)
+    public static void OneRow(float* query, nint* keys, nint offset, int dim, float* sums, float factor)
     {
         byte* k0 = (byte*)(keys[0] + offset);
         byte* k1 = (byte*)(keys[1] + offset);
@@ -43,13 +43,13 @@ internal static unsafe class DotProducts<TS, TV, TE>
             s7 = TS.MultiplyAdd(q, TE.Load<TS, TV>(k7, d), s7);
         }
 
-        TS.StoreSums(sums, s0, s1, s2, s3, s4, s5, s6, s7);
+        TS.StoreSums(sums, factor, s0, s1, s2, s3, s4, s5, s6, s7);
     }
 
-    /// <summary>Four query rows, <paramref name="stride"/> floats apart, and two keys, so that a key is loaded and widened once for four rows: sums [row][key].</summary>
+    /// <summary>Four query rows, <paramref name="stride"/> floats apart, and two keys, so that a key is loaded and widened once for four rows: four rows of two sums, <paramref name="sumStride"/> floats apart.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     [SkipLocalsInit]
-    public static void FourRows(float* query, nint stride, byte* k0, byte* k1, int dim, float* sums)
+    public static void FourRows(float* query, nint stride, byte* k0, byte* k1, int dim, float* sums, nint sumStride, float factor)
     {
         float* q1 = query + stride;
         float* q2 = q1 + stride;
@@ -73,7 +73,7 @@ internal static unsafe class DotProducts<TS, TV, TE>
             s31 = TS.MultiplyAdd(q, key1, s31);
         }
 
-        TS.StoreSums(sums, s00, s01, s10, s11, s20, s21, s30, s31);
+        TS.StoreSumPairs(sums, sumStride, factor, s00, s01, s10, s11, s20, s21, s30, s31);
     }
 
     /// <summary>The elements beyond the last whole vector, one by one: nothing beyond a row is read.</summary>

@@ -45,7 +45,7 @@ internal static unsafe class WeightedSums<TS, TV, TE>
     }
 
     /// <summary>
-    /// Four rows of weights, <see cref="DecodeTiles.Keys"/> floats apart, and of outputs, <paramref name="outputStride"/> floats apart: two vectors of the output
+    /// Four rows of weights, <see cref="DecodeTiles.ScoreStride"/> floats apart, and of outputs, <paramref name="outputStride"/> floats apart: two vectors of the output
     /// at a time, so that a value is loaded and widened once for the four rows.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -67,13 +67,13 @@ internal static unsafe class WeightedSums<TS, TV, TE>
                 TV p = TS.Create(weights[j]);
                 o0a = TS.MultiplyAdd(p, va, o0a);
                 o0b = TS.MultiplyAdd(p, vb, o0b);
-                p = TS.Create(weights[j + DecodeTiles.Keys]);
+                p = TS.Create(weights[j + DecodeTiles.ScoreStride]);
                 o1a = TS.MultiplyAdd(p, va, o1a);
                 o1b = TS.MultiplyAdd(p, vb, o1b);
-                p = TS.Create(weights[j + (2 * DecodeTiles.Keys)]);
+                p = TS.Create(weights[j + (2 * DecodeTiles.ScoreStride)]);
                 o2a = TS.MultiplyAdd(p, va, o2a);
                 o2b = TS.MultiplyAdd(p, vb, o2b);
-                p = TS.Create(weights[j + (3 * DecodeTiles.Keys)]);
+                p = TS.Create(weights[j + (3 * DecodeTiles.ScoreStride)]);
                 o3a = TS.MultiplyAdd(p, va, o3a);
                 o3b = TS.MultiplyAdd(p, vb, o3b);
             }
@@ -92,7 +92,7 @@ internal static unsafe class WeightedSums<TS, TV, TE>
         for (int r = 0; r < DecodeTiles.Rows; r++)
         {
             float* row = output + (r * (nint)outputStride);
-            float* p = weights + (r * (nint)DecodeTiles.Keys);
+            float* p = weights + (r * (nint)DecodeTiles.ScoreStride);
             int i = d;
             for (; i + TS.Width <= dim; i += TS.Width)
             {

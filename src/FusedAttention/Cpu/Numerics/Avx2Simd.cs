@@ -35,18 +35,23 @@ internal readonly unsafe struct Avx2Simd : ISimd<V>
     public static V LoadHalfUnrebased(ushort* source) =>
         ((Avx2.ConvertToVector256Int32((short*)source) << 13) & Vector256.Create(HalfBits.SignAndMagnitude)).AsSingle();
 
-    public static bool AnySpecialHalf(ushort* source, int count)
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static bool AnySpecialHalf(nint* rows, nint offset, int count, int dim)
     {
         // Doubling drops the sign; then the largest bits tell.
         Vector256<ushort> largest = Vector256<ushort>.Zero;
-        int i = 0;
-        for (; i + Vector256<ushort>.Count <= count; i += Vector256<ushort>.Count)
+        int whole = dim & -Vector256<ushort>.Count;
+        for (int j = 0; j < count; j++)
         {
-            Vector256<ushort> bits = Vector256.Load(source + i);
-            largest = Vector256.Max(largest, bits + bits);
+            ushort* row = (ushort*)(rows[j] + offset);
+            for (nint d = 0; d < whole; d += Vector256<ushort>.Count)
+            {
+                Vector256<ushort> bits = Vector256.Load(row + d);
+                largest = Vector256.Max(largest, bits + bits);
+            }
         }
 
-        return Vector256.GreaterThanOrEqualAny(largest, Vector256.Create(HalfBits.FirstSpecialDoubled)) || ScalarSimd.AnySpecialHalf(source + i, count - i);
+        return Vector256.GreaterThanOrEqualAny(largest, Vector256.Create(HalfBits.FirstSpecialDoubled)) || (whole < dim && ScalarSimd.AnySpecialHalf(rows, offset, count, whole, dim));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -121,12 +126,15 @@ internal readonly unsafe struct Avx2Simd : ISimd<V>
     public static float MaxAcross(V a) => Vector128Simd.MaxAcross(Vector128Simd.Max(a.GetLower(), a.GetUpper()));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void StoreSums(float* destination, V a0, V a1, V a2, V a3, V a4, V a5, V a6, V a7)
+    public static void StoreSums(float* destination, float factor, V a0, V a1, V a2, V a3, V a4, V a5, V a6, V a7) =>
+        Store(destination, Sums(a0, a1, a2, a3, a4, a5, a6, a7) * factor);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void StoreSumPairs(float* destination, nint stride, float factor, V a0, V a1, V a2, V a3, V a4, V a5, V a6, V a7)
     {
-        // Horizontal additions leave four half sums a 128-bit lane; one exchange of lanes and one addition finish all eight.
-        V low = Avx.HorizontalAdd(Avx.HorizontalAdd(a0, a1), Avx.HorizontalAdd(a2, a3));
-        V high = Avx.HorizontalAdd(Avx.HorizontalAdd(a4, a5), Avx.HorizontalAdd(a6, a7));
-        Store(destination, Avx.Permute2x128(low, high, 0x20) + Avx.Permute2x128(low, high, 0x31));
+        V sums = Sums(a0, a1, a2, a3, a4, a5, a6, a7) * factor;
+        Vector128Simd.StorePairs(destination, stride, sums.GetLower());
+        Vector128Simd.StorePairs(destination + (2 * stride), stride, sums.GetUpper());
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -143,6 +151,15 @@ internal readonly unsafe struct Avx2Simd : ISimd<V>
         V r37hi = Pair(rows, 3, column + 4);
         StoreColumns(destination, destinationStride, r04lo, r15lo, r26lo, r37lo);
         StoreColumns(destination + (4 * destinationStride), destinationStride, r04hi, r15hi, r26hi, r37hi);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static V Sums(V a0, V a1, V a2, V a3, V a4, V a5, V a6, V a7)
+    {
+        // Horizontal additions leave four half sums a 128-bit lane; one exchange of lanes and one addition finish all eight.
+        V low = Avx.HorizontalAdd(Avx.HorizontalAdd(a0, a1), Avx.HorizontalAdd(a2, a3));
+        V high = Avx.HorizontalAdd(Avx.HorizontalAdd(a4, a5), Avx.HorizontalAdd(a6, a7));
+        return Avx.Permute2x128(low, high, 0x20) + Avx.Permute2x128(low, high, 0x31);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -35,18 +35,23 @@ internal readonly unsafe struct Avx512Simd : ISimd<V>
     public static V LoadHalfUnrebased(ushort* source) =>
         ((Avx512F.ConvertToVector512Int32(Vector256.Load((short*)source)) << 13) & Vector512.Create(HalfBits.SignAndMagnitude)).AsSingle();
 
-    public static bool AnySpecialHalf(ushort* source, int count)
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static bool AnySpecialHalf(nint* rows, nint offset, int count, int dim)
     {
         // Doubling drops the sign; then the largest bits tell.
         Vector512<ushort> largest = Vector512<ushort>.Zero;
-        int i = 0;
-        for (; i + Vector512<ushort>.Count <= count; i += Vector512<ushort>.Count)
+        int whole = dim & -Vector512<ushort>.Count;
+        for (int j = 0; j < count; j++)
         {
-            Vector512<ushort> bits = Vector512.Load(source + i);
-            largest = Vector512.Max(largest, bits + bits);
+            ushort* row = (ushort*)(rows[j] + offset);
+            for (nint d = 0; d < whole; d += Vector512<ushort>.Count)
+            {
+                Vector512<ushort> bits = Vector512.Load(row + d);
+                largest = Vector512.Max(largest, bits + bits);
+            }
         }
 
-        return Vector512.GreaterThanOrEqualAny(largest, Vector512.Create(HalfBits.FirstSpecialDoubled)) || ScalarSimd.AnySpecialHalf(source + i, count - i);
+        return Vector512.GreaterThanOrEqualAny(largest, Vector512.Create(HalfBits.FirstSpecialDoubled)) || (whole < dim && ScalarSimd.AnySpecialHalf(rows, offset, count, whole, dim));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -121,12 +126,17 @@ internal readonly unsafe struct Avx512Simd : ISimd<V>
     public static float MaxAcross(V a) => Avx2Simd.MaxAcross(Avx2Simd.Max(a.GetLower(), a.GetUpper()));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void StoreSums(float* destination, V a0, V a1, V a2, V a3, V a4, V a5, V a6, V a7) => Avx2Simd.StoreSums(
-        destination,
-        a0.GetLower() + a0.GetUpper(), a1.GetLower() + a1.GetUpper(), a2.GetLower() + a2.GetUpper(), a3.GetLower() + a3.GetUpper(),
-        a4.GetLower() + a4.GetUpper(), a5.GetLower() + a5.GetUpper(), a6.GetLower() + a6.GetUpper(), a7.GetLower() + a7.GetUpper());
+    public static void StoreSums(float* destination, float factor, V a0, V a1, V a2, V a3, V a4, V a5, V a6, V a7) =>
+        Avx2Simd.StoreSums(destination, factor, Fold(a0), Fold(a1), Fold(a2), Fold(a3), Fold(a4), Fold(a5), Fold(a6), Fold(a7));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void StoreSumPairs(float* destination, nint stride, float factor, V a0, V a1, V a2, V a3, V a4, V a5, V a6, V a7) =>
+        Avx2Simd.StoreSumPairs(destination, stride, factor, Fold(a0), Fold(a1), Fold(a2), Fold(a3), Fold(a4), Fold(a5), Fold(a6), Fold(a7));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Transpose(nint* rows, long column, float* destination, int destinationStride) =>
         Avx2Simd.Transpose(rows, column, destination, destinationStride);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector256<float> Fold(V a) => a.GetLower() + a.GetUpper();
 }

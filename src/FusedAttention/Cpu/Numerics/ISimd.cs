@@ -31,8 +31,8 @@ internal unsafe interface ISimd<TV>
 
     static abstract TV LoadBFloat16(ushort* source);
 
-    /// <summary>Whether one of <paramref name="count"/> binary16 values is infinite or NaN.</summary>
-    static abstract bool AnySpecialHalf(ushort* source, int count);
+    /// <summary>Whether one of <paramref name="dim"/> binary16 values in one of <paramref name="count"/> rows is infinite or NaN.</summary>
+    static abstract bool AnySpecialHalf(nint* rows, nint offset, int count, int dim);
 
     /// <summary>Asks for a cache line, towards the second-level cache. Never faults.</summary>
     static abstract void Prefetch(byte* address);
@@ -85,8 +85,11 @@ internal unsafe interface ISimd<TV>
 
     static abstract float MaxAcross(TV a);
 
-    /// <summary>Stores the eight sums over lanes, in order.</summary>
-    static abstract void StoreSums(float* destination, TV a0, TV a1, TV a2, TV a3, TV a4, TV a5, TV a6, TV a7);
+    /// <summary>Stores the eight sums over lanes times <paramref name="factor"/>, in order.</summary>
+    static abstract void StoreSums(float* destination, float factor, TV a0, TV a1, TV a2, TV a3, TV a4, TV a5, TV a6, TV a7);
+
+    /// <summary>The same as four rows of two, <paramref name="stride"/> floats apart.</summary>
+    static abstract void StoreSumPairs(float* destination, nint stride, float factor, TV a0, TV a1, TV a2, TV a3, TV a4, TV a5, TV a6, TV a7);
 
     /// <summary>
     /// Stores the transpose of a square block: <c>destination[d * destinationStride + row] = rows[row][column + d]</c> for <see cref="TransposeSize"/> rows and columns.

@@ -23,11 +23,19 @@ internal readonly unsafe struct ScalarSimd : ISimd<float>
 
     public static float LoadBFloat16(ushort* source) => BFloat16.FromBits(*source);
 
-    public static bool AnySpecialHalf(ushort* source, int count)
+    public static bool AnySpecialHalf(nint* rows, nint offset, int count, int dim) => AnySpecialHalf(rows, offset, count, 0, dim);
+
+    /// <summary>The same for elements [start, dim) of each row: what is left over after whole vectors.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static bool AnySpecialHalf(nint* rows, nint offset, int count, int start, int dim)
     {
-        for (int i = 0; i < count; i++)
+        for (int j = 0; j < count; j++)
         {
-            if ((source[i] & HalfBits.Exponent) == HalfBits.Exponent) return true;
+            ushort* row = (ushort*)(rows[j] + offset);
+            for (int d = start; d < dim; d++)
+            {
+                if ((row[d] & HalfBits.Exponent) == HalfBits.Exponent) return true;
+            }
         }
 
         return false;
@@ -77,16 +85,29 @@ internal readonly unsafe struct ScalarSimd : ISimd<float>
 
     public static float MaxAcross(float a) => a;
 
-    public static void StoreSums(float* destination, float a0, float a1, float a2, float a3, float a4, float a5, float a6, float a7)
+    public static void StoreSums(float* destination, float factor, float a0, float a1, float a2, float a3, float a4, float a5, float a6, float a7)
     {
-        destination[0] = a0;
-        destination[1] = a1;
-        destination[2] = a2;
-        destination[3] = a3;
-        destination[4] = a4;
-        destination[5] = a5;
-        destination[6] = a6;
-        destination[7] = a7;
+        destination[0] = a0 * factor;
+        destination[1] = a1 * factor;
+        destination[2] = a2 * factor;
+        destination[3] = a3 * factor;
+        destination[4] = a4 * factor;
+        destination[5] = a5 * factor;
+        destination[6] = a6 * factor;
+        destination[7] = a7 * factor;
+    }
+
+    public static void StoreSumPairs(
+        float* destination, nint stride, float factor, float a0, float a1, float a2, float a3, float a4, float a5, float a6, float a7)
+    {
+        destination[0] = a0 * factor;
+        destination[1] = a1 * factor;
+        destination[stride] = a2 * factor;
+        destination[stride + 1] = a3 * factor;
+        destination[2 * stride] = a4 * factor;
+        destination[(2 * stride) + 1] = a5 * factor;
+        destination[3 * stride] = a6 * factor;
+        destination[(3 * stride) + 1] = a7 * factor;
     }
 
     public static void Transpose(nint* rows, long column, float* destination, int destinationStride) => *destination = ((float*)rows[0])[column];

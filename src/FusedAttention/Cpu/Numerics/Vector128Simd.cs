@@ -34,18 +34,23 @@ internal readonly unsafe struct Vector128Simd : ISimd<V>
     public static V LoadHalfUnrebased(ushort* source) =>
         ((Vector128.WidenLower(Vector128.CreateScalarUnsafe(Unsafe.ReadUnaligned<long>(source)).AsInt16()) << 13) & Vector128.Create(HalfBits.SignAndMagnitude)).AsSingle();
 
-    public static bool AnySpecialHalf(ushort* source, int count)
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static bool AnySpecialHalf(nint* rows, nint offset, int count, int dim)
     {
         // Doubling drops the sign; then the largest bits tell.
         Vector128<ushort> largest = Vector128<ushort>.Zero;
-        int i = 0;
-        for (; i + Vector128<ushort>.Count <= count; i += Vector128<ushort>.Count)
+        int whole = dim & -Vector128<ushort>.Count;
+        for (int j = 0; j < count; j++)
         {
-            Vector128<ushort> bits = Vector128.Load(source + i);
-            largest = Vector128.Max(largest, bits + bits);
+            ushort* row = (ushort*)(rows[j] + offset);
+            for (nint d = 0; d < whole; d += Vector128<ushort>.Count)
+            {
+                Vector128<ushort> bits = Vector128.Load(row + d);
+                largest = Vector128.Max(largest, bits + bits);
+            }
         }
 
-        return Vector128.GreaterThanOrEqualAny(largest, Vector128.Create(HalfBits.FirstSpecialDoubled)) || ScalarSimd.AnySpecialHalf(source + i, count - i);
+        return Vector128.GreaterThanOrEqualAny(largest, Vector128.Create(HalfBits.FirstSpecialDoubled)) || (whole < dim && ScalarSimd.AnySpecialHalf(rows, offset, count, whole, dim));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -141,10 +146,25 @@ internal readonly unsafe struct Vector128Simd : ISimd<V>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void StoreSums(float* destination, V a0, V a1, V a2, V a3, V a4, V a5, V a6, V a7)
+    public static void StoreSums(float* destination, float factor, V a0, V a1, V a2, V a3, V a4, V a5, V a6, V a7)
     {
-        Store(destination, Sums(a0, a1, a2, a3));
-        Store(destination + 4, Sums(a4, a5, a6, a7));
+        Store(destination, Sums(a0, a1, a2, a3) * factor);
+        Store(destination + 4, Sums(a4, a5, a6, a7) * factor);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void StoreSumPairs(float* destination, nint stride, float factor, V a0, V a1, V a2, V a3, V a4, V a5, V a6, V a7)
+    {
+        StorePairs(destination, stride, Sums(a0, a1, a2, a3) * factor);
+        StorePairs(destination + (2 * stride), stride, Sums(a4, a5, a6, a7) * factor);
+    }
+
+    /// <summary>Two rows of two.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void StorePairs(float* destination, nint stride, V pairs)
+    {
+        pairs.GetLower().Store(destination);
+        pairs.GetUpper().Store(destination + stride);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
