@@ -63,6 +63,7 @@ internal static class MatrixProduct
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void FourRows(ReadOnlySpan<float> x, ReadOnlySpan<float> w, Span<float> y, int stride)
     {
         int n = w.Length / 2;
@@ -93,6 +94,7 @@ internal static class MatrixProduct
         y[(3 * stride) + 1] = Finish(b3, x3, w1, i);
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void FourOutputs(ReadOnlySpan<float> x, ReadOnlySpan<float> w, Span<float> y)
     {
         int n = x.Length;
@@ -114,6 +116,7 @@ internal static class MatrixProduct
         y[3] = Finish(a3, x, w3, i);
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static float Dot(ReadOnlySpan<float> x, ReadOnlySpan<float> w)
     {
         Vector<float> a = default;
