@@ -17,7 +17,7 @@ public sealed class SchedulerPropertyTests(ITestOutputHelper output)
         { 4, 30, 16, false, false },
         { 4, 40, 7, true, true },
         { 16, 9, 64, true, false },
-        { 32, 6, 100, true, false },
+        { 8, 16, 100, true, false },
     };
 
     [Theory]
