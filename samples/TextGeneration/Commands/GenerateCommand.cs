@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Numerics.Tensors;
 using System.Text;
 using FusedAttention.Samples.TextGeneration.Loading;
 using FusedAttention.Samples.TextGeneration.Model;
@@ -16,6 +17,7 @@ internal static class GenerateCommand
     {
         int[] promptTokens = loaded.Tokenizer.Encode(Encoding.UTF8.GetBytes(prompt));
         int blocks = (promptTokens.Length + tokens + BlockSize - 1) / BlockSize;
+        WarmUp<T>(model, promptTokens, blocks);
         using var engine = new Engine<T>(model, blocks, BlockSize);
         var writer = new TokenWriter(loaded.Tokenizer, text);
         foreach (int token in promptTokens) writer.Write(token);
@@ -27,14 +29,8 @@ internal static class GenerateCommand
         long start = Stopwatch.GetTimestamp();
         while (request.GeneratedTokens.IsEmpty && engine.Step()) cancellation.ThrowIfCancellationRequested();
         TimeSpan prefill = Stopwatch.GetElapsedTime(start);
-        int used = engine.Cache.UsedBlocks;
         start = Stopwatch.GetTimestamp();
-        while (engine.Step())
-        {
-            used = Math.Max(used, engine.PeakBlocks);
-            cancellation.ThrowIfCancellationRequested();
-        }
-
+        while (engine.Step()) cancellation.ThrowIfCancellationRequested();
         TimeSpan decode = Stopwatch.GetElapsedTime(start);
         text.WriteLine();
         text.Flush();
@@ -43,6 +39,15 @@ internal static class GenerateCommand
         notes.WriteLine($"model    {loaded.Name}, {loaded.Weights.Parameters:N0} parameters");
         notes.WriteLine($"prefill  {promptTokens.Length} tokens, {promptTokens.Length / prefill.TotalSeconds:0} tokens/s");
         if (decoded > 0) notes.WriteLine($"decode   {decoded} tokens, {decoded / decode.TotalSeconds:0} tokens/s");
-        notes.WriteLine($"cache    {used} of {blocks} blocks of {BlockSize} tokens, {engine.Cache.Bytes / 1024:N0} KiB of {(typeof(T) == typeof(Half) ? "Half" : "float")} in {model.Config.Layers} layers");
+        notes.WriteLine($"cache    {engine.PeakBlocks} of {blocks} blocks of {BlockSize} tokens, {engine.Cache.Bytes / 1024:N0} KiB of {(typeof(T) == typeof(Half) ? "Half" : "float")} in {model.Config.Layers} layers");
+    }
+
+    /// <summary>Runs the prompt once and forgets it, so that the figures do not count the compilation of the code.</summary>
+    private static void WarmUp<T>(LanguageModel model, int[] prompt, int blocks)
+        where T : unmanaged
+    {
+        using var engine = new Engine<T>(model, blocks, BlockSize);
+        engine.Add(prompt, Math.Min(3, (blocks * BlockSize) - prompt.Length), static (_, logits) => TensorPrimitives.IndexOfMax(logits));
+        engine.RunToEnd();
     }
 }

@@ -58,6 +58,21 @@ public sealed class LogitBitsTests(ITestOutputHelper output)
     }
 
     [Fact]
+    public void Not_row_invariant_with_chunks_shared_prefixes_and_preemptions_the_logits_stay_close()
+    {
+        int[][] prompts = RecordedLogits.Prompts();
+        float[][][] alone = RecordedLogits.Alone<float>(prompts, rowInvariant: true);
+        var model = new LanguageModel(Models.Bible.Weights);
+        (float[][][] logits, BatchScheduler scheduler) = RecordedLogits.Serve<float>(model, prompts, 40, 2, new() { MaxTokensPerStep = 40 });
+        Assert.True(scheduler.Preemptions > 0);
+        for (int i = 0; i < prompts.Length; i++)
+        {
+            Assert.Equal(alone[i].Length, logits[i].Length);
+            for (int step = 0; step < alone[i].Length; step++) Assert.True(RecordedLogits.LargestDifference(alone[i][step], logits[i][step]) <= 1e-3, $"request {i}, token {step}");
+        }
+    }
+
+    [Fact]
     public void Every_chunk_size_gives_the_same_bits_if_row_invariant_and_nearly_the_same_if_not()
     {
         int[] tokens = Models.Bible.Tokenizer.Encode(File.ReadAllBytes(Models.BibleFile("heldout.txt")))[..150];
