@@ -11,6 +11,9 @@ internal sealed class BlockTable
     /// <summary>Tells this use of the table from earlier ones; 0 while no sequence has it.</summary>
     public long Generation { get; set; }
 
+    /// <summary>The last call that extended several tables at once and named this one, so that a table named twice is noticed.</summary>
+    public long LastExtension { get; set; }
+
     /// <summary>Tokens, dropped ones included.</summary>
     public int Length { get; set; }
 

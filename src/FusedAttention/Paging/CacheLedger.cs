@@ -84,7 +84,7 @@ internal sealed partial class CacheLedger
         lock (_gate) return Find(sequence).DroppedBlocks * BlockSize;
     }
 
-    /// <summary>How many blocks <see cref="Extend"/> would take.</summary>
+    /// <summary>How many blocks <see cref="Extend(CacheSequence, int)"/> would take.</summary>
     public int BlocksNeeded(CacheSequence sequence, int tokens)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(tokens);
@@ -105,11 +105,8 @@ internal sealed partial class CacheLedger
             if (tokens == 0) return start;
 
             ThrowIfFewerThan(BlocksNeeded(table, tokens));
-            int blocks = BlocksFor(start + tokens);
-            table.EnsureCapacity(blocks);
-            if (start % BlockSize != 0) MakeWritable(table, start / BlockSize);
-            while (table.Count < blocks) table.Add(Take());
-            table.Length = start + tokens;
+            table.EnsureCapacity(BlocksFor(start + tokens));
+            Extend(table, tokens);
             return start;
         }
     }

@@ -19,6 +19,7 @@ public sealed class PagedBatch
     private readonly object _memory;
     private int[] _cumulativeQueryLengths = new int[9];
     private int[] _contextLengths = new int[8];
+    private CacheSequence[] _sequences = new CacheSequence[8];
     private int[] _tables = [];
     private int _width = 8;
 
@@ -47,6 +48,11 @@ public sealed class PagedBatch
         _tables.AsSpan(0, Count * _width),
         _width);
 
+    internal CacheLedger Ledger => _ledger;
+
+    /// <summary>The handles of the sequences, in the order in which they were added.</summary>
+    internal ReadOnlySpan<CacheSequence> Handles => _sequences.AsSpan(0, Count);
+
     /// <summary>Adds a sequence. Its context is all it holds now, so the new tokens must be in the cache already (at least by <c>Extend</c>).</summary>
     /// <param name="sequence">A sequence of the batch's cache; it may be added more than once.</param>
     /// <param name="queryTokens">How many rows of the packed queries are this sequence's; 0 or more, usually the tokens just appended.</param>
@@ -70,6 +76,7 @@ public sealed class PagedBatch
             EnsureCapacity(Count + 1, Math.Max(blocks, (int)Math.Min(Array.MaxLength, 2L * _width)));
         }
 
+        _sequences[Count] = sequence;
         _contextLengths[Count] = length;
         MaxContextLength = Math.Max(MaxContextLength, length);
         Count++;
@@ -96,6 +103,7 @@ public sealed class PagedBatch
         if (sequences > _contextLengths.Length)
         {
             Array.Resize(ref _contextLengths, 2 * _contextLengths.Length);
+            Array.Resize(ref _sequences, _contextLengths.Length);
             Array.Resize(ref _cumulativeQueryLengths, _contextLengths.Length + 1);
         }
 

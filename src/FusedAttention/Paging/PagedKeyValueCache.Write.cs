@@ -17,7 +17,7 @@ public sealed unsafe partial class PagedKeyValueCache<T>
     /// <returns>The position of the first new token.</returns>
     /// <exception cref="OutOfBlocksException">There are not enough free blocks; nothing was changed.</exception>
     /// <exception cref="ArgumentException">A shape is not as described, or the handle is stale.</exception>
-    /// <exception cref="InvalidOperationException">The cache has more than one layer: use <see cref="Extend"/> and <c>Write</c>.</exception>
+    /// <exception cref="InvalidOperationException">The cache has more than one layer: use <see cref="Extend(CacheSequence, int)"/> and <c>Write</c>.</exception>
     /// <exception cref="ObjectDisposedException">The cache is disposed.</exception>
     public int Append(CacheSequence sequence, scoped in ReadOnlyTensorSpan<T> keys, scoped in ReadOnlyTensorSpan<T> values)
     {

@@ -9,7 +9,7 @@ namespace FusedAttention;
 /// </summary>
 /// <remarks>
 /// <para>One step of a model with one layer: <c>Append</c> the new tokens' keys and values, add the sequences to a <see cref="PagedBatch"/>, and call <c>Attention.ForwardPaged</c> with
-/// <c>Keys(0)</c>, <c>Values(0)</c> and the batch's <see cref="PagedBatch.Sequences"/>. With several layers: <see cref="Extend"/> once, then for each layer <c>Write</c> and
+/// <c>Keys(0)</c>, <c>Values(0)</c> and the batch's <see cref="PagedBatch.Sequences"/>. With several layers: <see cref="Extend(CacheSequence, int)"/> once, then for each layer <c>Write</c> and
 /// <c>ForwardPaged</c>. All layers share a sequence's block table.</para>
 /// <para>Threads: every method may be called from any thread; one lock serialises the bookkeeping, and contents are copied outside of it, except for copies on write. Blocks in use never
 /// move, so a call that reads some sequences (<c>ForwardPaged</c>) may run while others are created, appended to, forked, freed, even where they share blocks with those that are read. A

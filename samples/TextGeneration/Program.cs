@@ -1,0 +1,3 @@
+using FusedAttention.Samples.TextGeneration;
+
+return await CommandLine.RunAsync(args, Console.Out, Console.Error).ConfigureAwait(false);
