@@ -3,6 +3,7 @@ using System.Diagnostics;
 using System.Text;
 using System.Text.Json;
 using FusedAttention.Cli.Calls;
+using FusedAttention.Cli.Measurement;
 
 namespace FusedAttention.Cli.Commands;
 
@@ -17,10 +18,14 @@ internal sealed class BenchCommand
           fused-attention bench --query-length 2048 --dim 128 --mask causal --threads 1
           fused-attention bench --query-heads 32 --kv-heads 8 --query-length 1 --key-length 32768 --dtype fp16 --json
           fused-attention bench --batch 8 --query-length 1 --key-length 4096 --paged 16 --kv-dtype bf16
+          fused-attention bench --query-length 2048 --threads 1 --ceilings
         """;
 
     /// <summary>Enough calls for the JIT compiler's last tier and for the clock to settle.</summary>
     private static readonly TimeSpan WarmUp = TimeSpan.FromMilliseconds(400);
+
+    /// <summary>Enough to find the best of several ways of reading a gigabyte.</summary>
+    private static readonly TimeSpan CeilingTime = TimeSpan.FromSeconds(3);
 
     /// <summary>Calls shorter than this are timed in groups, so that a trial is long beside the clock's own cost and an interrupt.</summary>
     private static readonly TimeSpan MinTrial = TimeSpan.FromMilliseconds(2);
@@ -29,6 +34,12 @@ internal sealed class BenchCommand
     private readonly ExecutionOptions _execution = new();
     private readonly Option<double> _seconds = new("--seconds") { Description = "Time to measure for; at least three trials are made.", HelpName = "S", DefaultValueFactory = _ => 2 };
     private readonly Option<bool> _json = new("--json") { Description = "Print one line of JSON and nothing else.", Arity = ArgumentArity.Zero };
+    private readonly Option<bool> _ceilings = new("--ceilings")
+    {
+        Description = "Measure what this machine can do at most too (multiply-adds, reading memory) and print the share of it.",
+        Arity = ArgumentArity.Zero,
+    };
+
     private readonly ToolConsole _console;
 
     private BenchCommand(ToolConsole console) => _console = console;
@@ -41,6 +52,7 @@ internal sealed class BenchCommand
         bench._execution.AddTo(command);
         command.Add(bench._seconds);
         command.Add(bench._json);
+        command.Add(bench._ceilings);
         return command.WithAction(console, bench.Execute);
     }
 
@@ -55,10 +67,17 @@ internal sealed class BenchCommand
 
         // The bar counts tenths of a second.
         double[] trials = _console.WithProgress("measuring", 10 * (seconds + WarmUp.TotalSeconds), tick => Measure(prepared, TimeSpan.FromSeconds(seconds), tick));
+        Ceilings? ceilings = null;
+        if (parsed.GetValue(_ceilings))
+        {
+            if (!MultiplyAddPeak.IsSupported(explanation.InstructionSet)) throw new UsageException("--ceilings needs fused multiply-adds, which this machine lacks.");
+            ceilings = _console.WithProgress("ceilings", 1, _ => Ceilings.Measure(explanation.InstructionSet, Math.Max(1, explanation.Threads), CeilingTime));
+        }
+
         Array.Sort(trials);
         double best = trials[0];
         double median = trials.Length % 2 == 1 ? trials[trials.Length / 2] : (trials[(trials.Length / 2) - 1] + trials[trials.Length / 2]) / 2;
-        var result = new BenchResult(shape, explanation, run.RowInvariant, trials.Length, best, median);
+        var result = new BenchResult(shape, explanation, run.RowInvariant, trials.Length, best, median, ceilings);
         if (parsed.GetValue(_json)) _console.Line(result.ToJson());
         else result.Print(_console);
         return ExitCode.Success;
@@ -105,16 +124,21 @@ internal sealed class BenchCommand
 }
 
 /// <summary>The result of a benchmark, as text and as JSON.</summary>
-internal sealed record BenchResult(CallShape Shape, AttentionExplanation Explanation, bool RowInvariant, int Trials, double Milliseconds, double MedianMilliseconds)
+internal sealed record BenchResult(
+    CallShape Shape, AttentionExplanation Explanation, bool RowInvariant, int Trials, double Milliseconds, double MedianMilliseconds, Ceilings? Ceilings)
 {
     public double GigaflopsPerSecond => Explanation.FloatingPointOperations / 1e6 / Milliseconds;
 
     public double GigabytesPerSecond => Explanation.KeyValueBytes / 1e6 / Milliseconds;
 
+    /// <summary>Share of the machine's roofline; null where it was not measured.</summary>
+    public double? Share => Ceilings?.Share(Explanation.FloatingPointOperations, Explanation.KeyValueBytes, Milliseconds);
+
     public void Print(ToolConsole console)
     {
         string heads = $"{Shape.QueryHeads} query heads, {Shape.KeyValueHeads} key/value heads, dim {Shape.KeyDim}{(Shape.ValueDim == Shape.KeyDim ? "" : $" and {Shape.ValueDim}")}";
-        console.Facts(
+        List<(string, string)> facts =
+        [
             ("shape", $"batch {Shape.Batch}, {Shape.QueryLength} queries, {Shape.KeyLength} keys, {heads}"),
             ("types", $"query {Shape.QueryType.ShortName()}, key and value {Shape.KeyValueType.ShortName()}"),
             ("mask", Shape.MaskText),
@@ -125,7 +149,16 @@ internal sealed record BenchResult(CallShape Shape, AttentionExplanation Explana
             ("threads", Explanation.Threads.ToString()),
             ("time", $"{Milliseconds:0.####} ms best, {MedianMilliseconds:0.####} ms median of {Trials} trials"),
             ("arithmetic", $"{GigaflopsPerSecond:0.0} GFLOP/s best, {GigaflopsPerSecond * Milliseconds / MedianMilliseconds:0.0} GFLOP/s median"),
-            ("keys and values", $"{GigabytesPerSecond:0.00} GB/s best"));
+            ("keys and values", $"{GigabytesPerSecond:0.00} GB/s best"),
+        ];
+        if (Ceilings is Ceilings ceilings)
+        {
+            string limit = ceilings.IsArithmeticBound(Explanation.FloatingPointOperations, Explanation.KeyValueBytes) ? "multiply-adds allow" : "memory allows";
+            facts.Add(("ceilings", $"{ceilings.GigaflopsPerSecond:0.0} GFLOP/s of multiply-adds, {ceilings.GigabytesPerSecond:0.0} GB/s read from memory, measured now"));
+            facts.Add(("share", $"{Share:0.0 %} of what {limit}"));
+        }
+
+        console.Facts([.. facts]);
     }
 
     public string ToJson()
@@ -156,6 +189,13 @@ internal sealed record BenchResult(CallShape Shape, AttentionExplanation Explana
             json.WriteNumber("milliseconds_median", Math.Round(MedianMilliseconds, 6));
             json.WriteNumber("gflops", Math.Round(GigaflopsPerSecond, 3));
             json.WriteNumber("gbps", Math.Round(GigabytesPerSecond, 3));
+            if (Ceilings is not null)
+            {
+                json.WriteNumber("ceiling_gflops", Math.Round(Ceilings.GigaflopsPerSecond, 3));
+                json.WriteNumber("ceiling_gbps", Math.Round(Ceilings.GigabytesPerSecond, 3));
+                json.WriteNumber("ceiling_share", Math.Round(Share!.Value, 4));
+            }
+
             json.WriteEndObject();
         }
 

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Runtime.InteropServices;
+using FusedAttention.Cli.Measurement;
 
 namespace FusedAttention.Cli.Commands;
 
@@ -18,7 +19,7 @@ internal static class InfoCommand
         {
             console.Facts(
                 ("fused-attention", Version),
-                ("processor", ProcessorName() ?? "unknown"),
+                ("processor", Processor.Name ?? "unknown"),
                 ("architecture", RuntimeInformation.ProcessArchitecture.ToString()),
                 ("logical processors", Environment.ProcessorCount.ToString()),
                 ("memory", $"{GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / 1e9:0.0} GB"),
@@ -64,20 +65,5 @@ internal static class InfoCommand
             // The environment variable that forces a variant may name one that this machine lacks.
             return $"nothing: {e.Message}";
         }
-    }
-
-    /// <summary>The processor's name where the system tells it without privileges: Linux in a file, Windows in the environment.</summary>
-    private static string? ProcessorName()
-    {
-        const string CpuInfo = "/proc/cpuinfo";
-        if (File.Exists(CpuInfo))
-        {
-            foreach (string line in File.ReadLines(CpuInfo))
-            {
-                if (line.StartsWith("model name", StringComparison.Ordinal)) return line[(line.IndexOf(':', StringComparison.Ordinal) + 1)..].Trim();
-            }
-        }
-
-        return Environment.GetEnvironmentVariable("PROCESSOR_IDENTIFIER");
     }
 }

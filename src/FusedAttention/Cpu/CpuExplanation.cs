@@ -36,7 +36,7 @@ internal static class CpuExplanation
             if (sequence.QueryLength > 0) keys += problem.RangeOf(sequence, 0, sequence.QueryLength - 1).Length;
         }
 
-        int size = problem.KeyValueType == AttentionElementType.Float32 ? sizeof(float) : sizeof(ushort);
+        int size = problem.KeyValueType.Size();
         return keys * problem.KeyValueHeads * (problem.KeyDim + problem.ValueDim) * size;
     }
 

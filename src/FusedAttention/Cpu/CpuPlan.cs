@@ -151,8 +151,7 @@ internal sealed class CpuPlan
     /// <summary>Large blocks of rows spread the cost of packing; smaller ones keep all threads busy when there are few.</summary>
     private int RowsPerItem(AttentionProblem problem)
     {
-        // Q and O of the rows should stay within half a megabyte of second-level cache.
-        int rows = Math.Clamp(65536 / Math.Max(1, problem.KeyDim + problem.ValueDim), PrefillTiles.MinItemRows, PrefillTiles.ItemRows);
+        int rows = Math.Clamp(PrefillTiles.ItemFloats / (problem.KeyDim + problem.ValueDim), PrefillTiles.MinItemRows, PrefillTiles.ItemRows);
         if (Threads == 1) return rows;
         double all = 0;
         foreach (ref readonly SequenceProblem sequence in problem.Sequences)

@@ -23,7 +23,7 @@ internal static class KernelSelector
         Create<ScalarSimd, float, RegisterTile6x2<ScalarSimd, float>>(CpuInstructionSet.Scalar),
     ];
 
-    private static readonly CpuKernels Default = ChooseDefault();
+    private static CpuKernels? _default;
 
     public static bool IsSupported(CpuInstructionSet instructionSet) => instructionSet switch
     {
@@ -38,7 +38,7 @@ internal static class KernelSelector
     /// <exception cref="ArgumentException">It is not a member of the enumeration.</exception>
     public static CpuKernels Select(CpuInstructionSet instructionSet)
     {
-        if (instructionSet == CpuInstructionSet.Auto) return Default;
+        if (instructionSet == CpuInstructionSet.Auto) return _default ??= ChooseDefault();
         if (!Enum.IsDefined(instructionSet))
         {
             throw new ArgumentException($"InstructionSet is {(int)instructionSet}, which is no member of {nameof(CpuInstructionSet)}.", nameof(instructionSet));

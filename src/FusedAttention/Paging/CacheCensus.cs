@@ -1,3 +1,5 @@
+using FusedAttention.Diagnostics;
+
 namespace FusedAttention.Paging;
 
 /// <summary>
@@ -16,6 +18,8 @@ internal static class CacheCensus
 
     public static void Add(CacheLedger ledger)
     {
+        // The gauges exist from the first cache on, even if no call has been made.
+        AttentionTelemetry.Publish();
         lock (Gate)
         {
             Ledgers.RemoveAll(static known => !known.TryGetTarget(out _));

@@ -200,9 +200,9 @@ internal static unsafe partial class ProblemBuilder
 
     private static void CheckOverlaps(in CallTensors tensors)
     {
-        int querySize = Size(tensors.QueryType);
-        int keySize = Size(tensors.KeyValueType);
-        int biasSize = Size(tensors.BiasType);
+        int querySize = tensors.QueryType.Size();
+        int keySize = tensors.KeyValueType.Size();
+        int biasSize = tensors.BiasType.Size();
         Check(tensors, tensors.Output, tensors.OutputLayout, querySize, "output", "output");
         if (tensors.LogSumExp == null) return;
         Check(tensors, tensors.LogSumExp, tensors.LogSumExpLayout, sizeof(float), "LogSumExp", "operands");
@@ -234,6 +234,4 @@ internal static unsafe partial class ProblemBuilder
         public static readonly ShapeNames Paged = new(
             3, 4, "[total queries, heads, dim]", "[blocks, blockSize, kvHeads, dim]", "[blocks, blockSize, kvHeads, value dim]", "[total queries, heads, value dim]");
     }
-
-    private static int Size(AttentionElementType type) => type == AttentionElementType.Float32 ? sizeof(float) : sizeof(ushort);
 }

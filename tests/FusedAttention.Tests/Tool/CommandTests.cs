@@ -213,6 +213,7 @@ public sealed class CommandTests : IDisposable
         Assert.Equal("fp16", root.GetProperty("kv_dtype").GetString());
         foreach (string number in (ReadOnlySpan<string>)["milliseconds", "milliseconds_median", "gflops", "gbps"])
             Assert.True(root.GetProperty(number).GetDouble() > 0, number);
+        Assert.False(root.TryGetProperty("ceiling_gflops", out _));
 
         // 2 sequences x 4 heads x 3 queries x 5 keys x 2 x (16 + 8), over the time of one call.
         Assert.Equal(2 * 4 * 3 * 5 * 2 * 24, root.GetProperty("gflops").GetDouble() * root.GetProperty("milliseconds").GetDouble() * 1e6, 300.0);

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using FusedAttention.Cpu.Kernels;
 using FusedAttention.Cpu.Numerics;
 using FusedAttention.Problems;
@@ -41,7 +42,7 @@ internal static unsafe class DecodeKernel<TS, TV>
     private static bool Start(AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, in DecodeLayout at)
     {
         int dim = problem.KeyDim;
-        int size = problem.QueryType == AttentionElementType.Float32 ? sizeof(float) : sizeof(ushort);
+        int size = problem.QueryType.Size();
         new Span<float>(at.Query, item.HeadCount * at.RowsPerHead * at.QueryStride).Clear();
         new Span<float>(at.Output, item.HeadCount * at.RowsPerHead * at.OutputStride).Clear();
         for (int h = 0; h < item.HeadCount; h++)
@@ -79,6 +80,7 @@ internal static unsafe class DecodeKernel<TS, TV>
         return stop;
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void RunTile(
         AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, in ScoreModification modification, in DecodeLayout at, in DecodePass pass, int tile)
     {

@@ -4,7 +4,7 @@ namespace FusedAttention.Cpu.Decode;
 internal readonly unsafe struct TileRows(nint* keys, nint* values)
 {
     /// <summary>Entries beyond the tile's last key or value, which repeat it: steps may begin at the last one.</summary>
-    public const int Padding = DecodeTiles.ValueStepOfFourRows;
+    public const int Padding = DecodeTiles.MaxStep;
 
     /// <summary>One a key of the tile, and <see cref="Padding"/> more.</summary>
     public nint* Keys => keys;

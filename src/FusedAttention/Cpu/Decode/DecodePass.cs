@@ -49,6 +49,6 @@ internal readonly unsafe ref struct DecodePass(
 internal readonly unsafe struct TokensAhead(nint* rows, long headStride, int dim, AttentionElementType type)
 {
     public readonly nint* Rows = rows;
-    public readonly nint HeadStride = (nint)(headStride * (type == AttentionElementType.Float32 ? sizeof(float) : sizeof(ushort)));
-    public readonly int Bytes = dim * (type == AttentionElementType.Float32 ? sizeof(float) : sizeof(ushort));
+    public readonly nint HeadStride = (nint)(headStride * type.Size());
+    public readonly int Bytes = dim * type.Size();
 }

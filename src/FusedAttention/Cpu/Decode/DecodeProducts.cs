@@ -26,9 +26,10 @@ internal static unsafe class DecodeProducts<TS, TV, TE, TCheap>
     {
         AttentionProblem problem = pass.Problem;
         nint headStride = (nint)(problem.KeyHeadStride * TE.Size);
-        for (int j = pass.Start; j < pass.Stop; j += DecodeTiles.KeyStep)
+        int step = DecodeTiles.KeyStep(pass.At.RowsPerHead, problem.KeyValueHeads * (long)problem.KeyDim * TE.Size);
+        for (int j = pass.Start; j < pass.Stop; j += step)
         {
-            int count = Math.Min(DecodeTiles.KeyStep, pass.Stop - j);
+            int count = Math.Min(step, pass.Stop - j);
             nint* keys = pass.Rows.Keys + j;
             TokensAhead ahead = pass.AfterKeys(j);
             nint offset = pass.Item.Head * headStride;
@@ -49,7 +50,7 @@ internal static unsafe class DecodeProducts<TS, TV, TE, TCheap>
         nint headStride = (nint)(problem.ValueHeadStride * TE.Size);
         int rows = at.RowsPerHead;
         if (HasCheap) Unrebased<TS, TV>.Multiply(at.Scores, (nint)pass.Item.HeadCount * rows * Stride, Unrebased<TS, TV>.WeightFactor);
-        int step = rows == 1 ? DecodeTiles.ValueStep : DecodeTiles.ValueStepOfFourRows;
+        int step = DecodeTiles.ValueStep(rows, problem.KeyValueHeads * (long)problem.ValueDim * TE.Size);
         for (int j = pass.Start; j < pass.Stop; j += step)
         {
             int count = Math.Min(step, pass.Stop - j);

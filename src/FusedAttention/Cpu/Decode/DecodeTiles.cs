@@ -10,7 +10,7 @@ internal static class DecodeTiles
     public const int Keys = 128;
 
     /// <summary>
-    /// Floats between two rows of scores. Sums of keys beyond the tile's last may be stored up to <see cref="KeyStep"/> floats further, and rows a power of two apart would
+    /// Floats between two rows of scores. Sums of keys beyond the tile's last may be stored up to <see cref="KeysForOneRow"/> floats further, and rows a power of two apart would
     /// compete for cache sets.
     /// </summary>
     public const int ScoreStride = Keys + 16;
@@ -18,27 +18,22 @@ internal static class DecodeTiles
     /// <summary>Rows of a head that share the loads of a key or value: 4 rows x 2 keys are 8 sums, which with 2 keys and a query leave room in 16 registers.</summary>
     public const int Rows = 4;
 
-    /// <summary>
-    /// Keys that all heads pass before the next keys come: 8 tokens are read side by side, each in the order of memory through all its heads. With heads outside and 64 keys inside
-    /// 12 GB/s were measured where this order gives 17 (binary16, 32 heads of 128, one thread).
-    /// </summary>
-    public const int KeyStep = 8;
-
-    /// <summary>The same for values and a single row; each part of the output is loaded and stored once a step.</summary>
-    public const int ValueStep = 8;
-
-    /// <summary>The same for four rows at a time, where arithmetic counts for more than the order of reading.</summary>
-    public const int ValueStepOfFourRows = 16;
+    /// <summary>Keys at a time for a single row: 8 independent sums, as many as 2 ports x 4 cycles of latency want.</summary>
+    public const int KeysForOneRow = 8;
 
     /// <summary>
-    /// How many tokens ahead of its use a token is asked for. Measured at 32k keys, one thread: without asking 7 GB/s (8 heads of 128 in 16 bits), 8 ahead 12.5, 16 ahead 14.4, 32
-    /// and more 13.6; with 32 heads 14.8 without, 24 from 8 on, and 21 at 120, when the second-level cache has lost what was asked for.
+    /// How many tokens ahead of its use a token is asked for. Measured at 32k keys, one thread: without asking 7 GB/s (8 heads of 128 in 16 bits), 8 ahead 16, 16 ahead 15.9, 32 and
+    /// more 13.6; with 32 heads 14.8 without, 24.8 at 8, and 21 at 120, when the second-level cache has lost what was asked for.
     /// </summary>
-    public const int TokensAhead = 16;
+    public const int TokensAhead = 8;
+
+    /// <summary>The most tokens that a step takes.</summary>
+    public const int MaxStep = 8;
 
     /// <summary>Rows of a key/value head (queries x group) up to which a sequence is decoded rather than prefilled, beside all single queries.</summary>
     public const int MaxRows = 16;
 
+    private const int LongToken = 4096;
     private const int MinChunkKeys = 512;
     private const int MaxChunks = 64;
 
@@ -52,4 +47,16 @@ internal static class DecodeTiles
         while ((keys + (long)chunk - 1) / chunk > MaxChunks) chunk *= 2;
         return chunk;
     }
+
+    /// <summary>
+    /// Keys that all heads pass before the next keys come, so that a few tokens are read side by side, each in the order of memory through all its heads. With heads outside and
+    /// 64 keys inside, 12 GB/s were measured where eight keys and all heads give 20 (binary16, 32 heads of 128, one thread); long tokens do best two at a time (8 heads of 128 floats,
+    /// group 4: 19.2 GB/s against 17.2 with eight).
+    /// </summary>
+    /// <param name="rowsPerHead">Rows of a key/value head.</param>
+    /// <param name="tokenBytes">Bytes of a token's keys, all heads of the call together.</param>
+    public static int KeyStep(int rowsPerHead, long tokenBytes) => rowsPerHead == 1 || tokenBytes < LongToken ? MaxStep : 2;
+
+    /// <summary>The same for values; each part of the output is loaded and stored once a step.</summary>
+    public static int ValueStep(int rowsPerHead, long tokenBytes) => rowsPerHead == 1 || tokenBytes < LongToken ? MaxStep : 4;
 }

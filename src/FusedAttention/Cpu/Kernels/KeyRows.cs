@@ -12,7 +12,7 @@ internal static unsafe class KeyRows
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Locate(AttentionProblem problem, in SequenceProblem sequence, int start, int end, nint* keys, nint* values)
     {
-        int size = problem.KeyValueType == AttentionElementType.Float32 ? sizeof(float) : sizeof(ushort);
+        int size = problem.KeyValueType.Size();
         nint keyStride = (nint)(problem.KeyTokenStride * size);
         nint valueStride = (nint)(problem.ValueTokenStride * size);
         if (problem.BlockSize == 0)

@@ -41,7 +41,7 @@ internal static unsafe class RowEnd<TS, TV>
         }
 
         long offset = sequence.OutputStart + (query * problem.OutputTokenStride) + (head * problem.OutputHeadStride);
-        int size = problem.QueryType == AttentionElementType.Float32 ? sizeof(float) : sizeof(ushort);
+        int size = problem.QueryType.Size();
         RowConversion<TS, TV>.ScaleAndNarrow(problem.QueryType, output, (float)factor, problem.Output + (offset * size), problem.ValueDim);
         if (problem.LogSumExp != null)
         {

@@ -1,3 +1,5 @@
+using FusedAttention.Problems;
+
 namespace FusedAttention.Cpu.Kernels;
 
 /// <summary>How scores become exponents, the same for all rows of a call.</summary>
@@ -11,7 +13,7 @@ internal readonly struct ScoreModification
         SoftCap = softCap;
         IsPlain = softCap == 0 && !alibi && bias is null && !mask;
         BiasType = bias ?? AttentionElementType.Float32;
-        BiasSize = BiasType == AttentionElementType.Float32 ? sizeof(float) : sizeof(ushort);
+        BiasSize = BiasType.Size();
         NaturalScale = IsPlain ? scale : 1;
         Factor = (float)(NaturalScale * Log2E);
     }

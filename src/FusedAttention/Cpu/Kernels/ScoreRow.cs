@@ -27,7 +27,7 @@ internal unsafe struct ScoreRowContext
         if (problem.Bias != null)
         {
             long offset = sequence.BiasStart + (head * problem.BiasHeadStride) + (query * problem.BiasQueryStride) + tile;
-            context.Bias = problem.Bias + (offset * (problem.BiasType == AttentionElementType.Float32 ? sizeof(float) : sizeof(ushort)));
+            context.Bias = problem.Bias + (offset * problem.BiasType.Size());
         }
 
         if (problem.Mask != null)
@@ -63,6 +63,7 @@ internal static unsafe class ScoreRow<TS, TV>
     /// <param name="modification">How scores become exponents.</param>
     /// <param name="row">What else the row needs.</param>
     /// <param name="temporary">Room for a tile of floats.</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Update(
         float* s, int first, int end, int start, int stop, ref float max, ref float sum, float* output, int outputLength,
         in ScoreModification modification, in ScoreRowContext row, float* temporary)
@@ -190,6 +191,7 @@ internal static unsafe class ScoreRow<TS, TV>
         for (int i = 0; i < length; i += TS.Width) TS.Store(row + i, TS.Multiply(TS.Load(row + i), f));
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Scale(float* s, int first, int end, float scale)
     {
         TV factor = TS.Create(scale);

@@ -38,20 +38,26 @@ internal readonly unsafe struct Avx2Simd : ISimd<V>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static bool AnySpecialHalf(nint* rows, nint offset, int count, int dim)
     {
-        // Doubling drops the sign; then the largest bits tell.
-        Vector256<ushort> largest = Vector256<ushort>.Zero;
+        // Doubling drops the sign; then the largest bits tell. Four maxima, because one would be a chain as long as the rows.
+        Vector256<ushort> max0 = Vector256<ushort>.Zero, max1 = max0, max2 = max0, max3 = max0;
         int whole = dim & -Vector256<ushort>.Count;
         for (int j = 0; j < count; j++)
         {
             ushort* row = (ushort*)(rows[j] + offset);
-            for (nint d = 0; d < whole; d += Vector256<ushort>.Count)
+            nint d = 0;
+            for (; d + (4 * Vector256<ushort>.Count) <= whole; d += 4 * Vector256<ushort>.Count)
             {
-                Vector256<ushort> bits = Vector256.Load(row + d);
-                largest = Vector256.Max(largest, bits + bits);
+                max0 = Vector256.Max(max0, Doubled(row + d));
+                max1 = Vector256.Max(max1, Doubled(row + d + Vector256<ushort>.Count));
+                max2 = Vector256.Max(max2, Doubled(row + d + (2 * Vector256<ushort>.Count)));
+                max3 = Vector256.Max(max3, Doubled(row + d + (3 * Vector256<ushort>.Count)));
             }
+
+            for (; d < whole; d += Vector256<ushort>.Count) max0 = Vector256.Max(max0, Doubled(row + d));
         }
 
-        return Vector256.GreaterThanOrEqualAny(largest, Vector256.Create(HalfBits.FirstSpecialDoubled)) || (whole < dim && ScalarSimd.AnySpecialHalf(rows, offset, count, whole, dim));
+        max0 = Vector256.Max(Vector256.Max(max0, max1), Vector256.Max(max2, max3));
+        return Vector256.GreaterThanOrEqualAny(max0, Vector256.Create(HalfBits.FirstSpecialDoubled)) || (whole < dim && ScalarSimd.AnySpecialHalf(rows, offset, count, whole, dim));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -178,4 +184,7 @@ internal readonly unsafe struct Avx2Simd : ISimd<V>
         Store(destination + (2 * stride), Avx.UnpackLow(hi02, hi13));
         Store(destination + (3 * stride), Avx.UnpackHigh(hi02, hi13));
     }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector256<ushort> Doubled(ushort* source) => Vector256.Load(source) + Vector256.Load(source);
 }

@@ -38,20 +38,26 @@ internal readonly unsafe struct Avx512Simd : ISimd<V>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static bool AnySpecialHalf(nint* rows, nint offset, int count, int dim)
     {
-        // Doubling drops the sign; then the largest bits tell.
-        Vector512<ushort> largest = Vector512<ushort>.Zero;
+        // Doubling drops the sign; then the largest bits tell. Four maxima, because one would be a chain as long as the rows.
+        Vector512<ushort> max0 = Vector512<ushort>.Zero, max1 = max0, max2 = max0, max3 = max0;
         int whole = dim & -Vector512<ushort>.Count;
         for (int j = 0; j < count; j++)
         {
             ushort* row = (ushort*)(rows[j] + offset);
-            for (nint d = 0; d < whole; d += Vector512<ushort>.Count)
+            nint d = 0;
+            for (; d + (4 * Vector512<ushort>.Count) <= whole; d += 4 * Vector512<ushort>.Count)
             {
-                Vector512<ushort> bits = Vector512.Load(row + d);
-                largest = Vector512.Max(largest, bits + bits);
+                max0 = Vector512.Max(max0, Doubled(row + d));
+                max1 = Vector512.Max(max1, Doubled(row + d + Vector512<ushort>.Count));
+                max2 = Vector512.Max(max2, Doubled(row + d + (2 * Vector512<ushort>.Count)));
+                max3 = Vector512.Max(max3, Doubled(row + d + (3 * Vector512<ushort>.Count)));
             }
+
+            for (; d < whole; d += Vector512<ushort>.Count) max0 = Vector512.Max(max0, Doubled(row + d));
         }
 
-        return Vector512.GreaterThanOrEqualAny(largest, Vector512.Create(HalfBits.FirstSpecialDoubled)) || (whole < dim && ScalarSimd.AnySpecialHalf(rows, offset, count, whole, dim));
+        max0 = Vector512.Max(Vector512.Max(max0, max1), Vector512.Max(max2, max3));
+        return Vector512.GreaterThanOrEqualAny(max0, Vector512.Create(HalfBits.FirstSpecialDoubled)) || (whole < dim && ScalarSimd.AnySpecialHalf(rows, offset, count, whole, dim));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -139,4 +145,7 @@ internal readonly unsafe struct Avx512Simd : ISimd<V>
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static Vector256<float> Fold(V a) => a.GetLower() + a.GetUpper();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<ushort> Doubled(ushort* source) => Vector512.Load(source) + Vector512.Load(source);
 }

@@ -37,20 +37,26 @@ internal readonly unsafe struct Vector128Simd : ISimd<V>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static bool AnySpecialHalf(nint* rows, nint offset, int count, int dim)
     {
-        // Doubling drops the sign; then the largest bits tell.
-        Vector128<ushort> largest = Vector128<ushort>.Zero;
+        // Doubling drops the sign; then the largest bits tell. Four maxima, because one would be a chain as long as the rows.
+        Vector128<ushort> max0 = Vector128<ushort>.Zero, max1 = max0, max2 = max0, max3 = max0;
         int whole = dim & -Vector128<ushort>.Count;
         for (int j = 0; j < count; j++)
         {
             ushort* row = (ushort*)(rows[j] + offset);
-            for (nint d = 0; d < whole; d += Vector128<ushort>.Count)
+            nint d = 0;
+            for (; d + (4 * Vector128<ushort>.Count) <= whole; d += 4 * Vector128<ushort>.Count)
             {
-                Vector128<ushort> bits = Vector128.Load(row + d);
-                largest = Vector128.Max(largest, bits + bits);
+                max0 = Vector128.Max(max0, Doubled(row + d));
+                max1 = Vector128.Max(max1, Doubled(row + d + Vector128<ushort>.Count));
+                max2 = Vector128.Max(max2, Doubled(row + d + (2 * Vector128<ushort>.Count)));
+                max3 = Vector128.Max(max3, Doubled(row + d + (3 * Vector128<ushort>.Count)));
             }
+
+            for (; d < whole; d += Vector128<ushort>.Count) max0 = Vector128.Max(max0, Doubled(row + d));
         }
 
-        return Vector128.GreaterThanOrEqualAny(largest, Vector128.Create(HalfBits.FirstSpecialDoubled)) || (whole < dim && ScalarSimd.AnySpecialHalf(rows, offset, count, whole, dim));
+        max0 = Vector128.Max(Vector128.Max(max0, max1), Vector128.Max(max2, max3));
+        return Vector128.GreaterThanOrEqualAny(max0, Vector128.Create(HalfBits.FirstSpecialDoubled)) || (whole < dim && ScalarSimd.AnySpecialHalf(rows, offset, count, whole, dim));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -209,4 +215,7 @@ internal readonly unsafe struct Vector128Simd : ISimd<V>
         : System.Runtime.Intrinsics.X86.Sse.IsSupported
             ? System.Runtime.Intrinsics.X86.Sse.UnpackHigh(a, b)
             : Vector128.Create(a.GetElement(2), b.GetElement(2), a.GetElement(3), b.GetElement(3));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector128<ushort> Doubled(ushort* source) => Vector128.Load(source) + Vector128.Load(source);
 }

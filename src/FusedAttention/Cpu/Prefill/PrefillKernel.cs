@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using FusedAttention.Cpu.Kernels;
 using FusedAttention.Cpu.Numerics;
 using FusedAttention.Problems;
@@ -28,6 +29,7 @@ internal static unsafe class PrefillKernel<TS, TV, TTile>
 
     public static long ScratchBytes(int rows, int keyDim, int valueDim) => new Layout(null, rows, keyDim, valueDim).Bytes;
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Run(AttentionProblem problem, in WorkItem item, in ScoreModification modification, byte* scratch)
     {
         ref readonly SequenceProblem sequence = ref problem.Sequences[item.Sequence];
@@ -76,6 +78,7 @@ internal static unsafe class PrefillKernel<TS, TV, TTile>
         new Span<float>(at.Output, at.PaddedRows * at.OutputStride).Clear();
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void RunStrip(
         AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, in ScoreModification modification, in Layout at, int tile, int strip, int stripEnd)
     {

@@ -16,7 +16,7 @@ internal static unsafe class QueryPacking<TS, TV, TTile>
     public static void Pack(AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, float* packed, float* temporary)
     {
         int dim = problem.KeyDim;
-        int size = problem.QueryType == AttentionElementType.Float32 ? sizeof(float) : sizeof(ushort);
+        int size = problem.QueryType.Size();
         int tiles = (item.RowCount + TTile.Rows - 1) / TTile.Rows;
         for (int r = 0; r < tiles * TTile.Rows; r++)
         {

@@ -1,0 +1,104 @@
+namespace FusedAttention.Comparison.Cases;
+
+/// <summary>
+/// Queries, keys and values of a case, about N(0, 1), in each layout that some contender wants: the same numbers in all of them. A layout is made when it is first asked
+/// for and shared by all contenders that read it.
+/// </summary>
+internal sealed class CaseInputs : IDisposable
+{
+    /// <summary>
+    /// Numbers before they repeat: a prime, so that no two rows begin at the same one before all have been used. Making a gigabyte of normal numbers would take longer than the row.
+    /// </summary>
+    private const int Period = 1_000_003;
+
+    private readonly AttentionCase _case;
+    private readonly Dictionary<string, AlignedBuffer> _buffers = new(StringComparer.Ordinal);
+
+    public CaseInputs(AttentionCase attentionCase) => _case = attentionCase;
+
+    /// <summary><c>[query][head][dim]</c> in the case's type.</summary>
+    public AlignedBuffer Query => Make("query", seed: 1, _case.QueryElements, _case.Type, _case.QueryHeads, _case.Queries, Layout.TokenMajor);
+
+    /// <summary>The same numbers in single precision.</summary>
+    public AlignedBuffer QueryAsSingle => Make("query-single", seed: 1, _case.QueryElements, AttentionElementType.Float32, _case.QueryHeads, _case.Queries, Layout.TokenMajor);
+
+    /// <summary><c>[head][query][dim]</c>.</summary>
+    public AlignedBuffer QueryHeadMajor => Make("query-hm", seed: 1, _case.QueryElements, _case.Type, _case.QueryHeads, _case.Queries, Layout.HeadMajor);
+
+    /// <summary><c>[key][head][dim]</c>.</summary>
+    public AlignedBuffer Key => Make("key", seed: 2, _case.KeyElements, _case.Type, _case.KeyValueHeads, _case.Keys, Layout.TokenMajor);
+
+    /// <summary><c>[head][key][dim]</c>.</summary>
+    public AlignedBuffer KeyHeadMajor => Make("key-hm", seed: 2, _case.KeyElements, _case.Type, _case.KeyValueHeads, _case.Keys, Layout.HeadMajor);
+
+    /// <summary><c>[key][head][dim]</c>.</summary>
+    public AlignedBuffer Value => Make("value", seed: 3, _case.KeyElements, _case.Type, _case.KeyValueHeads, _case.Keys, Layout.TokenMajor);
+
+    /// <summary><c>[head][key][dim]</c>.</summary>
+    public AlignedBuffer ValueHeadMajor => Make("value-hm", seed: 3, _case.KeyElements, _case.Type, _case.KeyValueHeads, _case.Keys, Layout.HeadMajor);
+
+    /// <summary><c>[head][dim][key]</c>.</summary>
+    public AlignedBuffer ValueTransposed => Make("value-t", seed: 3, _case.KeyElements, _case.Type, _case.KeyValueHeads, _case.Keys, Layout.Transposed);
+
+    private enum Layout
+    {
+        TokenMajor,
+        HeadMajor,
+        Transposed,
+    }
+
+    public void Dispose()
+    {
+        foreach (AlignedBuffer buffer in _buffers.Values) buffer.Dispose();
+        _buffers.Clear();
+    }
+
+    private AlignedBuffer Make(string name, int seed, long elements, AttentionElementType type, int heads, int tokens, Layout layout)
+    {
+        if (_buffers.TryGetValue(name, out AlignedBuffer? made)) return made;
+        int size = type == AttentionElementType.Float32 ? sizeof(float) : sizeof(ushort);
+        var buffer = new AlignedBuffer(elements * size);
+        _buffers.Add(name, buffer);
+        float[] numbers = Normal(seed);
+
+        // All layouts are filled in the order of the token-major one, because that is the order of the numbers.
+        int dim = _case.Dim;
+        float[] row = new float[dim];
+        float[] one = new float[1];
+        long at = 0;
+        for (int token = 0; token < tokens; token++)
+        {
+            for (int head = 0; head < heads; head++)
+            {
+                for (int d = 0; d < dim; d++) row[d] = numbers[(at + d) % Period];
+                if (layout == Layout.Transposed)
+                {
+                    for (int d = 0; d < dim; d++)
+                    {
+                        one[0] = row[d];
+                        ElementRow.Store(type, one, buffer, ((((long)head * dim) + d) * tokens) + token);
+                    }
+                }
+                else
+                {
+                    ElementRow.Store(type, row, buffer, layout == Layout.TokenMajor ? at : (((long)head * tokens) + token) * dim);
+                }
+
+                at += dim;
+            }
+        }
+
+        return buffer;
+    }
+
+    /// <summary>A period of normal numbers, rounded to the case's type so that single-precision copies hold the same ones.</summary>
+    private float[] Normal(int seed)
+    {
+        var random = new Random(seed);
+        float[] numbers = new float[Period];
+        foreach (ref float number in numbers.AsSpan())
+            number = (float)(Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(2 * Math.PI * random.NextDouble()));
+        ElementRow.Round(_case.Type, numbers);
+        return numbers;
+    }
+}

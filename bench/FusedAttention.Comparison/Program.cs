@@ -1,0 +1,61 @@
+using System.CommandLine;
+using System.Text.RegularExpressions;
+using FusedAttention;
+using FusedAttention.Cli.Measurement;
+using FusedAttention.Comparison;
+using FusedAttention.Comparison.Cases;
+using FusedAttention.Comparison.Contenders;
+using FusedAttention.Comparison.Reporting;
+
+var filter = new Option<string?>("--filter") { Description = "Only cases whose name this regular expression matches; --list shows the names.", HelpName = "REGEX" };
+var list = new Option<bool>("--list") { Description = "Show the cases and leave." };
+var isLong = new Option<bool>("--long") { Description = "Prefill of 8192 tokens too." };
+var threads = new Option<int>("--threads") { Description = "Threads of every contender.", DefaultValueFactory = _ => 1 };
+var seconds = new Option<double>("--seconds") { Description = "Time for each contender in each row; at least three trials are made.", DefaultValueFactory = _ => 1 };
+var variant = new Option<CpuInstructionSet>("--variant") { Description = "Variant of our kernels; shares are of this instruction set's peak.", DefaultValueFactory = _ => CpuInstructionSet.Auto };
+var ggmlVariant = new Option<string?>("--ggml-variant") { Description = "ggml's CPU backend by name (haswell, zen4, ...); the best one if not given.", HelpName = "NAME" };
+var modules = new Option<string>("--peers") { Description = "The folder node_modules with the peers.", HelpName = "DIR", DefaultValueFactory = _ => "bench/FusedAttention.Comparison/node_modules" };
+var noPeers = new Option<bool>("--no-peers") { Description = "Ours alone." };
+var output = new Option<string>("--output") { Description = "The reports go to a folder in here, named by the processor.", HelpName = "DIR", DefaultValueFactory = _ => "bench/results" };
+
+var command = new RootCommand("Times FusedAttention, ONNX Runtime and ggml on the same inputs, in turns, and writes JSON, Markdown and HTML.");
+foreach (Option option in (Option[])[filter, list, isLong, threads, seconds, variant, ggmlVariant, modules, noPeers, output]) command.Add(option);
+command.SetAction(parsed =>
+{
+    var pattern = new Regex(parsed.GetValue(filter) ?? "", RegexOptions.CultureInvariant, TimeSpan.FromSeconds(1));
+    AttentionCase[] cases = [.. CaseList.All(parsed.GetValue(isLong)).Where(c => pattern.IsMatch(c.Name))];
+    if (parsed.GetValue(list))
+    {
+        foreach (AttentionCase attentionCase in cases) Console.WriteLine(attentionCase.Name);
+        return 0;
+    }
+
+    int threadCount = parsed.GetValue(threads);
+    double time = parsed.GetValue(seconds);
+    if (cases.Length == 0 || threadCount < 1 || time is not (> 0 and < 1e6))
+    {
+        Console.Error.WriteLine("Nothing to measure: --filter must match a case, --threads be 1 or more, --seconds above 0.");
+        return 2;
+    }
+
+    try
+    {
+        using PeerLibraries? peers = parsed.GetValue(noPeers) ? null : PeerLibraries.Load(parsed.GetValue(modules)!, parsed.GetValue(ggmlVariant));
+        CpuInstructionSet set = parsed.GetValue(variant);
+        var options = new AttentionOptions { MaxDegreeOfParallelism = threadCount, InstructionSet = set };
+        var progress = new Progress(Console.Error, !Console.IsErrorRedirected);
+        ComparisonReport report = new ComparisonRun(cases, peers, options, threadCount, TimeSpan.FromSeconds(time), progress).Execute();
+
+        string folder = Path.Combine(parsed.GetValue(output)!, Processor.Slug(report.Machine.Processor));
+        string name = ReportFiles.Name(report);
+        ReportFiles.Write(report, folder, name);
+        Console.WriteLine(Path.Combine(folder, name + ".html"));
+        return 0;
+    }
+    catch (Exception e) when (e is IOException or NotSupportedException or DllNotFoundException)
+    {
+        Console.Error.WriteLine(e.Message);
+        return 1;
+    }
+});
+return command.Parse(args).Invoke();

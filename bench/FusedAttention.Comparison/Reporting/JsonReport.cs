@@ -1,0 +1,41 @@
+using System.Text.Json;
+using System.Text.Json.Serialization;
+
+namespace FusedAttention.Comparison.Reporting;
+
+/// <summary>All records of a run, for programs.</summary>
+internal static class JsonReport
+{
+    private static readonly JsonSerializerOptions Options = new()
+    {
+        WriteIndented = true,
+        PropertyNamingPolicy = JsonNamingPolicy.CamelCase,
+        DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
+        NumberHandling = JsonNumberHandling.AllowNamedFloatingPointLiterals, // an error may be NaN
+        Converters = { new JsonStringEnumConverter(JsonNamingPolicy.CamelCase), new CaseConverter() },
+    };
+
+    public static string Write(ComparisonReport report) => JsonSerializer.Serialize(report, Options).ReplaceLineEndings("\n") + "\n";
+
+    /// <summary>A case as its numbers, without what can be computed from them.</summary>
+    private sealed class CaseConverter : JsonConverter<Cases.AttentionCase>
+    {
+        public override Cases.AttentionCase Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options)
+            => throw new NotSupportedException("Reports are written only.");
+
+        public override void Write(Utf8JsonWriter writer, Cases.AttentionCase value, JsonSerializerOptions options)
+        {
+            writer.WriteStartObject();
+            writer.WriteString("name", value.Name);
+            writer.WriteString("kind", value.Kind == Cases.CaseKind.Prefill ? "prefill" : "decode");
+            writer.WriteString("type", value.TypeName);
+            writer.WriteNumber("queryHeads", value.QueryHeads);
+            writer.WriteNumber("keyValueHeads", value.KeyValueHeads);
+            writer.WriteNumber("dim", value.Dim);
+            writer.WriteNumber("queries", value.Queries);
+            writer.WriteNumber("keys", value.Keys);
+            writer.WriteBoolean("causal", value.IsCausal);
+            writer.WriteEndObject();
+        }
+    }
+}

@@ -1,0 +1,31 @@
+using System.Text;
+
+namespace FusedAttention.Comparison.Reporting;
+
+/// <summary>A report as Markdown.</summary>
+internal static class MarkdownReport
+{
+    public static string Write(ComparisonReport report)
+    {
+        var text = new StringBuilder();
+        text.Append("# FusedAttention and its peers\n\n");
+        text.Append(Escape(ReportTables.Summary(report))).Append("\n\n");
+        foreach (string fact in ReportTables.Facts(report)) text.Append("- ").Append(Escape(fact)).Append('\n');
+        foreach (ReportTable table in ReportTables.All(report)) Write(text, table);
+        return text.ToString();
+    }
+
+    private static void Write(StringBuilder text, ReportTable table)
+    {
+        text.Append("\n## ").Append(Escape(table.Title)).Append("\n\n").Append(Escape(table.Note)).Append("\n\n");
+        Row(text, table.Headings.Select(Escape));
+        Row(text, table.Headings.Select((_, i) => i == 0 ? "---" : "---:"));
+        foreach (IReadOnlyList<Cell> row in table.Rows) Row(text, row.Select(Format));
+    }
+
+    private static void Row(StringBuilder text, IEnumerable<string> cells) => text.Append("| ").AppendJoin(" | ", cells).Append(" |\n");
+
+    private static string Format(Cell cell) => cell.Style is CellStyle.Best or CellStyle.Wrong ? $"**{Escape(cell.Text)}**" : Escape(cell.Text);
+
+    private static string Escape(string text) => text.Replace("|", "\\|", StringComparison.Ordinal).Replace("*", "\\*", StringComparison.Ordinal);
+}
