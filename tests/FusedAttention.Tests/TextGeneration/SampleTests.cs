@@ -110,6 +110,17 @@ public sealed class SampleTests
     }
 
     [Fact]
+    public async Task The_demonstrations_run()
+    {
+        (int code, string text, _) = await Run("--serve-demo", "--requests", "12");
+        Assert.Equal(0, code);
+        Assert.Contains("all 12 texts are equal", text, StringComparison.Ordinal);
+        (code, text, _) = await Run("--context-cost");
+        Assert.Equal(0, code);
+        Assert.Equal(5, text.Split('\n', StringSplitOptions.RemoveEmptyEntries).Length);
+    }
+
+    [Fact]
     public async Task Wrong_options_and_files_are_named()
     {
         using var folder = new TemporaryFolder();
@@ -120,6 +131,7 @@ public sealed class SampleTests
             (["--threads", "0"], "--threads 0"),
             (["--top-p", "0"], "--top-p 0"),
             (["--temperature", "-1"], "--temperature -1"),
+            (["--requests", "0"], "--requests 0"),
             (["--cache", "fp8"], "--cache 'fp8'"),
             (["--prompt", ""], "--prompt is empty"),
             (["--frobnicate"], "--frobnicate"),
