@@ -108,7 +108,7 @@ internal sealed class CommandLine
         var model = new LanguageModel(loaded.Weights, threads ?? -1, parsed.GetValue(_rowInvariant) || serve);
         if (parsed.GetValue(_score) is string file) ScoreCommand.Run<T>(loaded, model, file, _output, cancellation);
         else if (serve) ServeDemoCommand.Run<T>(loaded, model, requests, _output, cancellation);
-        else if (parsed.GetValue(_contextCost)) ContextCostCommand.Run<T>(model, _output, cancellation);
+        else if (parsed.GetValue(_contextCost)) ContextCostCommand.Run<T>(model, longest: 4096, _output, cancellation);
         else GenerateCommand.Run<T>(loaded, model, prompt, tokens, sampler, _output, _error, cancellation);
     }
 
