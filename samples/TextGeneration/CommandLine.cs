@@ -34,7 +34,8 @@ internal sealed class CommandLine
     private readonly Option<bool> _rowInvariant = new("--row-invariant") { Description = "The same bits for any chunks and batches.", Arity = ArgumentArity.Zero };
     private readonly Option<string?> _model = new("--model") { Description = "A model file: .safetensors like kjv-alibi-6m's, or llama2.c's .bin with tok512.bin beside it; kjv-alibi-6m if not given.", HelpName = "PATH" };
     private readonly Option<string?> _score = new("--score") { Description = "Do not generate: print the nats per byte of a text file.", HelpName = "FILE" };
-    private readonly Option<bool> _serveDemo = new("--serve-demo") { Description = "Do not generate: serve 64 requests out of one small pool, and then one by one.", Arity = ArgumentArity.Zero };
+    private readonly Option<bool> _serveDemo = new("--serve-demo") { Description = "Do not generate: serve many requests out of one small pool, and then one by one.", Arity = ArgumentArity.Zero };
+    private readonly Option<int> _requests = new("--requests") { Description = "How many requests --serve-demo serves.", HelpName = "N", DefaultValueFactory = _ => 64 };
     private readonly Option<bool> _contextCost = new("--context-cost") { Description = "Do not generate: time the next token at contexts up to 4096, with and without the cache.", Arity = ArgumentArity.Zero };
     private readonly TextWriter _output;
     private readonly TextWriter _error;
@@ -52,7 +53,7 @@ internal sealed class CommandLine
         var root = new RootCommand(Description)
         {
             line._prompt, line._tokens, line._temperature, line._topP, line._seed, line._greedy, line._threads, line._cache, line._rowInvariant, line._model, line._score, line._serveDemo,
-            line._contextCost,
+            line._requests, line._contextCost,
         };
         root.SetAction((parsed, token) => Task.Run(() => line.Guard(parsed, token), CancellationToken.None));
         ParseResult result = root.Parse(arguments);
@@ -97,6 +98,8 @@ internal sealed class CommandLine
         Sampler sampler = ReadSampler(parsed);
         int tokens = parsed.GetValue(_tokens);
         if (tokens is < 1 or > 1_000_000) throw new ArgumentException($"--tokens {tokens} is not from 1 to 1000000.");
+        int requests = parsed.GetValue(_requests);
+        if (requests is < 1 or > 10_000) throw new ArgumentException($"--requests {requests} is not from 1 to 10000.");
         string prompt = parsed.GetValue(_prompt)!;
         if (prompt.Length == 0) throw new ArgumentException("--prompt is empty; the model needs something to start from.");
 
@@ -104,8 +107,8 @@ internal sealed class CommandLine
         LoadedModel loaded = ModelFolder.Load(parsed.GetValue(_model) ?? ModelFolder.DefaultModel);
         var model = new LanguageModel(loaded.Weights, threads ?? -1, parsed.GetValue(_rowInvariant) || serve);
         if (parsed.GetValue(_score) is string file) ScoreCommand.Run<T>(loaded, model, file, _output, cancellation);
-        else if (serve) ServeDemoCommand.Run<T>(loaded, model, _output, cancellation);
-        else if (parsed.GetValue(_contextCost)) ContextCostCommand.Run<T>(model, _output, cancellation);
+        else if (serve) ServeDemoCommand.Run<T>(loaded, model, requests, _output, cancellation);
+        else if (parsed.GetValue(_contextCost)) ContextCostCommand.Run<T>(model, longest: 4096, _output, cancellation);
         else GenerateCommand.Run<T>(loaded, model, prompt, tokens, sampler, _output, _error, cancellation);
     }
 

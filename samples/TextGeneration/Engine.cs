@@ -19,7 +19,7 @@ internal sealed class Engine<T> : IDisposable
     {
         _model = model;
         Cache = model.CreateCache<T>(blocks, blockSize);
-        Scheduler = Cache.CreateScheduler(options);
+        Scheduler = BatchScheduler.Create(Cache, options);
     }
 
     public PagedKeyValueCache<T> Cache { get; }

@@ -10,11 +10,14 @@ internal static class ContextCostCommand
     private const int ChunkSize = 512;
     private const int Trials = 20;
 
-    public static void Run<T>(LanguageModel model, TextWriter output, CancellationToken cancellation)
+    /// <param name="model">The model.</param>
+    /// <param name="longest">The longest context; those before it are 512 and its doubles.</param>
+    /// <param name="output">Gets one line a context.</param>
+    /// <param name="cancellation">Ends it early.</param>
+    public static void Run<T>(LanguageModel model, int longest, TextWriter output, CancellationToken cancellation)
         where T : unmanaged
     {
-        const int Longest = 4096;
-        int[] tokens = [.. Enumerable.Range(0, Longest + Trials + 1).Select(i => (int)((uint)(i * 2_654_435_761L) >> 8) % model.Config.Vocabulary)];
+        int[] tokens = [.. Enumerable.Range(0, longest + Trials + 1).Select(i => (int)((uint)(i * 2_654_435_761L) >> 8) % model.Config.Vocabulary)];
         using PagedKeyValueCache<T> cache = model.CreateCache<T>((tokens.Length / BlockSize) + 1, BlockSize);
         CacheSequence sequence = cache.CreateSequence();
         PagedBatch batch = cache.CreateBatch();
@@ -23,7 +26,7 @@ internal static class ContextCostCommand
         for (int i = 0; i < 30; i++) Extend(64);
         for (int i = 0; i < 30; i++) Extend(1);
         output.WriteLine("context   with the cache   all over again");
-        foreach (int context in (ReadOnlySpan<int>)[512, 1024, 2048, Longest])
+        for (int context = Math.Min(512, longest); context <= longest; context *= 2)
         {
             cancellation.ThrowIfCancellationRequested();
             cache.Truncate(sequence, 0);
@@ -45,7 +48,7 @@ internal static class ContextCostCommand
         void Extend(int count)
         {
             int position = cache.Length(sequence);
-            if (position + count > Longest + Trials)
+            if (position + count > longest + Trials)
             {
                 cache.Truncate(sequence, 0);
                 position = 0;

@@ -6,12 +6,11 @@ using FusedAttention.Serving;
 namespace FusedAttention.Samples.TextGeneration.Commands;
 
 /// <summary>
-/// 64 requests of different lengths, arriving a few at a time, out of one pool that holds a fraction of them; then the same requests one by one. The model is row-invariant, so
+/// Requests of different lengths, arriving a few at a time, out of one pool that holds a fraction of them; then the same requests one by one. The model is row-invariant, so
 /// the texts must be equal.
 /// </summary>
 internal static class ServeDemoCommand
 {
-    private const int Requests = 64;
     private const int BlockSize = 16;
     private const string Instruction = "And it came to pass in those days, that all the people of the land were gathered together as one man, and they said, ";
 
@@ -20,26 +19,26 @@ internal static class ServeDemoCommand
         "In the beginning", "The LORD is my", "And the king said unto", "Blessed are", "Now these are the generations of the sons of", "Hear, O Israel", "And Moses", "Let there be",
     ];
 
-    public static void Run<T>(LoadedModel loaded, LanguageModel model, TextWriter output, CancellationToken cancellation)
+    public static void Run<T>(LoadedModel loaded, LanguageModel model, int requests, TextWriter output, CancellationToken cancellation)
         where T : unmanaged
     {
-        (int[] Prompt, int NewTokens)[] work = [.. Enumerable.Range(0, Requests).Select(i => Request(loaded, i))];
+        (int[] Prompt, int NewTokens)[] work = [.. Enumerable.Range(0, requests).Select(i => Request(loaded, i))];
         int whole = work.Sum(static request => Blocks(request.Prompt.Length + request.NewTokens));
         int pool = Math.Max(whole / 6, work.Max(static request => Blocks(request.Prompt.Length + request.NewTokens)));
-        output.WriteLine($"{Requests} requests, {work.Sum(r => r.Prompt.Length)} prompt tokens, {work.Sum(r => r.NewTokens)} new tokens; the pool has {pool} blocks of {BlockSize}, all requests together would need {whole}");
+        output.WriteLine($"{requests} requests, {work.Sum(r => r.Prompt.Length)} prompt tokens, {work.Sum(r => r.NewTokens)} new tokens; the pool has {pool} blocks of {BlockSize}, all requests together would need {whole}");
 
         // Compiles everything before the clock runs.
-        Serve<T>(model, pool, work.AsSpan(0, 8), together: true, TextWriter.Null, cancellation);
+        Serve<T>(model, pool, work.AsSpan(0, Math.Min(8, requests)), together: true, TextWriter.Null, cancellation);
         string[] together = Serve<T>(model, pool, work, together: true, output, cancellation);
         string[] oneByOne = Serve<T>(model, pool, work, together: false, output, cancellation);
         int different = together.Zip(oneByOne).Count(static texts => !texts.First.Equals(texts.Second, StringComparison.Ordinal));
-        output.WriteLine(different == 0 ? $"all {Requests} texts are equal" : $"{different} texts differ, which they must not");
+        output.WriteLine(different == 0 ? $"all {requests} texts are equal" : $"{different} texts differ, which they must not");
     }
 
     private static string[] Serve<T>(LanguageModel model, int pool, ReadOnlySpan<(int[] Prompt, int NewTokens)> work, bool together, TextWriter output, CancellationToken cancellation)
         where T : unmanaged
     {
-        var options = new BatchSchedulerOptions { MaxTokensPerStep = 256, MaxRunningRequests = together ? Requests : 1 };
+        var options = new BatchSchedulerOptions { MaxTokensPerStep = 256, MaxRunningRequests = together ? 64 : 1 };
         using var engine = new Engine<T>(model, pool, BlockSize, options);
         var requests = new GenerationRequest[work.Length];
         long start = Stopwatch.GetTimestamp();

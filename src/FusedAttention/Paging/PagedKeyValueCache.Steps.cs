@@ -1,5 +1,3 @@
-using FusedAttention.Serving;
-
 namespace FusedAttention;
 
 /// <content>What one step of a model does to many sequences at once.</content>
@@ -55,14 +53,5 @@ public sealed unsafe partial class PagedKeyValueCache<T>
                     new(firstValue + ((long)row * valueWidth), Options.KeyValueHeads, Options.ValueDim));
             }
         }
-    }
-
-    /// <summary>A scheduler that serves requests out of this cache; several may share one cache.</summary>
-    /// <param name="options">Limits; null for the defaults.</param>
-    /// <exception cref="ObjectDisposedException">The cache is disposed.</exception>
-    public BatchScheduler CreateScheduler(BatchSchedulerOptions? options = null)
-    {
-        ObjectDisposedException.ThrowIf(_storage.IsDisposed, this);
-        return new(_ledger, CreateBatch(), options ?? new());
     }
 }

@@ -24,7 +24,7 @@ public sealed partial class BatchScheduler : IDisposable
     private bool _isStepOut;
     private bool _isDisposed;
 
-    internal BatchScheduler(CacheLedger ledger, PagedBatch batch, BatchSchedulerOptions options)
+    private BatchScheduler(CacheLedger ledger, PagedBatch batch, BatchSchedulerOptions options)
     {
         _ledger = ledger;
         _step = new(batch);
@@ -60,6 +60,17 @@ public sealed partial class BatchScheduler : IDisposable
 
     /// <summary>Tokens that completed steps have computed; those computed again after a preemption count again.</summary>
     public long ComputedTokens { get; private set; }
+
+    /// <summary>A scheduler that serves requests out of a cache. Several may share one, and other sequences may live beside theirs.</summary>
+    /// <param name="cache">The cache; the scheduler does not dispose it.</param>
+    /// <param name="options">Limits; null for the defaults.</param>
+    /// <typeparam name="T">Element type of the cache.</typeparam>
+    public static BatchScheduler Create<T>(PagedKeyValueCache<T> cache, BatchSchedulerOptions? options = null)
+        where T : unmanaged
+    {
+        ArgumentNullException.ThrowIfNull(cache);
+        return new(cache.Ledger, cache.CreateBatch(), options ?? new());
+    }
 
     /// <summary>Takes on a request. It waits behind those that came before it.</summary>
     /// <param name="prompt">Its tokens, 1 or more; they are copied.</param>

@@ -12,7 +12,7 @@ public sealed class BatchWriteTests
         CacheSequence a = cache.CreateSequence(), b = cache.CreateSequence(), c = cache.CreateSequence();
         cache.Extend([a, b], [3, 5]);
         Assert.Equal((3, 5, 5), (cache.Length(a), cache.Length(b), cache.UsedBlocks));
-        OutOfBlocksException full = Assert.Throws<OutOfBlocksException>(() => cache.Extend([a, b, c], [1, 1, 3]));
+        OutOfBlocksException full = Assert.Throws<OutOfBlocksException>(() => cache.Extend([c, a, b], [3, 1, 1]));
         Assert.Equal((2, 1), (full.Needed, full.Free));
         Assert.Equal((3, 5, 0, 5), (cache.Length(a), cache.Length(b), cache.Length(c), cache.UsedBlocks));
         cache.Extend([a, b, c], [1, 1, 0]);

@@ -229,7 +229,7 @@ public sealed class BatchSchedulerTests
     public void Disposing_frees_all_blocks()
     {
         using var cache = new PagedKeyValueCache<float>(new() { Blocks = 10, BlockSize = 4, KeyValueHeads = 1, KeyDim = 1 });
-        BatchScheduler scheduler = cache.CreateScheduler();
+        BatchScheduler scheduler = BatchScheduler.Create(cache);
         GenerationRequest request = scheduler.Add([1, 2, 3], 4);
         scheduler.Next();
         Assert.Equal(1, cache.UsedBlocks);
@@ -239,7 +239,7 @@ public sealed class BatchSchedulerTests
         Assert.Throws<ObjectDisposedException>(() => scheduler.Next());
         Assert.Throws<ObjectDisposedException>(() => scheduler.Add([1], 1));
         cache.Dispose();
-        Assert.Throws<ObjectDisposedException>(() => cache.CreateScheduler());
+        Assert.Throws<ObjectDisposedException>(() => BatchScheduler.Create(cache).Next());
     }
 
     [Fact]

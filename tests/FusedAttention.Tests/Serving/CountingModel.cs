@@ -17,7 +17,7 @@ internal sealed class CountingModel : IDisposable
     {
         _blockSize = blockSize;
         Cache = new(new() { Blocks = blocks, BlockSize = blockSize, KeyValueHeads = 1, KeyDim = 1, Layers = 2 });
-        Scheduler = Cache.CreateScheduler(options);
+        Scheduler = BatchScheduler.Create(Cache, options);
     }
 
     public PagedKeyValueCache<float> Cache { get; }

@@ -1,5 +1,6 @@
 using System.Text;
 using FusedAttention.Samples.TextGeneration;
+using FusedAttention.Samples.TextGeneration.Commands;
 using FusedAttention.Samples.TextGeneration.Loading;
 using FusedAttention.Samples.TextGeneration.Model;
 using FusedAttention.Tests.Tool;
@@ -110,6 +111,18 @@ public sealed class SampleTests
     }
 
     [Fact]
+    public async Task The_demonstrations_run()
+    {
+        (int code, string text, _) = await Run("--serve-demo", "--requests", "6");
+        Assert.Equal(0, code);
+        Assert.Contains("all 6 texts are equal", text, StringComparison.Ordinal);
+
+        using var table = new StringWriter();
+        ContextCostCommand.Run<float>(new LanguageModel(Models.Bible.Weights), longest: 512, table, TestContext.Current.CancellationToken);
+        Assert.Contains("    512  ", table.ToString(), StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task Wrong_options_and_files_are_named()
     {
         using var folder = new TemporaryFolder();
@@ -120,6 +133,7 @@ public sealed class SampleTests
             (["--threads", "0"], "--threads 0"),
             (["--top-p", "0"], "--top-p 0"),
             (["--temperature", "-1"], "--temperature -1"),
+            (["--requests", "0"], "--requests 0"),
             (["--cache", "fp8"], "--cache 'fp8'"),
             (["--prompt", ""], "--prompt is empty"),
             (["--frobnicate"], "--frobnicate"),
