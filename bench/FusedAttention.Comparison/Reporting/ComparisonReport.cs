@@ -1,3 +1,4 @@
+using System.Text.Json.Serialization;
 using FusedAttention.Cli.Measurement;
 using FusedAttention.Comparison.Cases;
 
@@ -77,8 +78,10 @@ internal sealed record ReportRow
 
     public required IReadOnlyList<ReportResult> Results { get; init; }
 
+    [JsonIgnore]
     public ReportResult? Ours => Results.FirstOrDefault(r => r.IsOurs && r.IsTimed);
 
+    [JsonIgnore]
     public ReportResult? BestPeer => Results.Where(r => !r.IsOurs && r.IsTimed).MinBy(r => r.BestMilliseconds);
 
     /// <summary>How many times as fast as the best peer we are; null without a peer.</summary>
@@ -125,5 +128,6 @@ internal sealed record ReportResult
     /// <summary>Share of the roofline: of multiply-adds, or of reading memory where that takes longer.</summary>
     public double ShareOfCeiling { get; init; }
 
+    [JsonIgnore]
     public bool IsTimed => Status == ResultStatus.Timed;
 }
