@@ -49,11 +49,11 @@ internal static class InterleavedTiming
 
         public bool IsUnfinished(TimeSpan time) => _trials.Count < MinTrials || _total < time.TotalMilliseconds;
 
-        /// <summary>Two calls at least: an arena may still grow, and fault its pages in, on the second.</summary>
+        /// <summary>At least the second call, after the one that was checked: an arena may still grow, and fault its pages in, on it.</summary>
         public void WarmUp()
         {
             double total = 0;
-            for (int call = 0; call < 2 || (total < MinTrialMilliseconds && call < 1000); call++)
+            for (int call = 0; call < 1 || (total < MinTrialMilliseconds && call < 1000); call++)
             {
                 double milliseconds = Time(1);
                 _shortest = Math.Min(_shortest, milliseconds);

@@ -1,5 +1,3 @@
-using FusedAttention.Problems;
-
 namespace FusedAttention.Cpu.Kernels;
 
 /// <summary>How scores become exponents, the same for all rows of a call.</summary>
@@ -9,27 +7,26 @@ internal readonly struct ScoreModification
 
     public ScoreModification(float scale, float softCap, bool alibi, AttentionElementType? bias, bool mask)
     {
-        Scale = scale;
         SoftCap = softCap;
-        IsPlain = softCap == 0 && !alibi && bias is null && !mask;
+        bool needsNaturalUnits = softCap > 0 || alibi || bias is not null;
+        IsPlain = !needsNaturalUnits && !mask;
         BiasType = bias ?? AttentionElementType.Float32;
-        BiasSize = BiasType.Size();
-        NaturalScale = IsPlain ? scale : 1;
+        ScaleOfPasses = needsNaturalUnits ? scale : 1;
+        NaturalScale = needsNaturalUnits ? 1 : scale;
         Factor = (float)(NaturalScale * Log2E);
     }
 
-    public float Scale { get; }
+    /// <summary>What the passes multiply dot products with: the scale if something is added to the scores, else 1.</summary>
+    public float ScaleOfPasses { get; }
 
     public float SoftCap { get; }
 
-    /// <summary>Scores go from the dot product straight to the exponential; scale and log2(e) are one factor.</summary>
+    /// <summary>Scores go from the dot product straight to the exponential: no pass between.</summary>
     public bool IsPlain { get; }
 
     public AttentionElementType BiasType { get; }
 
-    public int BiasSize { get; }
-
-    /// <summary>What turns a stored score into one in units of the natural logarithm: the scale when plain, else 1.</summary>
+    /// <summary>What turns a stored score into one in units of the natural logarithm: the scale if the passes leave it out, else 1.</summary>
     public float NaturalScale { get; }
 
     /// <summary>What turns a stored score into an exponent of 2.</summary>

@@ -13,7 +13,7 @@ internal unsafe struct ScoreRowContext
     /// <summary>ALiBi slope of the head.</summary>
     public float Slope;
 
-    /// <summary>Bias of the tile's first key, or null. Only keys in range are read.</summary>
+    /// <summary>Where the bias of the tile's first key is or would be, or null. Only keys in range are read.</summary>
     public byte* Bias;
 
     /// <summary>Mask of the tile's first key, or null. Only keys in range are read.</summary>
@@ -102,22 +102,33 @@ internal static unsafe class ScoreRow<TS, TV>
     }
 
     /// <summary>
-    /// Scale, soft cap, ALiBi, bias and mask, in the order of the law. Leaves scores in units of the natural logarithm. Vectors [first, end) are processed; keys
-    /// [start, stop) of them are in range.
+    /// Scale, soft cap, bias, ALiBi and mask, in the order of the law. Vectors [first, end) are processed; keys [start, stop) of them are in range. The first pass that
+    /// runs takes the scale along.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    [SkipLocalsInit]
     private static void Modify(float* s, int first, int end, int start, int stop, in ScoreModification modification, in ScoreRowContext row, float* temporary)
     {
-        if (modification.SoftCap > 0) Cap(s, first, end, modification.Scale, modification.SoftCap);
-        else Scale(s, first, end, modification.Scale);
-        if (row.Bias != null)
+        float scale = modification.ScaleOfPasses;
+        if (modification.SoftCap > 0)
         {
-            RowConversion<TS, TV>.Widen(modification.BiasType, row.Bias + ((long)start * modification.BiasSize), temporary + start, stop - start);
-            AddBias(s, first, end, start, stop, temporary);
+            Cap(s, first, end, scale, modification.SoftCap);
+            scale = 1;
         }
 
-        if (row.Slope != 0) SubtractAlibi(s, first, end, row.Slope, row.RelativePosition);
+        if (row.Bias != null)
+        {
+            switch (modification.BiasType)
+            {
+                case AttentionElementType.Float32: AddBias<Float32Element>(s, start, stop, scale, row.Bias, temporary); break;
+                case AttentionElementType.Float16: AddBias<Float16Element>(s, start, stop, scale, row.Bias, temporary); break;
+                default: AddBias<BFloat16Element>(s, start, stop, scale, row.Bias, temporary); break;
+            }
+
+            scale = 1;
+        }
+
+        if (row.Slope != 0) SubtractAlibi(s, first, end, scale, row.Slope, row.RelativePosition);
+        else if (scale != 1) Scale(s, first, end, scale);
         if (row.Mask != null) ApplyMask(s, start, stop, row.Mask);
     }
 
@@ -210,33 +221,46 @@ internal static unsafe class ScoreRow<TS, TV>
         }
     }
 
-    /// <summary>s -= slope * |p - j|. Distances are exact up to 2^24.</summary>
+    /// <summary>s = s * scale - slope * |p - j|. Distances are exact up to 2^24.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void SubtractAlibi(float* s, int first, int end, float slope, float relativePosition)
+    private static void SubtractAlibi(float* s, int first, int end, float scale, float slope, float relativePosition)
     {
+        TV multiplier = TS.Create(scale);
         TV factor = TS.Create(-slope);
         TV distance = TS.Subtract(TS.Create(relativePosition - (first * TS.Width)), TS.Iota);
         TV step = TS.Create(TS.Width);
         for (int v = first; v < end; v++)
         {
             float* at = s + (v * TS.Width);
-            TS.Store(at, TS.MultiplyAdd(TS.Abs(distance), factor, TS.Load(at)));
+            TS.Store(at, TS.MultiplyAdd(TS.Abs(distance), factor, TS.Multiply(TS.Load(at), multiplier)));
             distance = TS.Subtract(distance, step);
         }
     }
 
-    /// <summary>s += bias, and negative infinity where the bias is: even for a NaN score, since the key is excluded.</summary>
+    /// <summary>
+    /// s = s * scale + bias for keys [start, stop), and negative infinity where the bias is: even for a NaN score, since the key is excluded. Exactly these keys' biases are
+    /// read: whole vectors where they are, and the first and last ones through <paramref name="temporary"/>.
+    /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void AddBias(float* s, int first, int end, int start, int stop, float* bias)
+    private static void AddBias<TE>(float* s, int start, int stop, float scale, byte* bias, float* temporary)
+        where TE : struct, IElement
     {
-        for (int j = first * TS.Width; j < start; j++) bias[j] = 0;
-        for (int j = stop; j < end * TS.Width; j++) bias[j] = 0;
+        TV multiplier = TS.Create(scale);
         TV excluded = TS.Create(float.NegativeInfinity);
-        for (int v = first; v < end; v++)
+        for (int j = start & -TS.Width; j < stop; j += TS.Width)
         {
-            float* at = s + (v * TS.Width);
-            TV b = TS.Load(bias + (v * TS.Width));
-            TS.Store(at, TS.Select(TS.Equal(b, excluded), excluded, TS.Add(TS.Load(at), b)));
+            TV b;
+            if (j >= start && j + TS.Width <= stop)
+            {
+                b = TE.Load<TS, TV>(bias, j);
+            }
+            else
+            {
+                for (int i = 0; i < TS.Width; i++) temporary[i] = j + i >= start && j + i < stop ? TE.LoadOne(bias, j + i) : 0;
+                b = TS.Load(temporary);
+            }
+
+            TS.Store(s + j, TS.Select(TS.Equal(b, excluded), excluded, TS.MultiplyAdd(TS.Load(s + j), multiplier, b)));
         }
     }
 

@@ -101,6 +101,8 @@ internal static unsafe class PrefillKernel<TS, TV, TTile>
 
         if (stripStart >= stripStop) return;
 
+        if (problem.Bias != null || problem.Mask != null) PrefetchScoreTensors(problem, sequence, item, at, tile, strip, stripEnd);
+
         // Panels outside, register tiles inside: a panel of K stays in the first-level cache while the strip's rows pass it.
         nint queryTile = (nint)TTile.Rows * problem.KeyDim;
         float* query = at.Query + (strip * (nint)problem.KeyDim);
@@ -145,6 +147,24 @@ internal static unsafe class PrefillKernel<TS, TV, TTile>
                     at.Scores + ((nint)t * TTile.Rows * TileKeys) + start[t], value + ((nint)start[t] * PanelWidth),
                     at.Output + ((nint)(strip + (t * TTile.Rows)) * at.OutputStride) + (panel * PanelWidth), at.OutputStride, stop[t] - start[t]);
             }
+        }
+    }
+
+    /// <summary>
+    /// Asks for the strip's rows of bias and mask while its scores are being computed: they lie a whole row of keys apart, which no hardware prefetching follows. Without it a bias
+    /// of 2k x 2k floats was measured to cost half as much again as the rest (D = 128).
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void PrefetchScoreTensors(
+        AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, in Layout at, int tile, int strip, int stripEnd)
+    {
+        const int CacheLine = 64;
+        int biasBytes = TileKeys * problem.BiasType.Size();
+        for (int r = strip; r < Math.Min(stripEnd, item.RowCount); r++)
+        {
+            ScoreRowContext row = ScoreRowContext.Of(problem, sequence, at.RowQuery[r], at.RowHead[r], tile);
+            for (int i = 0; row.Bias != null && i < biasBytes; i += CacheLine) TS.Prefetch(row.Bias + i);
+            for (int i = 0; row.Mask != null && i < TileKeys; i += CacheLine) TS.Prefetch(row.Mask + i);
         }
     }
 
