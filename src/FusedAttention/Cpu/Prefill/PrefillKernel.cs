@@ -42,13 +42,17 @@ internal static unsafe class PrefillKernel<TS, TV, TTile>
         if (!block.IsEmpty)
         {
             QueryPacking<TS, TV, TTile>.Pack(problem, sequence, item, at.Query, at.Temporary);
-            for (int tile = block.Start / TileKeys * TileKeys; tile < block.End; tile += TileKeys)
+            int tile = block.Start / TileKeys * TileKeys;
+            KeyRange inTile = Locate(problem, sequence, block, tile, at);
+            for (; tile < block.End; tile += TileKeys)
             {
-                KeyRange inTile = block.Intersect(tile, tile + TileKeys);
-                KeyRows.Locate(problem, sequence, inTile.Start, inTile.End, at.KeyRows + (inTile.Start - tile), at.ValueRows + (inTile.Start - tile));
                 KeyValuePacking<TS, TV>.Pack(problem, item.Head, inTile.Start - tile, inTile.End - tile, at.KeyRows, at.ValueRows, at.Key, at.Value, at.Temporary);
+
+                // The addresses have served; from now on they are those of the next tile, which the strips ask for bit by bit while they compute this one.
+                inTile = Locate(problem, sequence, block, tile + TileKeys, at);
                 for (int strip = 0; strip < at.PaddedRows; strip += StripRows)
                 {
+                    PrefetchShare(problem, item.Head, inTile.Start - tile - TileKeys, inTile.End - tile - TileKeys, at, strip);
                     RunStrip(problem, sequence, item, modification, at, tile, strip, Math.Min(strip + StripRows, at.PaddedRows));
                 }
             }
@@ -58,6 +62,36 @@ internal static unsafe class PrefillKernel<TS, TV, TTile>
         {
             RowEnd<TS, TV>.Write(
                 problem, sequence, at.RowQuery[r], at.RowHead[r], at.Max[r], at.Sum[r], at.Output + ((nint)r * at.OutputStride), modification);
+        }
+    }
+
+    /// <summary>Finds the rows of a tile's keys and values. Returns which keys of it are in range.</summary>
+    private static KeyRange Locate(AttentionProblem problem, in SequenceProblem sequence, KeyRange block, int tile, in Layout at)
+    {
+        KeyRange inTile = block.Intersect(tile, tile + TileKeys);
+        if (!inTile.IsEmpty) KeyRows.Locate(problem, sequence, inTile.Start, inTile.End, at.KeyRows + (inTile.Start - tile), at.ValueRows + (inTile.Start - tile));
+        return inTile;
+    }
+
+    /// <summary>
+    /// Asks for the part of keys [start, stop) of the next tile that falls to a strip. Rows of one head lie a token apart, which hardware prefetching does not follow: packing
+    /// took 9 % of the time without this (D = 128, 2k keys).
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void PrefetchShare(AttentionProblem problem, int head, int start, int stop, in Layout at, int strip)
+    {
+        const int CacheLine = 64;
+        int size = problem.KeyValueType.Size();
+        nint keyOffset = (nint)(head * problem.KeyHeadStride * size);
+        nint valueOffset = (nint)(head * problem.ValueHeadStride * size);
+        int keyBytes = problem.KeyDim * size;
+        int valueBytes = problem.ValueDim * size;
+        long keys = Math.Max(0, stop - start);
+        int end = start + (int)(keys * Math.Min(strip + StripRows, at.PaddedRows) / at.PaddedRows);
+        for (int j = start + (int)(keys * strip / at.PaddedRows); j < end; j++)
+        {
+            for (int i = 0; i < keyBytes; i += CacheLine) TS.Prefetch((byte*)(at.KeyRows[j] + keyOffset + i));
+            for (int i = 0; i < valueBytes; i += CacheLine) TS.Prefetch((byte*)(at.ValueRows[j] + valueOffset + i));
         }
     }
 

@@ -11,6 +11,11 @@ internal static unsafe class QueryPacking<TS, TV, TTile>
     where TV : unmanaged
     where TTile : struct, IRegisterTile
 {
+    private const int CacheLine = 64;
+
+    // A row of 512 bytes is packed in about 50 ns, and a line from memory takes 100.
+    private const int RowsAhead = 8;
+
     /// <summary>Packs the rows of an item; the missing rows of the last tile become zeros.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Pack(AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, float* packed, float* temporary)
@@ -18,6 +23,7 @@ internal static unsafe class QueryPacking<TS, TV, TTile>
         int dim = problem.KeyDim;
         int size = problem.QueryType.Size();
         int tiles = (item.RowCount + TTile.Rows - 1) / TTile.Rows;
+        for (int r = 0; r < Math.Min(RowsAhead, item.RowCount); r++) Prefetch(Row(problem, sequence, item, r, size), dim * size);
         for (int r = 0; r < tiles * TTile.Rows; r++)
         {
             float* destination = packed + ((nint)(r / TTile.Rows) * TTile.Rows * dim) + (r % TTile.Rows);
@@ -27,11 +33,21 @@ internal static unsafe class QueryPacking<TS, TV, TTile>
                 continue;
             }
 
-            int query = Math.DivRem(item.RowStart + r, problem.Group, out int inGroup);
-            int head = (item.Head * problem.Group) + inGroup;
-            long offset = sequence.QueryStart + (query * problem.QueryTokenStride) + (head * problem.QueryHeadStride);
-            RowConversion<TS, TV>.Widen(problem.QueryType, problem.Query + (offset * size), temporary, dim);
+            if (r + RowsAhead < item.RowCount) Prefetch(Row(problem, sequence, item, r + RowsAhead, size), dim * size);
+            RowConversion<TS, TV>.Widen(problem.QueryType, Row(problem, sequence, item, r, size), temporary, dim);
             for (int d = 0; d < dim; d++) destination[d * TTile.Rows] = temporary[d];
         }
+    }
+
+    private static byte* Row(AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, int row, int size)
+    {
+        int query = Math.DivRem(item.RowStart + row, problem.Group, out int inGroup);
+        int head = (item.Head * problem.Group) + inGroup;
+        return problem.Query + ((sequence.QueryStart + (query * problem.QueryTokenStride) + (head * problem.QueryHeadStride)) * size);
+    }
+
+    private static void Prefetch(byte* row, int bytes)
+    {
+        for (int i = 0; i < bytes; i += CacheLine) TS.Prefetch(row + i);
     }
 }
