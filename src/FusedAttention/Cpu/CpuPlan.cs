@@ -162,9 +162,13 @@ internal sealed class CpuPlan
         return (int)Math.Clamp(all / (Threads * ItemsPerThread), PrefillTiles.MinItemRows, rows);
     }
 
-    /// <summary>All heads of a token are read together, as they lie in memory, unless there are too few chunks of keys for all threads.</summary>
+    /// <summary>
+    /// All heads of a token are read together, as they lie in memory, unless there are too few chunks of keys for all threads. In a cache that keeps the tokens of a head together
+    /// ([heads, tokens, dim]) each head is read by itself.
+    /// </summary>
     private int HeadsPerItem(AttentionProblem problem)
     {
+        if (problem.KeyHeadStride > problem.KeyTokenStride && problem.BlockSize == 0) return 1;
         if (Threads == 1) return problem.KeyValueHeads;
         long chunks = 0;
         foreach (ref readonly SequenceProblem sequence in problem.Sequences)
