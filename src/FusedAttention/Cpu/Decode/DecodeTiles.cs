@@ -10,7 +10,7 @@ internal static class DecodeTiles
     public const int Keys = 128;
 
     /// <summary>
-    /// Floats between two rows of scores. Sums of keys beyond the tile's last may be stored up to <see cref="KeysForOneRow"/> floats further, and rows a power of two apart would
+    /// Floats between two rows of scores. Sums of keys beyond the tile's last may be stored up to <see cref="MaxStep"/> floats further, and rows a power of two apart would
     /// compete for cache sets.
     /// </summary>
     public const int ScoreStride = Keys + 16;
@@ -18,16 +18,13 @@ internal static class DecodeTiles
     /// <summary>Rows of a head that share the loads of a key or value: 4 rows x 2 keys are 8 sums, which with 2 keys and a query leave room in 16 registers.</summary>
     public const int Rows = 4;
 
-    /// <summary>Keys at a time for a single row: 8 independent sums, as many as 2 ports x 4 cycles of latency want.</summary>
-    public const int KeysForOneRow = 8;
-
     /// <summary>
     /// How many tokens ahead of its use a token is asked for. Measured at 32k keys, one thread: without asking 7 GB/s (8 heads of 128 in 16 bits), 8 ahead 16, 16 ahead 15.9, 32 and
     /// more 13.6; with 32 heads 14.8 without, 24.8 at 8, and 21 at 120, when the second-level cache has lost what was asked for.
     /// </summary>
     public const int TokensAhead = 8;
 
-    /// <summary>The most tokens that a step takes.</summary>
+    /// <summary>The most tokens that a step takes: for a single row 8 independent sums, as many as 2 ports x 4 cycles of latency want.</summary>
     public const int MaxStep = 8;
 
     /// <summary>Rows of a key/value head (queries x group) up to which a sequence is decoded rather than prefilled, beside all single queries.</summary>
