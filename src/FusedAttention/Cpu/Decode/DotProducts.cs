@@ -8,8 +8,7 @@ namespace FusedAttention.Cpu.Decode;
 /// lanes, times a power of two, so the same query and key give the same bits in both shapes.
 /// </summary>
 /// <remarks>
-/// Dimensions are whole vectors here; <see cref="Tail"/> adds the rest. No call may stand in these methods: the accumulators would live in memory across it, which was
-/// measured to cost a factor of 4.
+/// Dimensions are whole vectors here; <see cref="Tail"/> adds the rest. No call may stand in these methods: the accumulators would live in memory across it.
 /// </remarks>
 internal static unsafe class DotProducts<TS, TV, TE>
     where TS : struct, ISimd<TV>
