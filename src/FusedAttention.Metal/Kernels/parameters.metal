@@ -1,0 +1,55 @@
+// The contract with the host: these structures have the same fields at the same offsets as AttentionParameters, SequenceEntry and WorkItem in C#, and a test
+// compares the two texts. Only 8-byte fields first, then 4-byte ones: no padding to get wrong. Strides and starts count elements.
+
+struct AttentionParameters {
+    long query_token_stride;
+    long query_head_stride;
+    long output_token_stride;
+    long output_head_stride;
+    long key_token_stride;
+    long key_head_stride;
+    long value_token_stride;
+    long value_head_stride;
+    long key_block_stride;
+    long value_block_stride;
+    long mask_head_stride;
+    long mask_query_stride;
+    long bias_head_stride;
+    long bias_query_stride;
+    long log_sum_exp_head_stride;
+    long log_sum_exp_query_stride;
+    long left_reach;
+    long right_reach;
+    int query_heads;
+    int key_value_heads;
+    int group;
+    int block_size;
+    float scale;
+    float soft_cap;
+};
+
+// One sequence of a call. A query i stands at position query_offset + i and sees keys [position - left_reach, position + right_reach] of key_length.
+struct SequenceEntry {
+    long query_start;
+    long output_start;
+    long key_start;
+    long value_start;
+    long mask_start;
+    long bias_start;
+    long log_sum_exp_start;
+    long block_table_start;
+    long query_offset;
+    int query_length;
+    int key_length;
+};
+
+// What one threadgroup does (its grid position y is the key/value head): rows [first_row, end_row) of a sequence, rows being queries times the heads of the
+// group, query-major; and for decode the keys [first_key, end_key) and where its partial result goes.
+struct WorkItem {
+    int sequence;
+    int first_row;
+    int end_row;
+    int first_key;
+    int end_key;
+    int partial;
+};

@@ -1,0 +1,47 @@
+using System.Collections.Immutable;
+
+namespace FusedAttention.Metal.Launching;
+
+/// <summary>A line <c>#define Name Value</c> in front of a family's source: element types, dimensions, tile sizes.</summary>
+internal readonly record struct SourceDefinition(string Name, string Value);
+
+/// <summary>The types that function constants have here, with Metal's codes (MTLDataType).</summary>
+internal enum FunctionConstantType
+{
+    Float = 3,
+    Int = 29,
+    UInt = 33,
+    Bool = 53,
+}
+
+/// <summary>The value of a function constant: masks and features are chosen with these, after the front end and before machine code.</summary>
+/// <param name="Index">As in <c>[[function_constant(index)]]</c>.</param>
+/// <param name="Name">As in the source.</param>
+/// <param name="Type">Its type.</param>
+/// <param name="Bits">The value: a bool as 0 or 1, a float by its bits.</param>
+internal readonly record struct FunctionConstant(int Index, string Name, FunctionConstantType Type, int Bits);
+
+/// <summary>
+/// A kernel with everything that is fixed before machine code is made: the family's source, what is defined in front of it, the entry point and the function
+/// constants. Equal functions share one pipeline, and equal <see cref="LibraryKey"/>s one compiled library.
+/// </summary>
+internal sealed record KernelFunction(KernelFamily Family, string Name, ImmutableArray<SourceDefinition> Definitions, ImmutableArray<FunctionConstant> Constants)
+{
+    /// <summary>What tells one library (source text) from another.</summary>
+    public string LibraryKey => $"{Family} {string.Join(' ', Definitions.Select(d => $"{d.Name}={d.Value}"))}";
+
+    public bool Equals(KernelFunction? other) => other is not null
+        && Family == other.Family && string.Equals(Name, other.Name, StringComparison.Ordinal)
+        && Definitions.AsSpan().SequenceEqual(other.Definitions.AsSpan())
+        && Constants.AsSpan().SequenceEqual(other.Constants.AsSpan());
+
+    public override int GetHashCode()
+    {
+        var hash = default(HashCode);
+        hash.Add(Family);
+        hash.Add(Name, StringComparer.Ordinal);
+        foreach (SourceDefinition definition in Definitions) hash.Add(definition);
+        foreach (FunctionConstant constant in Constants) hash.Add(constant);
+        return hash.ToHashCode();
+    }
+}

@@ -1,0 +1,34 @@
+using System.Collections.Immutable;
+
+namespace FusedAttention.Metal.Launching;
+
+/// <summary>Three sizes, as MTLSize.</summary>
+internal readonly record struct GridSize(uint X, uint Y, uint Z)
+{
+    public ulong Count => (ulong)X * Y * Z;
+}
+
+/// <summary>A buffer argument: <c>setBuffer:offset:atIndex:</c>.</summary>
+/// <param name="Index">The slot, from 0 to 30.</param>
+/// <param name="Memory">The memory.</param>
+/// <param name="Offset">In bytes.</param>
+/// <param name="IsWritten">Whether the kernel writes it.</param>
+internal readonly record struct BufferBinding(int Index, DeviceMemory Memory, long Offset, bool IsWritten);
+
+/// <summary>
+/// One dispatch, complete: what the runtime encodes and what the emulator of the tests runs. Kernels declare their threadgroup memory themselves, so there is
+/// none to set.
+/// </summary>
+/// <param name="Function">The kernel and its constants.</param>
+/// <param name="Buffers">Buffer arguments.</param>
+/// <param name="ParameterIndex">The slot of <paramref name="Parameters"/>: <c>setBytes:length:atIndex:</c>.</param>
+/// <param name="Parameters">A parameter block of less than 4,096 bytes.</param>
+/// <param name="Threadgroups">The grid, in threadgroups.</param>
+/// <param name="ThreadsPerThreadgroup">Threads of each.</param>
+internal sealed record KernelLaunch(
+    KernelFunction Function,
+    ImmutableArray<BufferBinding> Buffers,
+    int ParameterIndex,
+    ImmutableArray<byte> Parameters,
+    GridSize Threadgroups,
+    GridSize ThreadsPerThreadgroup);

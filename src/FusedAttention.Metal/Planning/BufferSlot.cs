@@ -1,0 +1,21 @@
+namespace FusedAttention.Metal.Planning;
+
+/// <summary>The buffer slots of the attention kernels: <c>[[buffer(n)]]</c> in their sources, and a test compares. One table for all families; a kernel takes those it needs.</summary>
+internal static class BufferSlot
+{
+    public const int Query = 0;
+    public const int Key = 1;
+    public const int Value = 2;
+    public const int Output = 3;
+    public const int Sequences = 4;
+    public const int Items = 5;
+    public const int BlockTables = 6;
+    public const int Mask = 7;
+    public const int Bias = 8;
+    public const int LogSumExp = 9;
+    public const int AlibiSlopes = 10;
+    public const int SinkLogits = 11;
+    public const int PartialOutputs = 12;
+    public const int PartialStatistics = 13;
+    public const int Parameters = 14;
+}
