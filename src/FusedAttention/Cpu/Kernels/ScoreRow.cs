@@ -75,6 +75,35 @@ internal static unsafe class ScoreRow<TS, TV>
         }
 
         if (!modification.IsPlain) Modify(s, first, end, start, stop, modification, row, temporary);
+        if (Advance(s, first, end, start, stop, ref max, ref sum, output, outputLength, modification.Factor)) sum += Exponentiate(s, first, end, max, modification.Factor);
+    }
+
+    /// <summary>
+    /// <see cref="Update"/> for consecutive rows of one tile whose scores need no modification, in one loop: for short dimensions the calls were a fifth of the softmax.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void UpdateRows(
+        float* s, int stride, int rows, int first, int end, int tile, int* starts, int* stops, float* max, float* sum, float* output, int outputLength, float factor)
+    {
+        bool* live = stackalloc bool[rows];
+        for (int r = 0; r < rows; r++)
+        {
+            int start = Math.Max(starts[r] - tile, 0);
+            int stop = Math.Min(stops[r] - tile, stride);
+            float* row = s + (r * (nint)stride);
+            if (start >= stop) Clear(row, first, end);
+            live[r] = start < stop && Advance(row, first, end, start, stop, ref max[r], ref sum[r], output + (r * (nint)outputLength), outputLength, factor);
+        }
+
+        for (int r = 0; r < rows; r++)
+        {
+            if (live[r]) sum[r] += Exponentiate(s + (r * (nint)stride), first, end, max[r], factor);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static bool Advance(float* s, int first, int end, int start, int stop, ref float max, ref float sum, float* output, int outputLength, float factor)
+    {
         ExcludeOutside(s, first, end, start, stop);
         float tileMax = Maximum(s, first, end);
         float newMax = max > tileMax ? max : tileMax;
@@ -83,14 +112,14 @@ internal static unsafe class ScoreRow<TS, TV>
             // Nothing allowed so far; or nothing but NaN, which the maximum may have dropped and the result must show.
             if (AnyNaN(s, start, stop)) sum = float.NaN;
             Clear(s, first, end);
-            return;
+            return false;
         }
 
         if (newMax > max)
         {
             if (!float.IsNegativeInfinity(max))
             {
-                float rescale = Elementary<TS, TV>.Exp2((max - newMax) * modification.Factor);
+                float rescale = Elementary<TS, TV>.Exp2((max - newMax) * factor);
                 sum *= rescale;
                 Multiply(output, outputLength, rescale);
             }
@@ -98,7 +127,7 @@ internal static unsafe class ScoreRow<TS, TV>
             max = newMax;
         }
 
-        sum += Exponentiate(s, first, end, newMax, modification.Factor);
+        return true;
     }
 
     /// <summary>
@@ -141,7 +170,7 @@ internal static unsafe class ScoreRow<TS, TV>
     }
 
     /// <summary>The largest score of vectors [first, end).</summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static float Maximum(float* s, int first, int end)
     {
         TV max0 = TS.Create(float.NegativeInfinity);
@@ -161,7 +190,7 @@ internal static unsafe class ScoreRow<TS, TV>
     /// average), and hardware without fused products keeps the accuracy. Two chains of sums that belong to even and odd vectors of the tile, so that it does not matter
     /// where a row's vectors begin.
     /// </summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static float Exponentiate(float* s, int first, int end, float max, float factor)
     {
         TV c = TS.Create(factor);
