@@ -75,7 +75,7 @@ internal static unsafe class ScoreRow<TS, TV>
         }
 
         if (!modification.IsPlain) Modify(s, first, end, start, stop, modification, row, temporary);
-        if (Advance(s, first, end, start, stop, ref max, ref sum, output, outputLength, modification.Factor)) sum += Exponentiate(s, first, end, max, modification.Factor);
+        Advance(s, first, end, start, stop, ref max, ref sum, output, outputLength, modification.Factor);
     }
 
     /// <summary>
@@ -85,24 +85,19 @@ internal static unsafe class ScoreRow<TS, TV>
     public static void UpdateRows(
         float* s, int stride, int rows, int first, int end, int tile, int* starts, int* stops, float* max, float* sum, float* output, int outputLength, float factor)
     {
-        bool* live = stackalloc bool[rows];
         for (int r = 0; r < rows; r++)
         {
             int start = Math.Max(starts[r] - tile, 0);
             int stop = Math.Min(stops[r] - tile, stride);
-            float* row = s + (r * (nint)stride);
-            if (start >= stop) Clear(row, first, end);
-            live[r] = start < stop && Advance(row, first, end, start, stop, ref max[r], ref sum[r], output + (r * (nint)outputLength), outputLength, factor);
-        }
-
-        for (int r = 0; r < rows; r++)
-        {
-            if (live[r]) sum[r] += Exponentiate(s + (r * (nint)stride), first, end, max[r], factor);
+            if (start >= stop) Clear(s, first, end);
+            else Advance(s, first, end, start, stop, ref max[r], ref sum[r], output, outputLength, factor);
+            s += stride;
+            output += outputLength;
         }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static bool Advance(float* s, int first, int end, int start, int stop, ref float max, ref float sum, float* output, int outputLength, float factor)
+    private static void Advance(float* s, int first, int end, int start, int stop, ref float max, ref float sum, float* output, int outputLength, float factor)
     {
         ExcludeOutside(s, first, end, start, stop);
         float tileMax = Maximum(s, first, end);
@@ -112,7 +107,7 @@ internal static unsafe class ScoreRow<TS, TV>
             // Nothing allowed so far; or nothing but NaN, which the maximum may have dropped and the result must show.
             if (AnyNaN(s, start, stop)) sum = float.NaN;
             Clear(s, first, end);
-            return false;
+            return;
         }
 
         if (newMax > max)
@@ -127,7 +122,7 @@ internal static unsafe class ScoreRow<TS, TV>
             max = newMax;
         }
 
-        return true;
+        sum += Exponentiate(s, first, end, newMax, factor);
     }
 
     /// <summary>
