@@ -33,10 +33,12 @@ internal static unsafe class DecodeProducts<TS, TV, TE, TCheap>
             nint* keys = pass.Rows.Keys + j;
             TokensAhead ahead = pass.AfterKeys(j);
             nint offset = pass.Item.Head * headStride;
+            bool together = HasCheap && problem.KeyHeadStride == problem.KeyDim;
+            bool special = together && TS.AnySpecialHalf(keys, offset, count, pass.Item.HeadCount * problem.KeyDim);
             for (int h = 0; h < pass.Item.HeadCount; h++, offset += headStride)
             {
                 if (!HasCheap) Scores<TE>(pass, h, j, count, keys, offset, ahead, 1);
-                else if (pass.QueryIsScaled && !TS.AnySpecialHalf(keys, offset, count, problem.KeyDim)) Scores<TCheap>(pass, h, j, count, keys, offset, ahead, Unrebased<TS, TV>.SumFactor);
+                else if (pass.QueryIsScaled && !(together ? special : TS.AnySpecialHalf(keys, offset, count, problem.KeyDim))) Scores<TCheap>(pass, h, j, count, keys, offset, ahead, Unrebased<TS, TV>.SumFactor);
                 else Scores<TE>(pass, h, j, count, keys, offset, ahead, pass.QueryIsScaled ? Unrebased<TS, TV>.PlainSumFactor : 1);
             }
         }
@@ -57,6 +59,8 @@ internal static unsafe class DecodeProducts<TS, TV, TE, TCheap>
             nint* values = pass.Rows.Values + j;
             TokensAhead ahead = pass.AfterValues(j);
             nint offset = pass.Item.Head * headStride;
+            bool together = HasCheap && problem.ValueHeadStride == problem.ValueDim;
+            bool special = together && TS.AnySpecialHalf(values, offset, count, pass.Item.HeadCount * problem.ValueDim);
             for (int h = 0; h < pass.Item.HeadCount; h++, offset += headStride)
             {
                 Prefetch(ahead, pass.Item.Head + h, 0, count);
@@ -66,7 +70,7 @@ internal static unsafe class DecodeProducts<TS, TV, TE, TCheap>
                 {
                     Outputs<TE>(at, weights, values, offset, count, output, problem.ValueDim);
                 }
-                else if (!TS.AnySpecialHalf(values, offset, count, problem.ValueDim))
+                else if (!(together ? special : TS.AnySpecialHalf(values, offset, count, problem.ValueDim)))
                 {
                     Outputs<TCheap>(at, weights, values, offset, count, output, problem.ValueDim);
                 }
