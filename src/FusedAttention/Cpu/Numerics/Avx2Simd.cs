@@ -10,6 +10,8 @@ internal readonly unsafe struct Avx2Simd : ISimd<V>
 {
     public static int Width => 8;
 
+    public static bool HasManyRegisters => false;
+
     public static V Zero => V.Zero;
 
     public static V Iota => Vector256.Create(0f, 1, 2, 3, 4, 5, 6, 7);

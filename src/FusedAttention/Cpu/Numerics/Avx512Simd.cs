@@ -10,6 +10,8 @@ internal readonly unsafe struct Avx512Simd : ISimd<V>
 {
     public static int Width => 16;
 
+    public static bool HasManyRegisters => true;
+
     public static V Zero => V.Zero;
 
     public static V Iota => Vector512.Create(0f, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);

@@ -14,6 +14,9 @@ internal unsafe interface ISimd<TV>
     /// <summary>Lanes of a vector: a power of two.</summary>
     static abstract int Width { get; }
 
+    /// <summary>Whether there are 32 vector registers rather than 16.</summary>
+    static abstract bool HasManyRegisters { get; }
+
     static abstract TV Zero { get; }
 
     /// <summary>0, 1, 2, ...</summary>

@@ -7,6 +7,8 @@ internal readonly unsafe struct ScalarSimd : ISimd<float>
 {
     public static int Width => 1;
 
+    public static bool HasManyRegisters => false;
+
     public static float Zero => 0;
 
     public static float Iota => 0;

@@ -9,6 +9,8 @@ internal readonly unsafe struct Vector128Simd : ISimd<V>
 {
     public static int Width => 4;
 
+    public static bool HasManyRegisters => System.Runtime.Intrinsics.Arm.AdvSimd.IsSupported;
+
     public static V Zero => V.Zero;
 
     public static V Iota => Vector128.Create(0f, 1, 2, 3);
