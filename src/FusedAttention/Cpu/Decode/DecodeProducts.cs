@@ -19,6 +19,9 @@ internal static unsafe class DecodeProducts<TS, TV, TE, TCheap>
     private const int Stride = DecodeTiles.ScoreStride;
     private const int CacheLine = 64;
 
+    /// <summary>Keys that a product of four rows takes.</summary>
+    private static int KeysOfProduct => TS.HasManyRegisters ? 4 : 2;
+
     private static bool HasCheap => typeof(TE) != typeof(TCheap);
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -26,17 +29,19 @@ internal static unsafe class DecodeProducts<TS, TV, TE, TCheap>
     {
         AttentionProblem problem = pass.Problem;
         nint headStride = (nint)(problem.KeyHeadStride * TE.Size);
-        int step = DecodeTiles.KeyStep(pass.At.RowsPerHead, problem.KeyValueHeads * (long)problem.KeyDim * TE.Size);
+        int step = DecodeTiles.KeyStep(pass.At.RowsPerHead, problem.KeyValueHeads * (long)problem.KeyDim * TE.Size, KeysOfProduct);
         for (int j = pass.Start; j < pass.Stop; j += step)
         {
             int count = Math.Min(step, pass.Stop - j);
             nint* keys = pass.Rows.Keys + j;
             TokensAhead ahead = pass.AfterKeys(j);
             nint offset = pass.Item.Head * headStride;
+            bool together = HasCheap && problem.KeyHeadStride == problem.KeyDim;
+            bool special = together && TS.AnySpecialHalf(keys, offset, count, pass.Item.HeadCount * problem.KeyDim);
             for (int h = 0; h < pass.Item.HeadCount; h++, offset += headStride)
             {
                 if (!HasCheap) Scores<TE>(pass, h, j, count, keys, offset, ahead, 1);
-                else if (pass.QueryIsScaled && !TS.AnySpecialHalf(keys, offset, count, problem.KeyDim)) Scores<TCheap>(pass, h, j, count, keys, offset, ahead, Unrebased<TS, TV>.SumFactor);
+                else if (pass.QueryIsScaled && !(together ? special : TS.AnySpecialHalf(keys, offset, count, problem.KeyDim))) Scores<TCheap>(pass, h, j, count, keys, offset, ahead, Unrebased<TS, TV>.SumFactor);
                 else Scores<TE>(pass, h, j, count, keys, offset, ahead, pass.QueryIsScaled ? Unrebased<TS, TV>.PlainSumFactor : 1);
             }
         }
@@ -57,6 +62,8 @@ internal static unsafe class DecodeProducts<TS, TV, TE, TCheap>
             nint* values = pass.Rows.Values + j;
             TokensAhead ahead = pass.AfterValues(j);
             nint offset = pass.Item.Head * headStride;
+            bool together = HasCheap && problem.ValueHeadStride == problem.ValueDim;
+            bool special = together && TS.AnySpecialHalf(values, offset, count, pass.Item.HeadCount * problem.ValueDim);
             for (int h = 0; h < pass.Item.HeadCount; h++, offset += headStride)
             {
                 Prefetch(ahead, pass.Item.Head + h, 0, count);
@@ -66,7 +73,7 @@ internal static unsafe class DecodeProducts<TS, TV, TE, TCheap>
                 {
                     Outputs<TE>(at, weights, values, offset, count, output, problem.ValueDim);
                 }
-                else if (!TS.AnySpecialHalf(values, offset, count, problem.ValueDim))
+                else if (!(together ? special : TS.AnySpecialHalf(values, offset, count, problem.ValueDim)))
                 {
                     Outputs<TCheap>(at, weights, values, offset, count, output, problem.ValueDim);
                 }
@@ -106,11 +113,12 @@ internal static unsafe class DecodeProducts<TS, TV, TE, TCheap>
 
         for (int r = 0; r < at.RowsPerHead; r += DecodeTiles.Rows)
         {
-            for (int i = 0; i < count; i += 2)
+            for (int i = 0; i < count; i += KeysOfProduct)
             {
-                // Two tokens at a time: a burst of requests for eight would hold up the loads behind it.
-                if (r == 0) Prefetch(ahead, pass.Item.Head + head, i, 2);
-                DotProducts<TS, TV, T>.FourRows(query, at.QueryStride, (byte*)(keys[i] + offset), (byte*)(keys[i + 1] + offset), dim, scores + i, Stride, factor);
+                // As many tokens at a time as the product takes: a burst of requests for eight would hold up the loads behind it.
+                if (r == 0) Prefetch(ahead, pass.Item.Head + head, i, Math.Min(KeysOfProduct, count - i));
+                if (TS.HasManyRegisters) DotProducts<TS, TV, T>.FourRowsFourKeys(query, at.QueryStride, keys + i, offset, dim, scores + i, Stride, factor);
+                else DotProducts<TS, TV, T>.FourRows(query, at.QueryStride, (byte*)(keys[i] + offset), (byte*)(keys[i + 1] + offset), dim, scores + i, Stride, factor);
             }
 
             query += DecodeTiles.Rows * (nint)at.QueryStride;

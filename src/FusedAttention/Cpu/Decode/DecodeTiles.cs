@@ -48,12 +48,13 @@ internal static class DecodeTiles
 
     /// <summary>
     /// Keys that all heads pass before the next keys come, so that a few tokens are read side by side, each in the order of memory through all its heads. With heads outside and
-    /// 64 keys inside, 12 GB/s were measured where eight keys and all heads give 20 (binary16, 32 heads of 128, one thread); long tokens do best two at a time (8 heads of 128 floats,
-    /// group 4: 19.2 GB/s against 17.2 with eight).
+    /// 64 keys inside, 12 GB/s were measured where eight keys and all heads give 20 (binary16, 32 heads of 128, one thread); long tokens do best as few at a time as the product
+    /// takes (8 heads of 128 floats, group 4, AVX2: 19.2 GB/s with two against 17.2 with eight).
     /// </summary>
     /// <param name="rowsPerHead">Rows of a key/value head.</param>
     /// <param name="tokenBytes">Bytes of a token's keys, all heads of the call together.</param>
-    public static int KeyStep(int rowsPerHead, long tokenBytes) => rowsPerHead == 1 || tokenBytes < LongToken ? MaxStep : 2;
+    /// <param name="keysOfProduct">Keys that one product of four rows takes.</param>
+    public static int KeyStep(int rowsPerHead, long tokenBytes, int keysOfProduct) => rowsPerHead == 1 || tokenBytes < LongToken ? MaxStep : keysOfProduct;
 
     /// <summary>
     /// The same for values; each part of the output is loaded and stored once a step. With a group of rows and short tokens arithmetic counts most, and steps are long. One row reads

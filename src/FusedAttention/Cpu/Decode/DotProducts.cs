@@ -75,6 +75,52 @@ internal static unsafe class DotProducts<TS, TV, TE>
         TS.StoreSumPairs(sums, sumStride, factor, s00, s01, s10, s11, s20, s21, s30, s31);
     }
 
+    /// <summary>Four query rows and four keys at <paramref name="keys"/>, for machines with 32 registers: 16 sums, 4 keys and a query. Half the loads of queries and half the calls; the same bits.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [SkipLocalsInit]
+    public static void FourRowsFourKeys(float* query, nint stride, nint* keys, nint offset, int dim, float* sums, nint sumStride, float factor)
+    {
+        byte* k0 = (byte*)(keys[0] + offset);
+        byte* k1 = (byte*)(keys[1] + offset);
+        byte* k2 = (byte*)(keys[2] + offset);
+        byte* k3 = (byte*)(keys[3] + offset);
+        float* q1 = query + stride;
+        float* q2 = q1 + stride;
+        float* q3 = q2 + stride;
+        TV s00 = TS.Zero, s01 = TS.Zero, s02 = TS.Zero, s03 = TS.Zero, s10 = TS.Zero, s11 = TS.Zero, s12 = TS.Zero, s13 = TS.Zero;
+        TV s20 = TS.Zero, s21 = TS.Zero, s22 = TS.Zero, s23 = TS.Zero, s30 = TS.Zero, s31 = TS.Zero, s32 = TS.Zero, s33 = TS.Zero;
+        for (nint d = 0; d < dim; d += TS.Width)
+        {
+            TV key0 = TE.Load<TS, TV>(k0, d);
+            TV key1 = TE.Load<TS, TV>(k1, d);
+            TV key2 = TE.Load<TS, TV>(k2, d);
+            TV key3 = TE.Load<TS, TV>(k3, d);
+            TV q = TS.Load(query + d);
+            s00 = TS.MultiplyAdd(q, key0, s00);
+            s01 = TS.MultiplyAdd(q, key1, s01);
+            s02 = TS.MultiplyAdd(q, key2, s02);
+            s03 = TS.MultiplyAdd(q, key3, s03);
+            q = TS.Load(q1 + d);
+            s10 = TS.MultiplyAdd(q, key0, s10);
+            s11 = TS.MultiplyAdd(q, key1, s11);
+            s12 = TS.MultiplyAdd(q, key2, s12);
+            s13 = TS.MultiplyAdd(q, key3, s13);
+            q = TS.Load(q2 + d);
+            s20 = TS.MultiplyAdd(q, key0, s20);
+            s21 = TS.MultiplyAdd(q, key1, s21);
+            s22 = TS.MultiplyAdd(q, key2, s22);
+            s23 = TS.MultiplyAdd(q, key3, s23);
+            q = TS.Load(q3 + d);
+            s30 = TS.MultiplyAdd(q, key0, s30);
+            s31 = TS.MultiplyAdd(q, key1, s31);
+            s32 = TS.MultiplyAdd(q, key2, s32);
+            s33 = TS.MultiplyAdd(q, key3, s33);
+        }
+
+        TS.StoreSumPairs(sums, sumStride, factor, s00, s01, s10, s11, s20, s21, s30, s31);
+        TS.StoreSumPairs(sums + 2, sumStride, factor, s02, s03, s12, s13, s22, s23, s32, s33);
+    }
+
     /// <summary>The elements beyond the last whole vector, one by one: nothing beyond a row is read.</summary>
     public static float Tail(float* query, byte* key, int start, int dim)
     {

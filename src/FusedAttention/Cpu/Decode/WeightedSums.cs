@@ -56,6 +56,57 @@ internal static unsafe class WeightedSums<TS, TV, TE>
         float* out2 = out1 + outputStride;
         float* out3 = out2 + outputStride;
         int d = 0;
+        for (; TS.HasManyRegisters && d + (4 * TS.Width) <= dim; d += 4 * TS.Width)
+        {
+            TV o0a = TS.Zero, o0b = TS.Zero, o0c = TS.Zero, o0d = TS.Zero, o1a = TS.Zero, o1b = TS.Zero, o1c = TS.Zero, o1d = TS.Zero;
+            TV o2a = TS.Zero, o2b = TS.Zero, o2c = TS.Zero, o2d = TS.Zero, o3a = TS.Zero, o3b = TS.Zero, o3c = TS.Zero, o3d = TS.Zero;
+            for (int j = 0; j < keys; j++)
+            {
+                byte* v = (byte*)(values[j] + offset);
+                TV va = TE.Load<TS, TV>(v, d);
+                TV vb = TE.Load<TS, TV>(v, d + TS.Width);
+                TV vc = TE.Load<TS, TV>(v, d + (2 * TS.Width));
+                TV vd = TE.Load<TS, TV>(v, d + (3 * TS.Width));
+                TV p = TS.Create(weights[j]);
+                o0a = TS.MultiplyAdd(p, va, o0a);
+                o0b = TS.MultiplyAdd(p, vb, o0b);
+                o0c = TS.MultiplyAdd(p, vc, o0c);
+                o0d = TS.MultiplyAdd(p, vd, o0d);
+                p = TS.Create(weights[j + DecodeTiles.ScoreStride]);
+                o1a = TS.MultiplyAdd(p, va, o1a);
+                o1b = TS.MultiplyAdd(p, vb, o1b);
+                o1c = TS.MultiplyAdd(p, vc, o1c);
+                o1d = TS.MultiplyAdd(p, vd, o1d);
+                p = TS.Create(weights[j + (2 * DecodeTiles.ScoreStride)]);
+                o2a = TS.MultiplyAdd(p, va, o2a);
+                o2b = TS.MultiplyAdd(p, vb, o2b);
+                o2c = TS.MultiplyAdd(p, vc, o2c);
+                o2d = TS.MultiplyAdd(p, vd, o2d);
+                p = TS.Create(weights[j + (3 * DecodeTiles.ScoreStride)]);
+                o3a = TS.MultiplyAdd(p, va, o3a);
+                o3b = TS.MultiplyAdd(p, vb, o3b);
+                o3c = TS.MultiplyAdd(p, vc, o3c);
+                o3d = TS.MultiplyAdd(p, vd, o3d);
+            }
+
+            Add(output + d, o0a);
+            Add(output + d + TS.Width, o0b);
+            Add(output + d + (2 * TS.Width), o0c);
+            Add(output + d + (3 * TS.Width), o0d);
+            Add(out1 + d, o1a);
+            Add(out1 + d + TS.Width, o1b);
+            Add(out1 + d + (2 * TS.Width), o1c);
+            Add(out1 + d + (3 * TS.Width), o1d);
+            Add(out2 + d, o2a);
+            Add(out2 + d + TS.Width, o2b);
+            Add(out2 + d + (2 * TS.Width), o2c);
+            Add(out2 + d + (3 * TS.Width), o2d);
+            Add(out3 + d, o3a);
+            Add(out3 + d + TS.Width, o3b);
+            Add(out3 + d + (2 * TS.Width), o3c);
+            Add(out3 + d + (3 * TS.Width), o3d);
+        }
+
         for (; d + (2 * TS.Width) <= dim; d += 2 * TS.Width)
         {
             TV o0a = TS.Zero, o0b = TS.Zero, o1a = TS.Zero, o1b = TS.Zero, o2a = TS.Zero, o2b = TS.Zero, o3a = TS.Zero, o3b = TS.Zero;

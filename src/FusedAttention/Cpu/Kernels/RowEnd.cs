@@ -19,25 +19,18 @@ internal static unsafe class RowEnd<TS, TV>
     public static void Write(
         AttentionProblem problem, in SequenceProblem sequence, int query, int head, float max, float sum, float* output, in ScoreModification modification)
     {
-        // exp and log in double precision: once a row.
+        // In double precision, because it comes once a row; the logarithm only where it is asked for.
         double m = (double)max * modification.NaturalScale;
+        double sink = problem.SinkLogits.IsEmpty ? double.NegativeInfinity : problem.SinkLogits.Span[head];
+        double top = sum == 0 ? sink : m;
+        double total = sum == 0 ? 1 : sum;
         double factor = sum != 0 ? 1.0 / sum : 0;
-        double logSumExp = sum != 0 ? m + Math.Log(sum) : double.NegativeInfinity;
-        if (!problem.SinkLogits.IsEmpty)
+        if (sum != 0 && !double.IsNegativeInfinity(sink))
         {
-            double sink = problem.SinkLogits.Span[head];
-            if (sum == 0)
-            {
-                logSumExp = sink;
-            }
-            else if (!double.IsNegativeInfinity(sink))
-            {
-                // Relative to the larger of the two, so that neither exponential overflows.
-                double top = Math.Max(m, sink);
-                double total = (sum * Math.Exp(m - top)) + Math.Exp(sink - top);
-                factor = Math.Exp(m - top) / total;
-                logSumExp = top + Math.Log(total);
-            }
+            // Relative to the larger of the two, so that neither exponential overflows.
+            top = Math.Max(m, sink);
+            total = (sum * Math.Exp(m - top)) + Math.Exp(sink - top);
+            factor = Math.Exp(m - top) / total;
         }
 
         long offset = sequence.OutputStart + (query * problem.OutputTokenStride) + (head * problem.OutputHeadStride);
@@ -45,7 +38,7 @@ internal static unsafe class RowEnd<TS, TV>
         RowConversion<TS, TV>.ScaleAndNarrow(problem.QueryType, output, (float)factor, problem.Output + (offset * size), problem.ValueDim);
         if (problem.LogSumExp != null)
         {
-            problem.LogSumExp[sequence.LogSumExpStart + (head * problem.LogSumExpHeadStride) + (query * problem.LogSumExpQueryStride)] = (float)logSumExp;
+            problem.LogSumExp[sequence.LogSumExpStart + (head * problem.LogSumExpHeadStride) + (query * problem.LogSumExpQueryStride)] = (float)(top + Math.Log(total));
         }
     }
 }

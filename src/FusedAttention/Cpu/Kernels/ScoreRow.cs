@@ -75,6 +75,30 @@ internal static unsafe class ScoreRow<TS, TV>
         }
 
         if (!modification.IsPlain) Modify(s, first, end, start, stop, modification, row, temporary);
+        Advance(s, first, end, start, stop, ref max, ref sum, output, outputLength, modification.Factor);
+    }
+
+    /// <summary>
+    /// <see cref="Update"/> for consecutive rows of one tile whose scores need no modification, in one loop: for short dimensions the calls were a fifth of the softmax.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void UpdateRows(
+        float* s, int stride, int rows, int first, int end, int tile, int* starts, int* stops, float* max, float* sum, float* output, int outputLength, float factor)
+    {
+        for (int r = 0; r < rows; r++)
+        {
+            int start = Math.Max(starts[r] - tile, 0);
+            int stop = Math.Min(stops[r] - tile, stride);
+            if (start >= stop) Clear(s, first, end);
+            else Advance(s, first, end, start, stop, ref max[r], ref sum[r], output, outputLength, factor);
+            s += stride;
+            output += outputLength;
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Advance(float* s, int first, int end, int start, int stop, ref float max, ref float sum, float* output, int outputLength, float factor)
+    {
         ExcludeOutside(s, first, end, start, stop);
         float tileMax = Maximum(s, first, end);
         float newMax = max > tileMax ? max : tileMax;
@@ -90,7 +114,7 @@ internal static unsafe class ScoreRow<TS, TV>
         {
             if (!float.IsNegativeInfinity(max))
             {
-                float rescale = Elementary<TS, TV>.Exp2((max - newMax) * modification.Factor);
+                float rescale = Elementary<TS, TV>.Exp2((max - newMax) * factor);
                 sum *= rescale;
                 Multiply(output, outputLength, rescale);
             }
@@ -98,7 +122,7 @@ internal static unsafe class ScoreRow<TS, TV>
             max = newMax;
         }
 
-        sum += Exponentiate(s, first, end, newMax, modification.Factor);
+        sum += Exponentiate(s, first, end, newMax, factor);
     }
 
     /// <summary>
@@ -141,7 +165,7 @@ internal static unsafe class ScoreRow<TS, TV>
     }
 
     /// <summary>The largest score of vectors [first, end).</summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static float Maximum(float* s, int first, int end)
     {
         TV max0 = TS.Create(float.NegativeInfinity);
@@ -161,7 +185,7 @@ internal static unsafe class ScoreRow<TS, TV>
     /// average), and hardware without fused products keeps the accuracy. Two chains of sums that belong to even and odd vectors of the tile, so that it does not matter
     /// where a row's vectors begin.
     /// </summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static float Exponentiate(float* s, int first, int end, float max, float factor)
     {
         TV c = TS.Create(factor);

@@ -10,6 +10,8 @@ internal readonly unsafe struct Avx2Simd : ISimd<V>
 {
     public static int Width => 8;
 
+    public static bool HasManyRegisters => false;
+
     public static V Zero => V.Zero;
 
     public static V Iota => Vector256.Create(0f, 1, 2, 3, 4, 5, 6, 7);
@@ -82,8 +84,8 @@ internal readonly unsafe struct Avx2Simd : ISimd<V>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void StoreHalf(ushort* destination, V value)
     {
-        Vector128Simd.StoreHalf(destination, value.GetLower());
-        Vector128Simd.StoreHalf(destination + 4, value.GetUpper());
+        Vector256<int> result = HalfBits.Round(value).AsInt32();
+        Sse41.PackUnsignedSaturate(result.GetLower(), result.GetUpper()).Store(destination);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -117,10 +119,17 @@ internal readonly unsafe struct Avx2Simd : ISimd<V>
     public static V Select(V mask, V a, V b) => Vector256.ConditionalSelect(mask, a, b);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static V AndNot(V mask, V a) => Vector256.AndNot(a, mask);
+    public static V SplitExponent(V x, out V fraction)
+    {
+        // The sum leaves round(x) in its low bits.
+        V shifted = x + Vector256.Create(ScalarSimd.RoundingShift);
+        fraction = x - (shifted - Vector256.Create(ScalarSimd.RoundingShift));
+        return shifted;
+    }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static V AddExponent(V value, V shifted) => (value.AsInt32() + (shifted.AsInt32() << 23)).AsSingle();
+    public static V ScaleByExponent(V value, V exponent, V x) =>
+        Vector256.AndNot((value.AsInt32() + (exponent.AsInt32() << 23)).AsSingle(), Vector256.LessThan(x, Vector256.Create(-126f)));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float First(V a) => a.ToScalar();

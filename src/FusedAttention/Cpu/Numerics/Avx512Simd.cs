@@ -10,6 +10,8 @@ internal readonly unsafe struct Avx512Simd : ISimd<V>
 {
     public static int Width => 16;
 
+    public static bool HasManyRegisters => true;
+
     public static V Zero => V.Zero;
 
     public static V Iota => Vector512.Create(0f, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
@@ -75,16 +77,14 @@ internal readonly unsafe struct Avx512Simd : ISimd<V>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void StoreBFloat16(ushort* destination, V value)
     {
-        Avx2Simd.StoreBFloat16(destination, value.GetLower());
-        Avx2Simd.StoreBFloat16(destination + 8, value.GetUpper());
+        Vector512<uint> bits = value.AsUInt32();
+        Vector512<uint> rounded = (bits + Vector512.Create(0x7FFFu) + ((bits >>> 16) & Vector512<uint>.One)) >>> 16;
+        Vector512<uint> quiet = (bits >>> 16) | Vector512.Create(0x40u);
+        Avx512F.ConvertToVector256UInt16(Vector512.ConditionalSelect(Vector512.Equals(value, value).AsUInt32(), rounded, quiet)).Store(destination);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void StoreHalf(ushort* destination, V value)
-    {
-        Avx2Simd.StoreHalf(destination, value.GetLower());
-        Avx2Simd.StoreHalf(destination + 8, value.GetUpper());
-    }
+    public static void StoreHalf(ushort* destination, V value) => Avx512F.ConvertToVector256UInt16(HalfBits.Round(value)).Store(destination);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static V Add(V a, V b) => a + b;
@@ -117,10 +117,16 @@ internal readonly unsafe struct Avx512Simd : ISimd<V>
     public static V Select(V mask, V a, V b) => Vector512.ConditionalSelect(mask, a, b);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static V AndNot(V mask, V a) => Vector512.AndNot(a, mask);
+    public static V SplitExponent(V x, out V fraction)
+    {
+        V n = Avx512F.RoundScale(x, 0);
+        fraction = x - n;
+        return n;
+    }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static V AddExponent(V value, V shifted) => (value.AsInt32() + (shifted.AsInt32() << 23)).AsSingle();
+    public static V ScaleByExponent(V value, V exponent, V x) =>
+        Vector512.ConditionalSelect(Avx512F.CompareNotLessThan(x, Vector512.Create(-126f)), Avx512F.Scale(value, exponent), V.Zero);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float First(V a) => a.ToScalar();

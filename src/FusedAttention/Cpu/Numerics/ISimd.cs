@@ -14,6 +14,9 @@ internal unsafe interface ISimd<TV>
     /// <summary>Lanes of a vector: a power of two.</summary>
     static abstract int Width { get; }
 
+    /// <summary>Whether there are 32 vector registers rather than 16.</summary>
+    static abstract bool HasManyRegisters { get; }
+
     static abstract TV Zero { get; }
 
     /// <summary>0, 1, 2, ...</summary>
@@ -71,13 +74,11 @@ internal unsafe interface ISimd<TV>
     /// <summary>a where the mask is set, else b.</summary>
     static abstract TV Select(TV mask, TV a, TV b);
 
-    /// <summary>The bits of a where the mask is clear, else 0.</summary>
-    static abstract TV AndNot(TV mask, TV a);
+    /// <summary>Splits x into an integer n and a fraction from -1/2 to 1/2. The result stands for n, in a form that only <see cref="ScaleByExponent"/> reads.</summary>
+    static abstract TV SplitExponent(TV x, out TV fraction);
 
-    /// <summary>
-    /// <paramref name="value"/> * 2^n by integer addition to the exponent, where the low bits of <paramref name="shifted"/>, a float of the form 1.5 * 2^23 + n, hold n.
-    /// </summary>
-    static abstract TV AddExponent(TV value, TV shifted);
+    /// <summary><paramref name="value"/> * 2^n for the n that <see cref="SplitExponent"/> took from <paramref name="x"/>; 0 where x is below -126, <paramref name="value"/> where it is NaN.</summary>
+    static abstract TV ScaleByExponent(TV value, TV exponent, TV x);
 
     static abstract float First(TV a);
 

@@ -7,6 +7,8 @@ internal readonly unsafe struct ScalarSimd : ISimd<float>
 {
     public static int Width => 1;
 
+    public static bool HasManyRegisters => false;
+
     public static float Zero => 0;
 
     public static float Iota => 0;
@@ -74,10 +76,18 @@ internal readonly unsafe struct ScalarSimd : ISimd<float>
 
     public static float Select(float mask, float a, float b) => BitConverter.SingleToUInt32Bits(mask) != 0 ? a : b;
 
-    public static float AndNot(float mask, float a) => BitConverter.SingleToUInt32Bits(mask) != 0 ? 0 : a;
+    /// <summary>1.5 * 2^23: added to a float of small magnitude, it rounds it to an integer, which the low bits of the sum hold.</summary>
+    public const float RoundingShift = 12582912f;
 
-    public static float AddExponent(float value, float shifted) =>
-        BitConverter.Int32BitsToSingle(BitConverter.SingleToInt32Bits(value) + (BitConverter.SingleToInt32Bits(shifted) << 23));
+    public static float SplitExponent(float x, out float fraction)
+    {
+        float shifted = x + RoundingShift;
+        fraction = x - (shifted - RoundingShift);
+        return shifted;
+    }
+
+    public static float ScaleByExponent(float value, float exponent, float x) =>
+        x < -126f ? 0 : BitConverter.Int32BitsToSingle(BitConverter.SingleToInt32Bits(value) + (BitConverter.SingleToInt32Bits(exponent) << 23));
 
     public static float First(float a) => a;
 

@@ -9,6 +9,8 @@ internal readonly unsafe struct Vector128Simd : ISimd<V>
 {
     public static int Width => 4;
 
+    public static bool HasManyRegisters => System.Runtime.Intrinsics.Arm.AdvSimd.IsSupported;
+
     public static V Zero => V.Zero;
 
     public static V Iota => Vector128.Create(0f, 1, 2, 3);
@@ -129,10 +131,17 @@ internal readonly unsafe struct Vector128Simd : ISimd<V>
     public static V Select(V mask, V a, V b) => Vector128.ConditionalSelect(mask, a, b);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static V AndNot(V mask, V a) => Vector128.AndNot(a, mask);
+    public static V SplitExponent(V x, out V fraction)
+    {
+        // The sum leaves round(x) in its low bits.
+        V shifted = x + Vector128.Create(ScalarSimd.RoundingShift);
+        fraction = x - (shifted - Vector128.Create(ScalarSimd.RoundingShift));
+        return shifted;
+    }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static V AddExponent(V value, V shifted) => (value.AsInt32() + (shifted.AsInt32() << 23)).AsSingle();
+    public static V ScaleByExponent(V value, V exponent, V x) =>
+        Vector128.AndNot((value.AsInt32() + (exponent.AsInt32() << 23)).AsSingle(), Vector128.LessThan(x, Vector128.Create(-126f)));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float First(V a) => a.ToScalar();

@@ -116,7 +116,7 @@ internal static unsafe class PrefillKernel<TS, TV, TTile>
     private static void RunStrip(
         AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, in ScoreModification modification, in Layout at, int tile, int strip, int stripEnd)
     {
-        // The union of key ranges of each register tile's rows, relative to the tile of keys: at most 48 / 1 register tiles a strip.
+        // The union of key ranges of each register tile's rows, relative to the tile of keys: at most 28 / 1 register tiles a strip.
         int tiles = (stripEnd - strip) / TTile.Rows;
         int* start = stackalloc int[tiles];
         int* stop = stackalloc int[tiles];
@@ -161,6 +161,15 @@ internal static unsafe class PrefillKernel<TS, TV, TTile>
             int firstVector = start[t] / PanelWidth * 2;
             int endVector = (stop[t] + PanelWidth - 1) / PanelWidth * 2;
             int end = Math.Min(strip + ((t + 1) * TTile.Rows), item.RowCount);
+            if (modification.IsPlain)
+            {
+                int row = strip + (t * TTile.Rows);
+                ScoreRow<TS, TV>.UpdateRows(
+                    at.Scores + ((nint)t * TTile.Rows * TileKeys), TileKeys, end - row, firstVector, endVector, tile, at.RowStart + row, at.RowEnd + row, at.Max + row, at.Sum + row,
+                    at.Output + ((nint)row * at.OutputStride), at.OutputStride, modification.Factor);
+                continue;
+            }
+
             for (int r = strip + (t * TTile.Rows); r < end; r++)
             {
                 ScoreRowContext context = modification.IsPlain ? default : ScoreRowContext.Of(problem, sequence, at.RowQuery[r], at.RowHead[r], tile);
@@ -228,14 +237,14 @@ internal static unsafe class PrefillKernel<TS, TV, TTile>
             var memory = new ScratchMemory(scratch);
             PaddedRows = (rows + TTile.Rows - 1) / TTile.Rows * TTile.Rows;
             OutputStride = (valueDim + PanelWidth - 1) / PanelWidth * PanelWidth;
-            Query = memory.Take<float>((long)PaddedRows * keyDim);
+            Query = memory.Take<float>(((long)PaddedRows * keyDim) + QueryPacking<TS, TV, TTile>.Overrun);
             Output = memory.Take<float>((long)PaddedRows * OutputStride);
             Max = memory.Take<float>(rows);
             Sum = memory.Take<float>(rows);
             Key = memory.Take<float>((long)TileKeys * keyDim);
             Value = memory.Take<float>((long)TileKeys * OutputStride);
             Scores = memory.Take<float>((long)Math.Min(StripRows, PaddedRows) * TileKeys);
-            Temporary = memory.Take<float>(Math.Max((long)TileKeys, (long)PanelWidth * keyDim));
+            Temporary = memory.Take<float>(Math.Max((long)TileKeys, (long)Math.Max(PanelWidth, TTile.Rows) * keyDim));
             KeyRows = memory.Take<nint>(TileKeys);
             ValueRows = memory.Take<nint>(TileKeys);
             RowQuery = memory.Take<int>(rows);

@@ -16,26 +16,52 @@ internal static unsafe class QueryPacking<TS, TV, TTile>
     // Far enough for a line from memory to arrive while the rows before it are packed; with it a call of 512 tokens went from 6.4 to 5.7 ms (AVX-512, D = 128).
     private const int RowsAhead = 8;
 
-    /// <summary>Packs the rows of an item; the missing rows of the last tile become zeros.</summary>
+    /// <summary>Floats beyond the packed rows that packing may overwrite.</summary>
+    public static int Overrun => Math.Max(0, TS.TransposeSize - TTile.Rows);
+
+    /// <summary>
+    /// Packs the rows of an item, in blocks that are transposed in registers: element by element it took 50 ns a row of 128, four times as long. Missing rows of the last tile
+    /// repeat the last one. May write up to <see cref="Overrun"/> floats beyond the last tile.
+    /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [SkipLocalsInit]
     public static void Pack(AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, float* packed, float* temporary)
     {
         int dim = problem.KeyDim;
         int size = problem.QueryType.Size();
         int tiles = (item.RowCount + TTile.Rows - 1) / TTile.Rows;
+        int block = TS.TransposeSize;
+        int whole = dim / block * block;
+        nint* rows = stackalloc nint[Math.Max(TTile.Rows, block)];
         for (int r = 0; r < Math.Min(RowsAhead, item.RowCount); r++) Prefetch(Row(problem, sequence, item, r, size), dim * size);
-        for (int r = 0; r < tiles * TTile.Rows; r++)
+        for (int t = 0; t < tiles; t++)
         {
-            float* destination = packed + ((nint)(r / TTile.Rows) * TTile.Rows * dim) + (r % TTile.Rows);
-            if (r >= item.RowCount)
+            for (int i = 0; i < Math.Max(TTile.Rows, block); i++)
             {
-                for (int d = 0; d < dim; d++) destination[d * TTile.Rows] = 0;
-                continue;
+                int r = Math.Min((t * TTile.Rows) + Math.Min(i, TTile.Rows - 1), item.RowCount - 1);
+                if (i < TTile.Rows && r + RowsAhead < item.RowCount) Prefetch(Row(problem, sequence, item, r + RowsAhead, size), dim * size);
+                byte* row = Row(problem, sequence, item, r, size);
+                rows[i] = (nint)row;
+                if (size == sizeof(float)) continue;
+                float* widened = temporary + ((nint)Math.Min(i, TTile.Rows - 1) * dim);
+                if (i < TTile.Rows) RowConversion<TS, TV>.Widen(problem.QueryType, row, widened, dim);
+                rows[i] = (nint)widened;
             }
 
-            if (r + RowsAhead < item.RowCount) Prefetch(Row(problem, sequence, item, r + RowsAhead, size), dim * size);
-            RowConversion<TS, TV>.Widen(problem.QueryType, Row(problem, sequence, item, r, size), temporary, dim);
-            for (int d = 0; d < dim; d++) destination[d * TTile.Rows] = temporary[d];
+            // The last block of rows begins early enough to end with the tile. Where a tile has fewer rows than a block, a step's last columns spill into the next step, which is
+            // written afterwards.
+            for (int i = 0; i < TTile.Rows; i += block)
+            {
+                int first = Math.Max(0, Math.Min(i, TTile.Rows - block));
+                for (int d = 0; d < whole; d += block) TS.Transpose(rows + first, d, packed + ((nint)d * TTile.Rows) + first, TTile.Rows);
+            }
+
+            for (int d = whole; d < dim; d++)
+            {
+                for (int i = 0; i < TTile.Rows; i++) packed[((nint)d * TTile.Rows) + i] = ((float*)rows[i])[d];
+            }
+
+            packed += (nint)TTile.Rows * dim;
         }
     }
 
