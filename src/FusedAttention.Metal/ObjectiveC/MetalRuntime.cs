@@ -28,8 +28,9 @@ internal sealed unsafe class MetalRuntime : IMetalRuntime
     private bool _isDisposed;
 
     /// <param name="device">An MTLDevice; taken over, also if this throws.</param>
+    /// <param name="compose">For tests that bring their own kernels; the library's otherwise.</param>
     /// <exception cref="MetalException">The device has no queue.</exception>
-    public MetalRuntime(NativeObject device)
+    public MetalRuntime(NativeObject device, Func<KernelFunction, string>? compose = null)
     {
         _device = device;
         try
@@ -38,7 +39,7 @@ internal sealed unsafe class MetalRuntime : IMetalRuntime
             using NativeObject.Lease d = device.Use();
             Device = Describe(d.Id);
             HasUnifiedMemory = Messages.Ask(d.Id, Selectors.HasUnifiedMemory) != 0;
-            _pipelines = new(Device.MaxThreadgroupMemory);
+            _pipelines = new(Device.MaxThreadgroupMemory, compose ?? KernelSource.Compose);
             _queue = NativeObject.Own(Messages.Get(d.Id, Selectors.NewCommandQueue), "a command queue");
         }
         catch

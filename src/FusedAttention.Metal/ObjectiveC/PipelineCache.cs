@@ -8,7 +8,9 @@ namespace FusedAttention.Metal.ObjectiveC;
 /// What failed is tried again by the next call that needs it.
 /// </summary>
 /// <remarks>One compilation at a time; calls whose kernels are there do not wait for it.</remarks>
-internal sealed unsafe class PipelineCache(int maxThreadgroupMemory) : IDisposable
+/// <param name="maxThreadgroupMemory">Of the device.</param>
+/// <param name="compose">A library's text: <see cref="KernelSource.Compose"/>, unless a test brings its own.</param>
+internal sealed unsafe class PipelineCache(int maxThreadgroupMemory, Func<KernelFunction, string> compose) : IDisposable
 {
     /// <summary>Metal 3.1, the first with <c>bfloat</c> (macOS 14): the major number above 16 bits of the minor one.</summary>
     private const nint LanguageVersion = (3 << 16) | 1;
@@ -52,7 +54,7 @@ internal sealed unsafe class PipelineCache(int maxThreadgroupMemory) : IDisposab
     private NativeObject Library(nint device, KernelFunction function)
     {
         if (_libraries.TryGetValue(function.LibraryKey, out NativeObject? known)) return known;
-        using NativeObject source = NativeText.Create(KernelSource.Compose(function));
+        using NativeObject source = NativeText.Create(compose(function));
         using NativeObject options = NativeObject.Create(Classes.CompileOptions, "compile options");
         using NativeObject.Lease text = source.Use();
         using NativeObject.Lease compile = options.Use();
