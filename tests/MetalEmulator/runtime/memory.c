@@ -2,16 +2,18 @@
 #include "emulator.h"
 #include "sanitizers.h"
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MAGIC = 0x544D4531, CANARY_BYTES = 4096, CANARY = 0xC5 };
+enum { MAGIC = 0x544D4531, GUARD_BYTES = 4096 };
 
-// What EmulatedRuntime fills fresh memory with: a NaN as float, half and bfloat. Under MSan words that still are this have never been written.
-#define FRESH "\xBA\xFF\xBA\xFF"
+// What EmulatedRuntime fills fresh memory with, and what guards are made of: a NaN as float, half and bfloat. Under MSan words that still are this have never
+// been written.
+__attribute__((unused)) static const unsigned char fresh[4] = {0xBA, 0xFF, 0xBA, 0xFF};
 
 struct memory {
     uint64_t bytes;
@@ -29,6 +31,15 @@ static struct memory memories[MAX_MEMORIES];
 static uint32_t memory_count;
 static struct binding bindings[MAX_SLOTS];
 static const unsigned char *file_position, *file_end;
+
+// " 3", or " 3 12" for a memory that two slots show.
+static const char *slot_names(const struct memory *memory) {
+    static char text[128];
+    int length = 0;
+    for (int slot = 0; slot < MAX_SLOTS; slot++)
+        if ((memory->slots >> slot & 1u) != 0 && length < 120) length += snprintf(text + length, sizeof text - (size_t)length, " %d", slot);
+    return text;
+}
 
 static const void *take(uint64_t bytes) {
     if (bytes > (uint64_t)(file_end - file_position)) fail("the launch file is too short");
@@ -101,10 +112,10 @@ static unsigned char *allocate(uint64_t bytes) {
     if (posix_memalign(&p, 256, bytes) != 0) fail("no memory");
     return p;
 #else
-    if (posix_memalign(&p, 4096, bytes + 2 * CANARY_BYTES) != 0) fail("no memory");
-    memset(p, CANARY, CANARY_BYTES);
-    memset((unsigned char *)p + CANARY_BYTES + bytes, CANARY, CANARY_BYTES);
-    return (unsigned char *)p + CANARY_BYTES;
+    if (posix_memalign(&p, GUARD_BYTES, bytes + 2 * GUARD_BYTES) != 0) fail("no memory");
+    unsigned char *data = (unsigned char *)p + GUARD_BYTES;
+    for (uint64_t i = 0; i < GUARD_BYTES; i++) data[i - GUARD_BYTES] = data[bytes + i] = fresh[i % 4];
+    return data;
 #endif
 }
 
@@ -115,16 +126,16 @@ void prepare_memory(void) {
         memcpy(memory->data, memory->initial, memory->bytes);
 #if WITH_MSAN
         for (uint64_t at = 0; at + 4 <= memory->bytes; at += 4)
-            if (memcmp(memory->initial + at, FRESH, 4) == 0) mark_uninitialised(memory->data + at, 4);
+            if (memcmp(memory->initial + at, fresh, 4) == 0) mark_uninitialised(memory->data + at, 4);
 #endif
     }
 }
 
 static void check_guards(const struct memory *memory) {
 #if !WITH_ASAN && !WITH_MSAN
-    for (uint64_t i = 0; i < CANARY_BYTES; i++) {
-        if (memory->data[i - CANARY_BYTES] != CANARY) fail("wrote %lu bytes in front of a buffer (slots %08x)", (unsigned long)(CANARY_BYTES - i), memory->slots);
-        if (memory->data[memory->bytes + i] != CANARY) fail("wrote %lu bytes beyond the end of a buffer (slots %08x)", (unsigned long)i + 1, memory->slots);
+    for (uint64_t i = 0; i < GUARD_BYTES; i++) {
+        if (memory->data[i - GUARD_BYTES] != fresh[i % 4]) fail("wrote %lu bytes in front of a buffer (slot%s)", (unsigned long)(GUARD_BYTES - i), slot_names(memory));
+        if (memory->data[memory->bytes + i] != fresh[i % 4]) fail("wrote %lu bytes beyond the end of a buffer (slot%s)", (unsigned long)i + 1, slot_names(memory));
     }
 #else
     (void)memory;
@@ -135,9 +146,12 @@ static void check_guards(const struct memory *memory) {
 static void check_initialised(const struct memory *memory) {
 #if WITH_MSAN
     for (uint64_t at = 0; at + 4 <= memory->bytes; at += 4) {
-        if (first_uninitialised(memory->data + at, 4) < 0) continue;
+        ptrdiff_t next = first_uninitialised(memory->data + at, memory->bytes - at);
+        if (next < 0) break;
+        at = (at + (uint64_t)next) / 4 * 4;
+        if (at + 4 > memory->bytes) break;
         mark_initialised(memory->data + at, 4);
-        if (memcmp(memory->data + at, FRESH, 4) != 0) fail("stored an uninitialised value at byte %lu of a buffer (slots %08x)", (unsigned long)at, memory->slots);
+        if (memcmp(memory->data + at, fresh, 4) != 0) fail("stored an uninitialised value at byte %lu of a buffer (slot%s)", (unsigned long)at, slot_names(memory));
     }
     mark_initialised(memory->data, memory->bytes);
 #else
@@ -162,8 +176,8 @@ void compare_memory(const char *order_name, int first) {
         if (memcmp(memory->data, expected, memory->bytes) == 0) continue;
         uint64_t at = 0;
         while (memory->data[at] == expected[at]) at++;
-        if (memory->written) fail("order %s gives other bits than the first, from byte %lu of a buffer (slots %08x): a barrier is missing, or two threads write one place", order_name, (unsigned long)at, memory->slots);
-        fail("wrote byte %lu of a buffer that the launch says is only read (slots %08x)", (unsigned long)at, memory->slots);
+        if (memory->written) fail("order %s gives other bits than the first, from byte %lu of a buffer (slot%s): a barrier is missing, or two threads write one place", order_name, (unsigned long)at, slot_names(memory));
+        fail("wrote byte %lu of a buffer that the launch says is only read (slot%s)", (unsigned long)at, slot_names(memory));
     }
 }
 

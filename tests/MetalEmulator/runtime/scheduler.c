@@ -111,11 +111,11 @@ static uint32_t next_thread(uint32_t simdgroup) {
     fail("divergence");
 }
 
-static void wait_for_others(void) {
+// Goes on with another thread: of this simdgroup if it has one that can run and `any` is not asked for. It may be this thread itself.
+static void give_way(int any) {
     struct lane *lane = &lanes[current_thread];
-    uint32_t next = next_thread(current_thread / LANES);
-    if (next == current_thread) return;
-    switch_to(&lane->stack_pointer, &lane->fake_stack, next);
+    uint32_t next = next_thread(any ? MAX_SIMDGROUPS : current_thread / LANES);
+    if (next != current_thread) switch_to(&lane->stack_pointer, &lane->fake_stack, next);
 }
 
 static void thread_main(void) {
@@ -128,7 +128,7 @@ static void thread_main(void) {
         else if (group->passed != lane->passed) fail_at(lane->site, "lanes of simdgroup %u came through different simdgroup loads or stores before they returned", current_thread / LANES);
         group->ready &= ~(1u << current_thread % LANES);
         group->finished |= 1u << current_thread % LANES;
-        wait_for_others();
+        give_way(0);
     }
 }
 
@@ -175,13 +175,13 @@ void metal_emulator_threadgroup_barrier(const char *file, uint32_t line, uint32_
     else if (!same(barrier_site, lane->site)) fail_at(lane->site, "threads of a threadgroup wait at different barriers; others at %s:%u:%u", barrier_site.file, barrier_site.line, barrier_site.column);
     if (++barrier_arrived < thread_count) {
         simdgroups[current_thread / LANES].ready &= ~(1u << current_thread % LANES);
-        wait_for_others();
+        give_way(0);
         return;
     }
     barrier_arrived = 0;
     for (uint32_t s = 0; s < simdgroup_count; s++) simdgroups[s].ready = simdgroups[s].full & ~simdgroups[s].finished;
     // In random order the last to come need not be the first to go on.
-    if (run_order == RANDOM) wait_for_others();
+    if (run_order == RANDOM) give_way(0);
 }
 
 const uint64_t *metal_emulator_exchange(uint64_t low, uint64_t high, const char *file, uint32_t line, uint32_t column) {
@@ -205,17 +205,13 @@ const uint64_t *metal_emulator_exchange(uint64_t low, uint64_t high, const char 
     group->arrived |= 1u << number;
     if (group->arrived != UINT32_MAX) {
         group->ready &= ~(1u << number);
-        wait_for_others();
+        give_way(0);
         return slots;
     }
     group->arrived = 0;
     group->ready = UINT32_MAX;
     // Now and then another simdgroup's turn: whatever two simdgroups share without a barrier shows in the result.
-    if (run_order == RANDOM) {
-        uint64_t dice = next_random(random_state);
-        struct lane *self = &lanes[current_thread];
-        if ((dice & 7u) == 0) switch_to(&self->stack_pointer, &self->fake_stack, next_thread(MAX_SIMDGROUPS));
-    }
+    if (run_order == RANDOM && (next_random(random_state) & 7u) == 0) give_way(1);
     return slots;
 }
 
