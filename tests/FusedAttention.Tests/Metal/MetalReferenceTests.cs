@@ -1,127 +1,71 @@
-using System.Numerics.Tensors;
-using System.Runtime.InteropServices;
-using FusedAttention.Cli.Calls;
+using System.Globalization;
+using System.Text.RegularExpressions;
 using FusedAttention.Cli.Conformance;
-using FusedAttention.Cli.Formats;
 using FusedAttention.Metal.Launching;
+using FusedAttention.Metal.Planning;
 using FusedAttention.Tests.Metal.Emulation;
 using Xunit;
 
 namespace FusedAttention.Tests.Metal;
 
 /// <summary>Cases of the reference set within the limits that the set states, with the kernel that a call gets and with each one that can take the case.</summary>
-public sealed class MetalReferenceTests
+public sealed partial class MetalReferenceTests
 {
-    public static TheoryData<string> Cases => [.. ReferenceData.Cases];
+    public static TheoryData<string> All => [.. ReferenceData.Cases];
+
+    public static TheoryData<string> Prefill => Of(KernelFamily.Prefill);
+
+    public static TheoryData<string> Decode => Of(KernelFamily.Decode);
 
     [Theory]
-    [MemberData(nameof(Cases))]
-    public void Case_passes(string name) => AssertPasses(name, forced: null, rowInvariant: false);
+    [MemberData(nameof(All))]
+    public void Case_passes(string name) => AssertPasses(name, forced: null);
 
     [Theory]
-    [MemberData(nameof(Cases))]
-    public void Case_passes_in_the_plain_kernel(string name) => AssertPasses(name, KernelFamily.Plain, rowInvariant: false);
+    [MemberData(nameof(All))]
+    public void Case_passes_in_the_plain_kernel(string name) => AssertPasses(name, KernelFamily.Plain);
 
+    /// <summary>Any number of rows, as RowInvariant has it.</summary>
     [Theory]
-    [MemberData(nameof(Cases))]
-    public void Case_passes_in_the_prefill_kernel(string name) => AssertPasses(name, KernelFamily.Prefill, rowInvariant: true);
+    [MemberData(nameof(Prefill))]
+    public void Case_passes_in_the_prefill_kernel(string name) => AssertPasses(name, KernelFamily.Prefill);
 
+    /// <summary>Any number of rows: more than a plan would give to it.</summary>
     [Theory]
-    [MemberData(nameof(Cases))]
-    public void Case_passes_in_the_decode_kernel(string name) => AssertPasses(name, KernelFamily.Decode, rowInvariant: false);
+    [MemberData(nameof(Decode))]
+    public void Case_passes_in_the_decode_kernel(string name) => AssertPasses(name, KernelFamily.Decode);
 
-    private static void AssertPasses(string name, KernelFamily? forced, bool rowInvariant)
+    /// <summary>Whether a kernel takes these dimensions.</summary>
+    internal static bool Takes(KernelFamily family, int keyDim, int valueDim, AttentionElementType keyValueType) => family switch
     {
-        Assert.SkipWhen(EmulatorToolchain.SkipReason is not null, EmulatorToolchain.SkipReason ?? "");
-        ReferenceCase reference = ReferenceCase.Load(ReferenceData.PathOf(name));
-        using var runtime = new EmulatedRuntime { Orders = ["random"] };
-        CaseOutcome outcome;
-        try
-        {
-            outcome = MetalReference.Run(reference, new MetalCaller(runtime, forced), rowInvariant);
-        }
-        catch (NotSupportedException) when (forced is not null)
-        {
-            return;
-        }
+        KernelFamily.Prefill => TileTable.Prefill(keyDim, valueDim, keyValueType) is not null,
+        KernelFamily.Decode => TileTable.Decode(keyDim, valueDim) is not null,
+        _ => true,
+    };
 
+    internal static void AssertPasses(string name, KernelFamily? forced, EmulatorFlavour flavour = EmulatorFlavour.Plain)
+    {
+        using EmulatedRuntime runtime = MetalProblems.Start(flavour);
+        CaseOutcome outcome = MetalReference.Run(ReferenceCase.Load(ReferenceData.PathOf(name)), new MetalCaller(runtime, forced), rowInvariant: forced == KernelFamily.Prefill);
         Assert.True(outcome.Passed, $"{name}: {outcome.Failure}");
     }
-}
 
-/// <summary>A reference case through a <see cref="MetalCaller"/>.</summary>
-internal static class MetalReference
-{
-    public static CaseOutcome Run(ReferenceCase reference, MetalCaller caller, bool rowInvariant = false)
+    /// <summary>A case's name says its dimensions: "-d64", "-d16v40".</summary>
+    private static TheoryData<string> Of(KernelFamily family)
     {
-        AttentionCall call = ReferenceRunner.Call(reference, new AttentionOptions { RowInvariant = rowInvariant });
-        var run = new Invocation(call, caller);
-        (double[] output, double[] logSumExp) = Invoke(run, call.Options);
-        double[]? ofKeys = reference.ExpectedLogSumExpOfKeys is null ? null : Invoke(run, call.Options with { SinkLogits = [] }).LogSumExp;
-        return ReferenceRunner.Compare(reference, call, output, logSumExp, ofKeys);
-    }
-
-    private static (double[] Output, double[] LogSumExp) Invoke(Invocation run, AttentionOptions options)
-    {
-        run.Options = options;
-        return ElementTypeDispatch.Run(run.Call.Query.ElementType, run.Call.Key.ElementType, run);
-    }
-
-    private sealed class Invocation(AttentionCall call, MetalCaller caller) : ITypedWork<(double[] Output, double[] LogSumExp)>
-    {
-        public AttentionCall Call { get; } = call;
-
-        public AttentionOptions Options { get; set; } = AttentionOptions.Default;
-
-        public (double[] Output, double[] LogSumExp) Run<TQuery, TKeyValue>()
-            where TQuery : unmanaged
-            where TKeyValue : unmanaged
+        var cases = new TheoryData<string>();
+        foreach (string name in ReferenceData.Cases)
         {
-            byte[] outputBytes = Poisoned(Call.OutputShape, Call.Query.ElementType);
-            byte[] lseBytes = Poisoned(Call.LogSumExpShape, TensorElementType.Float32);
-            var output = new TensorSpan<TQuery>(MemoryMarshal.Cast<byte, TQuery>(outputBytes.AsSpan()), Lengths(Call.OutputShape));
-            var operands = new AttentionOperands { LogSumExp = new TensorSpan<float>(MemoryMarshal.Cast<byte, float>(lseBytes.AsSpan()), Lengths(Call.LogSumExpShape)) };
-            if (Call.Mask is LoadedTensor mask) operands.BooleanMask = Tensor<bool>(mask);
-            if (Call.Bias is LoadedTensor bias) operands.Bias = Bias(bias);
-            if (Call.KeyLengths is int[] keyLengths) operands.KeyLengths = keyLengths;
-            ReadOnlyTensorSpan<TQuery> query = Tensor<TQuery>(Call.Query);
-            ReadOnlyTensorSpan<TKeyValue> key = Tensor<TKeyValue>(Call.Key), value = Tensor<TKeyValue>(Call.Value);
-            switch (Call.Layout)
-            {
-                case SequenceLayout.Dense:
-                    caller.Dense(query, key, value, output, Options, operands);
-                    break;
-                case SequenceLayout.VariableLength:
-                    caller.Packed(query, key, value, output, Call.CumulativeQueryLengths, Call.CumulativeKeyLengths, Options, operands);
-                    break;
-                default:
-                    caller.Paged(query, key, value, output, Call.CumulativeQueryLengths, Call.ContextLengths, Call.BlockTables, Call.MaxBlocksPerSequence, Options, operands);
-                    break;
-            }
-
-            return (
-                new LoadedTensor("o", Call.Query.ElementType, [.. Call.OutputShape], outputBytes).ToDoubles(),
-                new LoadedTensor("lse", TensorElementType.Float32, [.. Call.LogSumExpShape], lseBytes).ToDoubles());
+            Match dims = Dims().Match(name);
+            int keyDim = int.Parse(dims.Groups["key"].ValueSpan, CultureInfo.InvariantCulture);
+            int valueDim = dims.Groups["value"].Success ? int.Parse(dims.Groups["value"].ValueSpan, CultureInfo.InvariantCulture) : keyDim;
+            AttentionElementType type = name.Contains("fp32", StringComparison.Ordinal) ? AttentionElementType.Float32 : AttentionElementType.Float16;
+            if (Takes(family, keyDim, valueDim, type)) cases.Add(name);
         }
 
-        private static byte[] Poisoned(long[] shape, TensorElementType type)
-        {
-            byte[] bytes = new byte[shape.Aggregate(1L, (product, length) => product * length) * type.SizeInBytes()];
-            bytes.AsSpan().Fill(0xFF);
-            return bytes;
-        }
-
-        private static AttentionBias Bias(LoadedTensor bias) => bias.ElementType switch
-        {
-            TensorElementType.Float16 => Tensor<Half>(bias),
-            TensorElementType.BFloat16 => Tensor<BFloat16>(bias),
-            _ => Tensor<float>(bias),
-        };
-
-        private static ReadOnlyTensorSpan<T> Tensor<T>(LoadedTensor tensor)
-            where T : unmanaged
-            => new(tensor.Elements<T>(), Lengths([.. tensor.Shape]));
-
-        private static nint[] Lengths(long[] shape) => [.. shape.Select(length => (nint)length)];
+        return cases;
     }
+
+    [GeneratedRegex(@"-d(?<key>\d+)(v(?<value>\d+))?(-|$)", RegexOptions.ExplicitCapture | RegexOptions.CultureInvariant, 5000)]
+    private static partial Regex Dims();
 }
