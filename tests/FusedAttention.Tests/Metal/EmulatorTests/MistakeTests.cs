@@ -185,6 +185,24 @@ public sealed class MistakeTests
         Assert.Equal(Enumerable.Repeat(unchecked((int)EmulatedMemory.Fresh), 64), fresh.Run("neighbours", threads: 64).Read<int>(1)); // copies of what nobody wrote look like it
     }
 
+    /// <summary>Fast math may take infinities for impossible: what tests for one gets another answer, and one kept in bits does not.</summary>
+    [Fact]
+    public void Reliance_on_infinities_shows_under_fast_math()
+    {
+        const string Bits = """
+            kernel void infinities(device const int* values [[buffer(0)]], device int* result [[buffer(1)]], uint i [[thread_index_in_threadgroup]]) {
+                float x = as_type<float>(0xFF800000u + uint(values[i]) * 0u);
+                result[i] = as_type<uint>(x) == 0xFF800000u ? 1 : 0;
+            }
+            """;
+        int[] ones = [.. Enumerable.Repeat(1, 64)];
+        Right(Bits, "infinities", Numbers, ones);
+        Right(Bits, "infinities", Numbers, ones, EmulatorFlavour.FastMath);
+        string test = Bits.Replace("as_type<uint>(x) == 0xFF800000u", "isinf(x)", StringComparison.Ordinal);
+        Right(test, "infinities", Numbers, ones);
+        Right(test, "infinities", Numbers, new int[64], EmulatorFlavour.FastMath);
+    }
+
     [Fact]
     public void A_launch_may_not_write_what_it_says_it_reads()
     {
