@@ -86,7 +86,7 @@ public sealed class LintTests
     [Theory]
     [InlineData("inline float total(thread const float* values)", "inline float total(const float* values)", "test.metal:2: total: an argument")]
     [InlineData("    Pair pair;\n", "    Pair pair; float& sum = pair.sum;\n", "test.metal:8: clean: a local pointer")]
-    [InlineData("other[0] =", "struct Local { float x; float get() const { return x; } }; Local local; local.x = pair.sum; tile[1] = local.get(); other[0] =", "object of a method")]
+    [InlineData("other[0] =", "struct Single { float x; float get() const { return x; } }; Single single; single.x = pair.sum; tile[1] = single.get(); other[0] =", "object of a method")]
     [InlineData("half(tile[0])", "tile[0]", "Wimplicit-float-conversion")]
     [InlineData("float2(pair.sum)", "float2(pair.sum + int(i))", "Wimplicit-int-float-conversion")]
     [InlineData("other[0] =", "if constexpr (sizeof(float) == 4) other[0] =", "Wpre-c++17-compat")]
