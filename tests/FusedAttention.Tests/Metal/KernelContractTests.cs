@@ -1,65 +1,67 @@
-using System.Globalization;
 using System.Reflection;
+using System.Runtime.InteropServices;
 using System.Text.RegularExpressions;
 using FusedAttention.Metal.Launching;
 using FusedAttention.Metal.Planning;
+using FusedAttention.Tests.Metal.Emulation;
 using Xunit;
 
 namespace FusedAttention.Tests.Metal;
 
-/// <summary>What the kernels' text and the planner say of each other: structures, slots, function constants.</summary>
+/// <summary>What the kernels' text and the host must agree on: structs field by field, slots by name, and the rules of docs/metal.md.</summary>
 public sealed partial class KernelContractTests
 {
-    [Theory]
-    [InlineData(typeof(AttentionParameters))]
-    [InlineData(typeof(SequenceEntry))]
-    [InlineData(typeof(WorkItem))]
-    [InlineData(typeof(MergeParameters))]
-    [InlineData(typeof(CacheParameters))]
-    [InlineData(typeof(SlotCopy))]
-    public void Structures_have_the_same_fields_in_both_languages(Type type)
-    {
-        string text = KernelSource.File("parameters.metal");
-        Match match = Regex.Match(text, $@"struct {type.Name} \{{(?<fields>[^}}]*)\}};", RegexOptions.ExplicitCapture, TimeSpan.FromSeconds(5));
-        Assert.True(match.Success, $"parameters.metal has no {type.Name}.");
-        string[] theirs = [.. Field().Matches(match.Groups["fields"].Value).Select(field => $"{field.Groups["type"].Value} {field.Groups["name"].Value}")];
-        string[] ours = [.. type.GetFields(BindingFlags.Public | BindingFlags.Instance).Select(field => $"{MetalType(field.FieldType)} {Snake(field.Name)}")];
-        Assert.Equal(ours, theirs);
+    private static readonly Assembly Metal = typeof(KernelFunction).Assembly;
 
-        // 8-byte fields first: then both languages put them at the same offsets.
-        int[] sizes = [.. ours.Select(field => field.StartsWith("long", StringComparison.Ordinal) ? 8 : 4)];
-        Assert.Equal(sizes.OrderDescending(), sizes);
-        Assert.True(!sizes.Contains(8) || sizes.Count(size => size == 4) % 2 == 0, "Padding at the end.");
-    }
+    public static TheoryData<string> Files() => [.. Metal.GetManifestResourceNames().Where(name => name.EndsWith(".metal", StringComparison.Ordinal)).Order(StringComparer.Ordinal)];
 
     [Theory]
-    [InlineData("prefill.metal")]
-    [InlineData("decode.metal")]
-    [InlineData("plain.metal")]
-    [InlineData("splits.metal")]
-    public void Arguments_are_in_the_slots_of_the_table(string file)
+    [MemberData(nameof(Files))]
+    public void Texts_keep_to_the_rules(string file) => Assert.Empty(TextLint.Check(file, KernelSource.File(file)));
+
+    [Theory]
+    [MemberData(nameof(Files))]
+    public void Buffer_slots_are_those_of_the_host(string file)
     {
-        var slots = typeof(BufferSlot).GetFields().ToDictionary(field => Snake(field.Name), field => (int)field.GetRawConstantValue()!, StringComparer.Ordinal);
-        MatchCollection arguments = BufferArgument().Matches(KernelSource.File(file));
-        Assert.NotEmpty(arguments);
-        foreach (Match argument in arguments)
+        foreach (KernelSignature kernel in KernelText.ParseKernels(TextLint.WithoutComments(KernelSource.File(file))))
         {
-            Assert.Equal(slots[argument.Groups["name"].Value], int.Parse(argument.Groups["slot"].ValueSpan, CultureInfo.InvariantCulture));
+            bool isAttention = kernel.Arguments.Any(argument => argument.Type.Contains(nameof(AttentionParameters), StringComparison.Ordinal));
+            foreach (KernelArgument argument in isAttention ? kernel.Buffers : [])
+            {
+                FieldInfo? slot = typeof(BufferSlot).GetField(PascalCase(argument.Name), BindingFlags.Static | BindingFlags.Public | BindingFlags.NonPublic);
+                Assert.True(slot is not null, $"{file}: kernel {kernel.Name}: BufferSlot has no {PascalCase(argument.Name)}");
+                Assert.True((int)slot.GetRawConstantValue()! == argument.Slot, $"{file}: kernel {kernel.Name}: {argument.Name} has slot {argument.Slot}, BufferSlot.{slot.Name} is {slot.GetRawConstantValue()}");
+            }
         }
     }
 
     [Fact]
-    public void The_parameter_block_fits_setBytes() => Assert.InRange(System.Runtime.CompilerServices.Unsafe.SizeOf<AttentionParameters>(), 1, 4095);
+    public void Structs_are_laid_out_alike()
+    {
+        Assert.SkipWhen(EmulatorToolchain.SkipReason is not null, EmulatorToolchain.SkipReason ?? "");
+        string text = KernelSource.File("parameters.metal");
+        string[] names = [.. StructName().Matches(TextLint.WithoutComments(text)).Select(match => match.Groups["name"].Value)];
+        Assert.NotEmpty(names);
+        Dictionary<string, (RecordField[] Fields, int Size)> records = RecordLayouts.Of(KernelSource.File("common.metal") + text, names);
+        foreach (string name in names)
+        {
+            Type host = Metal.GetTypes().FirstOrDefault(type => type.IsValueType && string.Equals(type.Name, name, StringComparison.Ordinal)) ?? throw new InvalidOperationException($"The host has no struct {name}.");
+            string[] expected = [.. host.GetFields(BindingFlags.Instance | BindingFlags.Public | BindingFlags.NonPublic)
+                .Select(field => $"{MetalName(field.FieldType)} {SnakeCase(field.Name)} at {Marshal.OffsetOf(host, field.Name)}"), $"{Marshal.SizeOf(host)} bytes"];
+            string[] actual = [.. records[name].Fields.Select(field => $"{field.Type} {field.Name} at {field.Offset}"), $"{records[name].Size} bytes"];
+            Assert.Equal(expected, actual);
+            Assert.True(records[name].Size < LaunchCheck.ParameterLimit);
+        }
+    }
 
-    private static string MetalType(Type type) => type == typeof(long) ? "long" : type == typeof(float) ? "float" : "int";
+    private static string MetalName(Type type) => type == typeof(long) ? "long" : type == typeof(int) ? "int" : type == typeof(uint) ? "uint" : type == typeof(ulong) ? "ulong" : type == typeof(float) ? "float" : type.Name;
 
-    private static string Snake(string name) => Capital().Replace(name, match => (match.Index == 0 ? "" : "_") + match.Value.ToLowerInvariant());
+    private static string PascalCase(string name) => string.Concat(name.Split('_').Select(part => char.ToUpperInvariant(part[0]) + part[1..]));
 
-    [GeneratedRegex(@"^\s*(?<type>long|int|float) (?<name>\w+);", RegexOptions.Multiline | RegexOptions.ExplicitCapture | RegexOptions.CultureInvariant, 5000)]
-    private static partial Regex Field();
+    private static string SnakeCase(string name) => Capital().Replace(name, "_$0").TrimStart('_').ToLowerInvariant();
 
-    [GeneratedRegex(@"(?<name>\w+) \[\[buffer\((?<slot>\d+)\)\]\]", RegexOptions.ExplicitCapture | RegexOptions.CultureInvariant, 5000)]
-    private static partial Regex BufferArgument();
+    [GeneratedRegex(@"^struct (?<name>\w+)", RegexOptions.Multiline | RegexOptions.ExplicitCapture | RegexOptions.CultureInvariant, 5000)]
+    private static partial Regex StructName();
 
     [GeneratedRegex("[A-Z]", RegexOptions.CultureInvariant, 5000)]
     private static partial Regex Capital();
