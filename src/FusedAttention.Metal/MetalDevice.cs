@@ -1,6 +1,7 @@
 using System.Collections.Immutable;
 using FusedAttention.Metal.Launching;
 using FusedAttention.Metal.Memory;
+using FusedAttention.Metal.SelfTest;
 
 namespace FusedAttention;
 
@@ -139,5 +140,16 @@ public sealed unsafe partial class MetalDevice
         return new(this, _runtime.Allocate(bytes), isCallers: false);
     }
 
-    private MetalDeviceDescription Examine() => _runtime.Device;
+    /// <summary>The self-test of the layout of simdgroup matrices, unless the runtime knows it already.</summary>
+    private MetalDeviceDescription Examine()
+    {
+        MetalDeviceDescription device = _runtime.Device;
+        if (device.HasKnownLaneMap) return device;
+        lock (_submitting)
+        {
+            bool isKnown = LaneMapTest.Run(_runtime, out long submission);
+            _submitted = submission;
+            return device with { HasKnownLaneMap = isKnown };
+        }
+    }
 }

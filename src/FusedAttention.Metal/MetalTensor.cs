@@ -52,7 +52,7 @@ public abstract class MetalTensor : IDisposable
     /// <exception cref="ObjectDisposedException">The tensor, or the one it is a view of, is disposed.</exception>
     public void Wait()
     {
-        ThrowIfDisposed();
+        ThrowIfClosed();
         Memory.AwaitUse();
     }
 
@@ -69,5 +69,5 @@ public abstract class MetalTensor : IDisposable
     /// <summary>Lengths and element type, for messages: <c>[2, 5, 8, 64] of Half</c>.</summary>
     public override string ToString() => $"{Layout} of {ElementType.Name}";
 
-    private protected void ThrowIfDisposed() => ObjectDisposedException.ThrowIf(Memory.IsClosed, this);
+    internal void ThrowIfClosed() => ObjectDisposedException.ThrowIf(Memory.IsClosed, this);
 }

@@ -35,7 +35,7 @@ public sealed unsafe class MetalTensor<T> : MetalTensor
     /// <exception cref="ObjectDisposedException">The tensor, or the one it is a view of, is disposed.</exception>
     public TensorSpan<T> AsTensorSpan(bool wait = true)
     {
-        ThrowIfDisposed();
+        ThrowIfClosed();
         if (wait) Memory.AwaitUse();
 
         // An empty tensor span takes no strides.
@@ -46,7 +46,7 @@ public sealed unsafe class MetalTensor<T> : MetalTensor
     /// <inheritdoc cref="AsTensorSpan"/>
     public ReadOnlyTensorSpan<T> AsReadOnlyTensorSpan(bool wait = true)
     {
-        ThrowIfDisposed();
+        ThrowIfClosed();
         if (wait) Memory.AwaitWrites();
         return Layout.Count == 0 ? new ReadOnlyTensorSpan<T>(First, 0, Lengths) : new ReadOnlyTensorSpan<T>(First, (nint)Layout.Extent, Lengths, Strides);
     }
@@ -56,7 +56,7 @@ public sealed unsafe class MetalTensor<T> : MetalTensor
     /// <inheritdoc cref="AsTensorSpan"/>
     public Span<T> AsSpan(bool wait = true)
     {
-        ThrowIfDisposed();
+        ThrowIfClosed();
         int length = DenseLength();
         if (wait) Memory.AwaitUse();
         return new(First, length);
@@ -67,7 +67,7 @@ public sealed unsafe class MetalTensor<T> : MetalTensor
     /// <inheritdoc cref="AsTensorSpan"/>
     public ReadOnlySpan<T> AsReadOnlySpan(bool wait = true)
     {
-        ThrowIfDisposed();
+        ThrowIfClosed();
         int length = DenseLength();
         if (wait) Memory.AwaitWrites();
         return new(First, length);
@@ -80,7 +80,7 @@ public sealed unsafe class MetalTensor<T> : MetalTensor
     /// <exception cref="ObjectDisposedException">The tensor is disposed.</exception>
     public MetalTensor<T> Slice(params ReadOnlySpan<NRange> ranges)
     {
-        ThrowIfDisposed();
+        ThrowIfClosed();
         ViewLayout layout = Layout.Slice(ranges, out long start);
         return ViewOf(start, layout);
     }
@@ -92,7 +92,7 @@ public sealed unsafe class MetalTensor<T> : MetalTensor
     /// <exception cref="ObjectDisposedException">The tensor is disposed.</exception>
     public MetalTensor<T> Reshape(params ReadOnlySpan<nint> lengths)
     {
-        ThrowIfDisposed();
+        ThrowIfClosed();
         if (!IsDense) throw NotDense();
         ViewLayout layout = ViewLayout.Contiguous(lengths, sizeof(T), nameof(lengths));
         if (layout.Count != Layout.Count)
@@ -108,9 +108,12 @@ public sealed unsafe class MetalTensor<T> : MetalTensor
     /// <exception cref="ObjectDisposedException">The tensor is disposed.</exception>
     public MetalTensor<T> View(nint start, ReadOnlySpan<nint> lengths, ReadOnlySpan<nint> strides)
     {
-        ThrowIfDisposed();
+        ThrowIfClosed();
         if (start < 0 || start > Layout.Extent) throw new ArgumentException($"start is {start}; the tensor, {Layout}, reaches over {Layout.Extent} elements.", nameof(start));
-        return ViewOf(start, ViewLayout.Strided(lengths, strides, Layout.Extent - start, sizeof(T)));
+        ViewLayout layout = ViewLayout.Strided(lengths, strides, Layout.Extent - start, sizeof(T));
+
+        // A view of nothing begins where there is something: buffers have no place at their end.
+        return ViewOf(layout.Count == 0 ? 0 : start, layout);
     }
 
     /// <summary>Writes all elements, in row-major order, when the GPU has ended its work on them.</summary>

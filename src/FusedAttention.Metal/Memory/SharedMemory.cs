@@ -88,7 +88,9 @@ internal sealed unsafe class SharedMemory : SafeHandle
         }
         finally
         {
-            Interlocked.CompareExchange(ref pending, 0, submission);
+            // What failed is over too, and is told once: here for reading and writing both.
+            Interlocked.CompareExchange(ref _lastWrite, 0, submission);
+            Interlocked.CompareExchange(ref _lastUse, 0, submission);
         }
     }
 }

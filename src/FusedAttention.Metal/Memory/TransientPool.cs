@@ -63,9 +63,10 @@ internal sealed class TransientPool(IMetalRuntime runtime)
                 _busy.RemoveAt(i);
             }
 
+            // The smallest that fits, and of equal ones the last used.
             Chunk? best = null;
             foreach (Chunk chunk in _idle)
-                if (chunk.Memory.Bytes >= bytes && (best is null || chunk.Memory.Bytes < best.Memory.Bytes)) best = chunk;
+                if (chunk.Memory.Bytes >= bytes && (best is null || chunk.Memory.Bytes <= best.Memory.Bytes)) best = chunk;
             if (best is not null)
             {
                 _idle.Remove(best);

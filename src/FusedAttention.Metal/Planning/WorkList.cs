@@ -107,7 +107,7 @@ internal sealed class CallItems
             $"Sequence {index} has {sequence.QueryLength} queries x {problem.Group} heads a key/value head and {sequence.KeyLength} keys; the Metal kernels take up to {Limit} of either.");
     }
 
-    /// <summary>Blocks of rows over the keys of one item, all of them or a split.</summary>
+    /// <summary>Blocks of rows over the keys of one item, all of them or a split; of these, what the block's rows may see.</summary>
     private static void AddBlocks(AttentionProblem problem, WorkList list, in SequenceProblem sequence, int rowsPerItem, WorkItem keys)
     {
         int rows = sequence.QueryLength * problem.Group;
@@ -115,7 +115,8 @@ internal sealed class CallItems
         {
             int end = Math.Min(row + rowsPerItem, rows);
             KeyRange range = problem.RangeOf(sequence, row / problem.Group, (end - 1) / problem.Group).Intersect(keys.FirstKey, keys.EndKey);
-            list.Add(keys with { FirstRow = row, EndRow = end }, Cost(problem, end - row, range.Length) * list.CostOfWork);
+            WorkItem item = keys with { FirstRow = row, EndRow = end, FirstKey = range.IsEmpty ? 0 : range.Start, EndKey = range.IsEmpty ? 0 : range.End };
+            list.Add(item, Cost(problem, end - row, range.Length) * list.CostOfWork);
         }
     }
 
@@ -131,14 +132,13 @@ internal sealed class CallItems
         for (int split = 0; split < splits; split++)
         {
             long partial = start + ((long)split * problem.KeyValueHeads * rows);
-            var item = new WorkItem
+            AddBlocks(problem, list, sequence, rowsPerItem, new WorkItem
             {
                 Sequence = index,
-                FirstKey = range.IsEmpty ? 0 : Math.Max(range.Start, (first + split) * keys),
-                EndKey = range.IsEmpty ? 0 : (int)Math.Min(range.End, (first + split + 1) * (long)keys),
+                FirstKey = (first + split) * keys,
+                EndKey = (int)Math.Min(sequence.KeyLength, (first + split + 1) * (long)keys),
                 Partial = splits == 1 ? -1 : checked((int)partial),
-            };
-            AddBlocks(problem, list, sequence, rowsPerItem, item);
+            });
         }
 
         if (splits == 1) return;

@@ -209,7 +209,7 @@ public unsafe partial class PagedKeyValueCache<T> : IDisposable
         GC.SuppressFinalize(this);
     }
 
-    private void CheckLayer(int layer)
+    private protected void CheckLayer(int layer)
     {
         ObjectDisposedException.ThrowIf(_storage.IsDisposed, this);
         if ((uint)layer >= (uint)Options.Layers)

@@ -22,6 +22,9 @@ internal sealed class EmulatorLibrary(string folder, KernelSignature[] kernels, 
     /// <summary>Bytes of threadgroup memory that a kernel declares.</summary>
     public int ThreadgroupBytes(string kernel) => _threadgroupBytes.Value.GetValueOrDefault(Kernel(kernel).Name);
 
+    /// <summary>Bytes of each thread's arrays that a kernel's body declares.</summary>
+    public int PrivateBytes(string kernel) => PrivateArrays.BytesOf(Module.Text, Kernel(kernel).Name);
+
     private static Dictionary<string, int> Describe(string executable)
     {
         (int exitCode, string output) = EmulatorToolchain.Run(executable, folder: null, ["--describe"]);

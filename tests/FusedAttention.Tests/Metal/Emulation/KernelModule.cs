@@ -48,7 +48,8 @@ internal sealed partial class KernelModule
     /// <summary>A function that can come to itself again through its calls, or null.</summary>
     public string? FindRecursion() => _mentions.Keys.FirstOrDefault(function => _mentions[function].Any(called => Reach(called).Contains(function)));
 
-    private HashSet<string> Reach(string function)
+    /// <summary>A function, what it mentions, what that mentions, and so on.</summary>
+    public HashSet<string> Reach(string function)
     {
         var reached = new HashSet<string>(StringComparer.Ordinal) { function };
         var open = new Stack<string>([function]);

@@ -75,7 +75,7 @@ internal sealed class TestKernel : IDisposable
     public string Fails(string name, int threads, params ReadOnlySpan<string> words)
     {
         string message = Assert.Throws<MetalEmulationException>(() => Run(name, threads)).Message;
-        foreach (string word in words) Assert.Contains(word, message, StringComparison.Ordinal);
+        foreach (string word in words) Assert.True(message.Contains(word, StringComparison.Ordinal), $"\"{word}\" is not in: {message}");
         return message;
     }
 
