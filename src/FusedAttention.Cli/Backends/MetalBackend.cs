@@ -1,4 +1,6 @@
 using FusedAttention.Cli.Calls;
+using FusedAttention.Cli.Checks;
+using FusedAttention.Cli.Commands;
 using FusedAttention.Cli.Formats;
 
 namespace FusedAttention.Cli.Backends;
@@ -13,6 +15,18 @@ internal sealed class MetalBackend(MetalDevice device) : Backend
     public override string Title => $"metal, {Device}";
 
     public override string Clock => Device.GpuSeconds is null ? "wall clock, calls queued one after the other" : "the GPU's own clock";
+
+    public override IReadOnlyList<BenchRow> BenchRows => BenchTable.Metal;
+
+    public override (string Name, string Value)[] Facts() =>
+    [
+        ("backend", Name),
+        ("device", $"{Device}"),
+        ("limits", $"{Device.Description.MaxThreadgroupMemory} bytes of threadgroup memory, {OptionText.Megabytes(Device.MaxTensorBytes)} a tensor"),
+        ("simdgroup matrices", Device.Description.HasKnownLaneMap ? "as expected" : "NOT as expected: prefill is not used"),
+    ];
+
+    public override IEnumerable<Check> Checks() => MetalChecks.Of(Device);
 
     public override void ThrowIfNotSupported(AttentionOptions options) => MetalAttention.Explain<float, float>(Device, new AttentionShape(1, 1, 1, 1, 1, 1), options);
 

@@ -72,6 +72,7 @@ internal sealed class MetalCall<TQuery, TKeyValue> : PreparedCall
     {
         foreach (MetalTensor tensor in _all) tensor.Dispose();
         _all.Clear();
+        base.Dispose();
     }
 
     private static byte[] Bytes<T>(MetalTensor<T> tensor)

@@ -38,7 +38,7 @@ internal static class BuiltInChecks
             (TensorElementType, TensorElementType)[] pairs = d < 2 ? Pairs : [Pairs[d % Pairs.Length], Pairs[(d + 1 + (d / 2 % 2)) % Pairs.Length]];
             foreach ((TensorElementType query, TensorElementType keyValue) in pairs)
             {
-                foreach (int[] queries in (ReadOnlySpan<int[]>)[Many, Few])
+                foreach (int[] queries in (int[][])[Many, Few])
                 {
                     yield return new ProblemCheck(
                         "types and dimensions", $"D {keyDim}/{valueDim} {Name(query, keyValue)}, {queries[0]} queries",
@@ -54,7 +54,7 @@ internal static class BuiltInChecks
         foreach ((string name, Func<CallRecipe, CallRecipe> change) in FeatureList())
         {
             // D = 64 has a prefill and a decode kernel of its own; 20 has neither on a GPU and gets the kernel that takes anything.
-            foreach ((int dim, int[] queries) in (ReadOnlySpan<(int, int[])>)[(64, Many), (64, Few), (20, Many)])
+            foreach ((int dim, int[] queries) in ((int, int[])[])[(64, Many), (64, Few), (20, Many)])
             {
                 (TensorElementType query, TensorElementType keyValue) = Pairs[n++ % Pairs.Length];
                 yield return new ProblemCheck(
@@ -101,7 +101,7 @@ internal static class BuiltInChecks
         int n = 0;
         foreach ((string name, CallRecipe recipe) in SequenceList())
         {
-            foreach (int dim in (ReadOnlySpan<int>)[64, 20])
+            foreach (int dim in (int[])[64, 20])
             {
                 (TensorElementType query, TensorElementType keyValue) = Pairs[n++ % Pairs.Length];
                 yield return new ProblemCheck(
@@ -118,7 +118,7 @@ internal static class BuiltInChecks
         yield return ("no key", Base with { KeyLengths = [0] });
         yield return ("packed", mixed with { Layout = SequenceLayout.VariableLength });
         yield return ("packed with bias and mask", mixed with { Layout = SequenceLayout.VariableLength, BiasType = BF16, HasMask = true });
-        foreach (int blockSize in (ReadOnlySpan<int>)[1, 7, 16, 64]) yield return ($"paged, blocks of {blockSize}", mixed with { Layout = SequenceLayout.Paged, BlockSize = blockSize });
+        foreach (int blockSize in (int[])[1, 7, 16, 64]) yield return ($"paged, blocks of {blockSize}", mixed with { Layout = SequenceLayout.Paged, BlockSize = blockSize });
         yield return ("paged, window", mixed with { Layout = SequenceLayout.Paged, Options = new() { Mask = AttentionMask.CausalWindow(11) } });
         yield return ("paged, everything", mixed with
         {
@@ -147,7 +147,7 @@ internal static class BuiltInChecks
     /// <summary>The promise of <see cref="AttentionOptions.RowInvariant"/>.</summary>
     private static IEnumerable<Check> ChunkChecks()
     {
-        foreach (int dim in (ReadOnlySpan<int>)[64, 20])
+        foreach (int dim in (int[])[64, 20])
         {
             foreach ((TensorElementType query, TensorElementType keyValue) in Pairs)
             {

@@ -76,13 +76,13 @@ internal static class BenchTable
     private static IEnumerable<BenchRow> MetalRows()
     {
         (TensorElementType, string)[] types = [(TensorElementType.Float16, "fp16"), (TensorElementType.BFloat16, "bf16"), (TensorElementType.Float32, "fp32")];
-        foreach (int length in (ReadOnlySpan<int>)[1024, 4096, 8192])
+        foreach (int length in (int[])[1024, 4096, 8192])
         {
-            foreach (int dim in (ReadOnlySpan<int>)[64, 128, 256])
+            foreach (int dim in (int[])[64, 128, 256])
             {
                 foreach ((TensorElementType type, string name) in types)
                 {
-                    foreach (bool causal in (ReadOnlySpan<bool>)[true, false])
+                    foreach (bool causal in (bool[])[true, false])
                     {
                         yield return new(
                             $"prefill {Thousands(length)} D{dim} {name} {(causal ? "causal" : "full")}", Shape(length, length, 32, 8, dim, type, causal),
@@ -92,9 +92,9 @@ internal static class BenchTable
             }
         }
 
-        foreach (int keys in (ReadOnlySpan<int>)[4096, 32768])
+        foreach (int keys in (int[])[4096, 32768])
         {
-            foreach (int keyValueHeads in (ReadOnlySpan<int>)[32, 8])
+            foreach (int keyValueHeads in (int[])[32, 8])
                 yield return new($"decode {Thousands(keys)} D128 fp16 32/{keyValueHeads} heads", Shape(1, keys, 32, keyValueHeads, 128, TensorElementType.Float16, causal: false), DecodeTarget);
             yield return new($"decode {Thousands(keys)} D128 fp16 32/8 heads, paged 16", Shape(1, keys, 32, 8, 128, TensorElementType.Float16, causal: false) with { BlockSize = 16 });
         }

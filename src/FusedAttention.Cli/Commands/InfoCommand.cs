@@ -40,14 +40,11 @@ internal static class InfoCommand
                 ("backend metal", backends.WhyNoMetal is string reason ? $"not available: {reason}" : "available"));
             if (backends.Metal.Count == 0) return ExitCode.Success;
             console.Line();
-            console.Table(["Metal device", "Apple GPU family", "largest tensor", "threadgroup memory", "simdgroup matrices"], [.. backends.Metal.Select(static metal => Row(metal.Device))]);
+            console.Table(["Metal device", "Apple GPU family", "largest tensor", "simdgroup matrices"], [.. backends.Metal.Select(static metal => Row(metal.Device))]);
             return ExitCode.Success;
         });
 
-    private static string[] Row(MetalDevice device) =>
-    [
-        device.Name, device.AppleFamily.ToString(), OptionText.Megabytes(device.MaxTensorBytes), $"{device.Description.MaxThreadgroupMemory} bytes", LaneMap(device),
-    ];
+    private static string[] Row(MetalDevice device) => [device.Name, device.AppleFamily.ToString(), OptionText.Megabytes(device.MaxTensorBytes), LaneMap(device)];
 
     /// <summary>The self-test runs when a device's description is asked for the first time.</summary>
     private static string LaneMap(MetalDevice device)

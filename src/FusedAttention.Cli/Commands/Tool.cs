@@ -18,10 +18,10 @@ internal static class Tool
     /// <summary>Runs one command line.</summary>
     /// <param name="arguments">The command line.</param>
     /// <param name="console">Where to write.</param>
+    /// <param name="backends">What there is to run on; null for what this machine has.</param>
     /// <param name="cancellation">Stops the work.</param>
-    /// <param name="backends">What there is to run on; what this machine has if not given.</param>
     /// <returns>The exit code: see <see cref="ExitCode"/>.</returns>
-    public static async Task<int> RunAsync(IReadOnlyList<string> arguments, ToolConsole console, CancellationToken cancellation = default, BackendCatalog? backends = null)
+    public static async Task<int> RunAsync(IReadOnlyList<string> arguments, ToolConsole console, BackendCatalog? backends = null, CancellationToken cancellation = default)
     {
         ParseResult parsed = Build(console, backends ?? BackendCatalog.OfThisMachine).Parse(arguments);
         if (parsed.Action is ParseErrorAction)
