@@ -70,8 +70,8 @@ internal sealed class BenchCommand
         Ceilings? ceilings = null;
         if (parsed.GetValue(_ceilings))
         {
-            if (!MultiplyAddPeak.IsSupported(explanation.InstructionSet)) throw new UsageException("--ceilings needs fused multiply-adds, which this machine lacks.");
-            ceilings = _console.WithProgress("ceilings", 1, _ => Ceilings.Measure(explanation.InstructionSet, Math.Max(1, explanation.Threads), CeilingTime));
+            if (explanation.InstructionSet is not { } instructionSet || !MultiplyAddPeak.IsSupported(instructionSet)) throw new UsageException("--ceilings needs fused multiply-adds, which this machine lacks.");
+            ceilings = _console.WithProgress("ceilings", 1, _ => Ceilings.Measure(instructionSet, Math.Max(1, explanation.Threads), CeilingTime));
         }
 
         Array.Sort(trials);
@@ -145,7 +145,7 @@ internal sealed record BenchResult(
             ("cache", Shape.BlockSize is int block ? $"paged, blocks of {block}" : "contiguous"),
             ("backend", Explanation.Backend),
             ("kernel", Explanation.Kernel + (RowInvariant ? ", row-invariant" : "")),
-            ("instruction set", Explanation.InstructionSet.ToString()),
+            ("instruction set", $"{Explanation.InstructionSet}"),
             ("threads", Explanation.Threads.ToString()),
             ("time", $"{Milliseconds:0.####} ms best, {MedianMilliseconds:0.####} ms median of {Trials} trials"),
             ("arithmetic", $"{GigaflopsPerSecond:0.0} GFLOP/s best, {GigaflopsPerSecond * Milliseconds / MedianMilliseconds:0.0} GFLOP/s median"),
@@ -169,7 +169,7 @@ internal sealed record BenchResult(
             json.WriteStartObject();
             json.WriteString("backend", Explanation.Backend);
             json.WriteString("kernel", Explanation.Kernel);
-            json.WriteString("instruction_set", Explanation.InstructionSet.ToString());
+            json.WriteString("instruction_set", $"{Explanation.InstructionSet}");
             json.WriteNumber("threads", Explanation.Threads);
             json.WriteNumber("batch", Shape.Batch);
             json.WriteNumber("query_heads", Shape.QueryHeads);

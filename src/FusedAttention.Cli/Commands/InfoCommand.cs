@@ -58,7 +58,7 @@ internal static class InfoCommand
     {
         try
         {
-            return Attention.Explain<float, float>(new AttentionShape(1, 1, 1, 1, 1, 1)).InstructionSet.ToString();
+            return $"{Attention.Explain<float, float>(new AttentionShape(1, 1, 1, 1, 1, 1)).InstructionSet}";
         }
         catch (PlatformNotSupportedException e)
         {

@@ -136,7 +136,7 @@ internal sealed class RunCommand
             ("attention", SemanticsOptions.Describe(call)),
             ("backend", explanation.Backend),
             ("kernel", explanation.Kernel),
-            ("instruction set", explanation.InstructionSet.ToString()),
+            ("instruction set", $"{explanation.InstructionSet}"),
             ("threads", explanation.Threads.ToString()),
             ("time", $"{best.TotalMilliseconds:0.###} ms ({timing})"),
             ("arithmetic", $"{gflop:0.###} GFLOP, {(best > TimeSpan.Zero ? gflop / best.TotalSeconds : 0):0.0} GFLOP/s"),

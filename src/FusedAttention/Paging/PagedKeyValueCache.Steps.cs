@@ -1,7 +1,7 @@
 namespace FusedAttention;
 
 /// <content>What one step of a model does to many sequences at once.</content>
-public sealed unsafe partial class PagedKeyValueCache<T>
+public unsafe partial class PagedKeyValueCache<T>
 {
     /// <summary>
     /// Adds slots for more tokens to several sequences, to all of them or to none. Their contents are undefined until <c>Write</c> has filled them in every layer that is read.

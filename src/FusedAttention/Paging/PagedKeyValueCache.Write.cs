@@ -5,7 +5,7 @@ using FusedAttention.Problems;
 
 namespace FusedAttention;
 
-public sealed unsafe partial class PagedKeyValueCache<T>
+public unsafe partial class PagedKeyValueCache<T>
 {
     /// <summary>Blocks that are looked up at once: enough that the lock costs nothing beside the copies, few enough for the stack.</summary>
     private const int BlocksPerLookup = 64;
@@ -113,7 +113,7 @@ public sealed unsafe partial class PagedKeyValueCache<T>
     [SkipLocalsInit]
     private void Store(int layer, CacheSequence sequence, int position, int tokens, TokenRows<T> keys, TokenRows<T> values)
     {
-        using AlignedMemory.Lease lease = _storage.Hold();
+        using BlockStorage<T>.Lease lease = _storage.Hold(layer);
         Span<int> blocks = stackalloc int[BlocksPerLookup];
         int blockSize = Options.BlockSize;
         int done = 0;
