@@ -15,6 +15,8 @@ namespace FusedAttention;
 /// </remarks>
 public sealed unsafe partial class MetalDevice
 {
+    private const int EmptyTensorBytes = 16;
+
     private readonly IMetalRuntime _runtime;
     private readonly Lock _submitting = new();
     private readonly Lock _failures = new();
@@ -137,7 +139,9 @@ public sealed unsafe partial class MetalDevice
     {
         if (bytes > MaxTensorBytes) throw new MetalException($"{bytes} bytes are more than one allocation on {this} can have: {MaxTensorBytes}.");
         _retired.Collect();
-        return new(this, _runtime.Allocate(bytes), isCallers: false);
+
+        // An empty tensor has memory too: a buffer needs something to be bound to.
+        return new(this, _runtime.Allocate(Math.Max(EmptyTensorBytes, bytes)), isCallers: false);
     }
 
     /// <summary>The self-test of the layout of simdgroup matrices, unless the runtime knows it already.</summary>

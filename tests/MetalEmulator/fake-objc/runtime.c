@@ -37,7 +37,7 @@ static int option_count;
 static _Thread_local object *pooled[MAX_POOLED];
 static _Thread_local int pooled_count;
 static _Thread_local struct { int first; uintptr_t token; } pools[MAX_POOLS];
-static _Thread_local int pool_count;
+static _Thread_local int pool_count, is_popping;
 static uintptr_t last_token;
 
 void fake_lock(void) { pthread_mutex_lock(&gate); }
@@ -123,6 +123,9 @@ void fake_release(object *o)
         fake_error("release of released %s", fake_name(o));
     } else if (--o->references == 0) {
         fake_say("dealloc %s", fake_name(o));
+
+        // What an object lets go of may be autoreleased, by code that nobody here knows.
+        if (pool_count == 0 && !is_popping) fake_error("%s was let go on a thread without a pool", fake_name(o));
         if (o->isa->dealloc) o->isa->dealloc(o);
     }
     fake_unlock();
@@ -151,7 +154,9 @@ void objc_autoreleasePoolPop(void *pool)
     }
 
     int first = pools[--pool_count].first;
+    is_popping++;
     while (pooled_count > first) fake_release(pooled[--pooled_count]);
+    is_popping--;
 }
 
 int fake_has_pool(void) { return pool_count > 0; }
