@@ -2,7 +2,8 @@
 #:property IsPackable=false
 #:property RunAnalyzers=false
 // Checks what is in the packages of a folder: dotnet run .ci/check-packages.cs -- FOLDER
-// Each package has its README, its licence expression, a symbols package and no native code; the library stays small.
+// Each package has its README, its licence expression, a symbols package and no native code; the library stays small; a package that uses the library's
+// internals depends on exactly its version.
 using System.IO.Compression;
 using System.Reflection.PortableExecutable;
 using System.Xml.Linq;
@@ -12,7 +13,11 @@ string folder = args is [string only] ? only : "artifacts/packages";
 var problems = new List<string>();
 string[] packages = [.. Directory.GetFiles(folder, "*.nupkg").Order(StringComparer.Ordinal)];
 foreach (string package in packages) Check(package);
-if (packages.Length == 0) problems.Add($"{folder}: no package");
+foreach (string id in (string[])["FusedAttention", "FusedAttention.Metal", "FusedAttention.Cli"])
+{
+    if (!packages.Any(package => Path.GetFileName(package).StartsWith(id + ".", StringComparison.Ordinal) && char.IsAsciiDigit(Path.GetFileName(package)[id.Length + 1]))) problems.Add($"{folder}: no package {id}");
+}
+
 foreach (string problem in problems) Console.Error.WriteLine(problem);
 return problems.Count == 0 ? 0 : 1;
 
@@ -46,6 +51,13 @@ void Check(string path)
         string extension = Path.GetExtension(entry.Name).ToUpperInvariant();
         Expect(extension is not (".SO" or ".DYLIB" or ".A" or ".LIB" or ".EXE" or ".NODE" or ".WASM"), $"native code: {entry.FullName}");
         Expect(extension != ".DLL" || IsManaged(entry), $"native code: {entry.FullName}");
+    }
+
+    if (id == "FusedAttention.Metal")
+    {
+        string exact = $"[{Meta("version")!.Value}]";
+        string? depends = metadata.Descendants().SingleOrDefault(element => element.Name.LocalName == "dependency" && element.Attribute("id")?.Value == "FusedAttention")?.Attribute("version")?.Value;
+        Expect(depends == exact, $"depends on FusedAttention {depends ?? "not at all"} instead of exactly {exact}");
     }
 
     long size = new FileInfo(path).Length;

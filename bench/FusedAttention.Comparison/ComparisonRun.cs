@@ -21,7 +21,7 @@ internal sealed class ComparisonRun(IReadOnlyList<AttentionCase> cases, PeerLibr
         DateTime started = DateTime.UtcNow;
         long start = Stopwatch.GetTimestamp();
         string? loadBefore = MachineLoad.LoadAverage;
-        CpuInstructionSet instructionSet = cases[0].Explain(options).InstructionSet;
+        CpuInstructionSet instructionSet = cases[0].Explain(options).InstructionSet!.Value;
         if (!MultiplyAddPeak.IsSupported(instructionSet)) throw new NotSupportedException("This machine has no fused multiply-adds.");
 
         (List<MultiplyAddCeiling> multiplyAdds, List<ReadCeiling> reads) = MeasureCeilings();

@@ -7,20 +7,23 @@ public sealed record AttentionExplanation
     {
     }
 
-    /// <summary>Where it runs: <c>cpu</c>.</summary>
+    /// <summary>Where it runs: <c>cpu</c> or <c>metal</c>.</summary>
     public required string Backend { get; init; }
 
-    /// <summary>The kernels: <c>prefill</c>, <c>decode</c>, <c>prefill + decode</c>, or <c>none</c> for an empty call.</summary>
+    /// <summary>The GPU that runs it, by the system's name for it; null on the CPU.</summary>
+    public string? Device { get; init; }
+
+    /// <summary>The kernels: <c>prefill</c>, <c>decode</c>, <c>prefill + decode</c> and the like, or <c>none</c> for an empty call.</summary>
     public required string Kernel { get; init; }
 
-    /// <summary>The variant of the kernels that this machine would run.</summary>
-    public required CpuInstructionSet InstructionSet { get; init; }
+    /// <summary>The variant of the CPU kernels that this machine would run; null on a GPU.</summary>
+    public CpuInstructionSet? InstructionSet { get; init; }
 
-    /// <summary>Threads that share the work, the calling one included.</summary>
+    /// <summary>Threads that share the work, the calling one included; 0 on a GPU, where no thread of the process does any of it.</summary>
     public required int Threads { get; init; }
 
-    /// <summary>Independent pieces of work.</summary>
-    public required int WorkItems { get; init; }
+    /// <summary>Independent pieces of work: items that threads take on the CPU, threadgroups on a GPU.</summary>
+    public required long WorkItems { get; init; }
 
     /// <summary>Floating-point operations on allowed keys: two a multiply-add, key and value products only.</summary>
     public required double FloatingPointOperations { get; init; }
@@ -28,7 +31,7 @@ public sealed record AttentionExplanation
     /// <summary>Bytes of keys and values that some query may see, each counted once.</summary>
     public required long KeyValueBytes { get; init; }
 
-    /// <summary>Bytes of working memory beyond inputs and outputs, all threads together.</summary>
+    /// <summary>Bytes of working memory beyond inputs and outputs: of all threads together, or of a GPU's tables and partial results.</summary>
     public required long ScratchBytes { get; init; }
 
     /// <summary>Tiles, splits and the reasons for them, one line each.</summary>
@@ -38,8 +41,7 @@ public sealed record AttentionExplanation
     public override string ToString() => $"""
         backend          {Backend}
         kernel           {Kernel}
-        instruction set  {InstructionSet}
-        threads          {Threads}
+        {(Device is null ? $"instruction set  {InstructionSet}\nthreads          {Threads}" : $"device           {Device}")}
         work items       {WorkItems}
         arithmetic       {FloatingPointOperations / 1e9:0.###} GFLOP
         keys and values  {KeyValueBytes / 1e6:0.###} MB

@@ -89,7 +89,7 @@ public sealed record AttentionOptions
     /// </summary>
     public bool RowInvariant { get; init; }
 
-    /// <summary>How many threads a call may use, the calling one included; -1, the default, for one per processor. Never changes a bit of the result.</summary>
+    /// <summary>How many threads a call may use, the calling one included; -1, the default, for one per processor. Never changes a bit of the result. A GPU has no such threads: there it has no effect.</summary>
     /// <exception cref="ArgumentOutOfRangeException">The value is 0 or below -1.</exception>
     public int MaxDegreeOfParallelism
     {
@@ -99,10 +99,10 @@ public sealed record AttentionOptions
             : throw new ArgumentOutOfRangeException(nameof(MaxDegreeOfParallelism), value, "MaxDegreeOfParallelism must be 1 or more, or -1 for one thread per processor.");
     } = -1;
 
-    /// <summary>The variant of the CPU kernels; <see cref="CpuInstructionSet.Auto"/> by default. A variant the machine lacks is refused when the call is made.</summary>
+    /// <summary>The variant of the CPU kernels; <see cref="CpuInstructionSet.Auto"/> by default. A variant the machine lacks is refused when the call is made; a GPU backend refuses all but <see cref="CpuInstructionSet.Auto"/>.</summary>
     public CpuInstructionSet InstructionSet { get; init; }
 
-    /// <summary>Cancels the call between pieces of its work: it throws <see cref="OperationCanceledException"/> and leaves its outputs undefined.</summary>
+    /// <summary>Cancels the call between pieces of its work: it throws <see cref="OperationCanceledException"/> and leaves its outputs undefined. On a GPU: until the work is queued.</summary>
     public CancellationToken CancellationToken { get; init; }
 
     internal const double MaxQueryOffset = 1L << 40;

@@ -7,8 +7,8 @@ using Xunit;
 namespace FusedAttention.Tests;
 
 /// <summary>
-/// The public surface of the library against src/FusedAttention/PublicApi.txt, so that no change of it goes unseen.
-/// FUSEDATTENTION_UPDATE_API=1 rewrites the file instead.
+/// The public surface of each library against its PublicApi.txt, so that no change of it goes unseen.
+/// FUSEDATTENTION_UPDATE_API=1 rewrites the files instead.
 /// </summary>
 public sealed class PublicApiTests
 {
@@ -21,11 +21,14 @@ public sealed class PublicApiTests
         [typeof(string)] = "string", [typeof(object)] = "object",
     };
 
-    [Fact]
-    public void Public_surface_is_the_one_on_file()
+    [Theory]
+    [InlineData(typeof(Attention))]
+    [InlineData(typeof(MetalAttention))]
+    public void Public_surface_is_the_one_on_file(Type inLibrary)
     {
-        string path = Path.Combine(ReferenceData.Root, "src", "FusedAttention", "PublicApi.txt");
-        string[] actual = Describe(typeof(Attention).Assembly);
+        Assembly library = inLibrary.Assembly;
+        string path = Path.Combine(ReferenceData.Root, "src", library.GetName().Name!, "PublicApi.txt");
+        string[] actual = Describe(library);
         if (Environment.GetEnvironmentVariable("FUSEDATTENTION_UPDATE_API") is "1")
         {
             File.WriteAllText(path, string.Join('\n', actual) + "\n");

@@ -1,23 +1,27 @@
 using System.CommandLine;
+using FusedAttention.Cli.Backends;
 using FusedAttention.Cli.Calls;
 
 namespace FusedAttention.Cli.Commands;
 
+/// <summary>How to run: a backend, and options with everything about the computation left at its default.</summary>
+internal readonly record struct Execution(Backend Backend, AttentionOptions Options);
+
 /// <summary>The options that say how to run and never what to compute: backend, threads, instruction set, row invariance.</summary>
-internal sealed class ExecutionOptions
+internal sealed class ExecutionOptions(ToolConsole console, BackendCatalog backends)
 {
     private readonly Option<string> _backend = new("--backend")
     {
-        Description = "Where to run: cpu.",
+        Description = "Where to run: cpu, metal (an Apple GPU), or auto, which takes metal where it can and says so. Nothing else falls back to another one.",
         HelpName = "BACKEND",
         DefaultValueFactory = _ => "cpu",
     };
 
-    private readonly Option<int?> _threads = new("--threads") { Description = "Threads to use at most; one per processor if not given.", HelpName = "N" };
+    private readonly Option<int?> _threads = new("--threads") { Description = "CPU: threads to use at most; one per processor if not given.", HelpName = "N" };
 
     private readonly Option<string> _variant = new("--variant")
     {
-        Description = "Variant of the CPU kernels: Auto, Scalar, Vector128, Avx2 or Avx512.",
+        Description = "CPU: variant of the kernels: Auto, Scalar, Vector128, Avx2 or Avx512.",
         HelpName = "NAME",
         DefaultValueFactory = _ => nameof(CpuInstructionSet.Auto),
     };
@@ -36,27 +40,19 @@ internal sealed class ExecutionOptions
         command.Add(_rowInvariant);
     }
 
-    /// <summary>The options with everything about the computation left at its default.</summary>
-    public AttentionOptions Read(ParseResult parsed, CancellationToken cancellation)
+    public Execution Read(ParseResult parsed, CancellationToken cancellation)
     {
-        string backend = parsed.GetValue(_backend)!;
-        if (!backend.Equals("cpu", StringComparison.OrdinalIgnoreCase)) throw new UsageException($"--backend '{backend}' is not there: this build has cpu.");
         int? threads = parsed.GetValue(_threads);
         if (threads is < 1) throw new UsageException($"--threads {threads} is not 1 or more.");
-        return new()
+        CpuInstructionSet instructionSet = OptionText.InstructionSet(_variant.Name, parsed.GetValue(_variant)!);
+        string? cpuOption = threads is not null ? _threads.Name : instructionSet != CpuInstructionSet.Auto ? _variant.Name : null;
+        var options = new AttentionOptions
         {
             MaxDegreeOfParallelism = threads ?? -1,
-            InstructionSet = OptionText.InstructionSet(_variant.Name, parsed.GetValue(_variant)!),
+            InstructionSet = instructionSet,
             RowInvariant = parsed.GetValue(_rowInvariant),
             CancellationToken = cancellation,
         };
-    }
-
-    /// <summary>Throws, in the library's own words, if this machine cannot run what the options name.</summary>
-    public static void ThrowIfNotSupported(AttentionOptions options)
-    {
-        Span<float> one = [1f];
-        Span<float> result = stackalloc float[1];
-        Attention.Forward<float, float>(one, one, one, result, new AttentionShape(1, 1, 1, 1, 1, 1), options);
+        return new(backends.Choose(parsed.GetValue(_backend)!, cpuOption, console.Error.WriteLine), options);
     }
 }

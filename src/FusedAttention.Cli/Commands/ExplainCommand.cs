@@ -1,4 +1,5 @@
 using System.CommandLine;
+using FusedAttention.Cli.Backends;
 
 namespace FusedAttention.Cli.Commands;
 
@@ -11,18 +12,21 @@ internal static class ExplainCommand
         Examples:
           fused-attention explain --query-length 2048 --dim 128 --mask causal
           fused-attention explain --batch 8 --query-heads 32 --kv-heads 8 --query-length 1 --key-length 32768 --dtype fp16 --paged 16
+          fused-attention explain --query-length 4096 --dtype fp16 --backend metal
         """;
 
-    public static Command Create(ToolConsole console)
+    public static Command Create(ToolConsole console, BackendCatalog backends)
     {
         var shape = new ShapeOptions();
-        var execution = new ExecutionOptions();
+        var execution = new ExecutionOptions(console, backends);
         var command = new Command("explain", Description);
         shape.AddTo(command);
         execution.AddTo(command);
         return command.WithAction(console, (parsed, cancellation) =>
         {
-            console.Line(shape.Read(parsed).Explain(execution.Read(parsed, cancellation)).ToString());
+            CallShape read = shape.Read(parsed);
+            Execution run = execution.Read(parsed, cancellation);
+            console.Line(read.Explain(run.Backend, run.Options).ToString());
             return ExitCode.Success;
         });
     }

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Runtime.InteropServices;
+using FusedAttention.Cli.Backends;
 using FusedAttention.Cli.Measurement;
 
 namespace FusedAttention.Cli.Commands;
@@ -14,16 +15,16 @@ internal static class InfoCommand
           fused-attention info
         """;
 
-    public static Command Create(ToolConsole console)
+    public static Command Create(ToolConsole console, BackendCatalog backends)
         => new Command("info", Description).WithAction(console, (_, _) =>
         {
             console.Facts(
-                ("fused-attention", Version),
+                ("fused-attention", ThisBuild.Version),
                 ("processor", Processor.Name ?? "unknown"),
                 ("architecture", RuntimeInformation.ProcessArchitecture.ToString()),
                 ("logical processors", Environment.ProcessorCount.ToString()),
                 ("memory", $"{GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / 1e9:0.0} GB"),
-                ("operating system", RuntimeInformation.OSDescription),
+                ("operating system", ThisBuild.OperatingSystem),
                 (".NET", RuntimeInformation.FrameworkDescription));
             console.Line();
             var variants = new List<string[]>();
@@ -34,18 +35,36 @@ internal static class InfoCommand
 
             console.Table(["instruction set", "runs here"], variants);
             console.Line();
-            console.Facts(("backend cpu", $"available; Auto runs {Resolved()}"));
+            console.Facts(
+                ("backend cpu", $"available; Auto runs {Resolved()}"),
+                ("backend metal", backends.WhyNoMetal is string reason ? $"not available: {reason}" : "available"));
+            if (backends.Metal.Count == 0) return ExitCode.Success;
+            console.Line();
+            console.Table(["Metal device", "Apple GPU family", "largest tensor", "simdgroup matrices"], [.. backends.Metal.Select(static metal => Row(metal.Device))]);
             return ExitCode.Success;
         });
 
-    private static string Version => typeof(InfoCommand).Assembly.GetName().Version?.ToString(3) ?? "unknown";
+    private static string[] Row(MetalDevice device) => [device.Name, device.AppleFamily.ToString(), OptionText.Megabytes(device.MaxTensorBytes), LaneMap(device)];
+
+    /// <summary>The self-test runs when a device's description is asked for the first time.</summary>
+    private static string LaneMap(MetalDevice device)
+    {
+        try
+        {
+            return device.Description.HasKnownLaneMap ? "as expected" : "differ, prefill is not used; verify --backend metal shows how";
+        }
+        catch (MetalException e)
+        {
+            return $"the self-test failed: {e.Message.ReplaceLineEndings(" ")}";
+        }
+    }
 
     /// <summary>Asks the library itself, by a call with one query and one key.</summary>
     private static string Runs(CpuInstructionSet set)
     {
         try
         {
-            ExecutionOptions.ThrowIfNotSupported(new AttentionOptions { InstructionSet = set });
+            Backend.Cpu.ThrowIfNotSupported(new AttentionOptions { InstructionSet = set });
             return "yes";
         }
         catch (PlatformNotSupportedException)
@@ -58,7 +77,7 @@ internal static class InfoCommand
     {
         try
         {
-            return Attention.Explain<float, float>(new AttentionShape(1, 1, 1, 1, 1, 1)).InstructionSet.ToString();
+            return $"{Attention.Explain<float, float>(new AttentionShape(1, 1, 1, 1, 1, 1)).InstructionSet}";
         }
         catch (PlatformNotSupportedException e)
         {

@@ -37,11 +37,19 @@ internal sealed class InputOptions
     private readonly Option<string?> _dtype = new("--dtype") { Description = "Convert query, key and value to fp32, fp16 or bf16 first.", HelpName = "TYPE" };
     private readonly Option<string?> _kvDtype = new("--kv-dtype") { Description = "Convert key and value only (16-bit keys and values go with fp32 queries).", HelpName = "TYPE" };
 
+    private Option[] Options => [_query, _key, _value, _queryFile, _keyFile, _valueFile, _mask, _bias, _keyLengths, _dtype, _kvDtype];
+
     public void AddTo(Command command)
     {
         command.Add(_files);
-        foreach (Option option in (ReadOnlySpan<Option>)[_query, _key, _value, _queryFile, _keyFile, _valueFile, _mask, _bias, _keyLengths, _dtype, _kvDtype]) command.Add(option);
+        foreach (Option option in Options) command.Add(option);
     }
+
+    /// <summary>The files of the command line.</summary>
+    public string[] Files(ParseResult parsed) => parsed.GetValue(_files) ?? [];
+
+    /// <summary>Whether the command line has an option about the inputs.</summary>
+    public bool HasOptions(ParseResult parsed) => Options.Any(option => parsed.GetResult(option) is { Implicit: false });
 
     /// <summary>Loads the tensors that the command line names, converted as it asks.</summary>
     /// <param name="parsed">The command line.</param>
@@ -73,7 +81,7 @@ internal sealed class InputOptions
 
     private (LoadedTensor Query, LoadedTensor Key, LoadedTensor Value) LoadQueryKeyValue(ParseResult parsed, InputFiles files)
     {
-        string[] given = parsed.GetValue(_files) ?? [];
+        string[] given = Files(parsed);
         if (given.FirstOrDefault(f => f.StartsWith('-')) is string unknown) throw new UsageException($"There is no option {unknown}.");
         string?[] apart = [parsed.GetValue(_queryFile), parsed.GetValue(_keyFile), parsed.GetValue(_valueFile)];
         if (given.Length == 2) throw new UsageException("Give one file with query, key and value, or three files in this order; this is two.");

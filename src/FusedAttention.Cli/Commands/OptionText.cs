@@ -97,5 +97,8 @@ internal static class OptionText
     /// <summary>An error or limit: three digits.</summary>
     public static string Error(double error) => error == 0 ? "0" : double.IsFinite(error) ? error.ToString("0.00e-0", CultureInfo.InvariantCulture) : "infinite";
 
+    /// <summary>An error in units of its limit; null for none.</summary>
+    public static string Ratio(double? ratio) => ratio is not double worst ? "-" : double.IsFinite(worst) ? worst.ToString("0.000", CultureInfo.InvariantCulture) : "infinite";
+
     public static string Megabytes(double bytes) => $"{bytes / 1e6:0.###} MB";
 }

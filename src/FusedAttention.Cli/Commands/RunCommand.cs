@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Diagnostics;
+using FusedAttention.Cli.Backends;
 using FusedAttention.Cli.Calls;
 using FusedAttention.Cli.Formats;
 
@@ -15,6 +16,7 @@ internal sealed class RunCommand
           fused-attention run qkv.safetensors --causal --output o.safetensors
           fused-attention run q.npy k.npy v.npy --window 256,0 --causal --output o.npy
           fused-attention run qkv.npz --alibi --soft-cap 30 --sinks sink --bias bias --lse --output o.safetensors
+          fused-attention run qkv.safetensors --causal --backend metal --output o.safetensors
         """;
 
     /// <summary>A call shorter than this is repeated for its time: the first pays for the JIT compiler and cold caches.</summary>
@@ -22,7 +24,7 @@ internal sealed class RunCommand
 
     private readonly InputOptions _input = new();
     private readonly SemanticsOptions _semantics = new();
-    private readonly ExecutionOptions _execution = new();
+    private readonly ExecutionOptions _execution;
     private readonly Option<string?> _output = new("--output", "-o") { Description = "File to write the output to: .safetensors (tensor 'o') or .npy.", HelpName = "FILE" };
     private readonly Option<bool> _lse = new("--lse") { Description = "Write the log-sum-exp too, as tensor 'lse' of the .safetensors output.", Arity = ArgumentArity.Zero };
     private readonly Option<bool> _verify = new("--verify") { Description = "Check the result in double precision, however long that takes.", Arity = ArgumentArity.Zero };
@@ -35,11 +37,11 @@ internal sealed class RunCommand
 
     private readonly ToolConsole _console;
 
-    private RunCommand(ToolConsole console) => _console = console;
+    private RunCommand(ToolConsole console, BackendCatalog backends) => (_console, _execution) = (console, new(console, backends));
 
-    public static Command Create(ToolConsole console)
+    public static Command Create(ToolConsole console, BackendCatalog backends)
     {
-        var run = new RunCommand(console);
+        var run = new RunCommand(console, backends);
         var command = new Command("run", Description);
         run._input.AddTo(command);
         run._semantics.AddTo(command);
@@ -51,13 +53,13 @@ internal sealed class RunCommand
     private int Execute(ParseResult parsed, CancellationToken cancellation)
     {
         if (parsed.GetValue(_verify) && parsed.GetValue(_noVerify)) throw new UsageException("--verify and --no-verify exclude each other.");
-        AttentionOptions run = _execution.Read(parsed, cancellation);
+        (Backend backend, AttentionOptions run) = _execution.Read(parsed, cancellation);
         using var files = new InputFiles();
         AttentionCall call = _input.Load(parsed, files, heads => _semantics.Read(parsed, run, files, heads));
         string? outputPath = parsed.GetValue(_output);
         CheckOutput(outputPath, parsed.GetValue(_lse), call);
 
-        PreparedCall prepared = PreparedCall.Create(call);
+        using PreparedCall prepared = backend.Prepare(call);
         AttentionExplanation explanation = prepared.Explain(call.Options);
         prepared.Poison();
         (TimeSpan best, TimeSpan first, int times) = Time(prepared, call.Options);
@@ -130,17 +132,16 @@ internal sealed class RunCommand
         string written = withLogSumExp ? "tensors o, lse" : "tensor o";
         double gflop = explanation.FloatingPointOperations / 1e9;
         _console.Facts(
+        [
             ("query", $"{LoadedTensor.Describe(call.Query.Shape.AsSpan())} {call.Query.ElementType.ShortName()}"),
             ("key", $"{LoadedTensor.Describe(call.Key.Shape.AsSpan())} {call.Key.ElementType.ShortName()}"),
             ("value", $"{LoadedTensor.Describe(call.Value.Shape.AsSpan())} {call.Value.ElementType.ShortName()}"),
             ("attention", SemanticsOptions.Describe(call)),
-            ("backend", explanation.Backend),
-            ("kernel", explanation.Kernel),
-            ("instruction set", explanation.InstructionSet.ToString()),
-            ("threads", explanation.Threads.ToString()),
+            .. ExplanationText.Facts(explanation),
             ("time", $"{best.TotalMilliseconds:0.###} ms ({timing})"),
             ("arithmetic", $"{gflop:0.###} GFLOP, {(best > TimeSpan.Zero ? gflop / best.TotalSeconds : 0):0.0} GFLOP/s"),
             ("peak scratch", OptionText.Megabytes(explanation.ScratchBytes)),
-            ("output", $"{LoadedTensor.Describe(call.OutputShape)}{(outputPath is null ? ", not written (--output FILE)" : $" to {outputPath}{(HasExtension(outputPath, ".npy") ? "" : $", {written}")}")}"));
+            ("output", $"{LoadedTensor.Describe(call.OutputShape)}{(outputPath is null ? ", not written (--output FILE)" : $" to {outputPath}{(HasExtension(outputPath, ".npy") ? "" : $", {written}")}")}"),
+        ]);
     }
 }

@@ -40,10 +40,15 @@ internal sealed class SemanticsOptions
         HelpName = "NAME|LIST",
     };
 
+    private Option[] All => [_causal, _window, _align, _queryOffset, _alibi, _alibiSlopes, _softCap, _scale, _sinks];
+
     public void AddTo(Command command)
     {
-        foreach (Option option in (ReadOnlySpan<Option>)[_causal, _window, _align, _queryOffset, _alibi, _alibiSlopes, _softCap, _scale, _sinks]) command.Add(option);
+        foreach (Option option in All) command.Add(option);
     }
+
+    /// <summary>Whether the command line has any of them.</summary>
+    public bool IsGiven(ParseResult parsed) => All.Any(option => parsed.GetResult(option) is { Implicit: false });
 
     /// <summary>Adds what the command line asks for to options that say how to run.</summary>
     public AttentionOptions Read(ParseResult parsed, AttentionOptions run, InputFiles files, int heads)

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Runtime.InteropServices;
+using FusedAttention.Cli.Backends;
 using FusedAttention.Cli.Calls;
 using FusedAttention.Cli.Formats;
 
@@ -27,10 +28,15 @@ internal sealed class ShapeOptions
 
     private readonly Option<int?> _paged = new("--paged") { Description = "Keys and values in a paged cache with blocks of this many tokens, in shuffled order.", HelpName = "BLOCK" };
 
+    private Option[] All => [_batch, _queryHeads, _kvHeads, _queryLength, _keyLength, _dim, _valueDim, _dtype, _kvDtype, _mask, _paged];
+
     public void AddTo(Command command)
     {
-        foreach (Option option in (ReadOnlySpan<Option>)[_batch, _queryHeads, _kvHeads, _queryLength, _keyLength, _dim, _valueDim, _dtype, _kvDtype, _mask, _paged]) command.Add(option);
+        foreach (Option option in All) command.Add(option);
     }
+
+    /// <summary>Whether the command line says anything about the shape.</summary>
+    public bool IsGiven(ParseResult parsed) => All.Any(option => parsed.GetResult(option) is { Implicit: false });
 
     public CallShape Read(ParseResult parsed)
     {
@@ -104,8 +110,21 @@ internal sealed record CallShape
         }
     }
 
-    public AttentionExplanation Explain(AttentionOptions options)
-        => ElementTypeDispatch.Run(QueryType, KeyValueType, new Explaining(this, options with { Mask = Mask }));
+    public AttentionExplanation Explain(Backend backend, AttentionOptions options)
+    {
+        var sizes = new CallSizes(QueryType, KeyValueType, new AttentionShape(Batch, QueryLength, KeyLength, QueryHeads, KeyValueHeads, KeyDim, ValueDim));
+        if (BlockSize is int blockSize)
+        {
+            sizes = sizes with
+            {
+                QueryLengths = [.. Enumerable.Repeat(QueryLength, Batch)],
+                KeyLengths = [.. Enumerable.Repeat(KeyLength, Batch)],
+                BlockSize = blockSize,
+            };
+        }
+
+        return backend.Explain(sizes, options with { Mask = Mask });
+    }
 
     /// <summary>A call of this shape on random numbers, the same on every run.</summary>
     public AttentionCall CreateCall(AttentionOptions options)
@@ -153,19 +172,5 @@ internal sealed record CallShape
         byte[] data = GC.AllocateUninitializedArray<byte>((int)count * type.SizeInBytes());
         for (int i = 0; i < data.Length; i += pattern.Length) pattern[..Math.Min(pattern.Length, data.Length - i)].CopyTo(data.AsSpan(i));
         return new(name, type, ImmutableCollectionsMarshal.AsImmutableArray(shape.ToArray()), data);
-    }
-
-    private sealed class Explaining(CallShape shape, AttentionOptions options) : ITypedWork<AttentionExplanation>
-    {
-        public AttentionExplanation Run<TQuery, TKeyValue>()
-            where TQuery : unmanaged
-            where TKeyValue : unmanaged
-        {
-            var sizes = new AttentionShape(shape.Batch, shape.QueryLength, shape.KeyLength, shape.QueryHeads, shape.KeyValueHeads, shape.KeyDim, shape.ValueDim);
-            if (shape.BlockSize is not int blockSize) return Attention.Explain<TQuery, TKeyValue>(sizes, options);
-            int[] queries = [.. Enumerable.Repeat(shape.QueryLength, shape.Batch)];
-            int[] keys = [.. Enumerable.Repeat(shape.KeyLength, shape.Batch)];
-            return Attention.Explain<TQuery, TKeyValue>(sizes, queries, keys, blockSize, options);
-        }
     }
 }

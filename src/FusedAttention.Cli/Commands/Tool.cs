@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Help;
 using System.CommandLine.Invocation;
+using FusedAttention.Cli.Backends;
 using FusedAttention.Cli.Calls;
 
 namespace FusedAttention.Cli.Commands;
@@ -15,10 +16,14 @@ internal static class Tool
         """;
 
     /// <summary>Runs one command line.</summary>
+    /// <param name="arguments">The command line.</param>
+    /// <param name="console">Where to write.</param>
+    /// <param name="backends">What there is to run on; null for what this machine has.</param>
+    /// <param name="cancellation">Stops the work.</param>
     /// <returns>The exit code: see <see cref="ExitCode"/>.</returns>
-    public static async Task<int> RunAsync(IReadOnlyList<string> arguments, ToolConsole console, CancellationToken cancellation = default)
+    public static async Task<int> RunAsync(IReadOnlyList<string> arguments, ToolConsole console, BackendCatalog? backends = null, CancellationToken cancellation = default)
     {
-        ParseResult parsed = Build(console).Parse(arguments);
+        ParseResult parsed = Build(console, backends ?? BackendCatalog.OfThisMachine).Parse(arguments);
         if (parsed.Action is ParseErrorAction)
         {
             foreach (var error in parsed.Errors) console.Error.WriteLine(error.Message);
@@ -44,16 +49,16 @@ internal static class Tool
         return command;
     }
 
-    private static RootCommand Build(ToolConsole console)
+    private static RootCommand Build(ToolConsole console, BackendCatalog backends)
     {
         var root = new RootCommand(Description)
         {
-            RunCommand.Create(console),
-            VerifyCommand.Create(console),
-            ConformCommand.Create(console),
-            InfoCommand.Create(console),
-            ExplainCommand.Create(console),
-            BenchCommand.Create(console),
+            RunCommand.Create(console, backends),
+            VerifyCommand.Create(console, backends),
+            ConformCommand.Create(console, backends),
+            InfoCommand.Create(console, backends),
+            ExplainCommand.Create(console, backends),
+            BenchCommand.Create(console, backends),
         };
         foreach (HelpOption help in root.Options.OfType<HelpOption>())
         {
@@ -87,7 +92,7 @@ internal static class Tool
 
         // Messages of argument exceptions end with the actual value on a line of its own; here every error is one line.
         string message = e.Message.ReplaceLineEndings(" ");
-        bool expected = e is UsageException or IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException;
+        bool expected = e is UsageException or MetalException or IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException;
         console.Error.WriteLine(expected ? message : e is OutOfMemoryException ? $"Not enough memory: {message}" : $"Unexpected {e.GetType().Name}: {message}");
         return ExitCode.BadInput;
     }

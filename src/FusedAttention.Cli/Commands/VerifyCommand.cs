@@ -1,11 +1,14 @@
 using System.CommandLine;
+using FusedAttention.Cli.Backends;
 using FusedAttention.Cli.Calls;
+using FusedAttention.Cli.Checks;
+using FusedAttention.Cli.Conformance;
 using FusedAttention.Cli.Formats;
 using FusedAttention.Cli.Verification;
 
 namespace FusedAttention.Cli.Commands;
 
-/// <summary><c>verify</c>: recomputes attention in double precision and compares the library's result, or one from a file.</summary>
+/// <summary><c>verify</c>: recomputes attention in double precision and compares the library's result, or one from a file; without files, a backend is put through the checks that come with the tool.</summary>
 internal sealed class VerifyCommand
 {
     private const string Description = """
@@ -16,35 +19,59 @@ internal sealed class VerifyCommand
           output       max|v| (2u + 2^-24 (16 + 4S)),  u = 2^-24 for fp32, 2^-11 for fp16, 2^-8 for bf16
           log-sum-exp  1e-5 + 1e-6 |lse| + 2^-22 S
 
+        Without files the backend itself is verified: problems that reach every kernel, element type, feature and layout, then the reference cases of DIRECTORY,
+        or of the clone that the current folder lies in. A summary to put into an issue ends the report.
+
         Examples:
           fused-attention verify qkv.safetensors --causal --alibi
           fused-attention verify qkv.safetensors --causal --output-file o.safetensors
+          fused-attention verify --backend metal
+          fused-attention verify --backend metal tests/data/reference
         """;
 
     private readonly InputOptions _input = new();
     private readonly SemanticsOptions _semantics = new();
-    private readonly ExecutionOptions _execution = new();
+    private readonly ExecutionOptions _execution;
     private readonly Option<string?> _outputFile = new("--output-file") { Description = "File with the output to check; the library is not run.", HelpName = "FILE" };
     private readonly Option<string?> _outputName = new("--output-name") { Description = "Name of the output in a file; 'o' or 'output' if not given.", HelpName = "NAME" };
     private readonly Option<string?> _lseName = new("--lse-name") { Description = "Name of the log-sum-exp in a file; 'lse', if it is there, if not given.", HelpName = "NAME" };
+    private readonly Option<string?> _only = new("--only") { Description = "Without files: run only the checks that have this in their name.", HelpName = "TEXT" };
     private readonly ToolConsole _console;
 
-    private VerifyCommand(ToolConsole console) => _console = console;
+    private VerifyCommand(ToolConsole console, BackendCatalog backends) => (_console, _execution) = (console, new(console, backends));
 
-    public static Command Create(ToolConsole console)
+    public static Command Create(ToolConsole console, BackendCatalog backends)
     {
-        var verify = new VerifyCommand(console);
+        var verify = new VerifyCommand(console, backends);
         var command = new Command("verify", Description);
         verify._input.AddTo(command);
         verify._semantics.AddTo(command);
         verify._execution.AddTo(command);
-        foreach (Option option in (ReadOnlySpan<Option>)[verify._outputFile, verify._outputName, verify._lseName]) command.Add(option);
+        foreach (Option option in (ReadOnlySpan<Option>)[verify._outputFile, verify._outputName, verify._lseName, verify._only]) command.Add(option);
         return command.WithAction(console, verify.Execute);
     }
 
     private int Execute(ParseResult parsed, CancellationToken cancellation)
     {
-        AttentionOptions run = _execution.Read(parsed, cancellation);
+        (Backend backend, AttentionOptions run) = _execution.Read(parsed, cancellation);
+        string[] given = _input.Files(parsed);
+        bool isCall = _input.HasOptions(parsed) || _semantics.IsGiven(parsed) || parsed.GetValue(_outputFile) is not null;
+        if (!isCall && (given.Length == 0 || (given.Length == 1 && Directory.Exists(given[0])))) return VerifyBackend(parsed, backend, run, given);
+        if (parsed.GetValue(_only) is not null) throw new UsageException("--only chooses among the checks that run without files.");
+        return VerifyCall(parsed, backend, run);
+    }
+
+    private int VerifyBackend(ParseResult parsed, Backend backend, AttentionOptions run, string[] given)
+    {
+        string? only = parsed.GetValue(_only);
+        string? references = given is [string folder] ? folder : ReferenceFolder.FindAbove(Environment.CurrentDirectory);
+        if (given.Length > 0 && only is not null) throw new UsageException("--only chooses among the checks that come with the tool; 'conform' runs a folder alone.");
+        if (given.Length > 0 && ReferenceFolder.Files(references!).Length == 0) throw new UsageException($"There is no .safetensors file under {references}.");
+        return new SelfCheck(_console, backend, run).Run(only, references);
+    }
+
+    private int VerifyCall(ParseResult parsed, Backend backend, AttentionOptions run)
+    {
         using var files = new InputFiles();
         AttentionCall call = _input.Load(parsed, files, heads => _semantics.Read(parsed, run, files, heads));
 
@@ -59,12 +86,12 @@ internal sealed class VerifyCommand
         }
         else
         {
-            PreparedCall prepared = PreparedCall.Create(call);
+            using PreparedCall prepared = backend.Prepare(call);
             prepared.Poison();
             prepared.Invoke(call.Options);
             (output, logSumExp) = (prepared.Output, prepared.LogSumExp);
             AttentionExplanation explanation = prepared.Explain(call.Options);
-            source = $"computed here ({explanation.Backend}, {explanation.Kernel}, {explanation.InstructionSet}, {explanation.Threads} threads)";
+            source = $"computed here ({ExplanationText.Line(explanation)})";
         }
 
         _console.Facts(

@@ -1,3 +1,4 @@
+using FusedAttention.Cli.Backends;
 using FusedAttention.Cli.Calls;
 using FusedAttention.Cli.Formats;
 using FusedAttention.Cli.Verification;
@@ -20,7 +21,7 @@ internal sealed record CaseOutcome(string Case, string Group, ErrorSummary? Outp
 }
 
 /// <summary>
-/// Runs a reference case through the library's public API and compares with its expected results, within the limits that the reference set states:
+/// Runs a reference case through a backend's public API and compares with its expected results, within the limits that the reference set states:
 /// output fp32 <c>4 * emulated + 2e-6</c>, fp16 and bf16 <c>2 * emulated + 1e-6</c>; log-sum-exp <c>1e-5 + 1e-6 |lse|</c>. A case without expected
 /// results is compared with the naive oracle.
 /// </summary>
@@ -28,14 +29,15 @@ internal static class ReferenceRunner
 {
     /// <param name="reference">The case.</param>
     /// <param name="run">How to run it: threads, instruction set, row invariance and cancellation are taken from here; what to compute, from the case.</param>
+    /// <param name="backend">Where; the CPU if not given.</param>
     /// <exception cref="OperationCanceledException">The token of <paramref name="run"/> was cancelled.</exception>
     /// <exception cref="PlatformNotSupportedException">The machine cannot run the instruction set.</exception>
-    public static CaseOutcome Run(ReferenceCase reference, AttentionOptions run)
+    public static CaseOutcome Run(ReferenceCase reference, AttentionOptions run, Backend? backend = null)
     {
         try
         {
             AttentionCall call = Call(reference, run);
-            PreparedCall prepared = PreparedCall.Create(call);
+            using PreparedCall prepared = (backend ?? Backend.Cpu).Prepare(call);
             prepared.Poison();
             prepared.Invoke(call.Options);
             double[] output = prepared.Output.ToDoubles();

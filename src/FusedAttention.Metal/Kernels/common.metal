@@ -11,12 +11,46 @@ using namespace metal;
 #define FUNCTION_CONSTANT(type, name, index) constant type name [[function_constant(index)]]
 #endif
 
-// "Nothing seen yet" for a running maximum. Finite, because fast math may assume that there are no infinities; far enough from -FLT_MAX
-// that differences of two scores cannot overflow to it.
-constant float NEVER_SEEN = -1.7e38f;
+// Loops over private arrays: an array that is not indexed by constants after unrolling leaves the registers for device memory.
+#define UNROLL _Pragma("clang loop unroll(full)")
+
+// Arrays handed to a function stay in registers only if it becomes part of its caller.
+#define INLINE inline __attribute__((always_inline))
+
+// float -> float4: the host names scalar types only.
+#define VECTOR_OF_(T, n) T##n
+#define VECTOR_OF(T, n) VECTOR_OF_(T, n)
 
 constant float LOG2_E = 1.44269504088896340736f;
-constant float LN_2 = 0.69314718055994530942f;
 
-// Written by bits: fast math gives no meaning to an expression that makes an infinity.
-inline float negative_infinity() { return as_type<float>(0xFF800000u); }
+// Written by bits: fast math gives no meaning to an expression that makes an infinity, nor to a comparison with one.
+INLINE float negative_infinity() { return as_type<float>(0xFF800000u); }
+INLINE bool is_negative_infinity(float x) { return as_type<uint>(x) == 0xFF800000u; }
+
+// bfloat16 is storage only: its bits are the upper half of a float. Shifting them is one instruction on every Apple GPU, where the language's own type needs
+// Metal 3.1 and is emulated before M3.
+typedef ushort bfloat_bits;
+typedef ushort2 bfloat_bits2;
+typedef ushort4 bfloat_bits4;
+
+INLINE float widen(float x) { return x; }
+INLINE float widen(half x) { return float(x); }
+INLINE float widen(bfloat_bits x) { return as_type<float>(uint(x) << 16); }
+INLINE float2 widen(float2 x) { return x; }
+INLINE float2 widen(half2 x) { return float2(x); }
+INLINE float2 widen(bfloat_bits2 x) { return as_type<float2>(uint2(x) << 16); }
+INLINE float4 widen(float4 x) { return x; }
+INLINE float4 widen(half4 x) { return float4(x); }
+INLINE float4 widen(bfloat_bits4 x) { return as_type<float4>(uint4(x) << 16); }
+
+// To the nearest value of the type, ties to even.
+template <typename T> INLINE T narrow(float x);
+template <> INLINE float narrow<float>(float x) { return x; }
+template <> INLINE half narrow<half>(float x) { return half(x); }
+template <> INLINE bfloat_bits narrow<bfloat_bits>(float x)
+{
+    uint bits = as_type<uint>(x);
+    bool is_nan = (bits & 0x7FFFFFFFu) > 0x7F800000u;
+    uint rounded = bits + 0x7FFFu + ((bits >> 16) & 1u);
+    return ushort((is_nan ? bits | 0x400000u : rounded) >> 16);
+}

@@ -1,5 +1,4 @@
-// The contract with the host: these structures have the same fields at the same offsets as AttentionParameters, SequenceEntry and WorkItem in C#, and a test
-// compares the two texts. Only 8-byte fields first, then 4-byte ones: no padding to get wrong. Strides and starts count elements.
+// The contract with the host: these structures have the same fields at the same offsets as those of the same names in C#, and a test compares the two texts. Only 8-byte fields first, then 4-byte ones: no padding to get wrong. Strides and starts count elements.
 
 struct AttentionParameters {
     long query_token_stride;
@@ -44,7 +43,8 @@ struct SequenceEntry {
 };
 
 // What one threadgroup does (its grid position y is the key/value head): rows [first_row, end_row) of a sequence, rows being queries times the heads of the
-// group, query-major; and for decode the keys [first_key, end_key) and where its partial result goes.
+// group, query-major, and their keys [first_key, end_key). An item whose keys are only a split of what its rows see leaves partial results, from row `partial` of
+// them on; for all others `partial` is -1.
 struct WorkItem {
     int sequence;
     int first_row;
@@ -52,4 +52,46 @@ struct WorkItem {
     int first_key;
     int end_key;
     int partial;
+};
+
+// For merge.metal: a row is one (batch, query, head), and every tensor has a stride for each of the three; partial ones have one for the part too.
+struct MergeParameters {
+    long partial_part_stride;
+    long partial_batch_stride;
+    long partial_query_stride;
+    long partial_head_stride;
+    long partial_log_sum_exp_part_stride;
+    long partial_log_sum_exp_batch_stride;
+    long partial_log_sum_exp_query_stride;
+    long partial_log_sum_exp_head_stride;
+    long output_batch_stride;
+    long output_query_stride;
+    long output_head_stride;
+    long log_sum_exp_batch_stride;
+    long log_sum_exp_query_stride;
+    long log_sum_exp_head_stride;
+    long rows;
+    long queries;
+    long heads;
+    long parts;
+    long dim;
+};
+
+// For cache.metal. Slots of a cache are [kvHeads, dim], contiguous; new tokens have strides.
+struct CacheParameters {
+    long key_token_stride;
+    long key_head_stride;
+    long value_token_stride;
+    long value_head_stride;
+    int heads;
+    int key_dim;
+    int value_dim;
+    int reserved;
+};
+
+// Slots, counted over the whole cache, to copy from one block to another.
+struct SlotCopy {
+    long from;
+    long to;
+    long slots;
 };

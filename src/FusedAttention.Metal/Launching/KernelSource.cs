@@ -38,9 +38,9 @@ internal static class KernelSource
     /// <summary>The files of a family, its own last.</summary>
     public static string[] FilesOf(KernelFamily family) => family switch
     {
-        KernelFamily.Plain => ["scores.metal", "plain.metal"],
-        KernelFamily.Prefill => ["scores.metal", "fragments.metal", "prefill.metal"],
-        KernelFamily.Decode => ["scores.metal", "decode.metal"],
+        KernelFamily.Plain => ["scores.metal", "rows.metal", "splits.metal", "plain.metal"],
+        KernelFamily.Prefill => ["scores.metal", "rows.metal", "fragments.metal", "prefill.metal"],
+        KernelFamily.Decode => ["scores.metal", "rows.metal", "splits.metal", "decode.metal"],
         KernelFamily.Merge => ["merge.metal"],
         KernelFamily.Cache => ["cache.metal"],
         KernelFamily.LaneMap => ["fragments.metal", "lane_map.metal"],

@@ -50,6 +50,7 @@ internal struct SequenceEntry
 }
 
 /// <summary><c>WorkItem</c> of <c>parameters.metal</c>: what one threadgroup does.</summary>
+/// <remarks>For <c>merge_splits</c> the keys are the splits to merge, and <see cref="Partial"/> is that of the first.</remarks>
 [StructLayout(LayoutKind.Sequential)]
 internal struct WorkItem
 {
@@ -59,4 +60,52 @@ internal struct WorkItem
     public int FirstKey;
     public int EndKey;
     public int Partial;
+}
+
+/// <summary><c>MergeParameters</c> of <c>parameters.metal</c>.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct MergeParameters
+{
+    public long PartialPartStride;
+    public long PartialBatchStride;
+    public long PartialQueryStride;
+    public long PartialHeadStride;
+    public long PartialLogSumExpPartStride;
+    public long PartialLogSumExpBatchStride;
+    public long PartialLogSumExpQueryStride;
+    public long PartialLogSumExpHeadStride;
+    public long OutputBatchStride;
+    public long OutputQueryStride;
+    public long OutputHeadStride;
+    public long LogSumExpBatchStride;
+    public long LogSumExpQueryStride;
+    public long LogSumExpHeadStride;
+    public long Rows;
+    public long Queries;
+    public long Heads;
+    public long Parts;
+    public long Dim;
+}
+
+/// <summary><c>CacheParameters</c> of <c>parameters.metal</c>: strides of new tokens in elements, and what a slot holds.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct CacheParameters
+{
+    public long KeyTokenStride;
+    public long KeyHeadStride;
+    public long ValueTokenStride;
+    public long ValueHeadStride;
+    public int Heads;
+    public int KeyDim;
+    public int ValueDim;
+    public int Reserved;
+}
+
+/// <summary>Slots of a cache to copy from one block to another: slot s of block b is number b * blockSize + s.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct SlotCopy
+{
+    public long From;
+    public long To;
+    public long Slots;
 }

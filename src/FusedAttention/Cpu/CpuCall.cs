@@ -54,7 +54,7 @@ internal sealed unsafe class CpuCall : ParallelJob
         if (_plan.Count == 0) return;
         if (_scratch.Length < _plan.Threads) _scratch = new (nint, long)[maxThreads];
         if (_plan.PartialFloats > 0) _partials = ScratchPool.Rent(_plan.PartialFloats * sizeof(float));
-        CallDescription description = AttentionTelemetry.IsEnabled ? Describe() : default;
+        CallDescription description = AttentionTelemetry.IsEnabled ? CallDescription.Of(Problem, "cpu", _plan.KernelName, 2 * _plan.Cost) : default;
         CallTimer timer = AttentionTelemetry.Start(description);
         try
         {
@@ -77,19 +77,6 @@ internal sealed unsafe class CpuCall : ParallelJob
             ScratchPool.Return(_partials);
             _partials = default;
         }
-    }
-
-    private CallDescription Describe()
-    {
-        long queries = 0;
-        long keys = 0;
-        foreach (ref readonly SequenceProblem sequence in Problem.Sequences)
-        {
-            queries += sequence.QueryLength;
-            keys += sequence.KeyLength;
-        }
-
-        return new CallDescription("cpu", _plan.KernelName, queries, keys, Problem.QueryHeads, Problem.KeyDim, 2 * _plan.Cost);
     }
 
     protected override void RunItem(int item, int worker)

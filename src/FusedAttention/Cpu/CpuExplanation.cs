@@ -22,22 +22,10 @@ internal static class CpuExplanation
             Threads = plan.Threads,
             WorkItems = plan.Count,
             FloatingPointOperations = 2 * plan.Cost,
-            KeyValueBytes = KeyValueBytes(problem),
+            KeyValueBytes = problem.KeyValueBytes(),
             ScratchBytes = (plan.Threads * plan.ScratchBytes) + (plan.PartialFloats * sizeof(float)),
             Details = Details(problem, plan, kernels, options),
         };
-    }
-
-    private static long KeyValueBytes(AttentionProblem problem)
-    {
-        long keys = 0;
-        foreach (ref readonly SequenceProblem sequence in problem.Sequences)
-        {
-            if (sequence.QueryLength > 0) keys += problem.RangeOf(sequence, 0, sequence.QueryLength - 1).Length;
-        }
-
-        int size = problem.KeyValueType.Size();
-        return keys * problem.KeyValueHeads * (problem.KeyDim + problem.ValueDim) * size;
     }
 
     private static string Details(AttentionProblem problem, CpuPlan plan, CpuKernels kernels, AttentionOptions options)

@@ -2,35 +2,9 @@ using System.Numerics;
 using System.Numerics.Tensors;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using FusedAttention.Problems;
 
 namespace FusedAttention.Cpu;
-
-/// <summary>Sizes and element strides of a merge; a row is one (batch, query, head). Without a batch dimension <see cref="Batch"/> is 1.</summary>
-internal readonly record struct MergeShape
-{
-    public long Parts { get; init; }
-
-    public long Batch { get; init; }
-
-    public long Queries { get; init; }
-
-    public long Heads { get; init; }
-
-    public long Dim { get; init; }
-
-    public Strides Partial { get; init; }
-
-    public Strides PartialLogSumExp { get; init; }
-
-    public Strides Output { get; init; }
-
-    public Strides LogSumExp { get; init; }
-
-    public readonly record struct Strides(long Part, long Batch, long Query, long Head)
-    {
-        public long Offset(long batch, long query, long head) => (batch * Batch) + (query * Query) + (head * Head);
-    }
-}
 
 /// <summary>
 /// One row at a time: <c>m = max lse_i</c>, <c>w_i = exp(lse_i - m) / sum_j exp(lse_j - m)</c>, <c>o = sum_i w_i * o_i</c>, <c>lse = m + log(sum_j exp(lse_j - m))</c>.

@@ -21,31 +21,13 @@ internal sealed unsafe class AlignedMemory : SafeHandle
 
     public override bool IsInvalid => handle == 0;
 
-    /// <summary>The first byte. Valid while a <see cref="Lease"/> is held, or while the owner is neither disposed nor collected.</summary>
+    /// <summary>The first byte. Valid while a reference to the handle is held, or while the owner is neither disposed nor collected.</summary>
     public byte* Pointer => (byte*)handle;
-
-    /// <summary>Keeps the memory from being freed until the lease is disposed, whatever other threads do.</summary>
-    /// <exception cref="ObjectDisposedException">The memory is disposed.</exception>
-    public Lease Hold() => new(this);
 
     protected override bool ReleaseHandle()
     {
         NativeMemory.AlignedFree((void*)handle);
         GC.RemoveMemoryPressure(_bytes);
         return true;
-    }
-
-    public readonly ref struct Lease
-    {
-        private readonly AlignedMemory _memory;
-
-        public Lease(AlignedMemory memory)
-        {
-            bool held = false;
-            memory.DangerousAddRef(ref held);
-            _memory = memory;
-        }
-
-        public void Dispose() => _memory.DangerousRelease();
     }
 }

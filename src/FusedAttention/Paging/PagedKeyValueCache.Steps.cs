@@ -1,7 +1,9 @@
+using FusedAttention.Problems;
+
 namespace FusedAttention;
 
 /// <content>What one step of a model does to many sequences at once.</content>
-public sealed unsafe partial class PagedKeyValueCache<T>
+public unsafe partial class PagedKeyValueCache<T>
 {
     /// <summary>
     /// Adds slots for more tokens to several sequences, to all of them or to none. Their contents are undefined until <c>Write</c> has filled them in every layer that is read.
@@ -28,13 +30,8 @@ public sealed unsafe partial class PagedKeyValueCache<T>
     /// <exception cref="ObjectDisposedException">The cache is disposed.</exception>
     public void Write(int layer, PagedBatch batch, ReadOnlySpan<T> keys, ReadOnlySpan<T> values)
     {
-        ArgumentNullException.ThrowIfNull(batch);
         CheckLayer(layer);
-        if (batch.Ledger != _ledger) throw new ArgumentException("The batch was made by another cache.", nameof(batch));
-        int tokens = CheckRows(keys, values);
-        if (tokens != batch.TotalQueries)
-            throw new ArgumentException($"keys has {tokens} tokens, but the batch has {batch.TotalQueries} query tokens.", nameof(keys));
-
+        CheckBatch(batch, CheckRows(keys, values));
         int keyWidth = Options.KeyValueHeads * Options.KeyDim, valueWidth = Options.KeyValueHeads * Options.ValueDim;
         PagedSequences sequences = batch.Sequences;
         fixed (T* firstKey = keys)
@@ -53,5 +50,12 @@ public sealed unsafe partial class PagedKeyValueCache<T>
                     new(firstValue + ((long)row * valueWidth), Options.KeyValueHeads, Options.ValueDim));
             }
         }
+    }
+
+    private protected void CheckBatch(PagedBatch batch, int tokens)
+    {
+        ArgumentNullException.ThrowIfNull(batch);
+        if (batch.Ledger != _ledger) throw new ArgumentException("The batch was made by another cache.", nameof(batch));
+        if (tokens != batch.TotalQueries) ArgumentChecks.Throw($"keys has {tokens} tokens, but the batch has {batch.TotalQueries} query tokens.", "keys");
     }
 }

@@ -5,7 +5,7 @@ using FusedAttention.Problems;
 
 namespace FusedAttention;
 
-public sealed unsafe partial class PagedKeyValueCache<T>
+public unsafe partial class PagedKeyValueCache<T>
 {
     /// <summary>Blocks that are looked up at once: enough that the lock costs nothing beside the copies, few enough for the stack.</summary>
     private const int BlocksPerLookup = 64;
@@ -113,7 +113,7 @@ public sealed unsafe partial class PagedKeyValueCache<T>
     [SkipLocalsInit]
     private void Store(int layer, CacheSequence sequence, int position, int tokens, TokenRows<T> keys, TokenRows<T> values)
     {
-        using AlignedMemory.Lease lease = _storage.Hold();
+        using BlockStorage<T>.Lease lease = _storage.Hold(layer);
         Span<int> blocks = stackalloc int[BlocksPerLookup];
         int blockSize = Options.BlockSize;
         int done = 0;
@@ -133,7 +133,7 @@ public sealed unsafe partial class PagedKeyValueCache<T>
         }
     }
 
-    private void ThrowIfManyLayers()
+    private protected void ThrowIfManyLayers()
     {
         if (Options.Layers > 1)
             throw new InvalidOperationException($"Append is for caches with one layer, and this one has {Options.Layers}: call Extend once, then Write for each layer.");
@@ -143,11 +143,17 @@ public sealed unsafe partial class PagedKeyValueCache<T>
     {
         keyLayout = TensorLayout.Of(keys);
         valueLayout = TensorLayout.Of(values);
-        CheckRows(keyLayout, Options.KeyDim, nameof(keys));
-        CheckRows(valueLayout, Options.ValueDim, nameof(values));
-        if (keyLayout.Lengths[0] != valueLayout.Lengths[0])
-            throw new ArgumentException($"values is {valueLayout} and keys is {keyLayout}: both must have the same number of tokens.", nameof(values));
-        return (int)keyLayout.Lengths[0];
+        return CheckRows(keyLayout, valueLayout);
+    }
+
+    /// <returns>How many tokens there are.</returns>
+    private protected int CheckRows(in TensorLayout keys, in TensorLayout values)
+    {
+        CheckRows(keys, Options.KeyDim, nameof(keys));
+        CheckRows(values, Options.ValueDim, nameof(values));
+        if (keys.Lengths[0] != values.Lengths[0])
+            throw new ArgumentException($"values is {values} and keys is {keys}: both must have the same number of tokens.", nameof(values));
+        return (int)keys.Lengths[0];
     }
 
     private void CheckRows(in TensorLayout layout, int dim, string name)

@@ -4,7 +4,8 @@ using FusedAttention.Paging;
 namespace FusedAttention;
 
 /// <summary>
-/// Keys and values of many sequences in blocks of a fixed size, taken from one pool as sequences grow (Kwon et al. 2023, arXiv:2309.06180), in host memory.
+/// Keys and values of many sequences in blocks of a fixed size, taken from one pool as sequences grow (Kwon et al. 2023, arXiv:2309.06180), in host memory unless the type
+/// says otherwise.
 /// Sequences that begin alike share blocks; a block that somebody else sees is copied before it is written.
 /// </summary>
 /// <remarks>
@@ -20,11 +21,11 @@ namespace FusedAttention;
 /// <para>Nothing is allocated by appending, extending, writing, truncating, dropping and freeing once a sequence's table has been as long before.</para>
 /// </remarks>
 /// <typeparam name="T"><see cref="float"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
-public sealed unsafe partial class PagedKeyValueCache<T> : IDisposable
+public unsafe partial class PagedKeyValueCache<T> : IDisposable
     where T : unmanaged
 {
     private readonly CacheLedger _ledger;
-    private readonly HostBlockStorage<T> _storage;
+    private readonly BlockStorage<T> _storage;
 
     /// <summary>Allocates the whole pool. The system gives memory to it as blocks are first written.</summary>
     /// <param name="options">The sizes.</param>
@@ -37,12 +38,21 @@ public sealed unsafe partial class PagedKeyValueCache<T> : IDisposable
     }
 
     internal PagedKeyValueCache(PagedKeyValueCacheOptions options, int prefixBuckets)
+        : this(options, static options => new HostBlockStorage<T>(options), prefixBuckets)
+    {
+    }
+
+    /// <summary>A cache whose contents lie elsewhere: in memory that a device shares.</summary>
+    /// <param name="options">The sizes.</param>
+    /// <param name="createStorage">Makes the storage when the options are known to be good.</param>
+    /// <param name="prefixBuckets">Buckets of the prefix index; 0 for as many as blocks.</param>
+    private protected PagedKeyValueCache(PagedKeyValueCacheOptions options, Func<PagedKeyValueCacheOptions, BlockStorage<T>> createStorage, int prefixBuckets = 0)
     {
         ArgumentNullException.ThrowIfNull(options);
         if (typeof(T) != typeof(float) && typeof(T) != typeof(Half) && typeof(T) != typeof(BFloat16))
             throw new NotSupportedException($"A cache holds float, Half or BFloat16, not {typeof(T)}.");
         Options = options;
-        _storage = new(options);
+        _storage = createStorage(options);
         _ledger = new(options.Blocks, options.BlockSize, _storage, prefixBuckets);
     }
 
@@ -65,6 +75,8 @@ public sealed unsafe partial class PagedKeyValueCache<T> : IDisposable
     public int SequenceCount => _ledger.Sequences;
 
     internal CacheLedger Ledger => _ledger;
+
+    internal BlockStorage<T> Storage => _storage;
 
     internal object Memory => _storage;
 
@@ -194,9 +206,10 @@ public sealed unsafe partial class PagedKeyValueCache<T> : IDisposable
     {
         _ledger.Close();
         _storage.Dispose();
+        GC.SuppressFinalize(this);
     }
 
-    private void CheckLayer(int layer)
+    private protected void CheckLayer(int layer)
     {
         ObjectDisposedException.ThrowIf(_storage.IsDisposed, this);
         if ((uint)layer >= (uint)Options.Layers)

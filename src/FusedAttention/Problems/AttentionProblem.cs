@@ -111,6 +111,18 @@ internal sealed unsafe class AttentionProblem
         return sum;
     }
 
+    /// <summary>Bytes of keys and values that some query may see, each counted once.</summary>
+    public long KeyValueBytes()
+    {
+        long keys = 0;
+        foreach (ref readonly SequenceProblem sequence in Sequences)
+        {
+            if (sequence.QueryLength > 0) keys += RangeOf(sequence, 0, sequence.QueryLength - 1).Length;
+        }
+
+        return keys * KeyValueHeads * (KeyDim + ValueDim) * KeyValueType.Size();
+    }
+
     /// <summary>The sum of clamp(start + i, 0, max) for i in [0, count).</summary>
     private static double SumClamped(long start, long count, long max)
     {

@@ -6,22 +6,25 @@ namespace FusedAttention.Tests;
 /// <summary>Runs a <see cref="Problem"/> through the public API in a given <see cref="Arrangement"/>, with poison around all inputs and sentinels around all outputs.</summary>
 internal static unsafe class Caller
 {
-    public static CallResult Run(Problem problem, Arrangement? arrangement = null)
+    /// <param name="problem">The problem.</param>
+    /// <param name="arrangement">How it lies in memory.</param>
+    /// <param name="target">What to call instead of the public API; dense calls go to it as tensor spans.</param>
+    public static CallResult Run(Problem problem, Arrangement? arrangement = null, ICallTarget? target = null)
     {
         Arrangement a = arrangement ?? Arrangement.Plain;
         CheckSizes(problem);
         return (problem.QueryType, problem.KeyValueType) switch
         {
-            (AttentionElementType.Float32, AttentionElementType.Float32) => Run<float, float>(problem, a),
-            (AttentionElementType.Float32, AttentionElementType.Float16) => Run<float, Half>(problem, a),
-            (AttentionElementType.Float32, AttentionElementType.BFloat16) => Run<float, BFloat16>(problem, a),
-            (AttentionElementType.Float16, AttentionElementType.Float16) => Run<Half, Half>(problem, a),
-            (AttentionElementType.BFloat16, AttentionElementType.BFloat16) => Run<BFloat16, BFloat16>(problem, a),
+            (AttentionElementType.Float32, AttentionElementType.Float32) => Run<float, float>(problem, a, target),
+            (AttentionElementType.Float32, AttentionElementType.Float16) => Run<float, Half>(problem, a, target),
+            (AttentionElementType.Float32, AttentionElementType.BFloat16) => Run<float, BFloat16>(problem, a, target),
+            (AttentionElementType.Float16, AttentionElementType.Float16) => Run<Half, Half>(problem, a, target),
+            (AttentionElementType.BFloat16, AttentionElementType.BFloat16) => Run<BFloat16, BFloat16>(problem, a, target),
             _ => throw new NotSupportedException($"{problem.QueryType} over {problem.KeyValueType}"),
         };
     }
 
-    private static CallResult Run<TQuery, TKeyValue>(Problem p, Arrangement a)
+    private static CallResult Run<TQuery, TKeyValue>(Problem p, Arrangement a, ICallTarget? target)
         where TQuery : unmanaged
         where TKeyValue : unmanaged
     {
@@ -52,21 +55,21 @@ internal static unsafe class Caller
             case AttentionElementType.Float16:
             {
                 using Strided<Half>? bias = Place(p.Bias, a, v => (Half)v);
-                Call(p, a, query, key, value, output, logSumExp, mask, bias is null ? default : bias.AsReadOnlyTensorSpan(BiasRank(p, a)), table, entries);
+                Call(p, a, query, key, value, output, logSumExp, mask, bias is null ? default : bias.AsReadOnlyTensorSpan(BiasRank(p, a)), table, entries, target);
                 break;
             }
 
             case AttentionElementType.BFloat16:
             {
                 using Strided<BFloat16>? bias = Place(p.Bias, a, v => (BFloat16)v);
-                Call(p, a, query, key, value, output, logSumExp, mask, bias is null ? default : bias.AsReadOnlyTensorSpan(BiasRank(p, a)), table, entries);
+                Call(p, a, query, key, value, output, logSumExp, mask, bias is null ? default : bias.AsReadOnlyTensorSpan(BiasRank(p, a)), table, entries, target);
                 break;
             }
 
             default:
             {
                 using Strided<float>? bias = Place(p.Bias, a, v => v);
-                Call(p, a, query, key, value, output, logSumExp, mask, bias is null ? default : bias.AsReadOnlyTensorSpan(BiasRank(p, a)), table, entries);
+                Call(p, a, query, key, value, output, logSumExp, mask, bias is null ? default : bias.AsReadOnlyTensorSpan(BiasRank(p, a)), table, entries, target);
                 break;
             }
         }
@@ -78,7 +81,7 @@ internal static unsafe class Caller
 
     private static void Call<TQuery, TKeyValue>(
         Problem p, Arrangement a, Strided<TQuery> query, Strided<TKeyValue> key, Strided<TKeyValue> value, Strided<TQuery> output,
-        Strided<float>? logSumExp, Strided<bool>? mask, AttentionBias bias, int[] table, int entries)
+        Strided<float>? logSumExp, Strided<bool>? mask, AttentionBias bias, int[] table, int entries, ICallTarget? target)
         where TQuery : unmanaged
         where TKeyValue : unmanaged
     {
@@ -88,7 +91,11 @@ internal static unsafe class Caller
         if (logSumExp is not null) operands.LogSumExp = logSumExp.AsTensorSpan(rank - 1);
         if (p.Form == CallForm.Dense && p.PassesKeyLengths) operands.KeyLengths = p.KeyLengths;
 
-        if (p.Form == CallForm.Packed)
+        if (target is not null)
+        {
+            Call(target, p, query, key, value, output, table, entries, operands, rank);
+        }
+        else if (p.Form == CallForm.Packed)
         {
             int[] cumulativeQueries = Cumulative(p.QueryLengths);
             int[] cumulativeKeys = Cumulative(p.KeyLengths);
@@ -124,6 +131,31 @@ internal static unsafe class Caller
             };
             if (a.Surface == Surface.Span) Attention.Forward<TQuery, TKeyValue>(query.Span, key.Span, value.Span, output.Span, shape, p.Options, operands);
             else Attention.Forward(query.Pointer, key.Pointer, value.Pointer, output.Pointer, shape, p.Options, operands);
+        }
+    }
+
+    private static void Call<TQuery, TKeyValue>(
+        ICallTarget target, Problem p, Strided<TQuery> query, Strided<TKeyValue> key, Strided<TKeyValue> value, Strided<TQuery> output,
+        int[] table, int entries, scoped in AttentionOperands operands, int rank)
+        where TQuery : unmanaged
+        where TKeyValue : unmanaged
+    {
+        switch (p.Form)
+        {
+            case CallForm.Packed:
+                target.Packed(
+                    query.AsReadOnlyTensorSpan(3), key.AsReadOnlyTensorSpan(3), value.AsReadOnlyTensorSpan(3), output.AsTensorSpan(3),
+                    Cumulative(p.QueryLengths), Cumulative(p.KeyLengths), p.Options, operands);
+                break;
+            case CallForm.Paged:
+                target.Paged(
+                    query.AsReadOnlyTensorSpan(3), key.AsReadOnlyTensorSpan(), value.AsReadOnlyTensorSpan(), output.AsTensorSpan(3),
+                    Cumulative(p.QueryLengths), p.KeyLengths, table, entries, p.Options, operands);
+                break;
+            default:
+                target.Dense(
+                    query.AsReadOnlyTensorSpan(rank), key.AsReadOnlyTensorSpan(rank), value.AsReadOnlyTensorSpan(rank), output.AsTensorSpan(rank), p.Options, operands);
+                break;
         }
     }
 

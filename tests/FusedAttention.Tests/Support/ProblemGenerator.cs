@@ -27,6 +27,12 @@ internal sealed class ProblemGenerator(int seed, bool isLarge = false)
 
     private readonly Random _random = new(seed);
 
+    /// <summary>Element types and dimensions to choose from, where each combination costs a compilation; null for all.</summary>
+    public (AttentionElementType Query, AttentionElementType KeyValue, int KeyDim, int ValueDim)[]? Specialisations { get; init; }
+
+    /// <summary>The most multiply-adds of a problem.</summary>
+    public long MostWork { get; init; } = long.MaxValue;
+
     /// <summary>A problem with a random choice of everything.</summary>
     /// <param name="allowsOperands">Whether masks, biases and per-sequence offsets may occur.</param>
     public Problem NextProblem(bool allowsOperands = true)
@@ -66,6 +72,7 @@ internal sealed class ProblemGenerator(int seed, bool isLarge = false)
             int keyDim = Pick(Dims);
             int valueDim = Chance(5) ? Pick(Dims) : keyDim;
             if (Chance(40)) (keyDim, valueDim) = (576, 512);
+            if (Specialisations is not null) (queryType, keyValueType, keyDim, valueDim) = Pick(Specialisations);
             int sequences = _random.Next(1, 5);
             var queryLengths = new int[sequences];
             var keyLengths = new int[sequences];
@@ -87,7 +94,7 @@ internal sealed class ProblemGenerator(int seed, bool isLarge = false)
 
             long work = 0;
             for (int s = 0; s < sequences; s++) work += (long)queryLengths[s] * keyLengths[s] * heads * (keyDim + valueDim);
-            if (work < least || work > most) continue;
+            if (work < least || work > Math.Min(most, MostWork)) continue;
             return Fill(new Problem
             {
                 Name = $"seed {seed}",

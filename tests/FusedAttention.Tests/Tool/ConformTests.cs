@@ -1,3 +1,4 @@
+using FusedAttention.Cli.Backends;
 using FusedAttention.Cli.Calls;
 using FusedAttention.Cli.Conformance;
 using FusedAttention.Cli.Formats;
@@ -150,7 +151,7 @@ public sealed class ConformTests : IDisposable
     public void Poisoned_outputs_are_nan_in_every_type(string typeName)
     {
         TensorElementType type = TensorElementTypes.FromSafeTensorsName(typeName)!.Value;
-        PreparedCall prepared = PreparedCall.Create(new AttentionCall
+        using PreparedCall prepared = Backend.Cpu.Prepare(new AttentionCall
         {
             Query = GeneratedCases.Random<float>("q", 1, 2, 2, 3).ConvertTo(type),
             Key = GeneratedCases.Random<float>("k", 2, 4, 1, 3).ConvertTo(type),

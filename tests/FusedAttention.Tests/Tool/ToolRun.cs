@@ -1,3 +1,4 @@
+using FusedAttention.Cli.Backends;
 using FusedAttention.Cli.Commands;
 using Xunit;
 
@@ -10,11 +11,14 @@ internal sealed record ToolRun(int ExitCode, string Output, string Error)
 
     public string LastLine => OutputLines[^1];
 
-    public static async Task<ToolRun> Execute(params string[] arguments)
+    public static Task<ToolRun> Execute(params string[] arguments) => Execute(null, arguments);
+
+    /// <summary>With backends of the test's own.</summary>
+    public static async Task<ToolRun> Execute(BackendCatalog? backends, params string[] arguments)
     {
         using var output = new StringWriter { NewLine = "\n" };
         using var error = new StringWriter { NewLine = "\n" };
-        int code = await Cli.Commands.Tool.RunAsync(arguments, new ToolConsole(output, error), TestContext.Current.CancellationToken).ConfigureAwait(false);
+        int code = await Cli.Commands.Tool.RunAsync(arguments, new ToolConsole(output, error), backends, TestContext.Current.CancellationToken).ConfigureAwait(false);
         var run = new ToolRun(code, output.ToString(), error.ToString());
         // Whatever happens: no stack trace, and no exception type but in an explanation of our own.
         Assert.DoesNotContain("   at ", run.Output + run.Error, StringComparison.Ordinal);

@@ -1,0 +1,298 @@
+// Attention of a few rows against many keys, straight from device memory: bound by reading K and V, so a key that has been loaded serves ROWS query heads of its
+// group, and the keys of a sequence are split among threadgroups (splits.metal).
+//
+// LANES lanes share a key, four dimensions in turn each, and 32 / LANES keys are read side by side. A tile is STEPS such reads: 32 / ROWS keys, 32 scores, one a
+// lane. For that the products of all rows and steps are summed over the lanes at once: LANES - 1 shuffles for LANES sums, where one after the other would take
+// LANES * log2(LANES); each lane ends up with a sum of its own, and no exponential is computed twice.
+//
+// Registers of a lane, in floats: Q and O (KEY_DIM + VALUE_DIM) * ROWS / LANES, at most 64 by the host's table as far as ROWS = 1 allows it, the sums LANES.
+//
+// A threadgroup has SIMDGROUPS simdgroups: sets of ROWS rows times slices of the split's keys, tile by tile in turn. Slices are combined through threadgroup
+// memory, half of them at a time, so half of their outputs fit into it.
+//
+// QUERY_T, KEY_VALUE_T, KEY_DIM, VALUE_DIM, LANES, ROWS and SIMDGROUPS come from the host.
+
+#define QUERY_T4 VECTOR_OF(QUERY_T, 4)
+#define KEY_VALUE_T4 VECTOR_OF(KEY_VALUE_T, 4)
+#define SIDE_BY_SIDE (32 / LANES)
+#define STEPS (LANES / ROWS)
+#define TILE_KEYS (32 / ROWS)
+#define KEY_CHUNKS (KEY_DIM / (4 * LANES))
+#define VALUE_CHUNKS (VALUE_DIM / (4 * LANES))
+
+INLINE float product_of(float4 a, float4 b, float sum)
+{
+    return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum))));
+}
+
+// Sums LANES values over LANES lanes: lane l of them returns the sum of value l. The order of additions is the same for every value.
+INLINE float sum_each(thread float *values, int lane)
+{
+    UNROLL
+    for (int half_way = LANES / 2; half_way > 0; half_way /= 2) {
+        bool upper = (lane & half_way) != 0;
+        UNROLL
+        for (int i = 0; i < half_way; i++) {
+            // Loaded before the choice: a choice between two elements is a choice of address, and would take the array out of the registers.
+            float low = values[i];
+            float high = values[i + half_way];
+            values[i] = (upper ? high : low) + simd_shuffle_xor(upper ? low : high, ushort(half_way));
+        }
+    }
+    return values[0];
+}
+
+// Over the lanes that hold scores of the same row: those of its steps and of the keys side by side.
+INLINE float max_of_scores(float x)
+{
+    UNROLL
+    for (int i = 1; i < STEPS; i *= 2) x = max(x, simd_shuffle_xor(x, ushort(i)));
+    UNROLL
+    for (int i = LANES; i < 32; i *= 2) x = max(x, simd_shuffle_xor(x, ushort(i)));
+    return x;
+}
+
+INLINE float sum_of_scores(float x)
+{
+    UNROLL
+    for (int i = 1; i < STEPS; i *= 2) x += simd_shuffle_xor(x, ushort(i));
+    UNROLL
+    for (int i = LANES; i < 32; i *= 2) x += simd_shuffle_xor(x, ushort(i));
+    return x;
+}
+
+// What a simdgroup carries from tile to tile. Maximum and sum belong to the row of the lane's score; the sum is of the lane's own weights until the end.
+struct DecodeState {
+    float maximum;
+    float sum;
+    float4 queries[ROWS][KEY_CHUNKS];
+    float4 outputs[ROWS][VALUE_CHUNKS];
+};
+
+// Brings outputs to a new maximum: each row's factor is in the lanes of its scores.
+INLINE void rescale_outputs(thread DecodeState &state, float rescale)
+{
+    UNROLL
+    for (int r = 0; r < ROWS; r++) {
+        float4 by = float4(simd_shuffle(rescale, ushort(r * STEPS)));
+        UNROLL
+        for (int c = 0; c < VALUE_CHUNKS; c++) state.outputs[r][c] *= by;
+    }
+}
+
+// Takes one tile of keys through products, softmax and weighted sums.
+INLINE void add_tile(
+    thread DecodeState &state,
+    thread const KeyRows &keys,
+    thread const KeyRows &values,
+    thread const Row &row,
+    int tile,
+    int first_key,
+    int end_key,
+    int lane,
+    float factor,
+    constant AttentionParameters &parameters)
+{
+    int side = lane / LANES;
+    int lane_of_key = lane % LANES;
+    float products[LANES];
+    UNROLL
+    for (int step = 0; step < STEPS; step++) {
+        int key = tile + step * SIDE_BY_SIDE + side;
+        float4 elements[KEY_CHUNKS];
+        UNROLL
+        for (int c = 0; c < KEY_CHUNKS; c++) elements[c] = float4(0.0f);
+        if (key >= first_key && key < end_key) {
+            device const KEY_VALUE_T *from = key_row(keys, key) + lane_of_key * 4;
+            UNROLL
+            for (int c = 0; c < KEY_CHUNKS; c++) elements[c] = widen(load4<KEY_VALUE_T4>(from + c * (4 * LANES)));
+        }
+        UNROLL
+        for (int r = 0; r < ROWS; r++) {
+            float product = 0.0f;
+            UNROLL
+            for (int c = 0; c < KEY_CHUNKS; c++) product = product_of(state.queries[r][c], elements[c], product);
+            products[r * STEPS + step] = product;
+        }
+    }
+
+    // From here on the lane's score is that of row lane_of_key / STEPS and of one key of step lane_of_key % STEPS.
+    float score = sum_each(products, lane);
+    score = score_of(score, row, tile, lane_of_key % STEPS * SIDE_BY_SIDE + side, parameters);
+    float new_maximum = max(state.maximum, max_of_scores(score));
+    float base = base_of(new_maximum);
+    float rescale = weight_of(state.maximum, base, factor);
+    float weight = weight_of(score, base, factor);
+    state.maximum = new_maximum;
+    state.sum = fma(state.sum, rescale, weight);
+    if (simd_any(rescale != 1.0f)) rescale_outputs(state, rescale);
+
+    UNROLL
+    for (int step = 0; step < STEPS; step++) {
+        int key = tile + step * SIDE_BY_SIDE + side;
+        float4 elements[VALUE_CHUNKS];
+        UNROLL
+        for (int c = 0; c < VALUE_CHUNKS; c++) elements[c] = float4(0.0f);
+        if (key >= first_key && key < end_key) {
+            device const KEY_VALUE_T *from = key_row(values, key) + lane_of_key * 4;
+            UNROLL
+            for (int c = 0; c < VALUE_CHUNKS; c++) elements[c] = widen(load4<KEY_VALUE_T4>(from + c * (4 * LANES)));
+        }
+        UNROLL
+        for (int r = 0; r < ROWS; r++) {
+            float4 w = float4(simd_shuffle(weight, ushort(side * LANES + r * STEPS + step)));
+            UNROLL
+            for (int c = 0; c < VALUE_CHUNKS; c++) state.outputs[r][c] = fma(w, elements[c], state.outputs[r][c]);
+        }
+    }
+}
+
+kernel void decode(
+    device const QUERY_T *query [[buffer(0)]],
+    device const KEY_VALUE_T *key [[buffer(1)]],
+    device const KEY_VALUE_T *value [[buffer(2)]],
+    device QUERY_T *output [[buffer(3)]],
+    device const SequenceEntry *sequences [[buffer(4)]],
+    device const WorkItem *items [[buffer(5)]],
+    device const int *block_tables [[buffer(6)]],
+    device const uchar *mask [[buffer(7)]],
+    device const uchar *bias [[buffer(8)]],
+    device float *log_sum_exp [[buffer(9)]],
+    device const float *alibi_slopes [[buffer(10)]],
+    device const float *sink_logits [[buffer(11)]],
+    device float *partial_outputs [[buffer(12)]],
+    device float *partial_statistics [[buffer(13)]],
+    constant AttentionParameters &parameters [[buffer(14)]],
+    uint3 place [[threadgroup_position_in_grid]],
+    uint simdgroup_index [[simdgroup_index_in_threadgroup]],
+    uint lane_index [[thread_index_in_simdgroup]])
+{
+    threadgroup float4 shared_outputs[SIMDGROUPS / 2 * ROWS * (VALUE_DIM / 4)];
+    threadgroup float2 shared_statistics[SIMDGROUPS / 2 * ROWS];
+
+    WorkItem item = items[place.x];
+    SequenceEntry sequence = sequences[item.sequence];
+    int head = int(place.y);
+    int lane = int(lane_index);
+    int side = lane / LANES;
+    int lane_of_key = lane % LANES;
+
+    // Sets of rows, a power of two, and slices of keys.
+    int sets = 1;
+    while (sets * ROWS < item.end_row - item.first_row) sets *= 2;
+    int slices = SIMDGROUPS / sets;
+    int set = int(simdgroup_index) % sets;
+    int slice = int(simdgroup_index) / sets;
+    int first_row = item.first_row + set * ROWS;
+
+    // Rows beyond the item's repeat its last one, and store nothing.
+    DecodeState state;
+    UNROLL
+    for (int r = 0; r < ROWS; r++) {
+        int index = min(first_row + r, item.end_row - 1);
+        int i = index / parameters.group;
+        int h = head * parameters.group + (index - i * parameters.group);
+        device const QUERY_T *from = query + (sequence.query_start + i * parameters.query_token_stride + h * parameters.query_head_stride) + lane_of_key * 4;
+        UNROLL
+        for (int c = 0; c < KEY_CHUNKS; c++) state.queries[r][c] = widen(load4<QUERY_T4>(from + c * (4 * LANES)));
+    }
+    int row_of_score = lane_of_key / STEPS;
+    Row row = row_at(min(first_row + row_of_score, item.end_row - 1), head, sequence, parameters, mask, bias, alibi_slopes);
+    row.start = max(row.start, item.first_key);
+    row.end = min(row.end, item.end_key);
+
+    KeyRows keys = keys_of(head, key, block_tables, sequence, parameters);
+    KeyRows values = values_of(head, value, block_tables, sequence, parameters);
+    float unit = unit_of_scores(parameters);
+    float factor = unit * LOG2_E;
+    state.maximum = NEVER_SEEN;
+    state.sum = 0.0f;
+    UNROLL
+    for (int r = 0; r < ROWS; r++) {
+        UNROLL
+        for (int c = 0; c < VALUE_CHUNKS; c++) state.outputs[r][c] = float4(0.0f);
+    }
+
+    for (int tile = (item.first_key / TILE_KEYS + slice) * TILE_KEYS; tile < item.end_key; tile += slices * TILE_KEYS) {
+        add_tile(state, keys, values, row, tile, item.first_key, item.end_key, lane, factor, parameters);
+    }
+
+    // Over the keys side by side.
+    state.sum = sum_of_scores(state.sum);
+    UNROLL
+    for (int r = 0; r < ROWS; r++) {
+        UNROLL
+        for (int c = 0; c < VALUE_CHUNKS; c++) {
+            UNROLL
+            for (int i = LANES; i < 32; i *= 2) state.outputs[r][c] += simd_shuffle_xor(state.outputs[r][c], ushort(i));
+        }
+    }
+
+    // Over the slices: the upper half hands its results to the lower half, until one is left.
+    for (int half_way = slices / 2; half_way > 0; half_way /= 2) {
+        int slot = (slice % half_way * sets + set) * ROWS;
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        if (slice >= half_way && slice < 2 * half_way && side == 0) {
+            if (lane_of_key % STEPS == 0) shared_statistics[slot + row_of_score] = float2(state.maximum, state.sum);
+            UNROLL
+            for (int r = 0; r < ROWS; r++) {
+                UNROLL
+                for (int c = 0; c < VALUE_CHUNKS; c++) shared_outputs[(slot + r) * (VALUE_DIM / 4) + c * LANES + lane_of_key] = state.outputs[r][c];
+            }
+        }
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        if (slice < half_way) {
+            float2 other = shared_statistics[slot + row_of_score];
+            float new_maximum = max(state.maximum, other.x);
+            float base = base_of(new_maximum);
+            float rescale = weight_of(state.maximum, base, factor);
+            float other_rescale = weight_of(other.x, base, factor);
+            state.maximum = new_maximum;
+            state.sum = state.sum * rescale + other.y * other_rescale;
+            rescale_outputs(state, rescale);
+            UNROLL
+            for (int r = 0; r < ROWS; r++) {
+                float4 by = float4(simd_shuffle(other_rescale, ushort(r * STEPS)));
+                UNROLL
+                for (int c = 0; c < VALUE_CHUNKS; c++) {
+                    state.outputs[r][c] = fma(by, shared_outputs[(slot + r) * (VALUE_DIM / 4) + c * LANES + lane_of_key], state.outputs[r][c]);
+                }
+            }
+        }
+    }
+    if (slice > 0) return;
+
+    // Every lane has the end of its score's row; the factor goes to the lanes of the outputs.
+    bool is_row = first_row + row_of_score < item.end_row;
+    bool is_first_of_row = side == 0 && lane_of_key % STEPS == 0;
+    if (item.partial < 0) {
+        RowEnd row_end = end_of_row(state.maximum, state.sum, unit, row, sink_logits);
+        if (has_log_sum_exp && is_row && is_first_of_row) store_log_sum_exp(log_sum_exp, row_end.log_sum_exp, row, sequence, parameters);
+        rescale_outputs(state, row_end.factor);
+    } else if (is_row && is_first_of_row) {
+        long partial = partial_row(item.partial, head, first_row + row_of_score, sequence, parameters);
+        partial_statistics[partial * 2] = state.maximum;
+        partial_statistics[partial * 2 + 1] = state.sum;
+    }
+    if (side > 0) return;
+    UNROLL
+    for (int r = 0; r < ROWS; r++) {
+        int index = first_row + r;
+        if (index >= item.end_row) continue;
+        if (item.partial >= 0) {
+            device float *to = partial_outputs + (partial_row(item.partial, head, index, sequence, parameters) * VALUE_DIM + lane_of_key * 4);
+            UNROLL
+            for (int c = 0; c < VALUE_CHUNKS; c++) *(device float4 *)(to + c * (4 * LANES)) = state.outputs[r][c];
+            continue;
+        }
+        Row of_output = row_at(index, head, sequence, parameters, mask, bias, alibi_slopes);
+        device QUERY_T *to = output_row(output, of_output, sequence, parameters) + lane_of_key * 4;
+        UNROLL
+        for (int c = 0; c < VALUE_CHUNKS; c++) {
+            to[c * (4 * LANES)] = narrow<QUERY_T>(state.outputs[r][c].x);
+            to[c * (4 * LANES) + 1] = narrow<QUERY_T>(state.outputs[r][c].y);
+            to[c * (4 * LANES) + 2] = narrow<QUERY_T>(state.outputs[r][c].z);
+            to[c * (4 * LANES) + 3] = narrow<QUERY_T>(state.outputs[r][c].w);
+        }
+    }
+}

@@ -1,0 +1,211 @@
+// Attention of a block of rows against all their keys, tile by tile: S = Q K^T, online softmax, O = O * exp(m - m') + P V (Dao et al. 2022, arXiv:2205.14135).
+//
+// A threadgroup has SIMDGROUPS x 8 rows: queries times the heads of a group, so a tile of K or V serves all of them. Keys and values take turns in one buffer of
+// threadgroup memory; Q, S and O stay in registers, in the lane map of fragments.metal: a lane has one row, and two columns of each 8 x 8 fragment of it.
+// Registers of a lane, in floats: Q KEY_DIM / 4 (half that in 16 bits), O VALUE_DIM / 4, S TILE_KEYS / 4; with D = 128 in 16 bits, 16 + 32 + 8.
+//
+// Per tile: stage K | S = Q K^T | stage V, softmax | O += P V, a barrier at each bar. Device memory sees each key and value once per block of rows.
+//
+// QUERY_T, KEY_VALUE_T, KEY_DIM, VALUE_DIM, TILE_KEYS and SIMDGROUPS come from the host.
+
+#define THREADS (SIMDGROUPS * 32)
+#define QUERY_T4 VECTOR_OF(QUERY_T, 4)
+#define KEY_VALUE_T2 VECTOR_OF(KEY_VALUE_T, 2)
+#define KEY_VALUE_T4 VECTOR_OF(KEY_VALUE_T, 4)
+
+// Products take 16 dimensions at a time, two fragments: fragment 0 those with even numbers, fragment 1 the odd ones. So a lane's elements of both, in K as it lies
+// in memory, are neighbours, and K need not be transposed. What is beyond KEY_DIM is zero.
+#define KEY_STEPS ((KEY_DIM + 15) / 16)
+#define KEY_FRAGMENTS (TILE_KEYS / 8)
+#define VALUE_FRAGMENTS (VALUE_DIM / 8)
+
+// One chain of sums over more than 128 dimensions loses too much (512 dimensions: 1.0e-5 where 7.7e-6 are allowed).
+#define STEPS_OF_A_SUM 8
+
+// Rows in threadgroup memory have 16 bytes more than they need: in 16 bits, and with dimensions that are multiples of 16, the 32 lanes of a load of K (4 pairs of
+// keys x 8 words) or V (8 keys x 4 words) then hit 32 different banks of 4 bytes.
+#define ROW_PADDING int(16 / sizeof(KEY_VALUE_T))
+#define KEY_STRIDE (KEY_STEPS * 16 + ROW_PADDING)
+#define VALUE_STRIDE (VALUE_DIM + ROW_PADDING)
+#define TILE_STRIDE (KEY_STRIDE > VALUE_STRIDE ? KEY_STRIDE : VALUE_STRIDE)
+
+// Brings the rows of a tile into threadgroup memory. Keys outside [start, end) are no row's to see: they are not read, and are zeros, because a weight of zero
+// would not undo a NaN.
+template <int DIM, int PADDED_DIM, int STRIDE>
+INLINE void stage(threadgroup KEY_VALUE_T *staged, thread const KeyRows &rows, int tile, int start, int end, uint thread_index)
+{
+    constexpr int CHUNKS = PADDED_DIM / 4;
+    for (int i = int(thread_index); i < TILE_KEYS * CHUNKS; i += THREADS) {
+        int j = i / CHUNKS;
+        int d = i % CHUNKS * 4;
+        int key = tile + j;
+        KEY_VALUE_T4 elements = KEY_VALUE_T4(0);
+        if (key >= start && key < end && d < DIM) elements = load4<KEY_VALUE_T4>(key_row(rows, key) + d);
+        *(threadgroup KEY_VALUE_T4 *)(staged + (j * STRIDE + d)) = elements;
+    }
+}
+
+// A lane's share of Q: of its row and each 16 dimensions the four that its two columns stand for, in both fragments.
+INLINE void load_queries(thread QUERY_T4 *query_row, device const QUERY_T *from, int column)
+{
+    UNROLL
+    for (int step = 0; step < KEY_STEPS; step++) {
+        int d = step * 16 + column * 2;
+        query_row[step] = QUERY_T4(0);
+        if (d < KEY_DIM) query_row[step] = load4<QUERY_T4>(from + d);
+    }
+}
+
+// S = Q K^T for the tile in threadgroup memory.
+INLINE void multiply_keys(thread float2 *scores, thread const QUERY_T4 *query_row, threadgroup const KEY_VALUE_T *staged, int lane_row, int lane_column)
+{
+    UNROLL
+    for (int f = 0; f < KEY_FRAGMENTS; f++) scores[f] = float2(0.0f);
+    UNROLL
+    for (int first = 0; first < KEY_STEPS; first += STEPS_OF_A_SUM) {
+        float2 sums[KEY_FRAGMENTS];
+        UNROLL
+        for (int f = 0; f < KEY_FRAGMENTS; f++) sums[f] = float2(0.0f);
+        UNROLL
+        for (int step = first; step < first + STEPS_OF_A_SUM; step++) {
+            if (step >= KEY_STEPS) continue;
+            float4 q = widen(query_row[step]);
+            UNROLL
+            for (int f = 0; f < KEY_FRAGMENTS; f++) {
+                threadgroup const KEY_VALUE_T *key = staged + ((f * 8 + lane_column) * KEY_STRIDE + step * 16 + lane_row * 2);
+                float2 k0 = widen(*(threadgroup const KEY_VALUE_T2 *)key);
+                float2 k1 = widen(*(threadgroup const KEY_VALUE_T2 *)(key + KEY_STRIDE));
+                sums[f] = multiply_add(float2(q.x, q.z), float2(k0.x, k1.x), sums[f]);
+                sums[f] = multiply_add(float2(q.y, q.w), float2(k0.y, k1.y), sums[f]);
+            }
+        }
+        UNROLL
+        for (int f = 0; f < KEY_FRAGMENTS; f++) scores[f] += sums[f];
+    }
+}
+
+// Scale, soft cap, bias, ALiBi, masks and reach.
+INLINE void modify_scores(thread float2 *scores, thread const Row &row, int tile, int lane_column, constant AttentionParameters &parameters)
+{
+    UNROLL
+    for (int f = 0; f < KEY_FRAGMENTS; f++) {
+        scores[f].x = score_of(scores[f].x, row, tile, f * 8 + lane_column, parameters);
+        scores[f].y = score_of(scores[f].y, row, tile, f * 8 + lane_column + 1, parameters);
+    }
+}
+
+// O = O * rescale + P V: the tile is summed on its own and then added.
+INLINE void multiply_values(
+    thread float2 *outputs, thread const float2 *weights, float rescale, threadgroup const KEY_VALUE_T *staged, int lane_row, int lane_column)
+{
+    UNROLL
+    for (int d = 0; d < VALUE_FRAGMENTS; d++) {
+        float2 sums = float2(0.0f);
+        UNROLL
+        for (int f = 0; f < KEY_FRAGMENTS; f++) {
+            threadgroup const KEY_VALUE_T *value = staged + ((f * 8 + lane_row) * VALUE_STRIDE + d * 8 + lane_column);
+            sums = multiply_add(weights[f], widen(*(threadgroup const KEY_VALUE_T2 *)value), sums);
+        }
+        outputs[d] = fma(outputs[d], float2(rescale), sums);
+    }
+}
+
+kernel void prefill(
+    device const QUERY_T *query [[buffer(0)]],
+    device const KEY_VALUE_T *key [[buffer(1)]],
+    device const KEY_VALUE_T *value [[buffer(2)]],
+    device QUERY_T *output [[buffer(3)]],
+    device const SequenceEntry *sequences [[buffer(4)]],
+    device const WorkItem *items [[buffer(5)]],
+    device const int *block_tables [[buffer(6)]],
+    device const uchar *mask [[buffer(7)]],
+    device const uchar *bias [[buffer(8)]],
+    device float *log_sum_exp [[buffer(9)]],
+    device const float *alibi_slopes [[buffer(10)]],
+    device const float *sink_logits [[buffer(11)]],
+    constant AttentionParameters &parameters [[buffer(14)]],
+    uint3 place [[threadgroup_position_in_grid]],
+    uint thread_index [[thread_index_in_threadgroup]],
+    uint simdgroup [[simdgroup_index_in_threadgroup]],
+    uint lane [[thread_index_in_simdgroup]])
+{
+    threadgroup KEY_VALUE_T4 tile_memory[TILE_KEYS * TILE_STRIDE / 4];
+    threadgroup KEY_VALUE_T *staged = (threadgroup KEY_VALUE_T *)tile_memory;
+
+    WorkItem item = items[place.x];
+    SequenceEntry sequence = sequences[item.sequence];
+    int head = int(place.y);
+    KeyRows keys = keys_of(head, key, block_tables, sequence, parameters);
+    KeyRows values = values_of(head, value, block_tables, sequence, parameters);
+
+    // What the block may see, and what every and any row of the simdgroup may see. Both ends of a reach grow with the query.
+    int first = item.first_row + int(simdgroup) * 8;
+    int last = min(first + 8, item.end_row) - 1;
+    bool has_rows = first <= last;
+    long first_position = sequence.query_offset + first / parameters.group;
+    long last_position = sequence.query_offset + last / parameters.group;
+    int start_of_any = first_key_of(first_position, sequence.key_length, parameters);
+    int start_of_all = first_key_of(last_position, sequence.key_length, parameters);
+    int end_of_all = end_key_of(first_position, sequence.key_length, parameters);
+    int end_of_any = end_key_of(last_position, sequence.key_length, parameters);
+    int start = first_key_of(sequence.query_offset + item.first_row / parameters.group, sequence.key_length, parameters);
+    int end = end_key_of(sequence.query_offset + (item.end_row - 1) / parameters.group, sequence.key_length, parameters);
+
+    // The lane's row; lanes without one repeat the item's last row and store nothing.
+    int lane_row = row_of_lane(lane);
+    int lane_column = column_of_lane(lane);
+    bool stores = first + lane_row < item.end_row;
+    Row row = row_at(min(first + lane_row, item.end_row - 1), head, sequence, parameters, mask, bias, alibi_slopes);
+    QUERY_T4 query_row[KEY_STEPS];
+    load_queries(query_row, query + (sequence.query_start + row.query * parameters.query_token_stride + row.head * parameters.query_head_stride), lane_column);
+
+    float unit = unit_of_scores(parameters);
+    float factor = unit * LOG2_E;
+    float maximum = NEVER_SEEN;
+    float sum = 0.0f;                   // of the lane's columns; of the row at the end
+    float2 outputs[VALUE_FRAGMENTS];
+    UNROLL
+    for (int d = 0; d < VALUE_FRAGMENTS; d++) outputs[d] = float2(0.0f);
+
+    for (int tile = start / TILE_KEYS * TILE_KEYS; tile < end; tile += TILE_KEYS) {
+        bool sees_tile = has_rows && tile < end_of_any && tile + TILE_KEYS > start_of_any;
+        bool sees_whole_tile = tile >= start_of_all && tile + TILE_KEYS <= end_of_all;
+        float2 scores[KEY_FRAGMENTS];
+        float rescale = 1.0f;
+
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        stage<KEY_DIM, KEY_STEPS * 16, KEY_STRIDE>(staged, keys, tile, start, end, thread_index);
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        if (sees_tile) multiply_keys(scores, query_row, staged, lane_row, lane_column);
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        stage<VALUE_DIM, VALUE_DIM, VALUE_STRIDE>(staged, values, tile, start, end, thread_index);
+        if (sees_tile) {
+            if (modifies_scores() || !sees_whole_tile) modify_scores(scores, row, tile, lane_column, parameters);
+            float tile_maximum = NEVER_SEEN;
+            UNROLL
+            for (int f = 0; f < KEY_FRAGMENTS; f++) tile_maximum = max(tile_maximum, max(scores[f].x, scores[f].y));
+            float new_maximum = max(maximum, max_of_row(tile_maximum));
+            float base = base_of(new_maximum);
+            rescale = weight_of(maximum, base, factor);
+            maximum = new_maximum;
+            sum *= rescale;
+            UNROLL
+            for (int f = 0; f < KEY_FRAGMENTS; f++) {
+                scores[f] = float2(weight_of(scores[f].x, base, factor), weight_of(scores[f].y, base, factor));
+                sum += scores[f].x + scores[f].y;
+            }
+        }
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        if (sees_tile) multiply_values(outputs, scores, rescale, staged, lane_row, lane_column);
+    }
+
+    RowEnd row_end = end_of_row(maximum, sum_of_row(sum), unit, row, sink_logits);
+    if (!stores) return;
+    device QUERY_T *to = output_row(output, row, sequence, parameters);
+    UNROLL
+    for (int d = 0; d < VALUE_FRAGMENTS; d++) {
+        to[d * 8 + lane_column] = narrow<QUERY_T>(outputs[d].x * row_end.factor);
+        to[d * 8 + lane_column + 1] = narrow<QUERY_T>(outputs[d].y * row_end.factor);
+    }
+    if (has_log_sum_exp && lane_column == 0) store_log_sum_exp(log_sum_exp, row_end.log_sum_exp, row, sequence, parameters);
+}

@@ -1,0 +1,166 @@
+// What the attention kernels share: which keys a row may see, where a key lies in memory, and what happens to a score between the product of query and key
+// and its weight. Positions, masks and sinks mean what AttentionProblem says they mean; here are only numbers.
+//
+//     s = scale * q.k,  s = cap * tanh(s / cap),  s = s + bias,  s = s - slope * |position - key|,  weight = exp2((s - m) * log2(e))
+
+FUNCTION_CONSTANT(bool, has_mask, 0);
+FUNCTION_CONSTANT(bool, has_bias, 1);
+FUNCTION_CONSTANT(bool, has_alibi, 2);
+FUNCTION_CONSTANT(bool, has_soft_cap, 3);
+FUNCTION_CONSTANT(bool, has_sinks, 4);
+FUNCTION_CONSTANT(bool, has_log_sum_exp, 5);
+FUNCTION_CONSTANT(bool, is_aligned, 6);     // queries, keys and values may be loaded four at a time
+FUNCTION_CONSTANT(int, block_size, 7);      // tokens of a cache's block; 0 when keys lie one stride apart
+FUNCTION_CONSTANT(int, bias_type, 8);       // 0 float, 1 half, 2 bfloat16
+
+// The score of a key that a row may not see, and the running maximum of a row that has seen none. The most negative number, so that every score of a key that
+// is seen lies above it: one that a bias brings down here is set to the next number.
+constant float NEVER_SEEN = -3.40282347e38f;
+constant float LOWEST_SCORE = -3.40282326e38f;
+
+// A row of the call: one query of one query head.
+struct Row {
+    int query;
+    int head;
+    int start;                          // keys [start, end) by position
+    int end;
+    long position;                      // of the query on the key axis
+    float slope;
+    device const uchar *mask;           // of key 0
+    device const uchar *bias;           // of key 0, by its type
+};
+
+// A position moved by a reach, as a number of keys.
+INLINE int key_bound(long position, int keys) { return position < 0 ? 0 : position > keys ? keys : int(position); }
+
+INLINE int first_key_of(long position, int keys, constant AttentionParameters &parameters)
+{
+    return key_bound(position - parameters.left_reach, keys);
+}
+
+INLINE int end_key_of(long position, int keys, constant AttentionParameters &parameters)
+{
+    return key_bound(position + parameters.right_reach + 1, keys);
+}
+
+// Rows of a key/value head are queries times the heads of its group, query by query.
+INLINE Row row_at(
+    int index,
+    int key_value_head,
+    thread const SequenceEntry &sequence,
+    constant AttentionParameters &parameters,
+    device const uchar *mask,
+    device const uchar *bias,
+    device const float *alibi_slopes)
+{
+    Row row;
+    row.query = index / parameters.group;
+    row.head = key_value_head * parameters.group + (index - row.query * parameters.group);
+    row.position = sequence.query_offset + row.query;
+    row.start = first_key_of(row.position, sequence.key_length, parameters);
+    row.end = end_key_of(row.position, sequence.key_length, parameters);
+    row.slope = 0;
+    row.mask = mask;
+    row.bias = bias;
+    if (has_alibi) row.slope = alibi_slopes[row.head];
+    if (has_mask) row.mask = mask + (sequence.mask_start + row.head * parameters.mask_head_stride + row.query * parameters.mask_query_stride);
+    if (has_bias) {
+        long first = sequence.bias_start + row.head * parameters.bias_head_stride + row.query * parameters.bias_query_stride;
+        row.bias = bias + first * (bias_type == 0 ? 4 : 2);
+    }
+    return row;
+}
+
+// Keys, or values, of one head of one sequence.
+struct KeyRows {
+    device const KEY_VALUE_T *first;
+    long token_stride;
+    long block_stride;
+    device const int *blocks;
+};
+
+INLINE device const KEY_VALUE_T *key_row(thread const KeyRows &rows, int key)
+{
+    if (block_size == 0) return rows.first + key * rows.token_stride;
+    int block = key / block_size;
+    return rows.first + (rows.blocks[block] * rows.block_stride + (key - block * block_size) * rows.token_stride);
+}
+
+INLINE KeyRows keys_of(
+    int head, device const KEY_VALUE_T *key, device const int *block_tables, thread const SequenceEntry &sequence, constant AttentionParameters &parameters)
+{
+    KeyRows rows;
+    rows.first = key + (sequence.key_start + head * parameters.key_head_stride);
+    rows.token_stride = parameters.key_token_stride;
+    rows.block_stride = parameters.key_block_stride;
+    rows.blocks = block_tables + sequence.block_table_start;
+    return rows;
+}
+
+INLINE KeyRows values_of(
+    int head, device const KEY_VALUE_T *value, device const int *block_tables, thread const SequenceEntry &sequence, constant AttentionParameters &parameters)
+{
+    KeyRows rows;
+    rows.first = value + (sequence.value_start + head * parameters.value_head_stride);
+    rows.token_stride = parameters.value_token_stride;
+    rows.block_stride = parameters.value_block_stride;
+    rows.blocks = block_tables + sequence.block_table_start;
+    return rows;
+}
+
+// Four consecutive elements; one by one where a stride is no multiple of four.
+template <typename T4, typename T> INLINE T4 load4(device const T *at)
+{
+    if (is_aligned) return *(device const T4 *)at;
+    T4 elements;
+    elements.x = at[0];
+    elements.y = at[1];
+    elements.z = at[2];
+    elements.w = at[3];
+    return elements;
+}
+
+// Scores are kept in units of the natural logarithm if something is added to them, else as the bare products, which saves a multiplication a score.
+INLINE bool has_natural_scores() { return has_soft_cap || has_bias || has_alibi; }
+
+// Whether scores change between product and exponential even where every key is in reach.
+INLINE bool modifies_scores() { return has_natural_scores() || has_mask; }
+
+INLINE float unit_of_scores(constant AttentionParameters &parameters) { return has_natural_scores() ? 1.0f : parameters.scale; }
+
+INLINE float bias_of(thread const Row &row, int key)
+{
+    if (bias_type == 1) return widen(((device const half *)row.bias)[key]);
+    if (bias_type == 2) return widen(((device const bfloat_bits *)row.bias)[key]);
+    return ((device const float *)row.bias)[key];
+}
+
+// The score of key tile + j. Distances are taken from the tile's start: exact below 2^24, wherever the context begins.
+INLINE float score_of(float product, thread const Row &row, int tile, int j, constant AttentionParameters &parameters)
+{
+    int key = tile + j;
+    if (key < row.start || key >= row.end) return NEVER_SEEN;
+    if (has_mask && row.mask[key] == 0) return NEVER_SEEN;
+    float score = product;
+    if (has_natural_scores()) score *= parameters.scale;
+    if (has_soft_cap) score = parameters.soft_cap * precise::tanh(score / parameters.soft_cap);
+    if (has_bias) {
+        float bias = bias_of(row, key);
+        if (is_negative_infinity(bias)) return NEVER_SEEN;
+        score += bias;
+    }
+    if (has_alibi) score -= row.slope * fabs(float(row.position - tile) - float(j));
+    if (has_bias && score < LOWEST_SCORE) score = LOWEST_SCORE;
+    return score;
+}
+
+// What is subtracted from scores. A row that has seen nothing subtracts zero, so that its scores, all NEVER_SEEN, get the weight 0 and not exp2(0).
+INLINE float base_of(float maximum) { return maximum == NEVER_SEEN ? 0.0f : maximum; }
+
+// Subtracts before scaling: the largest weight is exactly 1, and logits of 4e4 keep their accuracy. The bound keeps the product finite; NaN passes.
+INLINE float weight_of(float score, float base, float factor)
+{
+    float difference = score - base;
+    difference = difference < -1e30f ? -1e30f : difference;
+    return fast::exp2(difference * factor);
+}

@@ -1,0 +1,202 @@
+using FusedAttention.Metal.Launching;
+
+namespace FusedAttention.Metal.ObjectiveC;
+
+/// <summary>A device of the system, with one command queue.</summary>
+internal sealed unsafe class MetalRuntime : IMetalRuntime
+{
+    /// <summary>
+    /// Command buffers under way at most; a call beyond them waits for the oldest. A queue of the system has 64 to give, and half of that hides any launch behind the work before it.
+    /// </summary>
+    public const int MaxUnderWay = 32;
+
+    /// <summary>What setBytes takes: below this.</summary>
+    private const int ParameterLimit = 4096;
+
+    private const int BufferSlots = 31;
+
+    /// <summary>MTLGPUFamilyApple1 is 1001.</summary>
+    private const int AppleFamilyBase = 1000;
+
+    private const int NewestFamily = 12;
+
+    private readonly Lock _encoding = new();
+    private readonly Submissions _submissions = new();
+    private readonly NativeObject _device;
+    private readonly NativeObject _queue;
+    private readonly PipelineCache _pipelines;
+    private bool _isDisposed;
+
+    /// <param name="device">An MTLDevice; taken over, also if this throws.</param>
+    /// <param name="compose">For tests that bring their own kernels; the library's otherwise.</param>
+    /// <exception cref="MetalException">The device has no queue.</exception>
+    public MetalRuntime(NativeObject device, Func<KernelFunction, string>? compose = null)
+    {
+        _device = device;
+        try
+        {
+            using AutoreleasePool pool = AutoreleasePool.Open();
+            using NativeObject.Lease d = device.Use();
+            Device = Describe(d.Id);
+            HasUnifiedMemory = Messages.Ask(d.Id, Selectors.HasUnifiedMemory) != 0;
+            _pipelines = new(Device.MaxThreadgroupMemory, compose ?? KernelSource.Compose);
+            _queue = NativeObject.Own(Messages.Get(d.Id, Selectors.NewCommandQueue), "a command queue");
+        }
+        catch
+        {
+            device.Dispose();
+            throw;
+        }
+    }
+
+    public MetalDeviceDescription Device { get; }
+
+    /// <summary>Whether the processor and the GPU have one memory: tensors rely on it.</summary>
+    public bool HasUnifiedMemory { get; }
+
+    public long Completed => _submissions.Poll();
+
+    public DeviceMemory Allocate(long bytes)
+    {
+        // Metal gives nothing for 0 bytes.
+        using AutoreleasePool pool = AutoreleasePool.Open();
+        using NativeObject.Lease device = _device.Use();
+        return MetalBuffer.Allocate(device.Id, Math.Max(16, bytes));
+    }
+
+    public DeviceMemory Wrap(nint pointer, long bytes)
+    {
+        using AutoreleasePool pool = AutoreleasePool.Open();
+        using NativeObject.Lease device = _device.Use();
+        return MetalBuffer.Wrap(device.Id, pointer, bytes);
+    }
+
+    public void Prepare(KernelFunction function)
+    {
+        using NativeObject.Lease device = _device.Use();
+        _pipelines.Get(device.Id, function);
+    }
+
+    public long Submit(ReadOnlySpan<KernelLaunch> launches)
+    {
+        // All that can be refused is refused before the first message: an encoder that is let go unended ends the process.
+        if (launches.IsEmpty) throw new ArgumentException("There is nothing to submit.", nameof(launches));
+        using NativeObject.Lease device = _device.Use();
+        var pipelines = new Pipeline[launches.Length];
+        string[] kernels = new string[launches.Length];
+        for (int i = 0; i < launches.Length; i++)
+        {
+            pipelines[i] = _pipelines.Get(device.Id, launches[i].Function);
+            kernels[i] = launches[i].Function.Name;
+            Check(launches[i], pipelines[i]);
+        }
+
+        lock (_encoding)
+        {
+            ObjectDisposedException.ThrowIf(_isDisposed, typeof(MetalDevice));
+            if (_submissions.Count >= MaxUnderWay) _submissions.Await(_submissions.Submitted - MaxUnderWay + 1);
+
+            // The queue hands command buffers out unowned; this one must live until it has ended.
+            using AutoreleasePool pool = AutoreleasePool.Open();
+            using NativeObject.Lease queue = _queue.Use();
+            var commandBuffer = NativeObject.Share(Messages.Get(queue.Id, Selectors.CommandBuffer), "a command buffer");
+            try
+            {
+                using NativeObject.Lease buffer = commandBuffer.Use();
+                Encode(buffer.Id, launches, pipelines);
+                Messages.Call(buffer.Id, Selectors.Commit);
+            }
+            catch
+            {
+                commandBuffer.Dispose();
+                throw;
+            }
+
+            return _submissions.Add(commandBuffer, kernels);
+        }
+    }
+
+    public void Wait(long submission)
+    {
+        long submitted = _submissions.Submitted;
+        if (submission > submitted) throw new ArgumentOutOfRangeException(nameof(submission), submission, $"There are {submitted} submissions.");
+        _submissions.Await(submission);
+        _submissions.ThrowIfFailed(submission);
+    }
+
+    public void Dispose()
+    {
+        lock (_encoding)
+        {
+            if (_isDisposed) return;
+            _isDisposed = true;
+            _submissions.Await(_submissions.Submitted);
+            _pipelines.Dispose();
+            _queue.Dispose();
+            _device.Dispose();
+        }
+    }
+
+    private static void Encode(nint commandBuffer, ReadOnlySpan<KernelLaunch> launches, Pipeline[] pipelines)
+    {
+        // One serial encoder: a dispatch begins when the one before it has ended and its writes are seen.
+        nint encoder = NativeObject.NotNil(Messages.Get(commandBuffer, Selectors.ComputeCommandEncoder), "a compute command encoder");
+        try
+        {
+            for (int i = 0; i < launches.Length; i++) Encode(encoder, launches[i], pipelines[i]);
+        }
+        finally
+        {
+            Messages.Call(encoder, Selectors.EndEncoding);
+        }
+    }
+
+    private static void Encode(nint encoder, KernelLaunch launch, Pipeline pipeline)
+    {
+        using (NativeObject.Lease state = pipeline.Use()) Messages.Call(encoder, Selectors.SetComputePipelineState, state.Id);
+        foreach (BufferBinding binding in launch.Buffers)
+        {
+            // The command buffer holds the memory from here on until it has ended.
+            using NativeObject.Lease buffer = ((MetalBuffer)binding.Memory).Handle.Use();
+            Messages.Call(encoder, Selectors.SetBuffer, buffer.Id, (nuint)binding.Offset, (nuint)binding.Index);
+        }
+
+        ReadOnlySpan<byte> parameters = launch.Parameters.AsSpan();
+        if (!parameters.IsEmpty)
+        {
+            fixed (byte* first = parameters) Messages.Call(encoder, Selectors.SetBytes, (nint)first, (nuint)parameters.Length, (nuint)launch.ParameterIndex);
+        }
+
+        Messages.Call(encoder, Selectors.DispatchThreadgroups, Size(launch.Threadgroups), Size(launch.ThreadsPerThreadgroup));
+    }
+
+    private static MetalSize Size(GridSize size) => new(size.X, size.Y, size.Z);
+
+    private static void Check(KernelLaunch launch, Pipeline pipeline)
+    {
+        string name = launch.Function.Name;
+        if (launch.Threadgroups.Count == 0 || launch.ThreadsPerThreadgroup.Count == 0)
+            throw new ArgumentException($"Kernel {name} is launched with {launch.Threadgroups} threadgroups of {launch.ThreadsPerThreadgroup}.", nameof(launch));
+        if (launch.ThreadsPerThreadgroup.Count > (ulong)pipeline.MaxThreads)
+            throw new MetalException($"Kernel {name} ({launch.Function.LibraryKey}) may have {pipeline.MaxThreads} threads a threadgroup on this device, and {launch.ThreadsPerThreadgroup.Count} are needed.");
+        if (launch.Parameters.Length >= ParameterLimit || (uint)launch.ParameterIndex >= BufferSlots)
+            throw new ArgumentException($"Kernel {name} has {launch.Parameters.Length} bytes of parameters in slot {launch.ParameterIndex}.", nameof(launch));
+        foreach (BufferBinding binding in launch.Buffers)
+        {
+            if ((uint)binding.Index >= BufferSlots || binding.Offset < 0 || binding.Offset >= binding.Memory.Bytes)
+                throw new ArgumentException($"Kernel {name} has slot {binding.Index} at byte {binding.Offset} of {binding.Memory.Bytes}.", nameof(launch));
+        }
+    }
+
+    private static MetalDeviceDescription Describe(nint device)
+    {
+        int family = NewestFamily;
+        while (family > 0 && Messages.Ask(device, Selectors.SupportsFamily, AppleFamilyBase + family) == 0) family--;
+        return new(
+            NativeText.Read(Messages.Get(device, Selectors.Name)) ?? "a device without a name",
+            family,
+            (int)Messages.Get(device, Selectors.MaxThreadgroupMemoryLength),
+            Messages.Get(device, Selectors.MaxBufferLength),
+            HasKnownLaneMap: false);
+    }
+}

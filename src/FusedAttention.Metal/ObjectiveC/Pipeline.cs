@@ -1,0 +1,48 @@
+using FusedAttention.Metal.Launching;
+
+namespace FusedAttention.Metal.ObjectiveC;
+
+/// <summary>A kernel in machine code (MTLComputePipelineState).</summary>
+internal sealed class Pipeline : IDisposable
+{
+    /// <summary>What every kernel here is written for: rows are shared out among 32 lanes.</summary>
+    private const nint SimdWidth = 32;
+
+    private readonly NativeObject _state;
+
+    private Pipeline(NativeObject state, long maxThreads)
+    {
+        _state = state;
+        MaxThreads = maxThreads;
+    }
+
+    /// <summary>Threads of a threadgroup that this kernel's registers allow: known only now, and may be below the hardware's 1,024.</summary>
+    public long MaxThreads { get; }
+
+    /// <param name="state">The pipeline state; disposed if it does not fit.</param>
+    /// <param name="function">For messages.</param>
+    /// <param name="maxThreadgroupMemory">Of the device.</param>
+    /// <exception cref="MetalException">The machine code needs what the device does not have.</exception>
+    public static Pipeline Of(NativeObject state, KernelFunction function, int maxThreadgroupMemory)
+    {
+        try
+        {
+            using NativeObject.Lease pipeline = state.Use();
+            nint width = Messages.Get(pipeline.Id, Selectors.ThreadExecutionWidth);
+            if (width != SimdWidth) throw new MetalException($"Kernel {function.Name} ({function.LibraryKey}) runs in simdgroups of {width} threads; it is written for {SimdWidth}.");
+            nint memory = Messages.Get(pipeline.Id, Selectors.StaticThreadgroupMemoryLength);
+            if (memory > maxThreadgroupMemory)
+                throw new MetalException($"Kernel {function.Name} ({function.LibraryKey}) needs {memory} bytes of threadgroup memory; the device has {maxThreadgroupMemory}.");
+            return new(state, Messages.Get(pipeline.Id, Selectors.MaxTotalThreadsPerThreadgroup));
+        }
+        catch
+        {
+            state.Dispose();
+            throw;
+        }
+    }
+
+    public NativeObject.Lease Use() => _state.Use();
+
+    public void Dispose() => _state.Dispose();
+}

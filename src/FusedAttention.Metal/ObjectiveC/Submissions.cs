@@ -1,0 +1,142 @@
+using System.Runtime.InteropServices;
+
+namespace FusedAttention.Metal.ObjectiveC;
+
+/// <summary>
+/// The command buffers under way, oldest first, and what became of those that failed. The queue is serial, so they end in the order of their numbers.
+/// </summary>
+/// <remarks>
+/// Whether a buffer has ended is asked of its status, not told by a handler: a handler would be an Objective-C block, called on a thread that the runtime does not know, and all that it would
+/// change is when memory is given back.
+/// </remarks>
+internal sealed class Submissions
+{
+    /// <summary>MTLCommandBufferStatusCompleted; one more is an error, and nothing lies beyond.</summary>
+    private const nint StatusCompleted = 4;
+
+    /// <summary>Failures that somebody may still ask for by number. Beyond this many the oldest are forgotten: by then everything fails.</summary>
+    private const int RememberedFailures = 64;
+
+    private readonly Lock _gate = new();
+    private readonly Queue<Entry> _underWay = new();
+    private readonly SortedDictionary<long, Failure> _failures = [];
+    private long _submitted;
+    private long _completed;
+
+    /// <summary>How many are under way, as far as is known.</summary>
+    public int Count
+    {
+        get { lock (_gate) return _underWay.Count; }
+    }
+
+    /// <summary>The number of the last one.</summary>
+    public long Submitted
+    {
+        get { lock (_gate) return _submitted; }
+    }
+
+    /// <param name="commandBuffer">Committed; taken over.</param>
+    /// <param name="kernels">For messages.</param>
+    public long Add(NativeObject commandBuffer, string[] kernels)
+    {
+        lock (_gate)
+        {
+            _underWay.Enqueue(new(++_submitted, commandBuffer, kernels));
+            return _submitted;
+        }
+    }
+
+    /// <summary>Looks which have ended, without waiting.</summary>
+    /// <returns>The number of the last one that has.</returns>
+    public long Poll()
+    {
+        lock (_gate)
+        {
+            if (_underWay.Count == 0) return _completed;
+            using AutoreleasePool pool = AutoreleasePool.Open();
+            while (_underWay.TryPeek(out Entry head) && Status(head) >= StatusCompleted) Retire();
+            return _completed;
+        }
+    }
+
+    /// <summary>Waits until all up to a number have ended, well or not.</summary>
+    public void Await(long number)
+    {
+        while (true)
+        {
+            Entry head;
+            bool held = false;
+            lock (_gate)
+            {
+                if (_completed >= number || !_underWay.TryPeek(out head)) return;
+                head.CommandBuffer.DangerousAddRef(ref held);
+            }
+
+            // Without the lock: others submit and look meanwhile.
+            try
+            {
+                using AutoreleasePool pool = AutoreleasePool.Open();
+                Messages.Call(head.CommandBuffer.DangerousGetHandle(), Selectors.WaitUntilCompleted);
+                lock (_gate)
+                {
+                    if (_underWay.TryPeek(out Entry now) && now.Number == head.Number) Retire();
+                }
+            }
+            finally
+            {
+                head.CommandBuffer.DangerousRelease();
+            }
+        }
+    }
+
+    /// <summary>Throws if this one failed, or one before it whose failure nobody has been told.</summary>
+    public void ThrowIfFailed(long number)
+    {
+        lock (_gate)
+        {
+            var texts = new List<string>();
+            foreach ((long failed, Failure failure) in _failures)
+            {
+                if (failed > number) break;
+                if (failed < number && failure.WasTold) continue;
+                texts.Add(failure.Text);
+                failure.WasTold = true;
+            }
+
+            if (texts.Count > 0) throw new MetalException(string.Join('\n', texts));
+        }
+    }
+
+    private static nint Status(in Entry entry)
+    {
+        using NativeObject.Lease buffer = entry.CommandBuffer.Use();
+        return Messages.Get(buffer.Id, Selectors.Status);
+    }
+
+    /// <summary>Takes the oldest out, which has ended, and keeps what is to be said of it. Under the lock and in a pool.</summary>
+    private void Retire()
+    {
+        Entry entry = _underWay.Dequeue();
+        _completed = entry.Number;
+        nint status = Status(entry);
+        if (status != StatusCompleted)
+        {
+            using NativeObject.Lease buffer = entry.CommandBuffer.Use();
+            string reason = NativeText.Describe(Messages.Get(buffer.Id, Selectors.Error));
+            _failures[entry.Number] = new($"Work on the GPU failed (submission {entry.Number}, status {status}: {string.Join(", ", entry.Kernels)}): {reason}");
+            if (_failures.Count > RememberedFailures) _failures.Remove(_failures.Keys.First());
+        }
+
+        entry.CommandBuffer.Dispose();
+    }
+
+    [StructLayout(LayoutKind.Auto)]
+    private readonly record struct Entry(long Number, NativeObject CommandBuffer, string[] Kernels);
+
+    private sealed class Failure(string text)
+    {
+        public string Text { get; } = text;
+
+        public bool WasTold { get; set; }
+    }
+}

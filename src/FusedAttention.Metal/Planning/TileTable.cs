@@ -1,0 +1,95 @@
+using FusedAttention.Problems;
+
+namespace FusedAttention.Metal.Planning;
+
+/// <summary>Sizes of the prefill kernel: keys of a tile, simdgroups of a threadgroup (8 rows each), and the threadgroup memory that follows.</summary>
+internal readonly record struct PrefillTile(int Keys, int Simdgroups, int ThreadgroupBytes)
+{
+    public int Rows => Simdgroups * 8;
+}
+
+/// <summary>Sizes of the decode kernel: lanes that share a key, query rows that share its load, simdgroups of a threadgroup, and the threadgroup memory that follows.</summary>
+internal readonly record struct DecodeTile(int Lanes, int Rows, int Simdgroups, int ThreadgroupBytes)
+{
+    /// <summary>Rows that a threadgroup takes at most.</summary>
+    public int ItemRows => Rows * Simdgroups;
+
+    /// <summary>Keys of a tile: one score for each of 32 lanes.</summary>
+    public int Keys => 32 / Rows;
+}
+
+/// <summary>The tile sizes of the kernels, with the arithmetic that chose them. None of it was timed on Apple hardware.</summary>
+internal static class TileTable
+{
+    /// <summary>
+    /// Threadgroup memory that no kernel passes: half of what every device has, because Metal's shader validation doubles a kernel's use, and several threadgroups should be
+    /// resident on a core.
+    /// </summary>
+    public const int MemoryBudget = 16 * 1024;
+
+    /// <summary>The most dimensions that any kernel takes: 32 floats a lane of each of Q, O and a tile's sum.</summary>
+    public const int MaxPlainDim = 1024;
+
+    /// <summary>Simdgroups of a threadgroup of the plain kernel and of the merge of splits, one row each at a time.</summary>
+    public const int PlainSimdgroups = 4;
+
+    /// <summary>Rows of a plain item: two a simdgroup, so that a long prefill does not have an item for every four rows.</summary>
+    public const int PlainItemRows = 8;
+
+    private const int MinPrefillDim = 32;
+    private const int MaxPrefillDim = 256;
+
+    /// <summary>Four simdgroups, so that a staged tile serves 32 rows.</summary>
+    private const int PrefillSimdgroups = 4;
+
+    /// <summary>Four: decoding one query of a group of 8 with D = 128 makes two sets of four rows times two slices of the keys.</summary>
+    private const int DecodeSimdgroups = 4;
+
+    /// <summary>Floats of Q and O that a lane may hold: with 16 sums, 16 of loaded keys and what addresses take, about 110 of 128 registers.</summary>
+    private const int DecodeRegisters = 64;
+
+    /// <summary>With one row the budget may be passed this far, before too much is left in memory: dims like 88 and 96 with few common factors.</summary>
+    private const int DecodeMaxRegisters = 96;
+
+    private const int DecodeMaxRows = 8;
+    private const int DecodeMaxDim = 256;
+
+    /// <summary>
+    /// Keys of a prefill tile by the bytes of the longer row of K and V. A row takes 16 bytes more in threadgroup memory, so 32 keys fit 16 KB up to 496 bytes: D = 192 in
+    /// 16 bits (12,800 bytes), 96 in 32 bits (12,800). 16 keys up to 1008: D = 256 in 16 bits (8,448), 192 in 32 bits (12,544). 8 keys: D = 256 in 32 bits (8,320). A lane has
+    /// keys / 4 scores beside D / 4 outputs and D / 4 queries (half that in 16 bits): 104 floats with D = 256 in 16 bits, 130 in 32 bits, where some spill.
+    /// </summary>
+    private static readonly (int RowBytes, int Keys)[] PrefillKeys = [(496, 32), (1008, 16), (2032, 8)];
+
+    /// <summary>The tile of a prefill, or null if its dimensions are not multiples of 8 from 32 to 256.</summary>
+    public static PrefillTile? Prefill(int keyDim, int valueDim, AttentionElementType keyValueType)
+    {
+        if (!IsPrefillDim(keyDim) || !IsPrefillDim(valueDim)) return null;
+        int size = keyValueType.Size();
+        int rowBytes = Math.Max((keyDim + 15) / 16 * 16, valueDim) * size;
+        foreach ((int most, int keys) in PrefillKeys)
+        {
+            if (rowBytes <= most) return new PrefillTile(keys, PrefillSimdgroups, keys * (rowBytes + 16));
+        }
+
+        return null;
+
+        static bool IsPrefillDim(int dim) => dim % 8 == 0 && dim is >= MinPrefillDim and <= MaxPrefillDim;
+    }
+
+    /// <summary>
+    /// The tile of a decode, or null where the plain kernel is taken. Lanes load four dimensions at a time, so as many lanes share a key as its dimensions have such groups evenly:
+    /// 16 for 64, 128, 192 and 256; 8 for 32, 96, 160 and 224; 4 for 48, 80 and 112; 2 for 40, 72 and 88. Then as many rows as fit the registers: 8 with D = 64, 4 with 128, 2 with 256.
+    /// </summary>
+    public static DecodeTile? Decode(int keyDim, int valueDim)
+    {
+        if (keyDim > DecodeMaxDim || valueDim > DecodeMaxDim) return null;
+        int lanes = 16;
+        while (lanes >= 2 && (keyDim % (4 * lanes) != 0 || valueDim % (4 * lanes) != 0)) lanes /= 2;
+        int floats = (keyDim + valueDim) / Math.Max(lanes, 1);
+        if (lanes < 2 || floats > DecodeMaxRegisters) return null;
+        int rows = Math.Min(lanes, DecodeMaxRows);
+        while (rows > 1 && rows * floats > DecodeRegisters) rows /= 2;
+        return new DecodeTile(lanes, rows, DecodeSimdgroups, DecodeSimdgroups / 2 * rows * (valueDim + 2) * sizeof(float));
+    }
+}

@@ -1,0 +1,262 @@
+// Queues, command buffers, encoders.
+
+#define _GNU_SOURCE
+#include "fake.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { MAX_HELD = 512, MAX_IN_QUEUE = 64, SLOTS = 31, PARAMETER_LIMIT = 4096, PATIENCE_SECONDS = 60 };
+
+// MTLCommandBufferStatus.
+enum { NOT_ENQUEUED = 0, COMMITTED = 2, COMPLETED = 4, FAILED = 5 };
+
+// Option "completion": when a committed command buffer ends.
+enum { AT_COMMIT = 0, WHEN_WAITED_FOR = 1, WHEN_TOLD = 2 };
+
+typedef struct command_buffer {
+    object base;
+    struct command_buffer *before;      // in the queue
+    object *held[MAX_HELD];             // what encoded commands use
+    int held_count;
+    int status;
+    int must_fail;
+    object *error;
+    object *open_encoder;
+} command_buffer;
+
+typedef struct {
+    object base;
+    command_buffer *owner;
+    object *pipeline;
+    int has_ended;
+} encoder;
+
+static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+static command_buffer *newest;
+static int unfinished;
+static int most_unfinished;
+
+static void hold(command_buffer *b, object *o)
+{
+    if (b->held_count == MAX_HELD) fake_error("%s holds more than the test library has room for", fake_name(b));
+    else b->held[b->held_count++] = fake_retain(o);
+}
+
+// Encoders.
+
+static int is_open(encoder *self, const char *what)
+{
+    if (self->has_ended) fake_error("%s after endEncoding of %s", what, fake_name(self));
+    return !self->has_ended;
+}
+
+static void set_pipeline(encoder *self, selector name, object *pipeline)
+{
+    fake_say("%s setComputePipelineState %s", fake_name(self), fake_name(pipeline));
+    if (!is_open(self, name)) return;
+    if (!pipeline || pipeline->isa != &fake_class_pipeline || pipeline->references <= 0) fake_error("%s is no pipeline", fake_name(pipeline));
+    else hold(self->owner, self->pipeline = pipeline);
+}
+
+static void set_buffer(encoder *self, selector name, object *buffer, uint64_t offset, uint64_t index)
+{
+    fake_say("%s setBuffer %llu: %s + %llu", fake_name(self), (unsigned long long)index, fake_name(buffer), (unsigned long long)offset);
+    if (!is_open(self, name)) return;
+    if (!buffer || buffer->isa != &fake_class_buffer || buffer->references <= 0) fake_error("%s is no buffer", fake_name(buffer));
+    else if (index >= SLOTS || offset >= fake_buffer_length(buffer)) fake_error("slot %llu at %llu", (unsigned long long)index, (unsigned long long)offset);
+    else hold(self->owner, buffer);
+}
+
+static void set_bytes(encoder *self, selector name, const uint8_t *bytes, uint64_t length, uint64_t index)
+{
+    char *text = malloc((2 * length) + 1);
+    for (uint64_t i = 0; i < length; i++) snprintf(text + (2 * i), 3, "%02x", bytes[i]);
+    text[2 * length] = 0;
+    fake_say("%s setBytes %llu: %s", fake_name(self), (unsigned long long)index, text);
+    free(text);
+    if (is_open(self, name) && (length == 0 || length >= PARAMETER_LIMIT || index >= SLOTS)) fake_error("%llu bytes in slot %llu", (unsigned long long)length, (unsigned long long)index);
+}
+
+static void dispatch(encoder *self, selector name, size3 groups, size3 threads)
+{
+    fake_say("%s dispatch %llu x %llu x %llu of %llu x %llu x %llu", fake_name(self),
+        (unsigned long long)groups.width, (unsigned long long)groups.height, (unsigned long long)groups.depth,
+        (unsigned long long)threads.width, (unsigned long long)threads.height, (unsigned long long)threads.depth);
+    if (!is_open(self, name)) return;
+    if (!self->pipeline) {
+        fake_error("dispatch without a pipeline");
+        return;
+    }
+    uint64_t count = threads.width * threads.height * threads.depth;
+    if (count == 0 || count > (uint64_t)fake_pipeline_threads(self->pipeline) || groups.width * groups.height * groups.depth == 0) fake_error("dispatch of %llu threads a group", (unsigned long long)count);
+}
+
+static void end_encoding(encoder *self, selector name)
+{
+    fake_say("%s endEncoding", fake_name(self));
+    if (!is_open(self, name)) return;
+    self->has_ended = 1;
+    self->owner->open_encoder = NULL;
+}
+
+static void free_encoder(object *self)
+{
+    if (!((encoder *)self)->has_ended) fake_error("%s was let go without endEncoding", fake_name(self));
+}
+
+static class encoder_class = {
+    "MTLComputeCommandEncoder",
+    (const method[]){
+        { "setComputePipelineState:", set_pipeline }, { "setBuffer:offset:atIndex:", set_buffer }, { "setBytes:length:atIndex:", set_bytes },
+        { "dispatchThreadgroups:threadsPerThreadgroup:", dispatch }, { "endEncoding", end_encoding }, { 0 } },
+    sizeof(encoder), free_encoder, 0,
+};
+
+// Command buffers.
+
+static object *make_encoder(command_buffer *self, selector name)
+{
+    encoder *e = NULL;
+    if (self->open_encoder) fake_error("%s has an encoder that has not ended", fake_name(self));
+    if (self->status != NOT_ENQUEUED) fake_error("encoding into committed %s", fake_name(self));
+    if (!fake_fails(name, NULL)) {
+        e = fake_make(&encoder_class);
+        e->owner = self;
+        self->open_encoder = &e->base;
+        fake_autorelease(e);
+    }
+    fake_say("%s computeCommandEncoder -> %s", fake_name(self), fake_name(e));
+    return (object *)e;
+}
+
+static void let_go(object *self)
+{
+    command_buffer *b = (command_buffer *)self;
+    for (int i = 0; i < b->held_count; i++) fake_release(b->held[i]);
+    b->held_count = 0;
+}
+
+static void finish(command_buffer *self)
+{
+    fake_say("%s ends %s", fake_name(self), self->must_fail ? "with an error" : "well");
+    pthread_mutex_lock(&gate);
+    self->status = self->must_fail ? FAILED : COMPLETED;
+    unfinished--;
+    pthread_cond_broadcast(&changed);
+    pthread_mutex_unlock(&gate);
+    let_go(&self->base);
+    fake_release(&self->base);
+}
+
+static void commit(command_buffer *self, selector name)
+{
+    (void)name;
+    fake_say("%s commit", fake_name(self));
+    if (self->open_encoder) fake_error("commit of %s before endEncoding", fake_name(self));
+    if (self->status != NOT_ENQUEUED) {
+        fake_error("second commit of %s", fake_name(self));
+        return;
+    }
+    fake_retain(&self->base);   // the queue's, until the work has ended
+    self->must_fail = fake_fails("commandBuffer ends", NULL);
+    pthread_mutex_lock(&gate);
+    self->status = COMMITTED;
+    self->before = newest;
+    newest = self;
+    if (++unfinished > most_unfinished) most_unfinished = unfinished;
+    pthread_mutex_unlock(&gate);
+    if (unfinished > MAX_IN_QUEUE) fake_error("%d command buffers are under way", unfinished);
+    if (fake_option("completion", AT_COMMIT) == AT_COMMIT) finish(self);
+}
+
+// The queue is serial: what came before ends first.
+static void finish_up_to(command_buffer *last)
+{
+    if (!last || last->status >= COMPLETED) return;
+    finish_up_to(last->before);
+    finish(last);
+}
+
+static void wait_until_completed(command_buffer *self, selector name)
+{
+    (void)name;
+    fake_say("%s waitUntilCompleted", fake_name(self));
+    if (self->status == NOT_ENQUEUED) {
+        fake_error("waiting for %s, which was not committed", fake_name(self));
+        return;
+    }
+    if (fake_option("completion", AT_COMMIT) == WHEN_WAITED_FOR) {
+        fake_lock();
+        finish_up_to(self);
+        fake_unlock();
+    }
+
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += PATIENCE_SECONDS;
+    pthread_mutex_lock(&gate);
+    int late = 0;
+    while (self->status < COMPLETED && !late) late = pthread_cond_timedwait(&changed, &gate, &until) != 0;
+    pthread_mutex_unlock(&gate);
+    if (late) fake_error("%s never ended", fake_name(self));
+}
+
+static long status(command_buffer *self, selector name)
+{
+    (void)name;
+    pthread_mutex_lock(&gate);
+    long now = self->status;
+    pthread_mutex_unlock(&gate);
+    return now;
+}
+
+static object *get_error(command_buffer *self, selector name)
+{
+    (void)name;
+    return self->status == FAILED ? fake_make_error("MTLCommandBufferErrorDomain", 2, "Caused GPU Timeout Error") : NULL;
+}
+
+static class command_buffer_class = {
+    "MTLCommandBuffer",
+    (const method[]){
+        { "computeCommandEncoder", make_encoder }, { "commit", commit }, { "waitUntilCompleted", wait_until_completed }, { "status", status }, { "error", get_error }, { 0 } },
+    sizeof(command_buffer), let_go, 0,
+};
+
+static object *make_command_buffer(object *self, selector name)
+{
+    object *made = fake_fails(name, NULL) ? NULL : fake_autorelease(fake_make(&command_buffer_class));
+    fake_say("%s commandBuffer -> %s", fake_name(self), fake_name(made));
+    return made;
+}
+
+static class queue_class = { "MTLCommandQueue", (const method[]){ { "commandBuffer", make_command_buffer }, { 0 } }, sizeof(object), NULL, 0 };
+
+object *fake_queue(void) { return fake_make(&queue_class); }
+
+// For the tests: ends the oldest command buffers until so many are left. Returns how many are.
+int fake_finish(int left)
+{
+    fake_lock();
+    while (unfinished > left) {
+        command_buffer *oldest = newest;
+        while (oldest->before && oldest->before->status < COMPLETED) oldest = oldest->before;
+        finish(oldest);
+    }
+    int now = unfinished;
+    fake_unlock();
+    return now;
+}
+
+int fake_most_unfinished(void) { return most_unfinished; }
+
+void fake_reset_commands(void)
+{
+    newest = NULL;
+    unfinished = most_unfinished = 0;
+}
