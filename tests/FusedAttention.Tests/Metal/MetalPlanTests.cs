@@ -116,8 +116,8 @@ public sealed class MetalPlanTests
     private static MetalPlan Plan(in AttentionShape shape, AttentionOptions options) => MetalPlan.Of(ShapeProblem.Dense<Half, Half>(shape, options), Device);
 }
 
-/// <summary>What the compiler makes of the kernels, beside what the tables say.</summary>
-public sealed class CompiledKernelTests
+/// <summary>What the kernels declare, beside what the table says.</summary>
+public sealed class ThreadgroupMemoryTests
 {
     /// <summary>Index into the specialisations of <see cref="MetalProblems"/>.</summary>
     public static TheoryData<int> Specialisations => [.. Enumerable.Range(0, MetalProblems.Specialisations.Length)];
@@ -138,33 +138,5 @@ public sealed class CompiledKernelTests
             KernelFunction function = KernelLibrary.Main(family, problem, []);
             Assert.InRange(runtime.Library(function).ThreadgroupBytes(function.Name), expected, expected + 32);
         }
-    }
-
-    /// <summary>No warning, no recursion, no pointer without an address space, and every private array in registers.</summary>
-    [Theory]
-    [MemberData(nameof(Specialisations))]
-    public void Kernels_keep_to_the_rules_of_the_compiled_text(int specialisation)
-    {
-        using EmulatedRuntime runtime = MetalProblems.Start();
-        (AttentionElementType query, AttentionElementType keyValue, int keyDim, int valueDim) = MetalProblems.Specialisations[specialisation];
-        var problem = new AttentionProblem { QueryType = query, KeyValueType = keyValue, KeyDim = keyDim, ValueDim = valueDim };
-        foreach (KernelFamily family in (KernelFamily[])[KernelFamily.Plain, KernelFamily.Prefill, KernelFamily.Decode])
-        {
-            if (!MetalReferenceTests.Takes(family, keyDim, valueDim, keyValue)) continue;
-            Assert.Empty(CompiledLint.Check(KernelSource.Compose(KernelLibrary.Main(family, problem, []))));
-        }
-    }
-
-    [Fact]
-    public void Other_kernels_keep_to_the_rules_of_the_compiled_text()
-    {
-        using EmulatedRuntime runtime = MetalProblems.Start();
-        KernelFunction[] functions =
-        [
-            MergePlan.Function(AttentionElementType.BFloat16, AttentionElementType.Float16, hasSinks: true, hasLogSumExp: true),
-            .. CachePlan.Functions(new CacheShape(2, 1, 64, 64)),
-            new KernelFunction(KernelFamily.LaneMap, "lane_map", [], []),
-        ];
-        foreach (KernelFunction function in functions) Assert.Empty(CompiledLint.Check(KernelSource.Compose(function)));
     }
 }
