@@ -80,6 +80,10 @@ INLINE void rescale_outputs(thread DecodeState &state, float rescale)
     }
 }
 
+// Of a tile that reaches beyond the item's keys, the nearest of them: loads have no condition, and what is loaded twice gets the weight 0 the second time. Some row of
+// the item sees it, so its value is a number.
+INLINE int nearest_key(int key, int first_key, int end_key) { return min(max(key, first_key), end_key - 1); }
+
 // Takes one tile of keys through products, softmax and weighted sums.
 INLINE void add_tile(
     thread DecodeState &state,
@@ -98,15 +102,10 @@ INLINE void add_tile(
     float products[LANES];
     UNROLL
     for (int step = 0; step < STEPS; step++) {
-        int key = tile + step * SIDE_BY_SIDE + side;
+        device const KEY_VALUE_T *from = key_row(keys, nearest_key(tile + step * SIDE_BY_SIDE + side, first_key, end_key)) + lane_of_key * 4;
         float4 elements[KEY_CHUNKS];
         UNROLL
-        for (int c = 0; c < KEY_CHUNKS; c++) elements[c] = float4(0.0f);
-        if (key >= first_key && key < end_key) {
-            device const KEY_VALUE_T *from = key_row(keys, key) + lane_of_key * 4;
-            UNROLL
-            for (int c = 0; c < KEY_CHUNKS; c++) elements[c] = widen(load4<KEY_VALUE_T4>(from + c * (4 * LANES)));
-        }
+        for (int c = 0; c < KEY_CHUNKS; c++) elements[c] = widen(load4<KEY_VALUE_T4>(from + c * (4 * LANES)));
         UNROLL
         for (int r = 0; r < ROWS; r++) {
             float product = 0.0f;
@@ -129,15 +128,10 @@ INLINE void add_tile(
 
     UNROLL
     for (int step = 0; step < STEPS; step++) {
-        int key = tile + step * SIDE_BY_SIDE + side;
+        device const KEY_VALUE_T *from = key_row(values, nearest_key(tile + step * SIDE_BY_SIDE + side, first_key, end_key)) + lane_of_key * 4;
         float4 elements[VALUE_CHUNKS];
         UNROLL
-        for (int c = 0; c < VALUE_CHUNKS; c++) elements[c] = float4(0.0f);
-        if (key >= first_key && key < end_key) {
-            device const KEY_VALUE_T *from = key_row(values, key) + lane_of_key * 4;
-            UNROLL
-            for (int c = 0; c < VALUE_CHUNKS; c++) elements[c] = widen(load4<KEY_VALUE_T4>(from + c * (4 * LANES)));
-        }
+        for (int c = 0; c < VALUE_CHUNKS; c++) elements[c] = widen(load4<KEY_VALUE_T4>(from + c * (4 * LANES)));
         UNROLL
         for (int r = 0; r < ROWS; r++) {
             float4 w = float4(simd_shuffle(weight, ushort(side * LANES + r * STEPS + step)));

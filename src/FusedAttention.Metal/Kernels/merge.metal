@@ -14,10 +14,10 @@ kernel void merge(
     device const float *sink_logits [[buffer(4)]],
     constant MergeParameters &parameters [[buffer(5)]],
     uint3 place [[threadgroup_position_in_grid]],
-    uint simdgroup [[simdgroup_index_in_threadgroup]],
+    uint simdgroup_index [[simdgroup_index_in_threadgroup]],
     uint lane [[thread_index_in_simdgroup]])
 {
-    long index = long(place.x) * SIMDGROUPS + simdgroup;
+    long index = long(place.x) * SIMDGROUPS + simdgroup_index;
     if (index >= parameters.rows) return;
     long head = index % parameters.heads;
     long query = index / parameters.heads % parameters.queries;

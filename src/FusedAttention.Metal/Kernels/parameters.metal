@@ -1,4 +1,5 @@
-// The contract with the host: these structures have the same fields at the same offsets as those of the same names in C#, and a test compares the two texts. Only 8-byte fields first, then 4-byte ones: no padding to get wrong. Strides and starts count elements.
+// The contract with the host: these structures have the same fields at the same offsets as those of the same names in C#, and a test compares the two texts. 8-byte
+// fields come first, then 4-byte ones: no padding to get wrong. Strides and starts count elements.
 
 struct AttentionParameters {
     long query_token_stride;

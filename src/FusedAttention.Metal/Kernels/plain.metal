@@ -26,7 +26,7 @@ kernel void plain(
     device float *partial_statistics [[buffer(13)]],
     constant AttentionParameters &parameters [[buffer(14)]],
     uint3 place [[threadgroup_position_in_grid]],
-    uint simdgroup [[simdgroup_index_in_threadgroup]],
+    uint simdgroup_index [[simdgroup_index_in_threadgroup]],
     uint lane_index [[thread_index_in_simdgroup]])
 {
     WorkItem item = items[place.x];
@@ -38,7 +38,7 @@ kernel void plain(
     float unit = unit_of_scores(parameters);
     float factor = unit * LOG2_E;
 
-    for (int index = item.first_row + int(simdgroup); index < item.end_row; index += SIMDGROUPS) {
+    for (int index = item.first_row + int(simdgroup_index); index < item.end_row; index += SIMDGROUPS) {
         Row row = row_at(index, head, sequence, parameters, mask, bias, alibi_slopes);
         row.start = max(row.start, item.first_key);
         row.end = min(row.end, item.end_key);

@@ -34,8 +34,12 @@
 template <int DIM, int PADDED_DIM, int STRIDE>
 INLINE void stage(threadgroup KEY_VALUE_T *staged, thread const KeyRows &rows, int tile, int start, int end, uint thread_index)
 {
+    // Unrolled, so that all loads of a thread are under way at once; only the last turn may have threads without work.
     constexpr int CHUNKS = PADDED_DIM / 4;
-    for (int i = int(thread_index); i < TILE_KEYS * CHUNKS; i += THREADS) {
+    UNROLL
+    for (int n = 0; n < TILE_KEYS * CHUNKS; n += THREADS) {
+        int i = n + int(thread_index);
+        if (i >= TILE_KEYS * CHUNKS) continue;
         int j = i / CHUNKS;
         int d = i % CHUNKS * 4;
         int key = tile + j;
@@ -126,7 +130,7 @@ kernel void prefill(
     constant AttentionParameters &parameters [[buffer(14)]],
     uint3 place [[threadgroup_position_in_grid]],
     uint thread_index [[thread_index_in_threadgroup]],
-    uint simdgroup [[simdgroup_index_in_threadgroup]],
+    uint simdgroup_index [[simdgroup_index_in_threadgroup]],
     uint lane [[thread_index_in_simdgroup]])
 {
     threadgroup KEY_VALUE_T4 tile_memory[TILE_KEYS * TILE_STRIDE / 4];
@@ -139,7 +143,7 @@ kernel void prefill(
     KeyRows values = values_of(head, value, block_tables, sequence, parameters);
 
     // What the block may see, and what every and any row of the simdgroup may see. Both ends of a reach grow with the query.
-    int first = item.first_row + int(simdgroup) * 8;
+    int first = item.first_row + int(simdgroup_index) * 8;
     int last = min(first + 8, item.end_row) - 1;
     bool has_rows = first <= last;
     long first_position = sequence.query_offset + first / parameters.group;

@@ -21,13 +21,13 @@ kernel void merge_splits(
     device const float *partial_statistics [[buffer(13)]],
     constant AttentionParameters &parameters [[buffer(14)]],
     uint3 place [[threadgroup_position_in_grid]],
-    uint simdgroup [[simdgroup_index_in_threadgroup]],
+    uint simdgroup_index [[simdgroup_index_in_threadgroup]],
     uint lane [[thread_index_in_simdgroup]])
 {
     WorkItem item = items[place.x];
     SequenceEntry sequence = sequences[item.sequence];
     int head = int(place.y);
-    int index = item.first_row + int(simdgroup);
+    int index = item.first_row + int(simdgroup_index);
     if (index >= item.end_row) return;
     Row row = row_at(index, head, sequence, parameters, mask, bias, alibi_slopes);
     long first = partial_row(item.partial, head, index, sequence, parameters);

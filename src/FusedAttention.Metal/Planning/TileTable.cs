@@ -52,6 +52,7 @@ internal static class TileTable
     private const int DecodeMaxRegisters = 96;
 
     private const int DecodeMaxRows = 8;
+    private const int DecodeMaxDim = 256;
 
     /// <summary>
     /// Keys of a prefill tile by the bytes of the longer row of K and V. A row takes 16 bytes more in threadgroup memory, so 32 keys fit 16 KB up to 496 bytes: D = 192 in
@@ -82,6 +83,7 @@ internal static class TileTable
     /// </summary>
     public static DecodeTile? Decode(int keyDim, int valueDim)
     {
+        if (keyDim > DecodeMaxDim || valueDim > DecodeMaxDim) return null;
         int lanes = 16;
         while (lanes >= 2 && (keyDim % (4 * lanes) != 0 || valueDim % (4 * lanes) != 0)) lanes /= 2;
         int floats = (keyDim + valueDim) / Math.Max(lanes, 1);

@@ -180,8 +180,8 @@ void metal_emulator_threadgroup_barrier(const char *file, uint32_t line, uint32_
     }
     barrier_arrived = 0;
     for (uint32_t s = 0; s < simdgroup_count; s++) simdgroups[s].ready = simdgroups[s].full & ~simdgroups[s].finished;
-    // In random order the last to come need not be the first to go on.
-    if (run_order == RANDOM) give_way(0);
+    // The order decides who goes on first, not who came last: of two simdgroups each is first in one of forward and reverse.
+    give_way(1);
 }
 
 const uint64_t *metal_emulator_exchange(uint64_t low, uint64_t high, const char *file, uint32_t line, uint32_t column) {
@@ -210,8 +210,8 @@ const uint64_t *metal_emulator_exchange(uint64_t low, uint64_t high, const char 
     }
     group->arrived = 0;
     group->ready = UINT32_MAX;
-    // Now and then another simdgroup's turn: whatever two simdgroups share without a barrier shows in the result.
-    if (run_order == RANDOM && (next_random(random_state) & 7u) == 0) give_way(1);
+    // As at a barrier; and in random order it is now and then another simdgroup's turn, so that what two of them share without a barrier shows.
+    give_way(run_order == RANDOM && (next_random(random_state) & 7u) == 0);
     return slots;
 }
 

@@ -9,7 +9,7 @@ using Xunit;
 namespace FusedAttention.Tests.Metal;
 
 /// <summary>What the kernels' text and the host must agree on: structs field by field, slots by name, and the rules of docs/metal.md.</summary>
-public sealed partial class KernelContractTests
+public sealed partial class KernelTextTests
 {
     private static readonly Assembly Metal = typeof(KernelFunction).Assembly;
 
