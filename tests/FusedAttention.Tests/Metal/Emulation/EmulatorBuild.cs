@@ -25,6 +25,7 @@ internal static class EmulatorBuild
     private static readonly ConcurrentDictionary<EmulatorFlavour, Lazy<string>> Runtimes = new();
     private static readonly Lazy<string> Include = new(WriteLaneMap);
     private static readonly Lazy<string> SourceKey = new(HashSources);
+    private static readonly Lazy<bool> Cleaned = new(RemoveUnused);
 
     private static string Root { get; } = FindRoot();
 
@@ -73,7 +74,13 @@ internal static class EmulatorBuild
     private static string Once(string name, Action<string> make)
     {
         string folder = Path.Combine(Output, name);
-        if (Directory.Exists(folder)) return folder;
+        _ = Cleaned.Value;
+        if (Directory.Exists(folder))
+        {
+            Directory.SetLastWriteTimeUtc(folder, DateTime.UtcNow);
+            return folder;
+        }
+
         string temporary = $"{folder}.{Environment.ProcessId.ToString(CultureInfo.InvariantCulture)}";
         Directory.CreateDirectory(temporary);
         try
@@ -94,6 +101,25 @@ internal static class EmulatorBuild
         {
             if (Directory.Exists(temporary)) Directory.Delete(temporary, recursive: true);
         }
+    }
+
+    /// <summary>Removes what no run of the last week used: an edit of a kernel leaves a megabyte for each library and flavour behind.</summary>
+    private static bool RemoveUnused()
+    {
+        if (!Directory.Exists(Output)) return false;
+        foreach (string folder in Directory.GetDirectories(Output).Where(folder => Directory.GetLastWriteTimeUtc(folder) < DateTime.UtcNow.AddDays(-7)))
+        {
+            try
+            {
+                Directory.Delete(folder, recursive: true);
+            }
+            catch (IOException)
+            {
+                // Another process of the tests was faster.
+            }
+        }
+
+        return true;
     }
 
     private static string WriteLaneMap() => Once(Hash(SourceKey.Value, "lane map"), temporary =>
