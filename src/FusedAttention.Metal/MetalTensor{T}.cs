@@ -126,6 +126,7 @@ public sealed unsafe class MetalTensor<T> : MetalTensor
     {
         if (source.Length != Layout.Count) throw new ArgumentException($"source has {source.Length} elements, but the tensor, {Layout}, has {Layout.Count}.", nameof(source));
         source.CopyTo(AsSpan());
+        GC.KeepAlive(this);     // a span keeps nothing, and this may be the tensor's last use
     }
 
     /// <summary>Reads all elements, in row-major order, when the GPU has written them.</summary>
@@ -138,6 +139,7 @@ public sealed unsafe class MetalTensor<T> : MetalTensor
     {
         if (destination.Length != Layout.Count) throw new ArgumentException($"destination has {destination.Length} elements, but the tensor, {Layout}, has {Layout.Count}.", nameof(destination));
         AsReadOnlySpan().CopyTo(destination);
+        GC.KeepAlive(this);
     }
 
     private MetalTensor<T> ViewOf(long start, ViewLayout layout) => new(Device, Memory, ownsMemory: false, Offset + (start * sizeof(T)), layout);

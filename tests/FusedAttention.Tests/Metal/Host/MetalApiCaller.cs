@@ -56,7 +56,7 @@ internal sealed unsafe class MetalApiCaller(MetalDevice device) : ICallTarget
         nint[] lengths = [.. layout.Lengths.ToArray().Select(static length => (nint)length)], strides = [.. layout.Strides.ToArray().Select(static stride => (nint)stride)];
         if (layout.Extent == 0) return device.Allocate<T>(lengths);
         MetalTensor<T> memory = device.Allocate<T>((nint)layout.Extent);
-        new ReadOnlySpan<T>(first, (int)layout.Extent).CopyTo(memory.AsSpan());
+        memory.CopyFrom(new ReadOnlySpan<T>(first, (int)layout.Extent));
         return memory.View(0, lengths, strides);
     }
 
@@ -84,5 +84,7 @@ internal sealed unsafe class MetalApiCaller(MetalDevice device) : ICallTarget
     {
         if (!output.IsEmpty) result.AsReadOnlyTensorSpan().CopyTo(output);
         if (tensors.LogSumExp is not null && !operands.LogSumExp.IsEmpty) tensors.LogSumExp.AsReadOnlyTensorSpan().CopyTo(operands.LogSumExp);
+        GC.KeepAlive(result);
+        GC.KeepAlive(tensors.LogSumExp);
     }
 }
