@@ -4,16 +4,28 @@ using Xunit;
 
 namespace FusedAttention.Tests.Metal.Host;
 
-/// <summary>The public calls from end to end, on the emulator: against the oracle, and against the CPU.</summary>
-public sealed class MetalApiTests
+/// <summary>The public calls from end to end, on the emulator and on the GPU of this machine if it has one: against the oracle, and against the CPU.</summary>
+public sealed class MetalApiTests : IDisposable
 {
-    [Fact]
-    public void Calls_of_every_form_agree_with_the_oracle()
+    private EmulatedRuntime? _emulator;
+
+    public enum Device
     {
-        using EmulatedRuntime runtime = MetalProblems.Start();
-        var caller = new MetalApiCaller(new MetalDevice(runtime));
+        Emulator,
+        OfThisMachine,
+    }
+
+    public void Dispose() => _emulator?.Dispose();
+
+    /// <summary>On the emulator a few, since the kernels have their own sweeps there; on a device, where a call takes no time, many.</summary>
+    [Theory]
+    [InlineData(Device.Emulator, 12)]
+    [InlineData(Device.OfThisMachine, 400)]
+    public void Calls_of_every_form_agree_with_the_oracle(Device which, int problems)
+    {
+        var caller = new MetalApiCaller(Open(which));
         var forms = new HashSet<CallForm>();
-        for (int seed = 710_000; seed < 710_012; seed++)
+        for (int seed = 710_000; seed < 710_000 + problems; seed++)
         {
             ProblemGenerator generator = MetalProblems.Generator(seed);
             Problem problem = generator.NextProblem();
@@ -24,12 +36,13 @@ public sealed class MetalApiTests
         Assert.Equal(3, forms.Count);
     }
 
-    [Fact]
-    public void A_model_decodes_over_a_cache_that_only_the_GPU_writes()
+    [Theory]
+    [InlineData(Device.Emulator)]
+    [InlineData(Device.OfThisMachine)]
+    public void A_model_decodes_over_a_cache_that_only_the_GPU_writes(Device which)
     {
         const int Heads = 4, KeyValueHeads = 2, Dim = 64, Layers = 2;
-        using EmulatedRuntime runtime = MetalProblems.Start();
-        var device = new MetalDevice(runtime);
+        MetalDevice device = Open(which);
         var options = new PagedKeyValueCacheOptions { Blocks = 24, BlockSize = 8, KeyValueHeads = KeyValueHeads, KeyDim = Dim, Layers = Layers };
         using var cache = new MetalPagedKeyValueCache<Half>(device, options);
         using var expected = new PagedKeyValueCache<Half>(options);
@@ -78,12 +91,13 @@ public sealed class MetalApiTests
         }
     }
 
-    [Fact]
-    public void Parts_of_a_context_merge_into_the_whole()
+    [Theory]
+    [InlineData(Device.Emulator)]
+    [InlineData(Device.OfThisMachine)]
+    public void Parts_of_a_context_merge_into_the_whole(Device which)
     {
         const int Queries = 3, Keys = 150, Heads = 2, Dim = 64;
-        using EmulatedRuntime runtime = MetalProblems.Start();
-        var device = new MetalDevice(runtime);
+        MetalDevice device = Open(which);
         var random = new Random(6);
         using MetalTensor<float> query = Noise(Queries, Heads, Dim), key = Noise(Keys, Heads, Dim), value = Noise(Keys, Heads, Dim);
         using MetalTensor<float> parts = device.Allocate<float>(2, Queries, Heads, Dim), lses = device.Allocate<float>(2, Heads, Queries);
@@ -113,5 +127,13 @@ public sealed class MetalApiTests
             foreach (ref float x in tensor.AsSpan()) x = (float)((random.NextDouble() * 2) - 1);
             return tensor;
         }
+    }
+
+    private MetalDevice Open(Device which)
+    {
+        if (which == Device.Emulator) return new MetalDevice(_emulator = MetalProblems.Start());
+        if (MetalDevice.IsSupported) return MetalDevice.Default;
+        Assert.Skip($"Metal is not available: {MetalDevice.UnsupportedReason}");
+        return null!;
     }
 }

@@ -54,6 +54,21 @@ public sealed class MetalCallTests : IDisposable
     }
 
     [Fact]
+    public void Tables_stay_as_they_are_until_the_call_has_ended()
+    {
+        using MetalTensor<float> query = _device.Allocate<float>(5, 8, 64), key = _device.Allocate<float>(70, 2, 64), output = _device.Allocate<float>(5, 8, 64);
+        for (int i = 1; i <= 3; i++)
+        {
+            MetalAttention.Forward(query, key, key, output);
+            Assert.Equal(i, _device.Transient.Chunks);
+        }
+
+        _device.Synchronize();
+        MetalAttention.Forward(query, key, key, output);
+        Assert.Equal(3, _device.Transient.Chunks);
+    }
+
+    [Fact]
     public void A_view_is_bound_where_it_begins()
     {
         using MetalTensor<float> packed = _device.Allocate<float>(7, 3, 8, 64), output = _device.Allocate<float>(7, 8, 64);

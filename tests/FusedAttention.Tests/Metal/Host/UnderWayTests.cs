@@ -21,7 +21,8 @@ public sealed class UnderWayTests
 
         long last = 0;
         var thread = BackgroundThread.Start(() => last = runtime.Submit([FakeMetal.Launch(Attend)]));
-        while (!fake.Log.Contains("MTLCommandBuffer#1 waitUntilCompleted", StringComparer.Ordinal)) Thread.Yield();
+        Assert.True(
+            SpinWait.SpinUntil(() => fake.Log.Contains("MTLCommandBuffer#1 waitUntilCompleted", StringComparer.Ordinal), TimeSpan.FromSeconds(20)), "The call beyond the limit did not wait.");
         Thread.Sleep(20);
         Assert.True(thread.IsAlive, "The call beyond the limit did not wait.");
         fake.Finish(left: MetalRuntime.MaxUnderWay - 1);
@@ -42,7 +43,7 @@ public sealed class UnderWayTests
         runtime.Submit([FakeMetal.Launch(Attend)]);
         var waiting = BackgroundThread.Start(() => runtime.Wait(1));
         var alsoWaiting = BackgroundThread.Start(() => runtime.Wait(1));
-        while (fake.Log.Count(static line => line is "MTLCommandBuffer#1 waitUntilCompleted") < 2) Thread.Yield();
+        Assert.True(SpinWait.SpinUntil(() => fake.Log.Count(static line => line is "MTLCommandBuffer#1 waitUntilCompleted") == 2, TimeSpan.FromSeconds(20)));
         Assert.Equal(2, runtime.Submit([FakeMetal.Launch(Attend)]));
         Assert.Equal(0, runtime.Completed);
         fake.Finish(left: 1);
