@@ -77,8 +77,7 @@ internal sealed class BenchCommand
         string? only = parsed.GetValue(_only);
         BenchRow[] rows = [.. backend.BenchRows.Where(row => only is null || row.Name.Contains(only, StringComparison.OrdinalIgnoreCase))];
         if (rows.Length == 0) throw new UsageException($"--only '{only}': no row is called so.");
-        BenchTable.Run(_console, backend, run, rows, time, parsed.GetValue(_json));
-        return ExitCode.Success;
+        return BenchTable.Run(_console, backend, run, rows, time, parsed.GetValue(_json)) ? ExitCode.Success : ExitCode.BadInput;
     }
 
     private int RunShape(ParseResult parsed, CallShape shape, Backend backend, AttentionOptions run, TimeSpan time)

@@ -33,8 +33,9 @@ internal static class BenchTable
     /// <summary>The Metal table, quick rows first.</summary>
     public static IReadOnlyList<BenchRow> Metal { get; } = [.. MetalRows()];
 
-    /// <summary>Runs the rows and prints each as soon as it is known.</summary>
-    public static void Run(ToolConsole console, Backend backend, AttentionOptions run, IReadOnlyList<BenchRow> rows, TimeSpan time, bool json)
+    /// <summary>Runs the rows and prints each as soon as it is known. One that the device has no memory for, or fails at, does not keep the others from running.</summary>
+    /// <returns>Whether every row could be measured.</returns>
+    public static bool Run(ToolConsole console, Backend backend, AttentionOptions run, IReadOnlyList<BenchRow> rows, TimeSpan time, bool json)
     {
         int width = rows.Max(static row => row.Name.Length);
         if (!json)
@@ -46,14 +47,25 @@ internal static class BenchTable
             console.Line($"{"shape".PadRight(width)}  {"ms",10}  {"rate",14}  target");
         }
 
+        bool isComplete = true;
         for (int i = 0; i < rows.Count; i++)
         {
             run.CancellationToken.ThrowIfCancellationRequested();
             if (i > 0) run.CancellationToken.WaitHandle.WaitOne(TimeSpan.FromTicks(Math.Min(Rest.Ticks, time.Ticks)));
             BenchRow row = rows[i];
-            BenchResult result = Measure(console, backend, run, row, time);
-            console.Line(json ? result.ToJson() : Line(row, result, width));
+            try
+            {
+                BenchResult result = Measure(console, backend, run, row, time);
+                console.Line(json ? result.ToJson() : Line(row, result, width));
+            }
+            catch (Exception e) when (e is MetalException or OutOfMemoryException)
+            {
+                isComplete = false;
+                console.Error.WriteLine($"{row.Name}: {e.Message.ReplaceLineEndings(" ")}");
+            }
         }
+
+        return isComplete;
     }
 
     private static BenchResult Measure(ToolConsole console, Backend backend, AttentionOptions run, BenchRow row, TimeSpan time)

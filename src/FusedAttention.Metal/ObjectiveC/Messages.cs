@@ -45,6 +45,10 @@ internal static unsafe partial class Messages
     [LibraryImport(Libraries.ObjectiveC, EntryPoint = Send)]
     public static partial nint Get(nint receiver, Selector selector);
 
+    /// <summary>GPUStartTime, GPUEndTime: CFTimeInterval, a double, which this entry point returns on x64 too.</summary>
+    [LibraryImport(Libraries.ObjectiveC, EntryPoint = Send)]
+    public static partial double GetSeconds(nint receiver, Selector selector);
+
     /// <summary>objectAtIndex:, initWithUTF8String:.</summary>
     [LibraryImport(Libraries.ObjectiveC, EntryPoint = Send)]
     public static partial nint Get(nint receiver, Selector selector, nint argument);

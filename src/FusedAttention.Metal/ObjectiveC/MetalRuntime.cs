@@ -3,7 +3,7 @@ using FusedAttention.Metal.Launching;
 namespace FusedAttention.Metal.ObjectiveC;
 
 /// <summary>A device of the system, with one command queue.</summary>
-internal sealed unsafe class MetalRuntime : IMetalRuntime
+internal sealed unsafe class MetalRuntime : IMetalRuntime, IGpuClock
 {
     /// <summary>
     /// Command buffers under way at most; a call beyond them waits for the oldest. A queue of the system has 64 to give, and half of that hides any launch behind the work before it.
@@ -55,6 +55,8 @@ internal sealed unsafe class MetalRuntime : IMetalRuntime
     public bool HasUnifiedMemory { get; }
 
     public long Completed => _submissions.Poll();
+
+    public double WorkedSeconds => _submissions.WorkedSeconds;
 
     public DeviceMemory Allocate(long bytes)
     {

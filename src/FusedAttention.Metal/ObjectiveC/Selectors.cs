@@ -68,4 +68,6 @@ internal static class Selectors
     public static readonly Selector WaitUntilCompleted = Selector.Of("waitUntilCompleted"u8);
     public static readonly Selector Status = Selector.Of("status"u8);
     public static readonly Selector Error = Selector.Of("error"u8);
+    public static readonly Selector GpuStartTime = Selector.Of("GPUStartTime"u8);
+    public static readonly Selector GpuEndTime = Selector.Of("GPUEndTime"u8);
 }

@@ -22,6 +22,7 @@ internal sealed class Submissions
     private readonly SortedDictionary<long, Failure> _failures = [];
     private long _submitted;
     private long _completed;
+    private double _workedSeconds;
 
     /// <summary>How many are under way, as far as is known.</summary>
     public int Count
@@ -33,6 +34,12 @@ internal sealed class Submissions
     public long Submitted
     {
         get { lock (_gate) return _submitted; }
+    }
+
+    /// <summary>From start to end of all that are known to have ended well, by the GPU's clock.</summary>
+    public double WorkedSeconds
+    {
+        get { lock (_gate) return _workedSeconds; }
     }
 
     /// <param name="commandBuffer">Committed; taken over.</param>
@@ -125,6 +132,11 @@ internal sealed class Submissions
             string reason = NativeText.Describe(Messages.Get(buffer.Id, Selectors.Error));
             _failures[entry.Number] = new($"Work on the GPU failed (submission {entry.Number}, status {status}: {string.Join(", ", entry.Kernels)}): {reason}");
             if (_failures.Count > RememberedFailures) _failures.Remove(_failures.Keys.First());
+        }
+        else
+        {
+            using NativeObject.Lease buffer = entry.CommandBuffer.Use();
+            _workedSeconds += Messages.GetSeconds(buffer.Id, Selectors.GpuEndTime) - Messages.GetSeconds(buffer.Id, Selectors.GpuStartTime);
         }
 
         entry.CommandBuffer.Dispose();

@@ -10,7 +10,7 @@ using Xunit;
 namespace FusedAttention.Tests.Tool;
 
 /// <summary>The commands on a Metal device: an emulated one where numbers matter, one that computes nothing where they do not.</summary>
-public sealed class MetalCommandTests : IDisposable
+public sealed class MetalCommandTests(ITestOutputHelper log) : IDisposable
 {
     private readonly TemporaryFolder _folder = new();
 
@@ -71,8 +71,13 @@ public sealed class MetalCommandTests : IDisposable
     {
         using EmulatedRuntime runtime = Machines.Emulator();
 
-        ToolRun run = await ToolRun.Execute(
-            Machines.With(runtime), "bench", "--backend", "metal", "--query-length", "2", "--key-length", "20", "--query-heads", "2", "--dim", "20", "--seconds", "0.01", "--json");
+        string[] shape = ["--query-length", "2", "--key-length", "20", "--query-heads", "2", "--dim", "20", "--seconds", "0.01"];
+        ToolRun text = await ToolRun.Execute(Machines.With(runtime), ["bench", "--backend", "metal", .. shape]);
+        log.WriteLine(text.Output);
+        text.AssertSucceeds();
+        Assert.Matches("\ndevice +Emulated M1 .*\nkernel +plain\ntime .* trials, wall clock", text.Output);
+
+        ToolRun run = await ToolRun.Execute(Machines.With(runtime), ["bench", "--backend", "metal", .. shape, "--json"]);
 
         run.AssertSucceeds();
         using JsonDocument json = JsonDocument.Parse(Assert.Single(run.OutputLines));
@@ -91,6 +96,7 @@ public sealed class MetalCommandTests : IDisposable
 
         ToolRun run = await ToolRun.Execute(machine, "bench", "--backend", "metal", "--only", "4k D128 fp16", "--seconds", "0.001");
 
+        log.WriteLine(run.Output);
         run.AssertSucceeds();
         Assert.Contains(BenchTable.MetalTargets, run.Output, StringComparison.Ordinal);
         string[] rows = [.. run.OutputLines.SkipWhile(static line => !line.StartsWith("shape", StringComparison.Ordinal)).Skip(1)];
@@ -112,6 +118,20 @@ public sealed class MetalCommandTests : IDisposable
         (await ToolRun.Execute(machine, "bench", "--backend", "metal", "--only", "9k")).AssertRefused("no row is called so");
         (await ToolRun.Execute(machine, "bench", "--backend", "metal", "--only", "1k", "--dim", "64")).AssertRefused("--only chooses among the rows");
         (await ToolRun.Execute("bench", "--only", "1k")).AssertRefused("--only chooses among the rows");
+    }
+
+    [Fact]
+    public async Task A_row_that_fails_does_not_keep_the_others_from_running()
+    {
+        // 20 MB a tensor: the keys of one row are 32 MB.
+        using RecordingRuntime runtime = new() { Device = Machines.Idle().Device with { MaxBufferLength = 20_000_000 } };
+
+        ToolRun run = await ToolRun.Execute(Machines.With(runtime), "bench", "--backend", "metal", "--only", "decode 4k D128 fp16 32/", "--seconds", "0.001");
+
+        Assert.Equal(2, run.ExitCode);
+        Assert.Contains("decode 4k D128 fp16 32/32 heads: 33554432 bytes are more than one allocation on Idle M4", run.Error, StringComparison.Ordinal);
+        Assert.Contains("decode 4k D128 fp16 32/8 heads ", run.Output, StringComparison.Ordinal);
+        Assert.DoesNotContain("\ndecode 4k D128 fp16 32/32 heads", run.Output, StringComparison.Ordinal);
     }
 
     [Fact]
