@@ -25,17 +25,23 @@ internal readonly unsafe ref struct DecodePass(
 
     public readonly int NextStop = nextStop;
 
+    /// <summary>Whether there are one row a head and enough heads to read tokens one by one.</summary>
+    public readonly bool IsByToken = at.RowsPerHead == 1 && item.HeadCount >= DecodeTiles.MinHeadsByToken;
+
+    private readonly int _ahead = DecodeTiles.TokensAhead(
+        at.RowsPerHead == 1 && item.HeadCount >= DecodeTiles.MinHeadsByToken, problem.KeyValueHeads * (long)problem.KeyDim * problem.KeyValueType.Size());
+
     /// <summary>The tokens that are used some time after the keys from <paramref name="j"/> on: later keys, or the tile's first values.</summary>
     public TokensAhead AfterKeys(int j)
     {
-        int later = j + DecodeTiles.TokensAhead;
+        int later = j + _ahead;
         return later < Stop ? KeysFrom(Rows.Keys + later) : ValuesFrom(Rows.Values + Math.Min(Start + later - Stop, Stop - 1));
     }
 
     /// <summary>The tokens that are used some time after the values from <paramref name="j"/> on: later values, or the next tile's first keys.</summary>
     public TokensAhead AfterValues(int j)
     {
-        int later = j + DecodeTiles.TokensAhead;
+        int later = j + _ahead;
         if (later < Stop) return ValuesFrom(Rows.Values + later);
         return NextStop > 0 ? KeysFrom(Next.Keys + Math.Min(later - Stop, NextStop - 1)) : ValuesFrom(Rows.Values + j);
     }

@@ -22,12 +22,21 @@ internal static unsafe class DecodeProducts<TS, TV, TE, TCheap>
     /// <summary>Keys that a product of four rows takes.</summary>
     private static int KeysOfProduct => TS.HasManyRegisters ? 4 : 2;
 
+    /// <summary>Whether the fast forms take a dimension: whole vectors, and chains of at most 128 of them.</summary>
+    private static bool IsPlain(int dim) => dim <= PrefillTiles.DimBlock * TS.Width && dim % TS.Width == 0;
+
     private static bool HasCheap => typeof(TE) != typeof(TCheap);
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Scores(in DecodePass pass)
     {
         AttentionProblem problem = pass.Problem;
+        if (pass.IsByToken && IsPlain(problem.KeyDim))
+        {
+            ScoresByToken(pass);
+            return;
+        }
+
         nint headStride = (nint)(problem.KeyHeadStride * TE.Size);
         int step = DecodeTiles.KeyStep(pass.At.RowsPerHead, problem.KeyValueHeads * (long)problem.KeyDim * TE.Size, KeysOfProduct);
         for (int j = pass.Start; j < pass.Stop; j += step)
@@ -36,15 +45,56 @@ internal static unsafe class DecodeProducts<TS, TV, TE, TCheap>
             nint* keys = pass.Rows.Keys + j;
             TokensAhead ahead = pass.AfterKeys(j);
             nint offset = pass.Item.Head * headStride;
-            bool together = HasCheap && problem.KeyHeadStride == problem.KeyDim;
-            bool special = together && TS.AnySpecialHalf(keys, offset, count, pass.Item.HeadCount * problem.KeyDim);
+            bool cheap = HasCheap && pass.QueryIsScaled && !AnySpecial(keys, pass.Item.Head, pass.Item.HeadCount, problem.KeyHeadStride, problem.KeyDim, count);
             for (int h = 0; h < pass.Item.HeadCount; h++, offset += headStride)
             {
                 if (!HasCheap) Scores<TE>(pass, h, j, count, keys, offset, ahead, 1);
-                else if (pass.QueryIsScaled && !(together ? special : TS.AnySpecialHalf(keys, offset, count, problem.KeyDim))) Scores<TCheap>(pass, h, j, count, keys, offset, ahead, Unrebased<TS, TV>.SumFactor);
+                else if (cheap) Scores<TCheap>(pass, h, j, count, keys, offset, ahead, Unrebased<TS, TV>.SumFactor);
                 else Scores<TE>(pass, h, j, count, keys, offset, ahead, pass.QueryIsScaled ? Unrebased<TS, TV>.PlainSumFactor : 1);
             }
         }
+    }
+
+    /// <summary>One row a head: token by token, so that memory is read in its order.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [SkipLocalsInit]
+    private static void ScoresByToken(in DecodePass pass)
+    {
+        const int Heads = DotProducts<TS, TV, TE>.MaxHeads;
+        AttentionProblem problem = pass.Problem;
+        ref readonly DecodeLayout at = ref pass.At;
+        int dim = problem.KeyDim;
+        nint headStride = (nint)(problem.KeyHeadStride * TE.Size);
+        float* sums = stackalloc float[Heads];
+        for (int j = pass.Start; j < pass.Stop; j++)
+        {
+            nint* key = pass.Rows.Keys + j;
+            TokensAhead ahead = pass.AfterKeys(j);
+            for (int h = 0; h < pass.Item.HeadCount; h += Heads)
+            {
+                int count = Math.Min(Heads, pass.Item.HeadCount - h);
+                int head = pass.Item.Head + h;
+                for (int i = 0; i < count; i++) Prefetch(ahead, head + i, 0, 1);
+                float* query = at.Query + ((nint)h * at.QueryStride);
+                byte* first = (byte*)(*key + (head * headStride));
+                if (!HasCheap) DotProducts<TS, TV, TE>.Heads(query, at.QueryStride, first, headStride, count, dim, sums, 1);
+                else if (pass.QueryIsScaled && !AnySpecial(key, head, count, problem.KeyHeadStride, dim, 1)) DotProducts<TS, TV, TCheap>.Heads(query, at.QueryStride, first, headStride, count, dim, sums, Unrebased<TS, TV>.SumFactor);
+                else DotProducts<TS, TV, TE>.Heads(query, at.QueryStride, first, headStride, count, dim, sums, pass.QueryIsScaled ? Unrebased<TS, TV>.PlainSumFactor : 1);
+                for (int i = 0; i < count; i++) at.Scores[((nint)(h + i) * Stride) + j] = sums[i];
+            }
+        }
+    }
+
+    /// <summary>Whether an element of some heads of some tokens is infinite or NaN.</summary>
+    private static bool AnySpecial(nint* rows, int head, int heads, long headStride, int dim, int count)
+    {
+        if (headStride == dim) return TS.AnySpecialHalf(rows, (nint)(head * headStride * TE.Size), count, heads * dim);
+        for (int h = head; h < head + heads; h++)
+        {
+            if (TS.AnySpecialHalf(rows, (nint)(h * headStride * TE.Size), count, dim)) return true;
+        }
+
+        return false;
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -62,8 +112,7 @@ internal static unsafe class DecodeProducts<TS, TV, TE, TCheap>
             nint* values = pass.Rows.Values + j;
             TokensAhead ahead = pass.AfterValues(j);
             nint offset = pass.Item.Head * headStride;
-            bool together = HasCheap && problem.ValueHeadStride == problem.ValueDim;
-            bool special = together && TS.AnySpecialHalf(values, offset, count, pass.Item.HeadCount * problem.ValueDim);
+            bool cheap = HasCheap && !AnySpecial(values, pass.Item.Head, pass.Item.HeadCount, problem.ValueHeadStride, problem.ValueDim, count);
             for (int h = 0; h < pass.Item.HeadCount; h++, offset += headStride)
             {
                 Prefetch(ahead, pass.Item.Head + h, 0, count);
@@ -73,7 +122,7 @@ internal static unsafe class DecodeProducts<TS, TV, TE, TCheap>
                 {
                     Outputs<TE>(at, weights, values, offset, count, output, problem.ValueDim);
                 }
-                else if (!(together ? special : TS.AnySpecialHalf(values, offset, count, problem.ValueDim)))
+                else if (cheap)
                 {
                     Outputs<TCheap>(at, weights, values, offset, count, output, problem.ValueDim);
                 }
@@ -92,12 +141,9 @@ internal static unsafe class DecodeProducts<TS, TV, TE, TCheap>
     {
         ref readonly DecodeLayout at = ref pass.At;
         int dim = pass.Problem.KeyDim;
-
-        // Chains of at most 128 vectors, and whole vectors only, in the fast form.
-        bool isPlain = dim <= PrefillTiles.DimBlock * TS.Width && dim % TS.Width == 0;
         float* query = at.Query + ((nint)head * at.RowsPerHead * at.QueryStride);
         float* scores = at.Scores + ((nint)head * at.RowsPerHead * Stride) + j;
-        if (!isPlain)
+        if (!IsPlain(dim))
         {
             Prefetch(ahead, pass.Item.Head + head, 0, count);
             for (int r = 0; r < at.RowsPerHead; r++) AnyDim<T>(query + ((nint)r * at.QueryStride), keys, offset, dim, scores + ((nint)r * Stride), factor);
@@ -173,7 +219,7 @@ internal static unsafe class DecodeProducts<TS, TV, TE, TCheap>
         for (int i = first; i < first + count; i++)
         {
             byte* row = (byte*)(ahead.Rows[i] + offset);
-            for (nint b = 0; b < ahead.Bytes; b += CacheLine) TS.Prefetch(row + b);
+            for (nint b = 0; b < ahead.Bytes; b += CacheLine) TS.PrefetchNear(row + b);
         }
     }
 }

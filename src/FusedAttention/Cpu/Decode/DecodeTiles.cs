@@ -18,17 +18,22 @@ internal static class DecodeTiles
     /// <summary>Rows of a head that share the loads of a key or value: 4 rows x 2 keys are 8 sums, which with 2 keys and a query leave room in 16 registers.</summary>
     public const int Rows = 4;
 
-    /// <summary>
-    /// How many tokens ahead of its use a token is asked for. Measured at 32k keys, one thread: without asking 7 GB/s (8 heads of 128 in 16 bits), 8 ahead 16, 16 ahead 15.9, 32 and
-    /// more 13.6; with 32 heads 14.8 without, 24.8 at 8, and 21 at 120, when the second-level cache has lost what was asked for.
-    /// </summary>
-    public const int TokensAhead = 8;
+    /// <summary>Heads of one row each from which on tokens are read one by one: the sums over lanes are taken for eight heads at once.</summary>
+    public const int MinHeadsByToken = 4;
 
     /// <summary>The most tokens that a step takes: for a single row 8 independent sums, as many as 2 ports x 4 cycles of latency want.</summary>
     public const int MaxStep = 8;
 
     /// <summary>Rows of a key/value head (queries x group) up to which a sequence is decoded rather than prefilled, beside all single queries.</summary>
     public const int MaxRows = 16;
+
+    /// <summary>
+    /// How many tokens ahead of its use a token is asked for. Measured at 32k keys, one thread: 8 heads of 128 in 16 bits, group 4: without asking 7 GB/s, 8 ahead 16, 16 ahead 15.9, 32
+    /// and more 13.6. 32 heads in 16 bits: 17.0 without, 20.5 at 2, 22.7 at 4, 22.9 at 8. 32 heads in 32 bits, 16 KB a token: 17.8 without, 27.1 at 1, 23.0 at 2, 23.2 at 8.
+    /// </summary>
+    /// <param name="byToken">Whether tokens are read one by one.</param>
+    /// <param name="tokenBytes">Bytes of a token's keys, all heads of the call together.</param>
+    public static int TokensAhead(bool byToken, long tokenBytes) => byToken && tokenBytes >= VeryLongToken ? 1 : 8;
 
     private const int LongToken = 4096;
     private const int VeryLongToken = 16384;
@@ -47,9 +52,9 @@ internal static class DecodeTiles
     }
 
     /// <summary>
-    /// Keys that all heads pass before the next keys come, so that a few tokens are read side by side, each in the order of memory through all its heads. With heads outside and
-    /// 64 keys inside, 12 GB/s were measured where eight keys and all heads give 20 (binary16, 32 heads of 128, one thread); long tokens do best as few at a time as the product
-    /// takes (8 heads of 128 floats, group 4, AVX2: 19.2 GB/s with two against 17.2 with eight).
+    /// Keys that all heads pass before the next keys come, where tokens are not read one by one: a few are read side by side, each in the order of memory through all its heads. With
+    /// heads outside and 64 keys inside, 12 GB/s were measured where eight keys and all heads gave 20 (binary16, 32 heads of 128, one thread); long tokens do best as few at a time as the
+    /// product takes (8 heads of 128 floats, group 4, AVX2: 19.2 GB/s with two against 17.2 with eight).
     /// </summary>
     /// <param name="rowsPerHead">Rows of a key/value head.</param>
     /// <param name="tokenBytes">Bytes of a token's keys, all heads of the call together.</param>
