@@ -15,6 +15,51 @@ public sealed class BitIdentityTests
     /// <summary>Every other problem is large enough for several threads, tiles and chunks of keys.</summary>
     private static ProblemGenerator Generator(int seed) => new(seed, isLarge: seed % 2 == 0);
 
+    /// <summary>One query of 13 heads: read token by token where a token's heads lie together, and head by head where its tokens do. The same products, in the same order.</summary>
+    [Theory]
+    [InlineData(64)]
+    [InlineData(128)]
+    public void Order_of_heads_and_tokens_in_memory_does_not_change_a_bit(int dim)
+    {
+        SameBitsHeadMajor<float>(dim, x => x);
+        SameBitsHeadMajor<Half>(dim, x => (Half)x);
+        SameBitsHeadMajor<BFloat16>(dim, x => (BFloat16)x);
+    }
+
+    private static void SameBitsHeadMajor<T>(int dim, Func<float, T> convert)
+        where T : unmanaged
+    {
+        const int Heads = 13;
+        const int Keys = 301;
+        var random = new Random(dim);
+        float[] query = Draw(Heads * dim);
+        T[] key = [.. Draw(Keys * Heads * dim).Select(convert)];
+        T[] value = [.. Draw(Keys * Heads * dim).Select(convert)];
+        var tokenMajor = new AttentionShape(1, 1, Keys, Heads, Heads, dim);
+        var strides = new AttentionStrides(Keys * Heads * dim, dim, Keys * dim);
+        AttentionShape headMajor = tokenMajor with { KeyStrides = strides, ValueStrides = strides };
+        T[] keyByHead = ByHead(key);
+        T[] valueByHead = ByHead(value);
+        foreach (CpuInstructionSet variant in Variants.Supported)
+        {
+            var options = new AttentionOptions { InstructionSet = variant, MaxDegreeOfParallelism = 1 };
+            float[] expected = new float[Heads * dim];
+            float[] actual = new float[Heads * dim];
+            Attention.Forward(query, key, value, expected, tokenMajor, options);
+            Attention.Forward(query, keyByHead, valueByHead, actual, headMajor, options);
+            Assert.Equal(expected.Select(BitConverter.SingleToInt32Bits), actual.Select(BitConverter.SingleToInt32Bits));
+        }
+
+        float[] Draw(int count) => [.. Enumerable.Range(0, count).Select(_ => (random.NextSingle() * 4) - 2)];
+
+        T[] ByHead(T[] tokens)
+        {
+            var heads = new T[tokens.Length];
+            for (int i = 0; i < tokens.Length; i++) heads[(i / dim % Heads * Keys * dim) + (i / dim / Heads * dim) + (i % dim)] = tokens[i];
+            return heads;
+        }
+    }
+
     [Theory]
     [MemberData(nameof(Seeds))]
     public void Threads_do_not_change_a_bit(int seed)
