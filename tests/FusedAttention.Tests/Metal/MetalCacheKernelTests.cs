@@ -16,7 +16,7 @@ public sealed class MetalCacheKernelTests
     [InlineData(4)]
     public void New_tokens_go_to_their_slots_and_nowhere_else(int elementBytes)
     {
-        using EmulatedRuntime runtime = MetalProblems.Start(EmulatorFlavour.Plain, "forward", "reverse", "random");
+        using EmulatedRuntime runtime = MetalProblems.Start(EmulatorFlavour.Plain, MetalProblems.AllOrders);
         using var transient = new TransientMemory(runtime);
         long[] slots = [9, 10, 11, 0, 23];
         int[] keyStrides = [Heads * KeyDim, KeyDim], valueStrides = [ValueDim, 5 * ValueDim];

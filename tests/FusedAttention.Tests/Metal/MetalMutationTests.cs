@@ -1,4 +1,3 @@
-using System.Collections.Immutable;
 using FusedAttention.Metal.Launching;
 using FusedAttention.Tests.Metal.Emulation;
 using Xunit;
@@ -71,9 +70,8 @@ public sealed class MetalMutationTests(ITestOutputHelper output)
     public void A_mistake_is_noticed(string kernel, string correct, string wrong, int occurrence)
     {
         var family = Enum.Parse<KernelFamily>(kernel);
-        ImmutableArray<string> orders = ["forward", "reverse", "random"];
         using EmulatedRuntime runtime = MetalProblems.Start();
-        using var mistaken = new EmulatedRuntime { Orders = orders, Source = function => Mutate(KernelSource.Compose(function), correct, wrong, occurrence) };
+        using var mistaken = new EmulatedRuntime { Orders = [.. MetalProblems.AllOrders], Source = function => Mutate(KernelSource.Compose(function), correct, wrong, occurrence) };
         foreach (Problem problem in Problems(family))
         {
             try

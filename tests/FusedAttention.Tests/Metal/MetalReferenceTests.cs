@@ -17,6 +17,7 @@ public sealed partial class MetalReferenceTests
 
     public static TheoryData<string> Decode => Of(KernelFamily.Decode);
 
+    /// <summary>In all orders of threads.</summary>
     [Theory]
     [MemberData(nameof(All))]
     public void Case_passes(string name) => AssertPasses(name, forced: null);
@@ -45,7 +46,7 @@ public sealed partial class MetalReferenceTests
 
     internal static void AssertPasses(string name, KernelFamily? forced, EmulatorFlavour flavour = EmulatorFlavour.Plain)
     {
-        using EmulatedRuntime runtime = MetalProblems.Start(flavour);
+        using EmulatedRuntime runtime = MetalProblems.Start(flavour, forced is null ? MetalProblems.AllOrders : []);
         CaseOutcome outcome = MetalReference.Run(ReferenceCase.Load(ReferenceData.PathOf(name)), new MetalCaller(runtime, forced), rowInvariant: forced == KernelFamily.Prefill);
         Assert.True(outcome.Passed, $"{name}: {outcome.Failure}");
     }
