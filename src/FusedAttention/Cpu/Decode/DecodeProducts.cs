@@ -20,7 +20,11 @@ internal static unsafe class DecodeProducts<TS, TV, TE, TCheap>
     private const int CacheLine = 64;
 
     /// <summary>Keys that a product of four rows takes.</summary>
-    private static int KeysOfProduct => TS.HasManyRegisters ? 4 : 2;
+    private static int KeysOfProduct
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        get => TS.HasManyRegisters ? 4 : 2;
+    }
 
     /// <summary>Whether the fast forms take a dimension: whole vectors, and chains of at most 128 of them.</summary>
     private static bool IsPlain(int dim) => dim <= PrefillTiles.DimBlock * TS.Width && dim % TS.Width == 0;
@@ -105,7 +109,7 @@ internal static unsafe class DecodeProducts<TS, TV, TE, TCheap>
         nint headStride = (nint)(problem.ValueHeadStride * TE.Size);
         int rows = at.RowsPerHead;
         if (HasCheap) Unrebased<TS, TV>.Multiply(at.Scores, (nint)pass.Item.HeadCount * rows * Stride, Unrebased<TS, TV>.WeightFactor);
-        int step = DecodeTiles.ValueStep(rows, problem.KeyValueHeads * (long)problem.ValueDim * TE.Size);
+        int step = DecodeTiles.ValueStep(rows, problem.KeyValueHeads * (long)problem.ValueDim * TE.Size, problem.Sequences[pass.Item.Sequence].KeyLength);
         for (int j = pass.Start; j < pass.Stop; j += step)
         {
             int count = Math.Min(step, pass.Stop - j);
