@@ -46,7 +46,7 @@ internal static unsafe class WeightedSums<TS, TV, TE>
 
     /// <summary>
     /// Four rows of weights, <see cref="DecodeTiles.ScoreStride"/> floats apart, and of outputs, <paramref name="outputStride"/> floats apart: two vectors of the output
-    /// at a time, so that a value is loaded and widened once for the four rows.
+    /// at a time, so that a value is loaded and widened once for the four rows; four where there are 32 registers, for half the broadcasts of weights (3 to 7 % of a call).
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     [SkipLocalsInit]

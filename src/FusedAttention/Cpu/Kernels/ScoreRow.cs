@@ -79,7 +79,7 @@ internal static unsafe class ScoreRow<TS, TV>
     }
 
     /// <summary>
-    /// <see cref="Update"/> for consecutive rows of one tile whose scores need no modification, in one loop: for short dimensions the calls were a fifth of the softmax.
+    /// <see cref="Update"/> for consecutive rows of one tile whose scores need no modification, in one loop without calls: at D = 64 the softmax took 17 % of a prefill with one call a row, and takes 14 % so (AVX-512).
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void UpdateRows(

@@ -20,7 +20,7 @@ internal static unsafe class QueryPacking<TS, TV, TTile>
     public static int Overrun => Math.Max(0, TS.TransposeSize - TTile.Rows);
 
     /// <summary>
-    /// Packs the rows of an item, in blocks that are transposed in registers: element by element it took 50 ns a row of 128, four times as long. Missing rows of the last tile
+    /// Packs the rows of an item, in blocks that are transposed in registers: element by element it took 50 to 70 ns a row of 128, and 4 % of a prefill of 2k tokens. Missing rows of the last tile
     /// repeat the last one. May write up to <see cref="Overrun"/> floats beyond the last tile.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
