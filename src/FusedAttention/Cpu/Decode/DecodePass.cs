@@ -26,10 +26,10 @@ internal readonly unsafe ref struct DecodePass(
     public readonly int NextStop = nextStop;
 
     /// <summary>Whether there are one row a head and enough heads to read tokens one by one.</summary>
-    public readonly bool IsByToken = at.RowsPerHead == 1 && item.HeadCount >= DecodeTiles.MinHeadsByToken;
+    public readonly bool IsByToken = ReadsByToken(at, item);
 
     private readonly int _ahead = DecodeTiles.TokensAhead(
-        at.RowsPerHead == 1 && item.HeadCount >= DecodeTiles.MinHeadsByToken, problem.KeyValueHeads * (long)problem.KeyDim * problem.KeyValueType.Size());
+        ReadsByToken(at, item), problem.KeyValueHeads * (long)problem.KeyDim * problem.KeyValueType.Size());
 
     /// <summary>The tokens that are used some time after the keys from <paramref name="j"/> on: later keys, or the tile's first values.</summary>
     public TokensAhead AfterKeys(int j)
@@ -45,6 +45,8 @@ internal readonly unsafe ref struct DecodePass(
         if (later < Stop) return ValuesFrom(Rows.Values + later);
         return NextStop > 0 ? KeysFrom(Next.Keys + Math.Min(later - Stop, NextStop - 1)) : ValuesFrom(Rows.Values + j);
     }
+
+    private static bool ReadsByToken(in DecodeLayout at, in WorkItem item) => at.RowsPerHead == 1 && item.HeadCount >= DecodeTiles.MinHeadsByToken;
 
     private TokensAhead KeysFrom(nint* rows) => new(rows, Problem.KeyHeadStride, Problem.KeyDim, Problem.KeyValueType);
 

@@ -5,7 +5,7 @@ namespace FusedAttention.Cpu.Decode;
 
 /// <summary>
 /// Dot products of query rows and key rows straight from the cache, eight at a time. Each is one chain of vector multiply-adds over the dimension and one fixed sum over
-/// lanes, times a power of two, so the same query and key give the same bits in both shapes.
+/// lanes, times a power of two, so the same query and key give the same bits in every shape.
 /// </summary>
 /// <remarks>
 /// Dimensions are whole vectors here; <see cref="Tail"/> adds the rest. No call may stand in these methods: the accumulators would live in memory across it.

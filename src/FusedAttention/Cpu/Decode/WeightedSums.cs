@@ -3,7 +3,7 @@ using FusedAttention.Cpu.Numerics;
 
 namespace FusedAttention.Cpu.Decode;
 
-/// <summary>O += P V with values straight from the cache. Each output element is one chain of multiply-adds in the order of the keys given, then added to O, in both shapes.</summary>
+/// <summary>O += P V with values straight from the cache. Each output element is one chain of multiply-adds in the order of the keys given, then added to O, in every shape.</summary>
 internal static unsafe class WeightedSums<TS, TV, TE>
     where TS : struct, ISimd<TV>
     where TV : unmanaged
