@@ -1,6 +1,6 @@
 using FusedAttention.Cli.Backends;
-using FusedAttention.Metal.Launching;
 using FusedAttention.Metal.Emulation;
+using FusedAttention.Metal.Launching;
 using Xunit;
 
 namespace FusedAttention.Cli.Tests;

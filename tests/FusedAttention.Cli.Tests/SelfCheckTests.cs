@@ -2,8 +2,8 @@ using FusedAttention.Cli.Backends;
 using FusedAttention.Cli.Calls;
 using FusedAttention.Cli.Checks;
 using FusedAttention.Cli.Formats;
-using FusedAttention.Metal.SelfTest;
 using FusedAttention.Metal.Emulation;
+using FusedAttention.Metal.SelfTest;
 using Xunit;
 
 namespace FusedAttention.Cli.Tests;

@@ -1,7 +1,7 @@
+using FusedAttention.Metal.Emulation;
 using FusedAttention.Metal.Launching;
 using FusedAttention.Metal.Planning;
 using FusedAttention.Problems;
-using FusedAttention.Metal.Emulation;
 using Xunit;
 
 namespace FusedAttention.Metal.Tests;

@@ -1,8 +1,9 @@
 using System.Numerics.Tensors;
+using FusedAttention.Metal.Emulation;
 using FusedAttention.Metal.Launching;
 using FusedAttention.Metal.Planning;
 using FusedAttention.Problems;
-using FusedAttention.Metal.Emulation;
+using FusedAttention.Tensors;
 
 namespace FusedAttention.Metal.Tests;
 

@@ -1,7 +1,8 @@
 using System.Numerics.Tensors;
+using FusedAttention.Metal.Emulation;
 using FusedAttention.Metal.Planning;
 using FusedAttention.Problems;
-using FusedAttention.Metal.Emulation;
+using FusedAttention.Tensors;
 using Xunit;
 
 namespace FusedAttention.Metal.Tests;

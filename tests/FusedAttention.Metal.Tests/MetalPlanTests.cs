@@ -1,9 +1,9 @@
 using System.Collections.Immutable;
 using System.Runtime.InteropServices;
+using FusedAttention.Metal.Emulation;
 using FusedAttention.Metal.Launching;
 using FusedAttention.Metal.Planning;
 using FusedAttention.Problems;
-using FusedAttention.Metal.Emulation;
 using Xunit;
 
 namespace FusedAttention.Metal.Tests;

@@ -1,9 +1,9 @@
 using System.Globalization;
 using System.Text.RegularExpressions;
 using FusedAttention.Cli.Conformance;
+using FusedAttention.Metal.Emulation;
 using FusedAttention.Metal.Launching;
 using FusedAttention.Metal.Planning;
-using FusedAttention.Metal.Emulation;
 using Xunit;
 
 namespace FusedAttention.Metal.Tests;

@@ -1,5 +1,5 @@
-using FusedAttention.Metal.Launching;
 using FusedAttention.Metal.Emulation;
+using FusedAttention.Metal.Launching;
 using Xunit;
 
 namespace FusedAttention.Metal.Tests.EmulatorTests;

@@ -1,6 +1,6 @@
+using FusedAttention.Metal.Emulation;
 using FusedAttention.Metal.Launching;
 using FusedAttention.Metal.SelfTest;
-using FusedAttention.Metal.Emulation;
 using Xunit;
 
 namespace FusedAttention.Metal.Tests.Host;

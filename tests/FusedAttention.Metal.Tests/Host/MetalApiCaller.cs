@@ -1,5 +1,5 @@
 using System.Numerics.Tensors;
-using FusedAttention.Problems;
+using FusedAttention.Tensors;
 
 namespace FusedAttention.Metal.Tests.Host;
 
