@@ -11,6 +11,7 @@ namespace FusedAttention.Cli.Tests;
 /// <summary><c>verify</c> without files: that it reaches everything, passes what is right, and fails what is wrong.</summary>
 public sealed class SelfCheckTests(ITestOutputHelper output)
 {
+    [Slow]
     [Fact]
     public async Task The_cpu_passes()
     {
@@ -42,6 +43,7 @@ public sealed class SelfCheckTests(ITestOutputHelper output)
         Assert.Matches($@"\n{System.Text.RegularExpressions.Regex.Escape(kernel)} +{count} +{count} ", run.Output);
     }
 
+    [Slow]
     [Fact]
     public async Task A_device_that_computes_nothing_fails_everything()
     {
@@ -94,6 +96,7 @@ public sealed class SelfCheckTests(ITestOutputHelper output)
         Assert.EndsWith("; a second call gave other bits", outcome.Failure, StringComparison.Ordinal);
     }
 
+    [Slow]
     [Fact]
     public void Every_kernel_pair_of_types_and_feature_is_reached()
     {

@@ -11,6 +11,7 @@ public sealed class KernelSpecialisationTests(ITestOutputHelper output)
 {
     public static TheoryData<string> Libraries() => [.. Functions().Select(function => function.LibraryKey).Distinct(StringComparer.Ordinal)];
 
+    [Slow]
     [Theory]
     [MemberData(nameof(Libraries))]
     public void Libraries_keep_to_the_rules_and_budgets(string key)

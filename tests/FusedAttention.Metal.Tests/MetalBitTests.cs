@@ -24,6 +24,7 @@ public sealed class MetalBitTests
     }
 
     /// <summary>Among the arrangements are some whose strides allow no vector loads.</summary>
+    [Slow]
     [Theory]
     [MemberData(nameof(Seeds))]
     public void Layout_in_memory_does_not_change_a_bit(int seed)
@@ -38,6 +39,7 @@ public sealed class MetalBitTests
         }
     }
 
+    [Slow]
     [Theory]
     [MemberData(nameof(Seeds))]
     public void Dense_packed_and_paged_calls_agree_for_every_block_size_and_order(int seed)
@@ -54,6 +56,7 @@ public sealed class MetalBitTests
     }
 
     /// <summary>One query, or a few, over a context that is split: whole splits, remainders, windows that begin inside one.</summary>
+    [Slow]
     [Theory]
     [InlineData(1, 255, 8, 2, null)]
     [InlineData(1, 256, 8, 8, null)]

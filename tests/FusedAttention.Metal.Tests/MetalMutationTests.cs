@@ -8,6 +8,7 @@ namespace FusedAttention.Metal.Tests;
 /// Tests of the tests: kernels with a seeded mistake each. A few small problems, of the kind that the sweeps draw at random, must notice every one of them: by a wrong
 /// number, by bits that depend on the order of lanes, or by the emulator's own checks.
 /// </summary>
+[Slow]
 public sealed class MetalMutationTests(ITestOutputHelper output)
 {
     /// <summary>The kernel that runs, what stands in its text, what takes its place (empty: nothing), and which of several places is meant, from 0.</summary>

@@ -9,6 +9,7 @@ using Xunit;
 namespace FusedAttention.Metal.Tests;
 
 /// <summary>Cases of the reference set within the limits that the set states, with the kernel that a call gets and with each one that can take the case.</summary>
+[Slow]
 public sealed partial class MetalReferenceTests
 {
     public static TheoryData<string> All => [.. ReferenceData.Cases];

@@ -8,6 +8,7 @@ namespace FusedAttention.Metal.Tests;
 /// The attention kernels under sanitizers (out of bounds, undefined behaviour, reads of what nobody wrote), and with the fast arithmetic that is Metal's default: few
 /// and small problems, because each flavour is a compilation of its own and ten times slower.
 /// </summary>
+[Slow]
 public sealed class MetalSanitizerTests
 {
     private static readonly (AttentionElementType Query, AttentionElementType KeyValue, int KeyDim, int ValueDim)[] Specialisations =

@@ -25,6 +25,7 @@ public sealed class MetalSweepTests
         Caller.Run(problem, generator.NextArrangement(), new MetalCaller(runtime)).AssertClose(problem, RowByRow.Solve(problem));
     }
 
+    [Slow]
     [Theory]
     [MemberData(nameof(Seeds))]
     public void Every_kernel_that_takes_a_problem_solves_it(int seed)

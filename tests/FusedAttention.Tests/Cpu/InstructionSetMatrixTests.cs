@@ -3,6 +3,7 @@ using Xunit;
 namespace FusedAttention.Tests;
 
 /// <summary>The sweep and the edge cases again in child processes whose runtime hides instruction sets; each child reports the variant that ran.</summary>
+[Slow]
 public sealed class InstructionSetMatrixTests(ITestOutputHelper output)
 {
     [Fact]

@@ -10,11 +10,11 @@ public sealed unsafe class ArgumentChecksTests
     [Fact]
     public void Element_types_are_three()
     {
-        Assert.Equal(AttentionElementType.Float32, ArgumentChecks.ElementType<float>("query"));
-        Assert.Equal(AttentionElementType.Float16, ArgumentChecks.ElementType<Half>("query"));
-        Assert.Equal(AttentionElementType.BFloat16, ArgumentChecks.ElementType<BFloat16>("query"));
-        Refused("query", () => ArgumentChecks.ElementType<double>("query"), "Double");
-        Refused("query", () => ArgumentChecks.ElementType<ushort>("query"), "UInt16");
+        Assert.Equal(AttentionElementType.Float32, ElementTypes.Of<float>("query"));
+        Assert.Equal(AttentionElementType.Float16, ElementTypes.Of<Half>("query"));
+        Assert.Equal(AttentionElementType.BFloat16, ElementTypes.Of<BFloat16>("query"));
+        Refused("query", () => ElementTypes.Of<double>("query"), "Double");
+        Refused("query", () => ElementTypes.Of<ushort>("query"), "UInt16");
     }
 
     [Fact]
@@ -96,7 +96,7 @@ public sealed unsafe class ArgumentChecksTests
     {
         var random = new Random(1);
         int accepted = 0, refused = 0;
-        for (int i = 0; i < 20_000; i++)
+        for (int i = 0; i < 5_000; i++)
         {
             TensorLayout layout = Layout([random.Next(1, 4), random.Next(1, 4), random.Next(1, 4)], [random.Next(0, 13), random.Next(0, 13), random.Next(0, 13)]);
             long[] offsets = Offsets(layout);
@@ -106,7 +106,7 @@ public sealed unsafe class ArgumentChecksTests
             else accepted++;
         }
 
-        Assert.True(accepted > 2000 && refused > 2000, $"{accepted} accepted, {refused} refused.");
+        Assert.True(accepted > 500 && refused > 500, $"{accepted} accepted, {refused} refused.");
     }
 
     [Fact]
@@ -130,7 +130,7 @@ public sealed unsafe class ArgumentChecksTests
     {
         var random = new Random(2);
         int interleaved = 0, refused = 0;
-        for (int i = 0; i < 20_000; i++)
+        for (int i = 0; i < 5_000; i++)
         {
             (TensorLayout output, int outputSize) = NextSlice();
             (TensorLayout other, int otherSize) = NextSlice();
@@ -143,7 +143,7 @@ public sealed unsafe class ArgumentChecksTests
             else if (distance < output.Extent * outputSize && -distance < other.Extent * otherSize) interleaved++;
         }
 
-        Assert.True(interleaved > 100 && refused > 2000, $"{interleaved} interleaved, {refused} refused.");
+        Assert.True(interleaved > 25 && refused > 500, $"{interleaved} interleaved, {refused} refused.");
 
         (TensorLayout Layout, int Size) NextSlice()
         {
