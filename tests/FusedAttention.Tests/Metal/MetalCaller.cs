@@ -1,4 +1,5 @@
 using System.Numerics.Tensors;
+using FusedAttention.Checking.Backends;
 using FusedAttention.Metal.Launching;
 using FusedAttention.Metal.Planning;
 using FusedAttention.Problems;

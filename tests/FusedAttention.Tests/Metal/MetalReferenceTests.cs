@@ -1,6 +1,6 @@
 using System.Globalization;
 using System.Text.RegularExpressions;
-using FusedAttention.Cli.Conformance;
+using FusedAttention.Checking.Conformance;
 using FusedAttention.Metal.Launching;
 using FusedAttention.Metal.Planning;
 using FusedAttention.Tests.Metal.Emulation;

@@ -1,4 +1,5 @@
 using System.Numerics.Tensors;
+using FusedAttention.Checking.Backends;
 using Xunit;
 
 namespace FusedAttention.Tests;

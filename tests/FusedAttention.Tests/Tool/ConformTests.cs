@@ -1,8 +1,9 @@
-using FusedAttention.Cli.Backends;
-using FusedAttention.Cli.Calls;
-using FusedAttention.Cli.Conformance;
-using FusedAttention.Cli.Formats;
-using FusedAttention.Cli.Verification;
+using FusedAttention.Checking.Backends;
+using FusedAttention.Checking.Conformance;
+using FusedAttention.Checking.Cpu;
+using FusedAttention.Checking.Formats;
+using FusedAttention.Checking.Oracle;
+using FusedAttention.Checking.Problems;
 using Xunit;
 
 namespace FusedAttention.Tests.Tool;
@@ -86,7 +87,7 @@ public sealed class ConformTests : IDisposable
     {
         var reference = new ReferenceCase("open", GeneratedCases.Dense().Values, GeneratedCases.Metadata("dense", "fp32"));
 
-        CaseOutcome outcome = ReferenceRunner.Run(reference, AttentionOptions.Default);
+        CaseOutcome outcome = ReferenceRunner.Run(reference, AttentionOptions.Default, CpuBackend.Instance);
 
         Assert.Null(outcome.Failure);
         Assert.Equal(2 * 4 * 6 * 3, outcome.Output!.Count);
@@ -151,7 +152,7 @@ public sealed class ConformTests : IDisposable
     public void Poisoned_outputs_are_nan_in_every_type(string typeName)
     {
         TensorElementType type = TensorElementTypes.FromSafeTensorsName(typeName)!.Value;
-        using PreparedCall prepared = Backend.Cpu.Prepare(new AttentionCall
+        using PreparedCall prepared = CpuBackend.Instance.Prepare(new CallInputs
         {
             Query = GeneratedCases.Random<float>("q", 1, 2, 2, 3).ConvertTo(type),
             Key = GeneratedCases.Random<float>("k", 2, 4, 1, 3).ConvertTo(type),

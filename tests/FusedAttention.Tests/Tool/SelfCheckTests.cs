@@ -1,7 +1,8 @@
-using FusedAttention.Cli.Backends;
-using FusedAttention.Cli.Calls;
-using FusedAttention.Cli.Checks;
-using FusedAttention.Cli.Formats;
+using FusedAttention.Checking.Checks;
+using FusedAttention.Checking.Cpu;
+using FusedAttention.Checking.Formats;
+using FusedAttention.Checking.Problems;
+using FusedAttention.Cli.Backends.Metal;
 using FusedAttention.Metal.SelfTest;
 using FusedAttention.Tests.Metal.Emulation;
 using FusedAttention.Tests.Metal.Host;
@@ -77,10 +78,10 @@ public sealed class SelfCheckTests(ITestOutputHelper output)
         // Without row invariance the CPU decodes few rows by another kernel, in another order.
         var recipe = new CallRecipe { QueryLengths = [45], KeyLengths = [300], QueryType = TensorElementType.Float32, KeyValueType = TensorElementType.Float32 };
 
-        CheckOutcome outcome = new ChunkCheck("bits", "chunks", recipe).Run(Backend.Cpu, AttentionOptions.Default);
+        CheckOutcome outcome = new ChunkCheck("bits", "chunks", recipe).Run(CpuBackend.Instance, AttentionOptions.Default);
 
         Assert.Equal("queries 0 to 0 of 45 on their own have other bits (decode)", outcome.Failure);
-        Assert.Null(new ChunkCheck("bits", "chunks", recipe with { Options = new() { RowInvariant = true } }).Run(Backend.Cpu, AttentionOptions.Default).Failure);
+        Assert.Null(new ChunkCheck("bits", "chunks", recipe with { Options = new() { RowInvariant = true } }).Run(CpuBackend.Instance, AttentionOptions.Default).Failure);
     }
 
     [Fact]
@@ -108,8 +109,8 @@ public sealed class SelfCheckTests(ITestOutputHelper output)
         bool splits = false;
         foreach (CallRecipe recipe in recipes)
         {
-            AttentionCall call = recipe.CreateCall(AttentionOptions.Default);
-            AttentionExplanation explanation = backend.Explain(CallSizes.Of(call), call.Options);
+            CallInputs call = recipe.CreateCall(AttentionOptions.Default);
+            AttentionExplanation explanation = backend.Explain(call);
             reached.Add((explanation.Kernel, recipe.QueryType, recipe.KeyValueType));
             splits |= explanation.Details.Contains("splits", StringComparison.Ordinal);
         }
