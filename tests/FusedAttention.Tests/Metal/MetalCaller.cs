@@ -3,6 +3,7 @@ using FusedAttention.Checking.Backends;
 using FusedAttention.Metal.Launching;
 using FusedAttention.Metal.Planning;
 using FusedAttention.Problems;
+using FusedAttention.Tensors;
 using FusedAttention.Tests.Metal.Emulation;
 
 namespace FusedAttention.Tests.Metal;

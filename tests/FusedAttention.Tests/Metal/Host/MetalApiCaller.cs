@@ -1,6 +1,6 @@
 using System.Numerics.Tensors;
 using FusedAttention.Checking.Backends;
-using FusedAttention.Problems;
+using FusedAttention.Tensors;
 
 namespace FusedAttention.Tests.Metal.Host;
 
