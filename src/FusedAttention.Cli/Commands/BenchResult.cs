@@ -1,6 +1,5 @@
 using System.Text;
 using System.Text.Json;
-using FusedAttention.Checking.Backends;
 using FusedAttention.Checking.Formats;
 using FusedAttention.Checking.Measurement;
 using FusedAttention.Checking.Problems;

@@ -1,5 +1,4 @@
 using System.CommandLine;
-using FusedAttention.Checking.Backends;
 using FusedAttention.Checking.Conformance;
 using FusedAttention.Checking.Problems;
 using FusedAttention.Cli.Backends;

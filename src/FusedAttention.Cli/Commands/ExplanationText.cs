@@ -1,5 +1,3 @@
-using FusedAttention.Checking.Backends;
-
 namespace FusedAttention.Cli.Commands;
 
 /// <summary>What ran a call, in the words of reports.</summary>

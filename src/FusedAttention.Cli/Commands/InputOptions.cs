@@ -1,5 +1,4 @@
 using System.CommandLine;
-using FusedAttention.Checking.Checks;
 using FusedAttention.Checking.Formats;
 using FusedAttention.Checking.Problems;
 

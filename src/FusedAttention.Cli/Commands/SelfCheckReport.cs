@@ -1,5 +1,4 @@
 using System.Runtime.InteropServices;
-using FusedAttention.Checking.Backends;
 using FusedAttention.Checking.Checks;
 using FusedAttention.Checking.Conformance;
 using FusedAttention.Checking.Problems;

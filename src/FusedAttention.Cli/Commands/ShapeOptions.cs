@@ -1,5 +1,4 @@
 using System.CommandLine;
-using System.Runtime.InteropServices;
 using FusedAttention.Checking.Formats;
 using FusedAttention.Checking.Problems;
 

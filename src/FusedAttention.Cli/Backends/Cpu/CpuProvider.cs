@@ -1,6 +1,5 @@
 using FusedAttention.Checking.Cpu;
 using FusedAttention.Checking.Measurement;
-using FusedAttention.Cli.Backends;
 
 namespace FusedAttention.Cli.Backends.Cpu;
 

@@ -1,6 +1,4 @@
-using FusedAttention.Checking.Backends;
 using FusedAttention.Checking.Measurement;
-using FusedAttention.Cli.Backends;
 
 namespace FusedAttention.Cli.Backends.Metal;
 

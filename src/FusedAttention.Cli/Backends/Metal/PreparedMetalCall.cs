@@ -73,6 +73,7 @@ internal sealed class PreparedMetalCall<TQuery, TKeyValue> : PreparedCall
     {
         foreach (MetalTensor tensor in _all) tensor.Dispose();
         _all.Clear();
+        base.Dispose(disposing);
     }
 
     private static byte[] Bytes<T>(MetalTensor<T> tensor)
