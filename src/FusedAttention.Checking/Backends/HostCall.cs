@@ -6,38 +6,34 @@ using FusedAttention.Checking.Problems;
 
 namespace FusedAttention.Checking.Backends;
 
-/// <summary>A call on the arrays that the inputs are in.</summary>
-public sealed class HostCall<TQuery, TKeyValue> : PreparedCall
+/// <summary>A call on the arrays that the inputs are in; which door takes it, the type that derives from this one says.</summary>
+public abstract class HostCall<TQuery, TKeyValue> : PreparedCall
     where TQuery : unmanaged
     where TKeyValue : unmanaged
 {
-    private readonly ICallTarget _target;
     private readonly byte[] _output;
     private readonly byte[] _logSumExp;
 
-    /// <param name="call">The inputs.</param>
-    /// <param name="target">What takes the call.</param>
-    public HostCall(CallInputs call, ICallTarget target)
+    protected HostCall(CallInputs call)
         : base(call)
     {
-        _target = target;
         _output = new byte[OutputBytes];
         _logSumExp = new byte[LogSumExpBytes];
         Output = AsOutput(_output);
         LogSumExp = AsLogSumExp(_logSumExp);
     }
 
-    public override LoadedTensor Output { get; }
+    public sealed override LoadedTensor Output { get; }
 
-    public override LoadedTensor LogSumExp { get; }
+    public sealed override LoadedTensor LogSumExp { get; }
 
-    public override void Poison()
+    public sealed override void Poison()
     {
         _output.AsSpan().Fill(0xFF);
         _logSumExp.AsSpan().Fill(0xFF);
     }
 
-    public override void Invoke(AttentionOptions options)
+    public sealed override void Invoke(AttentionOptions options)
     {
         ReadOnlyTensorSpan<TQuery> query = Call.Query.AsTensorSpan<TQuery>();
         ReadOnlyTensorSpan<TKeyValue> key = Call.Key.AsTensorSpan<TKeyValue>();
@@ -54,23 +50,37 @@ public sealed class HostCall<TQuery, TKeyValue> : PreparedCall
         switch (Call.Layout)
         {
             case SequenceLayout.Dense:
-                _target.Dense(query, key, value, output, options, operands);
+                Dense(query, key, value, output, options, operands);
                 break;
             case SequenceLayout.VariableLength:
-                _target.Packed(query, key, value, output, Call.CumulativeQueryLengths, Call.CumulativeKeyLengths, options, operands);
+                Packed(query, key, value, output, options, operands);
                 break;
             default:
-                _target.Paged(query, key, value, output, Call.CumulativeQueryLengths, Call.ContextLengths, Call.BlockTables, Call.MaxBlocksPerSequence, options, operands);
+                Paged(query, key, value, output, options, operands);
                 break;
         }
     }
 
-    public override TimeSpan Time(AttentionOptions options, int calls)
+    public sealed override TimeSpan Time(AttentionOptions options, int calls)
     {
         long start = Stopwatch.GetTimestamp();
         for (int i = 0; i < calls; i++) Invoke(options);
         return Stopwatch.GetElapsedTime(start);
     }
+
+    protected abstract void Dense(
+        in ReadOnlyTensorSpan<TQuery> query, in ReadOnlyTensorSpan<TKeyValue> key, in ReadOnlyTensorSpan<TKeyValue> value, in TensorSpan<TQuery> output,
+        AttentionOptions options, scoped in AttentionOperands operands);
+
+    /// <summary>The sequences' lengths are those of <see cref="PreparedCall.Call"/>.</summary>
+    protected abstract void Packed(
+        in ReadOnlyTensorSpan<TQuery> query, in ReadOnlyTensorSpan<TKeyValue> key, in ReadOnlyTensorSpan<TKeyValue> value, in TensorSpan<TQuery> output,
+        AttentionOptions options, scoped in AttentionOperands operands);
+
+    /// <summary>The sequences' lengths and block tables are those of <see cref="PreparedCall.Call"/>.</summary>
+    protected abstract void Paged(
+        in ReadOnlyTensorSpan<TQuery> query, in ReadOnlyTensorSpan<TKeyValue> keyCache, in ReadOnlyTensorSpan<TKeyValue> valueCache, in TensorSpan<TQuery> output,
+        AttentionOptions options, scoped in AttentionOperands operands);
 
     private static AttentionBias Bias(LoadedTensor bias) => bias.ElementType switch
     {
@@ -79,19 +89,4 @@ public sealed class HostCall<TQuery, TKeyValue> : PreparedCall
         TensorElementType.BFloat16 => bias.AsTensorSpan<BFloat16>(),
         _ => throw WrongBias(bias),
     };
-}
-
-/// <summary>Calls on arrays, of whatever element types their inputs have.</summary>
-public static class HostCall
-{
-    /// <exception cref="UsageException">The library does not compute on these element types.</exception>
-    public static PreparedCall Create(CallInputs call, ICallTarget target) => ElementTypeDispatch.Run(call.Query.ElementType, call.Key.ElementType, new Creating(call, target));
-
-    private sealed class Creating(CallInputs call, ICallTarget target) : ITypedWork<PreparedCall>
-    {
-        public PreparedCall Run<TQuery, TKeyValue>()
-            where TQuery : unmanaged
-            where TKeyValue : unmanaged
-            => new HostCall<TQuery, TKeyValue>(call, target);
-    }
 }

@@ -9,8 +9,6 @@ namespace FusedAttention.Checking.Cpu;
 /// <summary>The processor: <see cref="Attention"/> on arrays. Every machine has it.</summary>
 public sealed class CpuBackend : Backend
 {
-    private static readonly LibraryCalls Library = new();
-
     /// <summary>The one there is.</summary>
     public static CpuBackend Instance { get; } = new();
 
@@ -29,7 +27,7 @@ public sealed class CpuBackend : Backend
         Attention.Forward<float, float>(one, one, one, result, new AttentionShape(1, 1, 1, 1, 1, 1), options);
     }
 
-    protected override PreparedCall Prepare<TQuery, TKeyValue>(CallInputs call) => new HostCall<TQuery, TKeyValue>(call, Library);
+    protected override PreparedCall Prepare<TQuery, TKeyValue>(CallInputs call) => new PreparedCpuCall<TQuery, TKeyValue>(call);
 
     protected override AttentionExplanation Explain<TQuery, TKeyValue>(CallSizes sizes, AttentionOptions options) => sizes.QueryLengths is null
         ? Attention.Explain<TQuery, TKeyValue>(sizes.Shape, options)
