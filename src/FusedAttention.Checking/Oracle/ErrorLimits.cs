@@ -5,7 +5,7 @@ namespace FusedAttention.Checking.Oracle;
 
 /// <summary>
 /// How far a sound kernel may be from the exact result when no reference says so. With u the unit roundoff of the element type (2^-24, 2^-11, 2^-8), S the size of
-/// the row's scores and max|v| over the keys and values of the row's head:
+/// the row's scores and max|v| over the finite keys and values of the row's head:
 /// <code>
 /// output        max|v| * (2u + 2^-24 * (16 + 4S))      weights and result rounded to the element type; scores and sums kept in 32 bits
 /// log-sum-exp   1e-5 + 1e-6 |lse| + 2^-22 * S
@@ -51,7 +51,12 @@ public static class ErrorLimits
     {
         double[] max = new double[heads];
         for (int row = 0; row < tokens.Length / dim; row++)
-            max[row % heads] = Math.Max(max[row % heads], measure(tokens.AsSpan(row * dim, dim)));
+        {
+            // An infinite or NaN token decides what the rows that see it must be, and has no say in how exact the others are.
+            double size = measure(tokens.AsSpan(row * dim, dim));
+            if (double.IsFinite(size)) max[row % heads] = Math.Max(max[row % heads], size);
+        }
+
         return max;
     }
 }

@@ -102,7 +102,7 @@ public sealed record NaiveResult(double[] Output, double[] LogSumExp, double[] L
 /// </summary>
 /// <remarks>
 /// Infinities and NaN in scores follow the formulas literally: a row with a score of +inf has log-sum-exp +inf and an output of NaN
-/// (its weight is exp(inf - inf)); NaN spreads to both.
+/// (its weight is exp(inf - inf)); NaN spreads to both. A row whose scores are all -inf has no weights to share out and is as a row without keys: zeros.
 /// </remarks>
 public static class NaiveAttention
 {
@@ -162,6 +162,7 @@ public static class NaiveAttention
         int statistic = (head * problem.Queries) + query;
         result.LogSumExpOfKeys[statistic] = any ? keyMaximum + Math.Log(keySum) : double.NegativeInfinity;
         result.LogSumExp[statistic] = double.IsNegativeInfinity(maximum) ? double.NegativeInfinity : maximum + Math.Log(sum);
+        if (double.IsNegativeInfinity(maximum)) return;
         for (int key = 0; key < problem.Keys; key++)
         {
             if (!allowed[key]) continue;
