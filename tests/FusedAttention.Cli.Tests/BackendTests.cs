@@ -82,7 +82,7 @@ public sealed class BackendTests : IDisposable
         using RecordingRuntime known = Machines.Idle(), unknown = Machines.Idle(hasKnownLaneMap: false);
         using RecordingRuntime broken = new() { Device = unknown.Device, OnLaunch = static _ => throw new MetalException("one\ntwo") };
 
-        ToolRun run = await ToolRun.Execute(BackendCatalog.Of(new(known), new(unknown), new(broken)), "info");
+        ToolRun run = await ToolRun.Execute(Machines.With(known, unknown, broken), "info");
 
         run.AssertSucceeds();
         Assert.Matches("backend metal +available\n", run.Output);

@@ -1,6 +1,6 @@
 using System.IO.Compression;
 using System.Text.Json;
-using FusedAttention.Cli.Formats;
+using FusedAttention.Checking.Formats;
 using Xunit;
 
 namespace FusedAttention.Cli.Tests;

@@ -1,8 +1,4 @@
-using FusedAttention.Cli.Backends;
-using FusedAttention.Cli.Calls;
-using FusedAttention.Cli.Conformance;
-using FusedAttention.Cli.Formats;
-using FusedAttention.Cli.Verification;
+using FusedAttention.Checking.Formats;
 using Xunit;
 
 namespace FusedAttention.Cli.Tests;
@@ -79,92 +75,6 @@ public sealed class ConformTests : IDisposable
         run.AssertRefused("No file of the reference form");
         Assert.Equal("0 passed, 0 failed, 1 skipped", run.LastLine);
         (await ToolRun.Execute("conform", _folder.File("absent"))).AssertRefused("There is no folder");
-    }
-
-    [Fact]
-    public void A_case_without_expected_results_is_compared_with_the_oracle()
-    {
-        var reference = new ReferenceCase("open", GeneratedCases.Dense().Values, GeneratedCases.Metadata("dense", "fp32"));
-
-        CaseOutcome outcome = ReferenceRunner.Run(reference, AttentionOptions.Default);
-
-        Assert.Null(outcome.Failure);
-        Assert.Equal(2 * 4 * 6 * 3, outcome.Output!.Count);
-    }
-
-    [Theory]
-    [InlineData("dense", "k", "layout is 'sparse'", "layout", "sparse")]
-    [InlineData("dense", "k", "dtype is 'fp8'", "dtype", "fp8")]
-    [InlineData("dense", "k", "align is 'middle'", "align", "middle")]
-    [InlineData("dense", "k", "scale is 'wide'", "scale", "wide")]
-    [InlineData("dense", "k", "Scale must be finite", "scale", "nan")]
-    [InlineData("dense", "k", "causal is 'yes'", "causal", "yes")]
-    [InlineData("dense", "q", "k", "x", "x", true)]
-    public void What_is_not_of_the_form_says_why(string layout, string remove, string words, string name, string value, bool without = false)
-    {
-        Dictionary<string, LoadedTensor> tensors = GeneratedCases.Dense();
-        if (without) tensors.Remove(remove);
-
-        var e = Assert.Throws<NotReferenceFormException>(() => new ReferenceCase("x", tensors.Values, GeneratedCases.Metadata(layout, "fp32", (name, value))));
-
-        Assert.Contains(without ? $"there is no tensor '{remove}'" : words, e.Message, StringComparison.Ordinal);
-    }
-
-    [Theory]
-    [InlineData("fp32", 1e-6, 6e-6)]
-    [InlineData("fp16", 1e-3, 2.001e-3)]
-    [InlineData("bf16", 8e-3, 1.6001e-2)]
-    public void The_limits_are_those_of_the_reference_set(string dtype, double emulated, double limit)
-    {
-        Dictionary<string, LoadedTensor> tensors = GeneratedCases.Dense();
-        TensorElementType type = dtype switch { "fp32" => TensorElementType.Float32, "fp16" => TensorElementType.Float16, _ => TensorElementType.BFloat16 };
-        foreach (string name in (ReadOnlySpan<string>)["q", "k", "v"]) tensors[name] = tensors[name].ConvertTo(type);
-        var reference = new ReferenceCase("x", tensors.Values, GeneratedCases.Metadata("dense", dtype, ("emulated_max_abs_err", emulated.ToString("r"))));
-
-        Assert.Equal(limit, ReferenceRunner.OutputLimit(reference)!.Value, 1e-15);
-        Assert.Equal(1e-5, ReferenceRunner.LogSumExpLimit(0));
-        Assert.Equal(1e-5 + 2e-6, ReferenceRunner.LogSumExpLimit(-2), 1e-18);
-    }
-
-    [Fact]
-    public void An_error_at_its_limit_passes_and_one_beyond_fails()
-    {
-        Assert.True(ErrorSummary.Compare([1.5], [1], _ => 0.5).Passed);
-        Assert.False(ErrorSummary.Compare([1.5], [1], _ => 0.4999).Passed);
-        Assert.False(ErrorSummary.Compare([double.NaN], [1], _ => 1e300).Passed);
-        Assert.False(ErrorSummary.Compare([1], [double.NaN], _ => 1e300).Passed);
-        Assert.False(ErrorSummary.Compare([-1e38], [double.NegativeInfinity], _ => double.PositiveInfinity).Passed);
-        Assert.False(ErrorSummary.Compare([double.PositiveInfinity], [double.NegativeInfinity], _ => 1).Passed);
-        Assert.True(ErrorSummary.Compare([double.NegativeInfinity, double.NaN], [double.NegativeInfinity, double.NaN], _ => 0).Passed);
-        Assert.True(ErrorSummary.Compare([], [], _ => 0).Passed);
-
-        ErrorSummary error = ErrorSummary.Compare([1, 2, 3, 8], [1, 2.5, 3, 10], i => i == 1 ? 0.25 : 4);
-        Assert.Equal((2, 0.5, 0.25, 1, 2), (error.MaxAbsolute, error.WorstError, error.WorstLimit, error.WorstIndex, error.WorstRatio));
-        Assert.Equal(Math.Sqrt(4.25 / 4), error.RootMeanSquare, 15);
-        Assert.Equal(0.2, error.MaxRelative, 15);
-    }
-
-    [Theory]
-    [InlineData("F32")]
-    [InlineData("F16")]
-    [InlineData("BF16")]
-    public void Poisoned_outputs_are_nan_in_every_type(string typeName)
-    {
-        TensorElementType type = TensorElementTypes.FromSafeTensorsName(typeName)!.Value;
-        using PreparedCall prepared = Backend.Cpu.Prepare(new AttentionCall
-        {
-            Query = GeneratedCases.Random<float>("q", 1, 2, 2, 3).ConvertTo(type),
-            Key = GeneratedCases.Random<float>("k", 2, 4, 1, 3).ConvertTo(type),
-            Value = GeneratedCases.Random<float>("v", 3, 4, 1, 5).ConvertTo(type),
-            Options = AttentionOptions.Default,
-        });
-
-        prepared.Poison();
-        Assert.Equal(20, prepared.Output.ToDoubles().Count(double.IsNaN));
-        Assert.Equal(4, prepared.LogSumExp.ToDoubles().Count(double.IsNaN));
-
-        prepared.Invoke(AttentionOptions.Default);
-        Assert.Equal(0, prepared.Output.ToDoubles().Concat(prepared.LogSumExp.ToDoubles()).Count(double.IsNaN));
     }
 
     [Fact]

@@ -1,4 +1,6 @@
 using FusedAttention.Cli.Backends;
+using FusedAttention.Cli.Backends.Cpu;
+using FusedAttention.Cli.Backends.Metal;
 using FusedAttention.Metal.Emulation;
 using FusedAttention.Metal.Launching;
 using Xunit;
@@ -11,7 +13,8 @@ internal static class Machines
     /// <summary>A device that computes nothing: outputs stay as they were.</summary>
     public static RecordingRuntime Idle(bool hasKnownLaneMap = true) => new() { Device = new("Idle M4", AppleFamily: 9, MaxThreadgroupMemory: 32768, MaxBufferLength: 1 << 27, hasKnownLaneMap) };
 
-    public static BackendCatalog With(IMetalRuntime runtime) => BackendCatalog.Of(new MetalDevice(runtime));
+    public static BackendCatalog With(params IMetalRuntime[] runtimes)
+        => new(new CpuProvider(), new MetalProvider([.. runtimes.Select(static runtime => new MetalDevice(runtime))]));
 
     /// <summary>The emulator, in one order of its threads: other tests compare orders.</summary>
     public static EmulatedRuntime Emulator()

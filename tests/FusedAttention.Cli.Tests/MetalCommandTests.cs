@@ -1,8 +1,9 @@
 using System.Text.Json;
+using FusedAttention.Checking.Backends;
+using FusedAttention.Checking.Formats;
+using FusedAttention.Checking.Problems;
 using FusedAttention.Cli.Backends;
-using FusedAttention.Cli.Calls;
-using FusedAttention.Cli.Commands;
-using FusedAttention.Cli.Formats;
+using FusedAttention.Cli.Backends.Metal;
 using FusedAttention.Metal.Emulation;
 using Xunit;
 
@@ -98,7 +99,7 @@ public sealed class MetalCommandTests(ITestOutputHelper log) : IDisposable
 
         log.WriteLine(run.Output);
         run.AssertSucceeds();
-        Assert.Contains(BenchTable.MetalTargets, run.Output, StringComparison.Ordinal);
+        Assert.Contains(MetalShapes.TargetNote, run.Output, StringComparison.Ordinal);
         string[] rows = [.. run.OutputLines.SkipWhile(static line => !line.StartsWith("shape", StringComparison.Ordinal)).Skip(1)];
         Assert.Equal(7, rows.Length);
         Assert.Matches(@"^prefill 4k D128 fp16 causal +[0-9.]+ +[0-9.]+ TFLOP/s  6 TFLOP/s$", rows[0]);
@@ -138,11 +139,11 @@ public sealed class MetalCommandTests(ITestOutputHelper log) : IDisposable
     [Fact]
     public void The_table_has_the_shapes_it_is_to_have()
     {
-        Assert.Equal(BenchTable.Metal.Count, BenchTable.Metal.Select(static row => row.Name).Distinct(StringComparer.Ordinal).Count());
-        Assert.Equal(54, BenchTable.Metal.Count(static row => row.Name.StartsWith("prefill", StringComparison.Ordinal) && row.Shape.BlockSize is null));
-        Assert.All(BenchTable.Metal.Where(static row => row.Target == 6), static row => Assert.True(row.Shape is { KeyDim: 128, QueryLength: >= 4096, Mask.IsCausal: true }));
-        Assert.Equal(4, BenchTable.Metal.Count(static row => row.Target == 205));
-        Assert.All(BenchTable.Metal, static row => Assert.Equal(row.Name.StartsWith("decode", StringComparison.Ordinal), row.IsBoundByMemory));
+        Assert.Equal(MetalShapes.All.Count, MetalShapes.All.Select(static row => row.Name).Distinct(StringComparer.Ordinal).Count());
+        Assert.Equal(54, MetalShapes.All.Count(static row => row.Name.StartsWith("prefill", StringComparison.Ordinal) && row.Shape.BlockSize is null));
+        Assert.All(MetalShapes.All.Where(static row => row.Target == 6), static row => Assert.True(row.Shape is { KeyDim: 128, QueryLength: >= 4096, Mask.IsCausal: true }));
+        Assert.Equal(4, MetalShapes.All.Count(static row => row.Target == 205));
+        Assert.All(MetalShapes.All, static row => Assert.Equal(row.Name.StartsWith("decode", StringComparison.Ordinal), row.IsBoundByMemory));
     }
 
     [Fact]
@@ -150,7 +151,7 @@ public sealed class MetalCommandTests(ITestOutputHelper log) : IDisposable
     {
         using RecordingRuntime runtime = Machines.Idle();
         var backend = new MetalBackend(new(runtime));
-        PreparedCall prepared = backend.Prepare(new AttentionCall
+        PreparedCall prepared = backend.Prepare(new CallInputs
         {
             Query = GeneratedCases.Random<Half>("q", 1, 2, 2, 3),
             Key = GeneratedCases.Random<Half>("k", 2, 4, 1, 3),

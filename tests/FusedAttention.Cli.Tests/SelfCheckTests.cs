@@ -1,7 +1,7 @@
-using FusedAttention.Cli.Backends;
-using FusedAttention.Cli.Calls;
-using FusedAttention.Cli.Checks;
-using FusedAttention.Cli.Formats;
+using FusedAttention.Checking.Checks;
+using FusedAttention.Checking.Formats;
+using FusedAttention.Checking.Problems;
+using FusedAttention.Cli.Backends.Metal;
 using FusedAttention.Metal.Emulation;
 using FusedAttention.Metal.SelfTest;
 using Xunit;
@@ -73,18 +73,6 @@ public sealed class SelfCheckTests(ITestOutputHelper output)
     }
 
     [Fact]
-    public void Chunks_with_other_bits_than_the_whole_fail()
-    {
-        // Without row invariance the CPU decodes few rows by another kernel, in another order.
-        var recipe = new CallRecipe { QueryLengths = [45], KeyLengths = [300], QueryType = TensorElementType.Float32, KeyValueType = TensorElementType.Float32 };
-
-        CheckOutcome outcome = new ChunkCheck("bits", "chunks", recipe).Run(Backend.Cpu, AttentionOptions.Default);
-
-        Assert.Equal("queries 0 to 0 of 45 on their own have other bits (decode)", outcome.Failure);
-        Assert.Null(new ChunkCheck("bits", "chunks", recipe with { Options = new() { RowInvariant = true } }).Run(Backend.Cpu, AttentionOptions.Default).Failure);
-    }
-
-    [Fact]
     public unsafe void A_second_call_with_other_bits_fails()
     {
         int calls = 0;
@@ -110,8 +98,8 @@ public sealed class SelfCheckTests(ITestOutputHelper output)
         bool splits = false;
         foreach (CallRecipe recipe in recipes)
         {
-            AttentionCall call = recipe.CreateCall(AttentionOptions.Default);
-            AttentionExplanation explanation = backend.Explain(CallSizes.Of(call), call.Options);
+            CallInputs call = recipe.CreateCall(AttentionOptions.Default);
+            AttentionExplanation explanation = backend.Explain(call);
             reached.Add((explanation.Kernel, recipe.QueryType, recipe.KeyValueType));
             splits |= explanation.Details.Contains("splits", StringComparison.Ordinal);
         }

@@ -18,7 +18,7 @@ internal sealed record ToolRun(int ExitCode, string Output, string Error)
     {
         using var output = new StringWriter { NewLine = "\n" };
         using var error = new StringWriter { NewLine = "\n" };
-        int code = await Cli.Commands.Tool.RunAsync(arguments, new ToolConsole(output, error), backends, TestContext.Current.CancellationToken).ConfigureAwait(false);
+        int code = await Cli.Commands.Tool.RunAsync(arguments, new ToolConsole(output, error), backends ?? RegisteredBackends.OfThisMachine, TestContext.Current.CancellationToken).ConfigureAwait(false);
         var run = new ToolRun(code, output.ToString(), error.ToString());
         // Whatever happens: no stack trace, and no exception type but in an explanation of our own.
         Assert.DoesNotContain("   at ", run.Output + run.Error, StringComparison.Ordinal);

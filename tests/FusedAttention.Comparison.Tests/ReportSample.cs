@@ -1,4 +1,4 @@
-using FusedAttention.Cli.Measurement;
+using FusedAttention.Checking.Measurement;
 using FusedAttention.Comparison.Cases;
 using FusedAttention.Comparison.Reporting;
 

@@ -1,84 +1,41 @@
 using System.Numerics.Tensors;
-using System.Runtime.InteropServices;
-using FusedAttention.Cli.Calls;
-using FusedAttention.Cli.Conformance;
-using FusedAttention.Cli.Formats;
+using FusedAttention.Checking.Backends;
+using FusedAttention.Checking.Conformance;
+using FusedAttention.Checking.Problems;
 
 namespace FusedAttention.Metal.Tests;
 
 /// <summary>A reference case through a <see cref="MetalCaller"/>.</summary>
 internal static class MetalReference
 {
-    public static CaseOutcome Run(ReferenceCase reference, MetalCaller caller, bool rowInvariant = false)
+    public static CaseOutcome Run(ReferenceCase reference, MetalCaller caller, bool rowInvariant = false) => ReferenceRunner.Run(
+        reference, new AttentionOptions { RowInvariant = rowInvariant }, call => ElementTypeDispatch.Run(call.Query.ElementType, call.Key.ElementType, new Preparing(call, caller)));
+
+    private sealed class Preparing(CallInputs call, MetalCaller caller) : ITypedWork<PreparedCall>
     {
-        AttentionCall call = ReferenceRunner.Call(reference, new AttentionOptions { RowInvariant = rowInvariant });
-        var run = new Invocation(call, caller);
-        (double[] output, double[] logSumExp) = Invoke(run, call.Options);
-        double[]? ofKeys = reference.ExpectedLogSumExpOfKeys is null ? null : Invoke(run, call.Options with { SinkLogits = [] }).LogSumExp;
-        return ReferenceRunner.Compare(reference, call, output, logSumExp, ofKeys);
-    }
-
-    private static (double[] Output, double[] LogSumExp) Invoke(Invocation run, AttentionOptions options)
-    {
-        run.Options = options;
-        return ElementTypeDispatch.Run(run.Call.Query.ElementType, run.Call.Key.ElementType, run);
-    }
-
-    private sealed class Invocation(AttentionCall call, MetalCaller caller) : ITypedWork<(double[] Output, double[] LogSumExp)>
-    {
-        public AttentionCall Call { get; } = call;
-
-        public AttentionOptions Options { get; set; } = AttentionOptions.Default;
-
-        public (double[] Output, double[] LogSumExp) Run<TQuery, TKeyValue>()
+        public PreparedCall Run<TQuery, TKeyValue>()
             where TQuery : unmanaged
             where TKeyValue : unmanaged
-        {
-            byte[] outputBytes = Poisoned(Call.OutputShape, Call.Query.ElementType);
-            byte[] lseBytes = Poisoned(Call.LogSumExpShape, TensorElementType.Float32);
-            var output = new TensorSpan<TQuery>(MemoryMarshal.Cast<byte, TQuery>(outputBytes.AsSpan()), Lengths(Call.OutputShape));
-            var operands = new AttentionOperands { LogSumExp = new TensorSpan<float>(MemoryMarshal.Cast<byte, float>(lseBytes.AsSpan()), Lengths(Call.LogSumExpShape)) };
-            if (Call.Mask is LoadedTensor mask) operands.BooleanMask = Tensor<bool>(mask);
-            if (Call.Bias is LoadedTensor bias) operands.Bias = Bias(bias);
-            if (Call.KeyLengths is int[] keyLengths) operands.KeyLengths = keyLengths;
-            ReadOnlyTensorSpan<TQuery> query = Tensor<TQuery>(Call.Query);
-            ReadOnlyTensorSpan<TKeyValue> key = Tensor<TKeyValue>(Call.Key), value = Tensor<TKeyValue>(Call.Value);
-            switch (Call.Layout)
-            {
-                case SequenceLayout.Dense:
-                    caller.Dense(query, key, value, output, Options, operands);
-                    break;
-                case SequenceLayout.VariableLength:
-                    caller.Packed(query, key, value, output, Call.CumulativeQueryLengths, Call.CumulativeKeyLengths, Options, operands);
-                    break;
-                default:
-                    caller.Paged(query, key, value, output, Call.CumulativeQueryLengths, Call.ContextLengths, Call.BlockTables, Call.MaxBlocksPerSequence, Options, operands);
-                    break;
-            }
+            => new EmulatedCall<TQuery, TKeyValue>(call, caller);
+    }
 
-            return (
-                new LoadedTensor("o", Call.Query.ElementType, [.. Call.OutputShape], outputBytes).ToDoubles(),
-                new LoadedTensor("lse", TensorElementType.Float32, [.. Call.LogSumExpShape], lseBytes).ToDoubles());
-        }
+    private sealed class EmulatedCall<TQuery, TKeyValue>(CallInputs call, MetalCaller caller) : HostCall<TQuery, TKeyValue>(call)
+        where TQuery : unmanaged
+        where TKeyValue : unmanaged
+    {
+        protected override void Dense(
+            in ReadOnlyTensorSpan<TQuery> query, in ReadOnlyTensorSpan<TKeyValue> key, in ReadOnlyTensorSpan<TKeyValue> value, in TensorSpan<TQuery> output,
+            AttentionOptions options, scoped in AttentionOperands operands)
+            => caller.Dense(query, key, value, output, options, operands);
 
-        private static byte[] Poisoned(long[] shape, TensorElementType type)
-        {
-            byte[] bytes = new byte[shape.Aggregate(1L, (product, length) => product * length) * type.SizeInBytes()];
-            bytes.AsSpan().Fill(0xFF);
-            return bytes;
-        }
+        protected override void Packed(
+            in ReadOnlyTensorSpan<TQuery> query, in ReadOnlyTensorSpan<TKeyValue> key, in ReadOnlyTensorSpan<TKeyValue> value, in TensorSpan<TQuery> output,
+            AttentionOptions options, scoped in AttentionOperands operands)
+            => caller.Packed(query, key, value, output, Call.CumulativeQueryLengths, Call.CumulativeKeyLengths, options, operands);
 
-        private static AttentionBias Bias(LoadedTensor bias) => bias.ElementType switch
-        {
-            TensorElementType.Float16 => Tensor<Half>(bias),
-            TensorElementType.BFloat16 => Tensor<BFloat16>(bias),
-            _ => Tensor<float>(bias),
-        };
-
-        private static ReadOnlyTensorSpan<T> Tensor<T>(LoadedTensor tensor)
-            where T : unmanaged
-            => new(tensor.Elements<T>(), Lengths([.. tensor.Shape]));
-
-        private static nint[] Lengths(long[] shape) => [.. shape.Select(length => (nint)length)];
+        protected override void Paged(
+            in ReadOnlyTensorSpan<TQuery> query, in ReadOnlyTensorSpan<TKeyValue> keyCache, in ReadOnlyTensorSpan<TKeyValue> valueCache, in TensorSpan<TQuery> output,
+            AttentionOptions options, scoped in AttentionOperands operands)
+            => caller.Paged(query, keyCache, valueCache, output, Call.CumulativeQueryLengths, Call.ContextLengths, Call.BlockTables, Call.MaxBlocksPerSequence, options, operands);
     }
 }

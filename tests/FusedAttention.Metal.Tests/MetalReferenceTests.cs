@@ -1,6 +1,6 @@
 using System.Globalization;
 using System.Text.RegularExpressions;
-using FusedAttention.Cli.Conformance;
+using FusedAttention.Checking.Conformance;
 using FusedAttention.Metal.Emulation;
 using FusedAttention.Metal.Launching;
 using FusedAttention.Metal.Planning;

@@ -1,7 +1,7 @@
-using FusedAttention.Cli.Calls;
-using FusedAttention.Cli.Conformance;
-using FusedAttention.Cli.Formats;
-using FusedAttention.Cli.Verification;
+using FusedAttention.Checking.Conformance;
+using FusedAttention.Checking.Formats;
+using FusedAttention.Checking.Oracle;
+using FusedAttention.Checking.Problems;
 
 namespace FusedAttention.Testing;
 
@@ -75,8 +75,8 @@ internal static class GeneratedCases
     public static void Write(string path, Dictionary<string, LoadedTensor> tensors, Dictionary<string, string> metadata)
     {
         var reference = new ReferenceCase(Path.GetFileNameWithoutExtension(path), tensors.Values, metadata);
-        AttentionCall call = ReferenceRunner.Call(reference, AttentionOptions.Default);
-        OracleResult oracle = Oracle.Compute(call, 1, null, CancellationToken.None);
+        CallInputs call = ReferenceRunner.Call(reference, AttentionOptions.Default);
+        OracleResult oracle = CallOracle.Compute(call, 1, null, CancellationToken.None);
         Add(LoadedTensor.Create<double>("o", oracle.Output, call.OutputShape).ConvertTo(TensorElementType.Float32));
         Add(LoadedTensor.Create<double>("lse", oracle.LogSumExp, call.LogSumExpShape));
         if (tensors.ContainsKey("sink")) Add(LoadedTensor.Create<double>("lse_excl_sink", oracle.LogSumExpOfKeys, call.LogSumExpShape));

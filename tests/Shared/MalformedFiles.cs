@@ -1,4 +1,4 @@
-using FusedAttention.Cli.Formats;
+using FusedAttention.Checking.Formats;
 using Xunit;
 
 namespace FusedAttention.Testing;

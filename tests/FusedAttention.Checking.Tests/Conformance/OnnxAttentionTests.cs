@@ -1,6 +1,6 @@
 using System.Globalization;
 using System.Numerics.Tensors;
-using FusedAttention.Cli.Formats;
+using FusedAttention.Checking.Formats;
 using Xunit;
 
 namespace FusedAttention.Checking.Tests;

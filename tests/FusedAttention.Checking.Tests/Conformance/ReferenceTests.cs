@@ -1,4 +1,5 @@
-using FusedAttention.Cli.Conformance;
+using FusedAttention.Checking.Conformance;
+using FusedAttention.Checking.Cpu;
 using Xunit;
 
 namespace FusedAttention.Checking.Tests;
@@ -30,7 +31,7 @@ public sealed class ReferenceTests
 
     internal static void AssertPasses(string name, AttentionOptions run)
     {
-        CaseOutcome outcome = ReferenceRunner.Run(ReferenceCase.Load(ReferenceData.PathOf(name)), run);
+        CaseOutcome outcome = ReferenceRunner.Run(ReferenceCase.Load(ReferenceData.PathOf(name)), run, CpuBackend.Instance);
         Assert.True(outcome.Passed, $"{name}: {outcome.Failure}");
     }
 }

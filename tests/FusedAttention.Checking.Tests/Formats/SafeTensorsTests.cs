@@ -1,6 +1,6 @@
 using System.Buffers.Binary;
 using System.Text;
-using FusedAttention.Cli.Formats;
+using FusedAttention.Checking.Formats;
 using Xunit;
 
 namespace FusedAttention.Checking.Tests;

@@ -1,4 +1,4 @@
-using FusedAttention.Cli.Measurement;
+using FusedAttention.Checking.Measurement;
 using Xunit;
 
 namespace FusedAttention.Checking.Tests;

@@ -1,4 +1,4 @@
-using FusedAttention.Cli.Verification;
+using FusedAttention.Checking.Oracle;
 using Xunit;
 
 namespace FusedAttention.Checking.Tests;

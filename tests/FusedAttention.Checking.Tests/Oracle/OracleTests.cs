@@ -1,6 +1,6 @@
-using FusedAttention.Cli.Calls;
-using FusedAttention.Cli.Conformance;
-using FusedAttention.Cli.Verification;
+using FusedAttention.Checking.Conformance;
+using FusedAttention.Checking.Oracle;
+using FusedAttention.Checking.Problems;
 using Xunit;
 
 namespace FusedAttention.Checking.Tests;
@@ -18,8 +18,8 @@ public sealed class OracleTests
         foreach (string file in files)
         {
             ReferenceCase reference = ReferenceCase.Load(file);
-            AttentionCall call = ReferenceRunner.Call(reference, AttentionOptions.Default);
-            OracleResult result = Oracle.Compute(call, Environment.ProcessorCount, null, TestContext.Current.CancellationToken);
+            CallInputs call = ReferenceRunner.Call(reference, AttentionOptions.Default);
+            OracleResult result = CallOracle.Compute(call, Environment.ProcessorCount, null, TestContext.Current.CancellationToken);
 
             // The expected output is float64 rounded once to float32; the log-sum-exp is float64.
             AssertClose(reference.Name, result.Output, reference.ExpectedOutput!.ToDoubles(), relative: 6e-8, absolute: 1e-12);

@@ -26,7 +26,7 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
         }
 
         if (stripStart >= stripStop) return;
-        if (problem.Bias != null || problem.Mask != null) PrefetchScoreTensors(problem, sequence, item, at, tile.First, strip, stripEnd);
+        if (problem.Bias != null || problem.Mask != null) PrefetchScoreTensors(problem, sequence, item, at, tile.First, start, stop, strip, stripEnd);
 
         // Panels outside, register tiles inside: a panel of K stays in the first-level cache while the strip's rows pass it.
         nint queryTile = (nint)TTile.Rows * problem.KeyDim;
@@ -156,14 +156,18 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void PrefetchScoreTensors(
-        AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, in PrefillLayout at, long tile, int strip, int stripEnd)
+        AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, in PrefillLayout at, long tile, int* starts, int* stops, int strip, int stripEnd)
     {
-        int biasBytes = TileKeys * problem.BiasType.Size();
+        int biasSize = problem.Bias == null ? 0 : problem.BiasType.Size();
         for (int r = strip; r < Math.Min(stripEnd, item.RowCount); r++)
         {
-            ScoreRowContext row = ScoreRowContext.Of(problem, sequence, at.RowQuery[r], at.RowHead[r], tile);
-            for (int i = 0; row.Bias != null && i < biasBytes; i += CacheLine) TS.Prefetch(row.Bias + i);
-            for (int i = 0; row.Mask != null && i < TileKeys; i += CacheLine) TS.Prefetch(row.Mask + i);
+            int start = starts[(r - strip) / TTile.Rows];
+            int stop = stops[(r - strip) / TTile.Rows];
+            if (start >= stop) continue;
+            byte* bias = problem.BiasOf(sequence, at.RowQuery[r], at.RowHead[r]) + (tile * biasSize);
+            byte* mask = problem.MaskOf(sequence, at.RowQuery[r], at.RowHead[r]) + tile;
+            for (int i = start * biasSize; i < stop * biasSize; i += CacheLine) TS.Prefetch(bias + i);
+            for (int i = start; problem.Mask != null && i < stop; i += CacheLine) TS.Prefetch(mask + i);
         }
     }
 }

@@ -143,28 +143,18 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
         return default;
     }
 
-    /// <summary>
-    /// Narrows the interval of a register tile to what the masks and biases of its rows leave of it. Under a mask that excludes nothing near its ends this is one comparison for each end of the first row,
-    /// and nothing for the others.
-    /// </summary>
+    /// <summary>Narrows the interval of a register tile to what the masks and biases of its rows leave of it.</summary>
+    [SkipLocalsInit]
     private static void Narrow(AttentionProblem problem, in SequenceProblem sequence, in PrefillLayout at, long tile, int firstRow, int endRow, ref int start, ref int stop)
     {
-        int first = stop;
-        int end = start;
-        for (int r = firstRow; r < endRow; r++)
-        {
-            int rowStart = (int)Math.Max(at.RowStart[r], tile + start);
-            int rowEnd = (int)Math.Min(at.RowEnd[r], tile + stop);
-            var row = new RowVisibility(problem, sequence, at.RowQuery[r], at.RowHead[r]);
-            int before = (int)Math.Min(rowEnd, tile + first);
-            int found = row.First(rowStart, before);
-            if (found < before) first = (int)(found - tile);
-            int after = (int)Math.Max(rowStart, tile + end);
-            found = row.End(after, rowEnd);
-            if (found > after) end = (int)(found - tile);
-        }
-
-        (start, stop) = (first, end);
+        nint* room = stackalloc nint[2 * TTile.Rows];
+        var columns = new VisibleColumns(problem, room, TTile.Rows);
+        for (int r = firstRow; r < endRow; r++) columns.Add(problem, sequence, at.RowQuery[r], at.RowHead[r]);
+        int firstKey = (int)(tile + start);
+        int endKey = (int)(tile + stop);
+        columns.Narrow(ref firstKey, ref endKey);
+        start = (int)(firstKey - tile);
+        stop = (int)(endKey - tile);
     }
 
     /// <summary>

@@ -75,7 +75,7 @@ internal static unsafe class WideRow<TS, TV>
                 double s = score.Of(Dot(queryRow, row, problem.KeyDim), first + j);
                 if (double.IsNaN(s))
                 {
-                    sum = double.NaN;
+                    max = sum = double.NaN;
                     return;
                 }
 
@@ -112,7 +112,11 @@ internal static unsafe class WideRow<TS, TV>
 
         RowConversion<TS, TV>.ScaleAndNarrow(problem.QueryType, row, 1, problem.OutputOf(sequence, query, head), problem.ValueDim);
         float* logSumExp = problem.LogSumExpOf(sequence, query, head);
-        if (logSumExp != null) *logSumExp = double.IsNaN(sum) ? float.NaN : (float)(total == 0 ? double.NegativeInfinity : top + Math.Log(total));
+        if (logSumExp == null) return;
+
+        // A score of positive infinity has the weight exp(inf - inf), NaN, and the log-sum-exp infinity.
+        if (double.IsNaN(sum)) *logSumExp = double.IsPositiveInfinity(max) ? float.PositiveInfinity : float.NaN;
+        else *logSumExp = (float)(total == 0 ? double.NegativeInfinity : top + Math.Log(total));
     }
 
     private static double Dot(float* a, float* b, int length)
