@@ -1,4 +1,3 @@
-using FusedAttention.Testing;
 using Xunit;
 
 namespace FusedAttention.Tests;
