@@ -55,8 +55,8 @@ internal sealed record CacheCheck<T>(string Types, MetalDevice Device, int Block
         for (int i = 0; i < sequence.Rows.Count; i++)
         {
             (nint block, nint slot) = (table[i / BlockSize], i % BlockSize);
-            if (!Same(cache.KeyTensor(), block, slot, sequence.Rows[i].Key)) yield return $"key {i} of {sequence.Rows.Count} is not in block {block}, slot {slot}";
-            if (!Same(cache.ValueTensor(), block, slot, sequence.Rows[i].Value)) yield return $"value {i} of {sequence.Rows.Count} is not in block {block}, slot {slot}";
+            if (!Same(cache.GetKeys(), block, slot, sequence.Rows[i].Key)) yield return $"key {i} of {sequence.Rows.Count} is not in block {block}, slot {slot}";
+            if (!Same(cache.GetValues(), block, slot, sequence.Rows[i].Value)) yield return $"value {i} of {sequence.Rows.Count} is not in block {block}, slot {slot}";
         }
     }
 

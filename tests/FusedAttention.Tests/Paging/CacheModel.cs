@@ -56,7 +56,7 @@ internal sealed class CacheModel : IDisposable
         Cache.Free(handle);
         Living.RemoveAt(index);
         Assert.False(Cache.Contains(handle));
-        Assert.Throws<ArgumentException>(() => Cache.Length(handle));
+        Assert.Throws<ArgumentException>(() => Cache.GetLength(handle));
     }
 
     /// <summary>Contents through the block tables, lengths, owners of every block, and that nothing is lost between used and free.</summary>
@@ -66,9 +66,9 @@ internal sealed class CacheModel : IDisposable
         foreach ((CacheSequence handle, ModelSequence model) in Living)
         {
             int count = Cache.CopyBlockTable(handle, _table);
-            Assert.Equal(model.Length, Cache.Length(handle));
+            Assert.Equal(model.Length, Cache.GetLength(handle));
             Assert.Equal((model.Length + BlockSize - 1) / BlockSize, count);
-            Assert.Equal(model.Dropped * BlockSize, Cache.FirstPosition(handle));
+            Assert.Equal(model.Dropped * BlockSize, Cache.GetFirstPosition(handle));
             for (int i = 0; i < count; i++)
             {
                 if (i < model.Dropped) Assert.Equal(-1, _table[i]);
@@ -98,7 +98,7 @@ internal sealed class CacheModel : IDisposable
         Cache.CopyBlockTable(handle, _table);
         for (int layer = 0; layer < o.Layers; layer++)
         {
-            ReadOnlyTensorSpan<float> keys = Cache.Keys(layer), values = Cache.Values(layer);
+            ReadOnlyTensorSpan<float> keys = Cache.GetKeys(layer), values = Cache.GetValues(layer);
             for (int p = model.Dropped * BlockSize; p < model.Length; p++)
             {
                 int block = _table[p / BlockSize], slot = p % BlockSize;
@@ -135,7 +135,7 @@ internal sealed class CacheModel : IDisposable
     private void Append(int tokens)
     {
         (CacheSequence handle, ModelSequence model) = Any();
-        int free = Cache.FreeBlocks, length = model.Length, needed = Cache.BlocksNeeded(handle, tokens);
+        int free = Cache.FreeBlocks, length = model.Length, needed = Cache.GetBlocksNeeded(handle, tokens);
         ModelSequence grown = model.Copy();
         for (int i = 0; i < tokens; i++) grown.Append(_random.Next(_alphabet));
         try

@@ -143,7 +143,7 @@ public sealed class SchedulerPropertyTests(ITestOutputHelper output)
             CacheSequence other = Model.Cache.CreateSequence();
             _others.Add(other);
             int tokens = _random.Next(1, 30);
-            if (Model.Cache.BlocksNeeded(other, tokens) <= Model.Cache.FreeBlocks) Model.Cache.Extend(other, tokens);
+            if (Model.Cache.GetBlocksNeeded(other, tokens) <= Model.Cache.FreeBlocks) Model.Cache.Extend(other, tokens);
         }
 
         private void Check(BatchStep step)
