@@ -34,7 +34,7 @@ public sealed partial class MetalPagedKeyValueCache<T>
         catch
         {
             // Tokens without contents must not be left behind.
-            Ledger.TryTruncate(sequence, position);
+            Ledger.TryTakeBack(sequence, position, Ledger.Version);
             throw;
         }
     }

@@ -201,7 +201,7 @@ public abstract unsafe partial class KeyValueCache
         catch
         {
             // Tokens without contents must not be left behind.
-            _ledger.TryTruncate(sequence, position);
+            _ledger.TryTakeBack(sequence, position, _ledger.Version);
             throw;
         }
     }

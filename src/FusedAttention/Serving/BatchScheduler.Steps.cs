@@ -40,6 +40,7 @@ public sealed partial class BatchScheduler
             {
                 Plan();
                 _ledger.Extend(_step.Sequences, _step.Counts);
+                _plannedAt = _ledger.Version;
                 _step.Batch.Add(_step.Sequences, _step.Counts);
             }
             catch
@@ -146,7 +147,7 @@ public sealed partial class BatchScheduler
         {
             GenerationRequest request = run.Request;
             request.InStep = false;
-            if (request.HasEnded || !_ledger.TryTruncate(request.Sequence, request.Computed)) Release(request);
+            if (request.HasEnded || !_ledger.TryTakeBack(request.Sequence, request.Computed, _plannedAt)) Release(request);
         }
 
         _running.RemoveAll(static request => request.HasEnded);

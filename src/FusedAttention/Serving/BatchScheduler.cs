@@ -24,6 +24,7 @@ public sealed partial class BatchScheduler : IDisposable
     private readonly List<GenerationRequest> _waiting = [];     // oldest first, all younger than those that run
     private long _nextId;
     private StepState _state;
+    private long _plannedAt;                                    // the ledger's version in which the step has room
     private bool _isDisposed;
 
     private BatchScheduler(CacheLedger ledger, PagedBatch batch, BatchSchedulerOptions options)

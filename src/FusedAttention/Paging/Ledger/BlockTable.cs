@@ -17,6 +17,9 @@ internal sealed class BlockTable
     /// <summary>The ledger's version when the sequence was last made shorter.</summary>
     public long ShortenedAt { get; set; }
 
+    /// <summary>The ledger's version when blocks of the sequence were last dropped.</summary>
+    public long DroppedAt { get; set; }
+
     /// <summary>Tokens, dropped ones included.</summary>
     public int Length { get; set; }
 
@@ -56,6 +59,7 @@ internal sealed class BlockTable
         Count = 0;
         DroppedBlocks = 0;
         ShortenedAt = 0;
+        DroppedAt = 0;
         Freshness.Reset();
     }
 }

@@ -63,6 +63,9 @@ internal sealed partial class CacheLedger : IBlockCounts
 
     public bool IsClosed => Volatile.Read(ref _closed);
 
+    /// <summary>Now, in changes of block tables.</summary>
+    public long Version => Volatile.Read(ref _version);
+
     /// <summary>How often the lock was taken, for tests of what a step costs.</summary>
     internal long Entries { get; private set; }
 
@@ -117,6 +120,7 @@ internal sealed partial class CacheLedger : IBlockCounts
             _version++;
             table.Length = source.Length;
             table.DroppedBlocks = source.DroppedBlocks;
+            table.DroppedAt = source.DroppedAt;
             table.Freshness.CopyFrom(source.Freshness);
             return fork;
         }
@@ -137,13 +141,20 @@ internal sealed partial class CacheLedger : IBlockCounts
         }
     }
 
-    /// <summary>Does what <see cref="Truncate(CacheSequence, int)"/> does if it can.</summary>
-    /// <returns>False if the sequence is not there, is shorter, or has dropped a part of what was to remain; then nothing has changed.</returns>
-    public bool TryTruncate(CacheSequence sequence, int length)
+    /// <summary>Takes back what was appended to a sequence, if it is then what it was before.</summary>
+    /// <param name="sequence">The sequence.</param>
+    /// <param name="length">Its tokens before.</param>
+    /// <param name="since">The <see cref="Version"/> then.</param>
+    /// <returns>
+    /// False if the sequence is not there, or is shorter, or has dropped blocks for the sake of what is to be taken back: a window that ends earlier may need them. Then nothing has changed.
+    /// </returns>
+    public bool TryTakeBack(CacheSequence sequence, int length, long since)
     {
         using (Enter())
         {
-            if (!TryFind(sequence, out BlockTable table) || length > table.Length || (length > 0 && length < table.DroppedBlocks * BlockSize)) return false;
+            if (!TryFind(sequence, out BlockTable table) || length > table.Length) return false;
+            bool lacksBlocks = table.DroppedAt > since || length < table.DroppedBlocks * BlockSize;
+            if (length < table.Length && lacksBlocks) return false;
             Truncate(table, length);
             return true;
         }
@@ -166,7 +177,7 @@ internal sealed partial class CacheLedger : IBlockCounts
             }
 
             table.DroppedBlocks = blocks;
-            _version++;
+            table.DroppedAt = ++_version;
             BlocksAreReleased();
         }
     }

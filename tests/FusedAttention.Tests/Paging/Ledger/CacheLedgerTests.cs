@@ -258,13 +258,15 @@ public sealed class CacheLedgerTests
         Assert.True(_ledger.HasLength(a, 10));
         Assert.False(_ledger.HasLength(a, 11) || _ledger.HasLength(default, 0));
         _ledger.DropBefore(a, 9);
-        Assert.False(_ledger.TryTruncate(a, 11) || _ledger.TryTruncate(a, 7) || _ledger.TryTruncate(default, 0));
+        Assert.False(_ledger.TryTakeBack(a, 11, _ledger.Version) || _ledger.TryTakeBack(default, 0, _ledger.Version));
+        Assert.False(_ledger.TryTakeBack(a, 9, _ledger.Version - 1));
         Assert.Equal(10, _ledger.GetLength(a));
-        Assert.True(_ledger.TryTruncate(a, 8) && _ledger.TryTruncate(a, 0));
+        Assert.True(_ledger.TryTakeBack(a, 10, 0) && _ledger.TryTakeBack(a, 8, _ledger.Version));
+        Assert.Equal(8, _ledger.GetLength(a));
         _ledger.TryFree(a);
         _ledger.TryFree(a);
         _ledger.Close();
-        Assert.False(_ledger.TryTruncate(a, 0) || _ledger.Contains(a));
+        Assert.False(_ledger.TryTakeBack(a, 0, _ledger.Version) || _ledger.Contains(a));
         _ledger.TryFree(a);
         Assert.Contains(nameof(CacheLedgerTests), Assert.Throws<ObjectDisposedException>(() => _ledger.HasLength(a, 0)).ObjectName, StringComparison.Ordinal);
     }
@@ -280,7 +282,7 @@ public sealed class CacheLedgerTests
         Heard(() => _ledger.DropBefore(b, 4));
         Heard(() => _ledger.Publish(a, [1, 2, 3, 4]));
         Heard(() => _ledger.Discard(_ledger.Create([1, 2, 3, 4], out _)), expected: false);
-        Heard(() => _ledger.TryTruncate(b, 8));
+        Heard(() => _ledger.TryTakeBack(b, 8, _ledger.Version));
         Heard(() => _ledger.Free(b));
         Heard(() => _ledger.TryFree(a));
         Heard(_ledger.Close);
