@@ -48,8 +48,4 @@ internal sealed class KernelChoice
         KernelFamily many = hasPrefill ? KernelFamily.Prefill : KernelFamily.Plain;
         return problem.RowInvariant ? new KernelChoice(many, many, splits: false) : new KernelChoice(many, hasDecode ? KernelFamily.Decode : KernelFamily.Plain, splits: true);
     }
-
-    /// <summary>Whether a sequence has few rows.</summary>
-    public static bool IsFew(AttentionProblem problem, in SequenceProblem sequence) =>
-        sequence.QueryLength == 1 || (long)sequence.QueryLength * problem.Group <= SplitTable.MaxRows;
 }

@@ -18,7 +18,7 @@ internal static class PlanDetails
             text.Append(Tiles(problem, family));
         }
 
-        if (items.SplitSequences > 0) text.Append(CultureInfo.InvariantCulture, $"\nsplits           {items.SplitSequences} sequences, up to {items.MostSplits} splits of {SplitTable.Keys(0)} keys or more");
+        if (items.SplitSequences > 0) text.Append(CultureInfo.InvariantCulture, $"\nsplits           {items.SplitSequences} sequences, up to {items.MostSplits} splits of {SplitTable.MinKeys} keys or more");
         return text.ToString();
     }
 

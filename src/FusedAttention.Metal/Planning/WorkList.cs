@@ -1,4 +1,5 @@
 using FusedAttention.Metal.Launching;
+using FusedAttention.Planning;
 using FusedAttention.Problems;
 
 namespace FusedAttention.Metal.Planning;
@@ -77,7 +78,7 @@ internal sealed class CallItems
             ref readonly SequenceProblem sequence = ref problem.Sequences[s];
             if (sequence.QueryLength == 0) continue;
             CheckSizes(problem, sequence, s);
-            bool isFew = KernelChoice.IsFew(problem, sequence);
+            bool isFew = SplitTable.IsFew(problem, sequence);
             KernelFamily family = isFew ? choice.Few : choice.Many;
             if (!items.Lists.TryGetValue(family, out WorkList? list)) items.Lists.Add(family, list = new WorkList(CostOfWork(family)));
             list.Sequences++;
@@ -123,10 +124,8 @@ internal sealed class CallItems
     /// <summary>The keys that the sequence's queries may see, split at multiples of the split size; a single split is no split.</summary>
     private void AddSplits(AttentionProblem problem, WorkList list, int index, in SequenceProblem sequence, int rowsPerItem)
     {
-        KeyRange range = problem.RangeOf(sequence, 0, sequence.QueryLength - 1);
-        int keys = SplitTable.Keys(sequence.KeyLength);
-        int first = range.Start / keys;
-        int splits = range.IsEmpty ? 1 : ((range.End - 1) / keys) - first + 1;
+        KeySplits keys = SplitTable.Of(problem.RangeOf(sequence, 0, sequence.QueryLength - 1));
+        int splits = keys.Count;
         int rows = sequence.QueryLength * problem.Group;
         long start = PartialRows;
         for (int split = 0; split < splits; split++)
@@ -135,8 +134,8 @@ internal sealed class CallItems
             AddBlocks(problem, list, sequence, rowsPerItem, new WorkItem
             {
                 Sequence = index,
-                FirstKey = (first + split) * keys,
-                EndKey = (int)Math.Min(sequence.KeyLength, (first + split + 1) * (long)keys),
+                FirstKey = keys[split].Start,
+                EndKey = keys[split].End,
                 Partial = splits == 1 ? -1 : checked((int)partial),
             });
         }
