@@ -2,9 +2,10 @@ using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.Arm;
 using FusedAttention.Cpu.Decode;
-using FusedAttention.Cpu.Kernels;
 using FusedAttention.Cpu.Numerics;
+using FusedAttention.Cpu.Planning;
 using FusedAttention.Cpu.Prefill;
+using FusedAttention.Cpu.Rows;
 using FusedAttention.Problems;
 
 namespace FusedAttention.Benchmarks;

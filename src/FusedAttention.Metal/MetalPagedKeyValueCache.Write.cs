@@ -1,5 +1,6 @@
 using FusedAttention.Metal.Calls;
 using FusedAttention.Problems;
+using FusedAttention.Tensors;
 
 namespace FusedAttention;
 

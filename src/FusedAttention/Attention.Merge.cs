@@ -1,6 +1,7 @@
 using System.Numerics.Tensors;
-using FusedAttention.Cpu;
+using FusedAttention.Cpu.Merging;
 using FusedAttention.Problems;
+using FusedAttention.Tensors;
 
 namespace FusedAttention;
 

@@ -2,6 +2,7 @@ using FusedAttention.Diagnostics;
 using FusedAttention.Metal.Memory;
 using FusedAttention.Metal.Planning;
 using FusedAttention.Problems;
+using FusedAttention.Tensors;
 
 namespace FusedAttention.Metal.Calls;
 

@@ -1,4 +1,5 @@
 using FusedAttention.Problems;
+using FusedAttention.Tensors;
 
 namespace FusedAttention.Metal.Planning;
 

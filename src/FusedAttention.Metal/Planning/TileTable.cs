@@ -1,4 +1,4 @@
-using FusedAttention.Problems;
+using FusedAttention.Tensors;
 
 namespace FusedAttention.Metal.Planning;
 

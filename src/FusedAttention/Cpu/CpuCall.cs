@@ -1,4 +1,6 @@
-using FusedAttention.Cpu.Kernels;
+using FusedAttention.Cpu.Memory;
+using FusedAttention.Cpu.Planning;
+using FusedAttention.Cpu.Rows;
 using FusedAttention.Cpu.Threading;
 using FusedAttention.Diagnostics;
 using FusedAttention.Problems;

@@ -1,6 +1,5 @@
 using System.Text;
-using FusedAttention.Cpu.Decode;
-using FusedAttention.Cpu.Kernels;
+using FusedAttention.Cpu.Planning;
 using FusedAttention.Cpu.Threading;
 using FusedAttention.Problems;
 

@@ -1,27 +1,30 @@
 using FusedAttention.Cpu.Decode;
-using FusedAttention.Cpu.Kernels;
 using FusedAttention.Cpu.Numerics;
+using FusedAttention.Cpu.Planning;
 using FusedAttention.Cpu.Prefill;
+using FusedAttention.Cpu.Rows;
 using FusedAttention.Problems;
 
 namespace FusedAttention.Cpu;
 
 /// <summary>The kernels of one instruction set, behind virtual calls: one a work item.</summary>
-internal abstract unsafe class CpuKernels
+internal abstract unsafe class CpuKernels : IKernelSizes
 {
     public abstract CpuInstructionSet InstructionSet { get; }
 
     /// <summary>32-bit lanes of a vector.</summary>
     public abstract int VectorWidth { get; }
 
-    /// <summary>Rows of the prefill kernel's register tile.</summary>
+    /// <inheritdoc />
     public abstract int TileRows { get; }
 
-    /// <summary>Floats that one row of one chunk of a split decode takes.</summary>
+    /// <inheritdoc />
     public abstract int PartialRowFloats(int valueDim);
 
+    /// <inheritdoc />
     public abstract long PrefillScratch(int rows, int keyDim, int valueDim);
 
+    /// <inheritdoc />
     public abstract long DecodeScratch(int heads, int rows, int keyDim, int valueDim);
 
     public abstract void Prefill(AttentionProblem problem, in WorkItem item, in ScoreModification modification, byte* scratch);

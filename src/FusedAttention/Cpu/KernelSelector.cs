@@ -1,8 +1,8 @@
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.Arm;
 using System.Runtime.Intrinsics.X86;
-using FusedAttention.Cpu.Kernels;
 using FusedAttention.Cpu.Numerics;
+using FusedAttention.Cpu.Prefill;
 
 namespace FusedAttention.Cpu;
 

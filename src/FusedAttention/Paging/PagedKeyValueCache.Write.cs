@@ -1,7 +1,7 @@
 using System.Numerics.Tensors;
 using System.Runtime.CompilerServices;
 using FusedAttention.Paging;
-using FusedAttention.Problems;
+using FusedAttention.Tensors;
 
 namespace FusedAttention;
 

@@ -1,4 +1,5 @@
 using System.Diagnostics.CodeAnalysis;
+using FusedAttention.Tensors;
 
 namespace FusedAttention.Problems;
 

@@ -1,3 +1,5 @@
+using FusedAttention.Tensors;
+
 namespace FusedAttention.Problems;
 
 /// <summary>One sequence of a call: where its tensors start (in elements) and how its queries lie on the key axis.</summary>

@@ -1,3 +1,5 @@
+using FusedAttention.Tensors;
+
 namespace FusedAttention.Problems;
 
 /// <summary>The tensors of one call, pinned: what the door hands to <see cref="ProblemBuilder"/>, whatever overload it came through.</summary>

@@ -1,3 +1,5 @@
+using FusedAttention.Tensors;
+
 namespace FusedAttention.Problems;
 
 /// <summary>Sizes and element strides of a merge; a row is one (batch, query, head). Without a batch dimension <see cref="Batch"/> is 1.</summary>

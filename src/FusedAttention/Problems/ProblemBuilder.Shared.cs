@@ -1,3 +1,5 @@
+using FusedAttention.Tensors;
+
 namespace FusedAttention.Problems;
 
 /// <summary>What the layouts share.</summary>

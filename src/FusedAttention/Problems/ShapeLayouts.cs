@@ -1,3 +1,5 @@
+using FusedAttention.Tensors;
+
 namespace FusedAttention.Problems;
 
 /// <summary>The layouts that an <see cref="AttentionShape"/> gives to the four tensors, with its numbers checked.</summary>
@@ -25,10 +27,10 @@ internal readonly unsafe struct ShapeLayouts
         NotNegative(shape.OutputStrides, nameof(shape.OutputStrides));
         return new ShapeLayouts
         {
-            Query = TensorLayout.Of(shape.Batch, shape.QueryLength, shape.QueryHeads, shape.KeyDim, shape.QueryStrides),
-            Key = TensorLayout.Of(shape.Batch, shape.KeyLength, shape.KeyValueHeads, shape.KeyDim, shape.KeyStrides),
-            Value = TensorLayout.Of(shape.Batch, shape.KeyLength, shape.KeyValueHeads, shape.ValueDim, shape.ValueStrides),
-            Output = TensorLayout.Of(shape.Batch, shape.QueryLength, shape.QueryHeads, shape.ValueDim, shape.OutputStrides),
+            Query = LayoutOf(shape.Batch, shape.QueryLength, shape.QueryHeads, shape.KeyDim, shape.QueryStrides),
+            Key = LayoutOf(shape.Batch, shape.KeyLength, shape.KeyValueHeads, shape.KeyDim, shape.KeyStrides),
+            Value = LayoutOf(shape.Batch, shape.KeyLength, shape.KeyValueHeads, shape.ValueDim, shape.ValueStrides),
+            Output = LayoutOf(shape.Batch, shape.QueryLength, shape.QueryHeads, shape.ValueDim, shape.OutputStrides),
         };
     }
 
@@ -41,6 +43,13 @@ internal readonly unsafe struct ShapeLayouts
     public static void CheckPointer(void* pointer, in TensorLayout layout, string name)
     {
         if (pointer == null && layout.Extent > 0) throw new ArgumentNullException(name, $"{name} is null, but its shape {layout} has elements.");
+    }
+
+    /// <summary>A tensor [batch, token, head, dim]; default strides are contiguous ones.</summary>
+    private static TensorLayout LayoutOf(long batch, long tokens, long heads, long dim, in AttentionStrides strides)
+    {
+        AttentionStrides s = strides == default ? new(tokens * heads * dim, heads * dim, dim) : strides;
+        return TensorLayout.Of(batch, tokens, heads, dim, s.Batch, s.Token, s.Head);
     }
 
     private static void NotNegative(int value, string name)

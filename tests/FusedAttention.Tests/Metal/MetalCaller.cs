@@ -2,6 +2,7 @@ using System.Numerics.Tensors;
 using FusedAttention.Metal.Launching;
 using FusedAttention.Metal.Planning;
 using FusedAttention.Problems;
+using FusedAttention.Tensors;
 using FusedAttention.Tests.Metal.Emulation;
 
 namespace FusedAttention.Tests.Metal;

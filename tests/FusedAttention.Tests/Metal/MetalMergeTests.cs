@@ -1,6 +1,7 @@
 using System.Numerics.Tensors;
 using FusedAttention.Metal.Planning;
 using FusedAttention.Problems;
+using FusedAttention.Tensors;
 using FusedAttention.Tests.Metal.Emulation;
 using Xunit;
 

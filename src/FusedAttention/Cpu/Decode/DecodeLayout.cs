@@ -1,3 +1,6 @@
+using FusedAttention.Cpu.Memory;
+using FusedAttention.Cpu.Planning;
+
 namespace FusedAttention.Cpu.Decode;
 
 /// <summary>The addresses of a tile's keys and values in head 0.</summary>

@@ -1,5 +1,5 @@
-using FusedAttention.Cpu.Kernels;
 using FusedAttention.Cpu.Numerics;
+using FusedAttention.Cpu.Rows;
 using FusedAttention.Problems;
 
 namespace FusedAttention.Cpu.Decode;

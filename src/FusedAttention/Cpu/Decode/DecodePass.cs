@@ -1,4 +1,6 @@
+using FusedAttention.Cpu.Planning;
 using FusedAttention.Problems;
+using FusedAttention.Tensors;
 
 namespace FusedAttention.Cpu.Decode;
 

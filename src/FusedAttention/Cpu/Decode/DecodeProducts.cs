@@ -1,6 +1,6 @@
 using System.Runtime.CompilerServices;
-using FusedAttention.Cpu.Kernels;
 using FusedAttention.Cpu.Numerics;
+using FusedAttention.Cpu.Planning;
 using FusedAttention.Problems;
 
 namespace FusedAttention.Cpu.Decode;

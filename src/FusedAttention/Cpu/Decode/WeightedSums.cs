@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using FusedAttention.Cpu.Numerics;
+using FusedAttention.Cpu.Planning;
 
 namespace FusedAttention.Cpu.Decode;
 

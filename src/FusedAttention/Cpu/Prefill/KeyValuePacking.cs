@@ -1,6 +1,7 @@
 using System.Runtime.CompilerServices;
-using FusedAttention.Cpu.Kernels;
 using FusedAttention.Cpu.Numerics;
+using FusedAttention.Cpu.Planning;
+using FusedAttention.Cpu.Rows;
 using FusedAttention.Problems;
 
 namespace FusedAttention.Cpu.Prefill;

@@ -1,7 +1,9 @@
 using System.Runtime.CompilerServices;
-using FusedAttention.Cpu.Kernels;
 using FusedAttention.Cpu.Numerics;
+using FusedAttention.Cpu.Planning;
+using FusedAttention.Cpu.Rows;
 using FusedAttention.Problems;
+using FusedAttention.Tensors;
 
 namespace FusedAttention.Cpu.Prefill;
 

@@ -1,5 +1,5 @@
 using System.Numerics.Tensors;
-using FusedAttention.Problems;
+using FusedAttention.Tensors;
 
 namespace FusedAttention.Tests.Metal.Host;
 

@@ -1,8 +1,6 @@
-using FusedAttention.Cpu.Decode;
-using FusedAttention.Cpu.Kernels;
 using FusedAttention.Problems;
 
-namespace FusedAttention.Cpu;
+namespace FusedAttention.Cpu.Planning;
 
 /// <summary>
 /// How a problem is cut into work items: which kernel each sequence gets, how many rows or keys an item has, how many threads share them. A pure function of the problem,
@@ -62,7 +60,7 @@ internal sealed class CpuPlan
 
     public ref readonly WorkItem Item(int index) => ref _items[index];
 
-    public void Build(AttentionProblem problem, CpuKernels kernels, int maxThreads)
+    public void Build(AttentionProblem problem, IKernelSizes kernels, int maxThreads)
     {
         Count = 0;
         CounterCount = 0;
@@ -88,7 +86,7 @@ internal sealed class CpuPlan
         if (Threads > 1) _items.AsSpan(0, Count).Sort(CostliestFirst);
     }
 
-    private void AddPrefill(AttentionProblem problem, CpuKernels kernels, int index, in SequenceProblem sequence, int heads, int rowsPerItem)
+    private void AddPrefill(AttentionProblem problem, IKernelSizes kernels, int index, in SequenceProblem sequence, int heads, int rowsPerItem)
     {
         PrefillSequences++;
         long rows = (long)sequence.QueryLength * problem.Group;
@@ -111,7 +109,7 @@ internal sealed class CpuPlan
         }
     }
 
-    private void AddDecode(AttentionProblem problem, CpuKernels kernels, int index, in SequenceProblem sequence, int headsPerItem)
+    private void AddDecode(AttentionProblem problem, IKernelSizes kernels, int index, in SequenceProblem sequence, int headsPerItem)
     {
         DecodeSequences++;
         int rows = sequence.QueryLength * problem.Group;

@@ -1,4 +1,4 @@
-namespace FusedAttention.Cpu;
+namespace FusedAttention.Cpu.Planning;
 
 /// <summary>One independent piece of a call: rows of one key/value head for the prefill kernel, or a chunk of keys of several heads for the decode kernel.</summary>
 internal struct WorkItem

@@ -1,6 +1,6 @@
 using System.Numerics.Tensors;
 using System.Runtime.CompilerServices;
-using FusedAttention.Problems;
+using FusedAttention.Tensors;
 
 namespace FusedAttention;
 

@@ -1,7 +1,7 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 
-namespace FusedAttention.Cpu;
+namespace FusedAttention.Cpu.Memory;
 
 /// <summary>A block of working memory that is handed out piece by piece, each aligned to a cache line. With a null start it only counts.</summary>
 internal unsafe struct ScratchMemory(byte* start)

@@ -1,7 +1,8 @@
 using System.Runtime.CompilerServices;
 using FusedAttention.Cpu.Numerics;
+using FusedAttention.Cpu.Planning;
 
-namespace FusedAttention.Cpu.Kernels;
+namespace FusedAttention.Cpu.Prefill;
 /// <summary>Six rows by two vectors: for machines with 16 vector registers.</summary>
 /// <remarks>
 /// 12 accumulators, 2 vectors of B and 1 broadcast of A fill 15 of 16 registers. 12 independent chains cover 2 multiply-add ports x 4 cycles of latency (8) with room.

@@ -1,7 +1,7 @@
 using System.Runtime.CompilerServices;
 using FusedAttention.Cpu.Numerics;
 
-namespace FusedAttention.Cpu.Kernels;
+namespace FusedAttention.Cpu.Rows;
 
 /// <summary>Rows of elements to and from 32-bit floats. Exactly the elements of the row are touched.</summary>
 internal static unsafe class RowConversion<TS, TV>

@@ -1,4 +1,4 @@
-namespace FusedAttention.Cpu.Kernels;
+namespace FusedAttention.Cpu.Rows;
 
 /// <summary>How scores become exponents, the same for all rows of a call.</summary>
 internal readonly struct ScoreModification

@@ -1,4 +1,4 @@
-namespace FusedAttention.Cpu.Decode;
+namespace FusedAttention.Cpu.Planning;
 
 /// <summary>Tile and split sizes of the decode kernel.</summary>
 internal static class DecodeTiles

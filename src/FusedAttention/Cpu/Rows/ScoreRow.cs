@@ -1,8 +1,9 @@
 using System.Runtime.CompilerServices;
 using FusedAttention.Cpu.Numerics;
 using FusedAttention.Problems;
+using FusedAttention.Tensors;
 
-namespace FusedAttention.Cpu.Kernels;
+namespace FusedAttention.Cpu.Rows;
 
 /// <summary>What the score passes need to know of one row and one tile of keys.</summary>
 internal unsafe struct ScoreRowContext

@@ -1,4 +1,6 @@
-namespace FusedAttention.Cpu.Kernels;
+using FusedAttention.Cpu.Planning;
+
+namespace FusedAttention.Cpu.Prefill;
 
 /// <summary>
 /// The innermost product of the prefill kernel, C = A B or C += A B for a tile of C that lives in registers: <see cref="Rows"/> rows by two vectors.

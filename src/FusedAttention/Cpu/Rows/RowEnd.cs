@@ -1,7 +1,8 @@
 using FusedAttention.Cpu.Numerics;
 using FusedAttention.Problems;
+using FusedAttention.Tensors;
 
-namespace FusedAttention.Cpu.Kernels;
+namespace FusedAttention.Cpu.Rows;
 
 /// <summary>The end of a row: sink, division by the sum, log-sum-exp, rounding to the output type.</summary>
 internal static unsafe class RowEnd<TS, TV>

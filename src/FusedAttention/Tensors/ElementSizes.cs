@@ -1,4 +1,4 @@
-namespace FusedAttention.Problems;
+namespace FusedAttention.Tensors;
 
 /// <summary>Sizes of element types.</summary>
 internal static class ElementSizes

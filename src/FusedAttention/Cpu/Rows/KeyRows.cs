@@ -1,7 +1,8 @@
 using System.Runtime.CompilerServices;
 using FusedAttention.Problems;
+using FusedAttention.Tensors;
 
-namespace FusedAttention.Cpu.Kernels;
+namespace FusedAttention.Cpu.Rows;
 
 /// <summary>
 /// Where keys and values lie: one address a key, of its row in head 0. It is the only place that knows pages, so that the kernels' arithmetic cannot depend on block sizes.

@@ -1,4 +1,4 @@
-namespace FusedAttention.Cpu.Kernels;
+namespace FusedAttention.Cpu.Planning;
 
 /// <summary>
 /// Tile sizes of the prefill kernel. None of them shows in the bits of a result except <see cref="Keys"/>, where a row's running maximum is brought up to date.

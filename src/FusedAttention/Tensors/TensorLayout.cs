@@ -2,7 +2,7 @@ using System.Diagnostics.CodeAnalysis;
 using System.Numerics.Tensors;
 using System.Runtime.CompilerServices;
 
-namespace FusedAttention.Problems;
+namespace FusedAttention.Tensors;
 
 /// <summary>The rank, lengths and strides (in elements) of a tensor of at most <see cref="MaxRank"/> dimensions, apart from its element type and memory.</summary>
 internal struct TensorLayout
@@ -60,14 +60,13 @@ internal struct TensorLayout
         return layout;
     }
 
-    /// <summary>A tensor [batch, token, head, dim] as <see cref="AttentionShape"/> describes it; default strides are contiguous ones.</summary>
-    public static TensorLayout Of(long batch, long tokens, long heads, long dim, in AttentionStrides strides)
+    /// <summary>A tensor [batch, token, head, dim] whose last dimension is contiguous; strides in elements.</summary>
+    public static TensorLayout Of(long batch, long tokens, long heads, long dim, long batchStride, long tokenStride, long headStride)
     {
-        AttentionStrides s = strides == default ? new(tokens * heads * dim, heads * dim, dim) : strides;
         var layout = new TensorLayout { Rank = 4 };
-        layout.Set(0, batch, s.Batch);
-        layout.Set(1, tokens, s.Token);
-        layout.Set(2, heads, s.Head);
+        layout.Set(0, batch, batchStride);
+        layout.Set(1, tokens, tokenStride);
+        layout.Set(2, heads, headStride);
         layout.Set(3, dim, 1);
         return layout;
     }

@@ -4,7 +4,7 @@ using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using FusedAttention.Problems;
 
-namespace FusedAttention.Cpu;
+namespace FusedAttention.Cpu.Merging;
 
 /// <summary>
 /// One row at a time: <c>m = max lse_i</c>, <c>w_i = exp(lse_i - m) / sum_j exp(lse_j - m)</c>, <c>o = sum_i w_i * o_i</c>, <c>lse = m + log(sum_j exp(lse_j - m))</c>.

@@ -1,7 +1,8 @@
 using System.Runtime.CompilerServices;
 using FusedAttention.Cpu.Numerics;
+using FusedAttention.Cpu.Planning;
 
-namespace FusedAttention.Cpu.Kernels;
+namespace FusedAttention.Cpu.Prefill;
 /// <summary>Fourteen rows by two vectors: for machines with 32 vector registers (AVX-512, Arm NEON).</summary>
 /// <remarks>
 /// 28 accumulators, 2 vectors of B and 1 broadcast of A fill 31 of 32 registers. Each step loads 2 vectors and 14 broadcasts for 28 multiply-adds, so that loads stay

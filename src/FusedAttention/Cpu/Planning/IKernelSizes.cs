@@ -1,0 +1,17 @@
+namespace FusedAttention.Cpu.Planning;
+
+/// <summary>What a plan needs to know of the kernels of an instruction set: how their rows are grouped, and how much memory they take.</summary>
+internal interface IKernelSizes
+{
+    /// <summary>Rows of the prefill kernel's register tile.</summary>
+    int TileRows { get; }
+
+    /// <summary>Floats that one row of one chunk of a split decode takes.</summary>
+    int PartialRowFloats(int valueDim);
+
+    /// <summary>Bytes of working memory that a prefill of so many rows takes.</summary>
+    long PrefillScratch(int rows, int keyDim, int valueDim);
+
+    /// <summary>Bytes of working memory that a decode of so many key/value heads and rows a head takes.</summary>
+    long DecodeScratch(int heads, int rows, int keyDim, int valueDim);
+}
