@@ -1,5 +1,5 @@
+using FusedAttention.Devices;
 using FusedAttention.Metal.Calls;
-using FusedAttention.Metal.Memory;
 using FusedAttention.Metal.Planning;
 using FusedAttention.Problems;
 using FusedAttention.Tensors;
@@ -55,7 +55,9 @@ public static unsafe partial class MetalAttention
             fixed (float* sinks = sinkLogits)
             {
                 MergeShape.CheckOverlaps(
-                    partialOutputs.First, partials, partialLogSumExps.First, partialLses, sinks, sinkLogits.Length, output.First, result, logSumExp is null ? null : logSumExp.First, lse);
+                    TensorArgument.Of(partialOutputs.First, partials, nameof(partialOutputs)), TensorArgument.Of(partialLogSumExps.First, partialLses, nameof(partialLogSumExps)),
+                    TensorArgument.Of(sinks, TensorLayout.Of([sinkLogits.Length], [1]), nameof(sinkLogits)), TensorArgument.Of(output.First, result, nameof(output)),
+                    logSumExp is null ? default : TensorArgument.Of(logSumExp.First, lse, nameof(logSumExp)));
             }
 
             using TransientPool.Rental transient = device.Transient.Rent();

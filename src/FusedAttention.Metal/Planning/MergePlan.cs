@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using FusedAttention.Devices;
 using FusedAttention.Metal.Launching;
 using FusedAttention.Problems;
 
@@ -31,32 +32,10 @@ internal static class MergePlan
     /// <exception cref="NotSupportedException">There are more rows than a grid has.</exception>
     public static KernelLaunch? Bind(in MergeShape shape, AttentionElementType partialType, AttentionElementType outputType, MergeMemory memory)
     {
-        long rows = checked(shape.Batch * shape.Queries * shape.Heads);
-        if (rows == 0) return null;
-        long threadgroups = (rows + Simdgroups - 1) / Simdgroups;
-        if (threadgroups > int.MaxValue) throw new NotSupportedException($"A merge of {rows} rows does not fit a grid; it takes up to {(long)int.MaxValue * Simdgroups}.");
-        var parameters = new MergeParameters
-        {
-            PartialPartStride = shape.Partial.Part,
-            PartialBatchStride = shape.Partial.Batch,
-            PartialQueryStride = shape.Partial.Query,
-            PartialHeadStride = shape.Partial.Head,
-            PartialLogSumExpPartStride = shape.PartialLogSumExp.Part,
-            PartialLogSumExpBatchStride = shape.PartialLogSumExp.Batch,
-            PartialLogSumExpQueryStride = shape.PartialLogSumExp.Query,
-            PartialLogSumExpHeadStride = shape.PartialLogSumExp.Head,
-            OutputBatchStride = shape.Output.Batch,
-            OutputQueryStride = shape.Output.Query,
-            OutputHeadStride = shape.Output.Head,
-            LogSumExpBatchStride = shape.LogSumExp.Batch,
-            LogSumExpQueryStride = shape.LogSumExp.Query,
-            LogSumExpHeadStride = shape.LogSumExp.Head,
-            Rows = rows,
-            Queries = shape.Queries,
-            Heads = shape.Heads,
-            Parts = shape.Parts,
-            Dim = shape.Dim,
-        };
+        MergeParameters parameters = MergeParameters.Of(shape);
+        if (parameters.Rows == 0) return null;
+        long threadgroups = (parameters.Rows + Simdgroups - 1) / Simdgroups;
+        if (threadgroups > int.MaxValue) throw new NotSupportedException($"A merge of {parameters.Rows} rows does not fit a grid; it takes up to {(long)int.MaxValue * Simdgroups}.");
 
         // An absent tensor's slot gets another one: Metal wants something there, and it is not touched.
         MemoryPlace absent = memory.PartialLogSumExps;

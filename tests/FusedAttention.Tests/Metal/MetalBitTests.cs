@@ -1,3 +1,4 @@
+using FusedAttention.Devices;
 using FusedAttention.Metal.Launching;
 using FusedAttention.Tests.Metal.Emulation;
 using Xunit;
@@ -84,7 +85,7 @@ public sealed class MetalBitTests
             Options = new AttentionOptions { Mask = window is int left ? AttentionMask.CausalWindow(left) : AttentionMask.Causal },
         });
         Solution solution = RowByRow.Solve(problem);
-        foreach (KernelFamily family in (KernelFamily[])[KernelFamily.Decode, KernelFamily.Plain])
+        foreach (AttentionKernel family in (AttentionKernel[])[AttentionKernel.Decode, AttentionKernel.Plain])
         {
             using EmulatedRuntime runtime = MetalProblems.Start();
             var caller = new MetalCaller(runtime, family);

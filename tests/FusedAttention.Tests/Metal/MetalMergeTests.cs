@@ -1,4 +1,5 @@
 using System.Numerics.Tensors;
+using FusedAttention.Devices;
 using FusedAttention.Metal.Planning;
 using FusedAttention.Problems;
 using FusedAttention.Tensors;

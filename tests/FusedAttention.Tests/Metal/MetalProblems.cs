@@ -1,3 +1,4 @@
+using FusedAttention.Devices;
 using FusedAttention.Metal.Launching;
 using FusedAttention.Tests.Metal.Emulation;
 using Xunit;
@@ -33,7 +34,7 @@ internal static class MetalProblems
     }
 
     /// <summary>Runs a problem on the emulator.</summary>
-    public static CallResult Run(Problem problem, Arrangement? arrangement = null, KernelFamily? forced = null, EmulatorFlavour flavour = EmulatorFlavour.Plain)
+    public static CallResult Run(Problem problem, Arrangement? arrangement = null, AttentionKernel? forced = null, EmulatorFlavour flavour = EmulatorFlavour.Plain)
     {
         using EmulatedRuntime runtime = Start(flavour);
         return Caller.Run(problem, arrangement, new MetalCaller(runtime, forced));

@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using FusedAttention.Devices;
 using FusedAttention.Metal.Launching;
 using Xunit;
 
@@ -76,7 +77,8 @@ internal sealed unsafe class RecordingRuntime : IMetalRuntime
                 OnLaunch?.Invoke(launch);
             }
 
-            Submissions.Add(launches.ToArray());
+            // Launches are the caller's again afterwards, and are used again.
+            Submissions.Add([.. launches.ToArray().Select(static launch => launch with { Buffers = [.. launch.Buffers], Parameters = [.. launch.Parameters] })]);
             return Submissions.Count;
         }
     }

@@ -1,9 +1,7 @@
-using FusedAttention.Metal.Launching;
+namespace FusedAttention.Devices;
 
-namespace FusedAttention.Metal.Memory;
-
-/// <summary>Memory that nobody holds any more and the GPU may still be using. Given back whenever somebody looks and the work has ended.</summary>
-internal sealed class RetiredMemory(IMetalRuntime runtime)
+/// <summary>Memory that nobody holds any more and the device may still be using. Given back whenever somebody looks and the work has ended.</summary>
+internal sealed class RetiredMemory(IDeviceQueue queue)
 {
     private readonly Lock _gate = new();
     private readonly List<(DeviceMemory Memory, long LastUse)> _waiting = [];
@@ -15,7 +13,7 @@ internal sealed class RetiredMemory(IMetalRuntime runtime)
 
     public void Add(DeviceMemory memory, long lastUse)
     {
-        if (lastUse > runtime.Completed)
+        if (lastUse > queue.Completed)
         {
             lock (_gate) _waiting.Add((memory, lastUse));
         }
@@ -28,7 +26,7 @@ internal sealed class RetiredMemory(IMetalRuntime runtime)
     public void Collect()
     {
         if (Count == 0) return;
-        long completed = runtime.Completed;
+        long completed = queue.Completed;
         lock (_gate)
         {
             foreach ((DeviceMemory memory, long lastUse) in _waiting)
