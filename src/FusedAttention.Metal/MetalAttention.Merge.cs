@@ -1,5 +1,6 @@
 using FusedAttention.Devices;
 using FusedAttention.Metal.Calls;
+using FusedAttention.Metal.Launching;
 using FusedAttention.Metal.Planning;
 using FusedAttention.Problems;
 using FusedAttention.Tensors;
@@ -8,6 +9,8 @@ namespace FusedAttention;
 
 public static unsafe partial class MetalAttention
 {
+    private static readonly CallPool<LaunchList> MergeLaunches = new(MergePlan.NewLaunches);
+
     /// <summary>
     /// Combines attention over parts of a context (a shared prefix and the rest, pieces held by several machines) into attention over the whole,
     /// by the parts' log-sum-exps: <c>o = sum_i exp(lse_i - lse) * o_i</c> with <c>lse = log(sum_i exp(lse_i))</c>.
@@ -42,6 +45,7 @@ public static unsafe partial class MetalAttention
         AttentionElementType partialType = ArgumentChecks.ElementType<TPartial>(nameof(partialOutputs)), outputType = ArgumentChecks.ElementType<TOutput>(nameof(output));
         MetalDevice device = partialOutputs.Device;
         var uses = new CallUses(device);
+        LaunchList launches = MergeLaunches.Rent();
         try
         {
             var memory = new MergeMemory(
@@ -62,11 +66,14 @@ public static unsafe partial class MetalAttention
 
             using TransientPool.Rental transient = device.Transient.Rent();
             if (!sinkLogits.IsEmpty) memory = memory with { SinkLogits = Place(sinkLogits, transient) };
-            if (MergePlan.Bind(shape, partialType, outputType, memory) is { } launch) device.Submit([[launch]], transient, uses.All);
+            MergePlan.Bind(shape, partialType, outputType, memory, launches);
+            device.Submit(launches, transient, uses.All);
         }
         finally
         {
             uses.Dispose();
+            launches.Clear();
+            MergeLaunches.Return(launches);
         }
     }
 

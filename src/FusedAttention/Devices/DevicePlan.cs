@@ -82,10 +82,10 @@ internal sealed class DevicePlan
             AttentionKernel kernel = isFew ? Choice.Few : Choice.Many;
             WorkList list = _lists[(int)kernel];
             list.Sequences++;
-            double costOfKey = CostOfPair(problem) * tiles.CostOfWork(kernel);
+            double costOfPair = CostOfPair(problem) * tiles.CostOfWork(kernel);
             int itemRows = tiles.ItemRows(kernel);
-            if (isFew && Choice.Splits) AddSplits(problem, tiles, list, s, itemRows, costOfKey);
-            else AddBlocks(problem, list, s, itemRows, costOfKey, new(0, sequence.KeyLength), partial: -1);
+            if (isFew && Choice.Splits) AddSplits(problem, tiles, list, s, itemRows, costOfPair);
+            else AddBlocks(problem, list, s, itemRows, costOfPair, problem.RangeOf(sequence, 0, sequence.QueryLength - 1), partial: -1);
         }
 
         long items = 0;
@@ -111,7 +111,7 @@ internal sealed class DevicePlan
     /// <summary>Floating-point operations of a row and a key, over all key/value heads.</summary>
     private static double CostOfPair(AttentionProblem problem) => 2.0 * (problem.KeyDim + problem.ValueDim) * problem.KeyValueHeads;
 
-    /// <summary>Blocks of rows over some keys, all of the sequence's or a split; of these, what the block's rows may see.</summary>
+    /// <summary>Blocks of rows over keys that some row may see, all of them or a split; of these, what the block's rows may see.</summary>
     private static void AddBlocks(AttentionProblem problem, WorkList list, int index, int itemRows, double costOfPair, KeyRange keys, int partial)
     {
         ref readonly SequenceProblem sequence = ref problem.Sequences[index];
@@ -119,7 +119,7 @@ internal sealed class DevicePlan
         for (int row = 0; row < rows; row += itemRows)
         {
             int end = Math.Min(row + itemRows, rows);
-            KeyRange range = problem.RangeOf(sequence, row / problem.Group, (end - 1) / problem.Group).Intersect(keys.Start, keys.End);
+            KeyRange range = end - row == rows ? keys : problem.RangeOf(sequence, row / problem.Group, (end - 1) / problem.Group).Intersect(keys.Start, keys.End);
             if (range.IsEmpty) range = default;
             list.Add(
                 new() { Sequence = index, FirstRow = row, EndRow = end, FirstKey = range.Start, EndKey = range.End, Partial = partial },

@@ -29,9 +29,12 @@ internal sealed class RetiredMemory(IDeviceQueue queue)
         long completed = queue.Completed;
         lock (_gate)
         {
-            foreach ((DeviceMemory memory, long lastUse) in _waiting)
-                if (lastUse <= completed) memory.Dispose();
-            _waiting.RemoveAll(entry => entry.LastUse <= completed);
+            for (int i = _waiting.Count - 1; i >= 0; i--)
+            {
+                if (_waiting[i].LastUse > completed) continue;
+                _waiting[i].Memory.Dispose();
+                _waiting.RemoveAt(i);
+            }
         }
     }
 }

@@ -13,6 +13,8 @@ internal sealed class WorkList
     private double[] _costs = new double[16];
     private WorkItem[] _otherItems = [];
     private double[] _otherCosts = [];
+    private double _most;
+    private double _least;
 
     /// <summary>Sequences that the items belong to.</summary>
     public int Sequences { get; set; }
@@ -31,36 +33,29 @@ internal sealed class WorkList
         Count = 0;
         Cost = 0;
         Sequences = 0;
+        (_most, _least) = (0, double.PositiveInfinity);
     }
 
     public void Add(in WorkItem item, double cost)
     {
-        if (Count == _items.Length)
-        {
-            Array.Resize(ref _items, 2 * Count);
-            Array.Resize(ref _costs, 2 * Count);
-        }
-
-        _items[Count] = item;
-        _costs[Count++] = cost;
+        int count = Count;
+        if (count == _items.Length) Grow();
+        _items[count] = item;
+        _costs[count] = cost;
+        Count = count + 1;
         Cost += cost;
+        _most = Math.Max(_most, cost);
+        _least = Math.Min(_least, cost);
     }
 
     /// <summary>Puts the items in order. Items of one length stay in the order in which they were added.</summary>
     public void Sort()
     {
-        double most = 0, least = double.PositiveInfinity;
-        foreach (double cost in Costs)
-        {
-            most = Math.Max(most, cost);
-            least = Math.Min(least, cost);
-        }
-
-        if (Count < 2 || most == least) return;
+        if (Count < 2 || _most == _least) return;
         if (_otherItems.Length < Count) (_otherItems, _otherCosts) = (new WorkItem[_items.Length], new double[_items.Length]);
         Span<int> next = stackalloc int[Steps];
         next.Clear();
-        double scale = (Steps - 1) / most;
+        double scale = (Steps - 1) / _most;
         foreach (double cost in Costs) next[StepOf(cost)]++;
         int start = 0;
         for (int step = 0; step < Steps; step++) (next[step], start) = (start, start + next[step]);
@@ -75,5 +70,11 @@ internal sealed class WorkList
         (_costs, _otherCosts) = (_otherCosts, _costs);
 
         int StepOf(double cost) => Steps - 1 - (int)(cost * scale);
+    }
+
+    private void Grow()
+    {
+        Array.Resize(ref _items, 2 * Count);
+        Array.Resize(ref _costs, 2 * Count);
     }
 }

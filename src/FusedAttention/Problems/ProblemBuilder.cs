@@ -148,12 +148,10 @@ internal static unsafe partial class ProblemBuilder
         {
             ref readonly SequenceProblem sequence = ref problem.Sequences[s];
             (int first, int end) = problem.NeededBlocks(sequence);
-            for (int i = first; i < end; i++)
-            {
-                int id = sequence.BlockTable[i];
-                if ((uint)id < (ulong)blocks) continue;
-                ArgumentChecks.Throw($"Block table of sequence {s}, entry {i}, is block {id}; the cache has blocks 0 to {blocks - 1}.", "sequences");
-            }
+            if (first == end) continue;
+            var ids = new ReadOnlySpan<int>(sequence.BlockTable + first, end - first);
+            int bad = blocks == 0 ? 0 : ids.IndexOfAnyExceptInRange(0, (int)Math.Min(blocks - 1, int.MaxValue));
+            if (bad >= 0) ArgumentChecks.Throw($"Block table of sequence {s}, entry {first + bad}, is block {ids[bad]}; the cache has blocks 0 to {blocks - 1}.", "sequences");
         }
     }
 }
