@@ -1,6 +1,5 @@
 using FusedAttention.Devices;
 using FusedAttention.Diagnostics;
-using FusedAttention.Metal.Memory;
 using FusedAttention.Metal.Planning;
 using FusedAttention.Problems;
 using FusedAttention.Tensors;

@@ -1,5 +1,4 @@
 using FusedAttention.Devices;
-using FusedAttention.Metal.Launching;
 
 namespace FusedAttention.Metal.ObjectiveC;
 

@@ -1,4 +1,3 @@
-using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using FusedAttention.Devices;
 using FusedAttention.Metal.Launching;

@@ -43,5 +43,5 @@ internal readonly record struct KernelTraits(
         return new(problem.QueryType, problem.KeyValueType, problem.KeyDim, problem.ValueDim, features, problem.BlockSize, problem.HasBias ? problem.BiasType : default);
     }
 
-    public bool Has(CallFeatures feature) => (Features & feature) != 0;
+    public bool Has(CallFeatures feature) => (Features & feature) != CallFeatures.None;
 }

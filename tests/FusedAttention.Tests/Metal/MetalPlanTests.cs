@@ -1,4 +1,3 @@
-using System.Collections.Immutable;
 using System.Runtime.InteropServices;
 using FusedAttention.Devices;
 using FusedAttention.Metal.Launching;

@@ -1,5 +1,4 @@
 using FusedAttention.Devices;
-using FusedAttention.Metal.Launching;
 using FusedAttention.Tests.Metal.Emulation;
 using Xunit;
 

@@ -2,7 +2,6 @@ using System.Globalization;
 using System.Text.RegularExpressions;
 using FusedAttention.Cli.Conformance;
 using FusedAttention.Devices;
-using FusedAttention.Metal.Launching;
 using FusedAttention.Metal.Planning;
 using FusedAttention.Tests.Metal.Emulation;
 using Xunit;

@@ -1,6 +1,5 @@
 using System.Runtime.InteropServices;
 using FusedAttention.Devices;
-using FusedAttention.Metal.Launching;
 
 namespace FusedAttention.Tests.Metal.Emulation;
 

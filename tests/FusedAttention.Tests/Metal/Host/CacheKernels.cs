@@ -1,7 +1,6 @@
 using System.Runtime.InteropServices;
 using FusedAttention.Devices;
 using FusedAttention.Metal.Launching;
-using FusedAttention.Metal.Planning;
 
 namespace FusedAttention.Tests.Metal.Host;
 

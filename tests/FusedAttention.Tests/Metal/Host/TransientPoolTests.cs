@@ -1,5 +1,4 @@
 using FusedAttention.Devices;
-using FusedAttention.Metal.Memory;
 using FusedAttention.Metal.Planning;
 using Xunit;
 
