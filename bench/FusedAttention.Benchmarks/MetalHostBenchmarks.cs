@@ -1,5 +1,5 @@
 using BenchmarkDotNet.Attributes;
-using FusedAttention.Tests.Metal.Host;
+using FusedAttention.Metal.Emulation;
 
 namespace FusedAttention.Benchmarks;
 

@@ -3,6 +3,7 @@ using System.Collections.Immutable;
 using System.Globalization;
 using FusedAttention.Devices;
 using FusedAttention.Metal.Launching;
+using FusedAttention.Tensors;
 
 namespace FusedAttention.Metal.Planning;
 
@@ -32,7 +33,7 @@ internal static class KernelLibrary
         AttentionElementType.Float32 => "float",
         AttentionElementType.Float16 => "half",
         AttentionElementType.BFloat16 => "bfloat_bits",
-        _ => throw new ArgumentOutOfRangeException(nameof(type), type, null),
+        _ => throw ElementTypes.Unknown(type),
     };
 
     public static SourceDefinition Define(string name, int value) => new(name, value.ToString(CultureInfo.InvariantCulture));

@@ -20,6 +20,7 @@ public sealed class SchedulerPropertyTests(ITestOutputHelper output)
         { 8, 16, 100, true, false },
     };
 
+    [Slow]
     [Theory]
     [MemberData(nameof(Pools))]
     public void Every_request_ends_with_the_right_text(int blockSize, int blocks, int tokensPerStep, bool share, bool otherUser)
@@ -34,6 +35,7 @@ public sealed class SchedulerPropertyTests(ITestOutputHelper output)
         if (share) Assert.True(simulation.Model.Scheduler.SharedTokens > 1000);
     }
 
+    [Slow]
     [Fact]
     public void The_same_calls_give_the_same_steps()
     {
