@@ -1,3 +1,4 @@
+using FusedAttention.Devices;
 using FusedAttention.Metal.Calls;
 using FusedAttention.Metal.Memory;
 using FusedAttention.Metal.Planning;
