@@ -76,7 +76,7 @@ public sealed class SelfCheckTests(ITestOutputHelper output)
     public unsafe void A_second_call_with_other_bits_fails()
     {
         int calls = 0;
-        using RecordingRuntime runtime = new() { Device = Machines.Idle().Device, OnLaunch = launch => *(ushort*)launch.Buffers.First(static b => b.Index == 3).Memory.Pointer = (ushort)calls++ };
+        using RecordingRuntime runtime = new() { Device = Machines.Idle().Device, OnLaunch = launch => *(ushort*)RecordingRuntime.At(launch, 3) = (ushort)calls++ };
 
         CheckOutcome outcome = new ProblemCheck("bits", "twice", new() { QueryLengths = [3], KeyLengths = [9] }).Run(new MetalBackend(new(runtime)), AttentionOptions.Default);
 

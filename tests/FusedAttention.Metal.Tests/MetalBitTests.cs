@@ -1,5 +1,5 @@
+using FusedAttention.Devices;
 using FusedAttention.Metal.Emulation;
-using FusedAttention.Metal.Launching;
 using Xunit;
 
 namespace FusedAttention.Metal.Tests;
@@ -87,7 +87,7 @@ public sealed class MetalBitTests
             Options = new AttentionOptions { Mask = window is int left ? AttentionMask.CausalWindow(left) : AttentionMask.Causal },
         });
         Solution solution = RowByRow.Solve(problem);
-        foreach (KernelFamily family in (KernelFamily[])[KernelFamily.Decode, KernelFamily.Plain])
+        foreach (AttentionKernel family in (AttentionKernel[])[AttentionKernel.Decode, AttentionKernel.Plain])
         {
             using EmulatedRuntime runtime = MetalProblems.Start();
             var caller = new MetalCaller(runtime, family);

@@ -136,7 +136,7 @@ public sealed unsafe class ArgumentChecksTests
             (TensorLayout other, int otherSize) = NextSlice();
             long distance = random.Next(-60, 60) * Math.Min(outputSize, otherSize);
             byte* at = (byte*)(1 << 20);
-            Exception? exception = Record.Exception(() => ArgumentChecks.NotOverlapping(at, output, outputSize, "output", "output", at + distance, other, otherSize, "query"));
+            Exception? exception = Record.Exception(() => ArgumentChecks.NotOverlapping(Tensor(at, output, outputSize, "output"), "output", Tensor(at + distance, other, otherSize, "query")));
             bool isShared = Bytes(output, outputSize, 0).Overlaps(Bytes(other, otherSize, distance));
             if (isShared) Assert.True(exception is ArgumentException, $"{output} and {other} at a distance of {distance} bytes share memory and pass.");
             if (exception is not null) refused++;
@@ -159,10 +159,12 @@ public sealed unsafe class ArgumentChecksTests
         // [tokens, 3, heads, dim] as query, key and value, each of 2 heads of 4: rows of 24 elements.
         TensorLayout slice = Layout([2, 5, 2, 4], [120, 24, 4, 1]);
         byte* at = (byte*)(1 << 20);
-        foreach (int third in (int[])[-2, -1, 1, 2]) ArgumentChecks.NotOverlapping(at, slice, 4, "output", "output", at + (third * 8 * 4), slice, 4, "query");
-        Refused("output", () => ArgumentChecks.NotOverlapping(at, slice, 4, "output", "output", at + (7 * 4), slice, 4, "query"), "output", "query", "[2, 5, 2, 4]");
-        Refused("output", () => ArgumentChecks.NotOverlapping(at, slice, 4, "output", "output", at, slice, 4, "query"));
+        foreach (int third in (int[])[-2, -1, 1, 2]) ArgumentChecks.NotOverlapping(Tensor(at, slice, 4, "output"), "output", Tensor(at + (third * 8 * 4), slice, 4, "query"));
+        Refused("output", () => ArgumentChecks.NotOverlapping(Tensor(at, slice, 4, "output"), "output", Tensor(at + (7 * 4), slice, 4, "query")), "output", "query", "[2, 5, 2, 4]");
+        Refused("output", () => ArgumentChecks.NotOverlapping(Tensor(at, slice, 4, "output"), "output", Tensor(at, slice, 4, "query")));
     }
+
+    private static TensorArgument Tensor(byte* at, in TensorLayout layout, int elementBytes, string name) => new() { Pointer = at, Layout = layout, ElementBytes = elementBytes, Name = name };
 
     private static void Refused(string parameter, Action check, params ReadOnlySpan<string> words)
     {
