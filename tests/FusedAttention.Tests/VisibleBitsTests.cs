@@ -8,6 +8,7 @@ public sealed class VisibleBitsTests
 {
     private static readonly string[] Ways = ["key lengths", "mask", "bias", "binary16 bias", "causal", "window"];
 
+    [Slow]
     [Theory]
     [InlineData(false, 4, 2, 32, 1)]
     [InlineData(true, 4, 2, 32, 1)]
