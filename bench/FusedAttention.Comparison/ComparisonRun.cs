@@ -1,6 +1,6 @@
 using System.Diagnostics;
 using System.Runtime.InteropServices;
-using FusedAttention.Cli.Measurement;
+using FusedAttention.Checking.Measurement;
 using FusedAttention.Comparison.Cases;
 using FusedAttention.Comparison.Contenders;
 using FusedAttention.Comparison.Measurement;

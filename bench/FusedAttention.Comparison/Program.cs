@@ -1,7 +1,7 @@
 using System.CommandLine;
 using System.Text.RegularExpressions;
 using FusedAttention;
-using FusedAttention.Cli.Measurement;
+using FusedAttention.Checking.Measurement;
 using FusedAttention.Comparison;
 using FusedAttention.Comparison.Cases;
 using FusedAttention.Comparison.Contenders;

@@ -1,6 +1,6 @@
 using System.CommandLine;
 using System.CommandLine.Invocation;
-using FusedAttention.Cli.Formats;
+using FusedAttention.Checking.Formats;
 using FusedAttention.Samples.TextGeneration.Commands;
 using FusedAttention.Samples.TextGeneration.Loading;
 using FusedAttention.Samples.TextGeneration.Model;

@@ -1,3 +1,4 @@
+using FusedAttention.Cli;
 using FusedAttention.Cli.Commands;
 
-return await Tool.RunAsync(args, ToolConsole.OfProcess()).ConfigureAwait(false);
+return await Tool.RunAsync(args, ToolConsole.OfProcess(), RegisteredBackends.OfThisMachine).ConfigureAwait(false);

@@ -39,7 +39,7 @@ public static unsafe partial class MetalAttention
         ArgumentNullException.ThrowIfNull(partialOutputs);
         ArgumentNullException.ThrowIfNull(partialLogSumExps);
         ArgumentNullException.ThrowIfNull(output);
-        AttentionElementType partialType = ArgumentChecks.ElementType<TPartial>(nameof(partialOutputs)), outputType = ArgumentChecks.ElementType<TOutput>(nameof(output));
+        AttentionElementType partialType = ElementTypes.Of<TPartial>(nameof(partialOutputs)), outputType = ElementTypes.Of<TOutput>(nameof(output));
         MetalDevice device = partialOutputs.Device;
         var uses = new CallUses(device);
         try

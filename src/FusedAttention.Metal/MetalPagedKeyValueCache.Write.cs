@@ -96,7 +96,7 @@ public sealed partial class MetalPagedKeyValueCache<T>
     {
         ArgumentNullException.ThrowIfNull(keys);
         ArgumentNullException.ThrowIfNull(values);
-        ArgumentChecks.ElementType<TSource>(nameof(keys));
+        ElementTypes.Of<TSource>(nameof(keys));
         TensorLayout keyLayout = AttentionCall.LayoutOf(keys), valueLayout = AttentionCall.LayoutOf(values);
         int tokens = CheckRows(keyLayout, valueLayout);
         ArgumentChecks.ContiguousLast(keyLayout, nameof(keys));

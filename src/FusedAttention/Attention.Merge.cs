@@ -33,8 +33,8 @@ public static unsafe partial class Attention
         where TPartial : unmanaged
         where TOutput : unmanaged
     {
-        ArgumentChecks.ElementType<TPartial>(nameof(partialOutputs));
-        ArgumentChecks.ElementType<TOutput>(nameof(output));
+        ElementTypes.Of<TPartial>(nameof(partialOutputs));
+        ElementTypes.Of<TOutput>(nameof(output));
         var partials = TensorLayout.Of(partialOutputs);
         var partialLses = TensorLayout.Of(partialLogSumExps);
         var result = TensorLayout.Of(output);

@@ -137,7 +137,7 @@ public sealed class BitIdentityTests
     [MemberData(nameof(Seeds))]
     public void Unused_key_capacity_does_not_change_a_bit(int seed)
     {
-        Problem problem = AsDense(Generator(seed).NextProblem(allowsOperands: false)).Only(0);
+        Problem problem = Generator(seed).NextProblem(allowsOperands: false).AsDense().Only(0);
         int keys = problem.KeyLengths[0];
         CallResult exact = Run(problem with { KeyCapacity = keys, PassesKeyLengths = false });
         foreach (int spare in (int[])[0, 1, 50, 300])
@@ -164,7 +164,7 @@ public sealed class BitIdentityTests
     [MemberData(nameof(Seeds))]
     public void Dense_packed_and_paged_calls_agree_for_every_block_size_and_order(int seed)
     {
-        Problem dense = AsDense(Generator(seed).NextProblem(allowsOperands: false));
+        Problem dense = Generator(seed).NextProblem(allowsOperands: false).AsDense();
         CallResult expected = Run(dense);
         Run(dense with { Form = CallForm.Packed }).AssertSameBits(expected, $"packed against {dense}");
         int order = seed;
@@ -182,7 +182,7 @@ public sealed class BitIdentityTests
     [MemberData(nameof(Seeds))]
     public void Every_variant_keeps_these_promises(int seed)
     {
-        Problem problem = AsDense(Generator(seed).NextProblem(allowsOperands: false));
+        Problem problem = Generator(seed).NextProblem(allowsOperands: false).AsDense();
         foreach (CpuInstructionSet variant in Variants.Supported)
         {
             Problem one = problem with { Options = problem.Options with { InstructionSet = variant, MaxDegreeOfParallelism = 1 } };
@@ -191,21 +191,6 @@ public sealed class BitIdentityTests
             Run(one with { Form = CallForm.Packed }).AssertSameBits(expected, $"packed, {one}");
             Run(one with { Form = CallForm.Paged, BlockSize = 5 }).AssertSameBits(expected, $"blocks of 5, {one}");
         }
-    }
-
-    /// <summary>The same problem as a dense call: every sequence gets the query length of the first.</summary>
-    internal static Problem AsDense(Problem problem)
-    {
-        if (problem.Form == CallForm.Dense) return problem with { PassesKeyLengths = true };
-        int queries = problem.QueryLengths.Max();
-        Problem dense = problem with
-        {
-            Form = CallForm.Dense,
-            QueryLengths = [.. problem.QueryLengths.Select(_ => queries)],
-            KeyCapacity = problem.KeyLengths.Max(),
-            PassesKeyLengths = true,
-        };
-        return new ProblemGenerator(queries).Fill(dense);
     }
 
     private static CallResult Run(Problem problem) => Caller.Run(problem);

@@ -1,16 +1,13 @@
+using FusedAttention.Checking.Problems;
+
 namespace FusedAttention.Comparison.Cases;
 
 /// <summary>
-/// Queries, keys and values of a case, about N(0, 1), in each layout that some contender wants: the same numbers in all of them. A layout is made when it is first asked
-/// for and shared by all contenders that read it.
+/// Queries, keys and values of a case, <see cref="RandomNumbers"/> of N(0, 1), in each layout that some contender wants: the same numbers in all of them. A layout is made when it is first
+/// asked for and shared by all contenders that read it.
 /// </summary>
 internal sealed class CaseInputs : IDisposable
 {
-    /// <summary>
-    /// Numbers before they repeat: a prime, so that no two rows begin at the same one before all have been used. Making a gigabyte of normal numbers would take longer than the row.
-    /// </summary>
-    private const int Period = 1_000_003;
-
     private readonly AttentionCase _case;
     private readonly Dictionary<string, AlignedBuffer> _buffers = new(StringComparer.Ordinal);
 
@@ -59,7 +56,7 @@ internal sealed class CaseInputs : IDisposable
         int size = type == AttentionElementType.Float32 ? sizeof(float) : sizeof(ushort);
         var buffer = new AlignedBuffer(elements * size);
         _buffers.Add(name, buffer);
-        float[] numbers = Normal(seed);
+        var numbers = RandomNumbers.Normal(seed, elements);
 
         // All layouts are filled in the order of the token-major one, because that is the order of the numbers.
         int dim = _case.Dim;
@@ -70,7 +67,10 @@ internal sealed class CaseInputs : IDisposable
         {
             for (int head = 0; head < heads; head++)
             {
-                for (int d = 0; d < dim; d++) row[d] = numbers[(at + d) % Period];
+                numbers.CopyTo(row, at);
+
+                // To the case's type, so that copies in single precision hold the same numbers.
+                ElementRow.Round(_case.Type, row);
                 if (layout == Layout.Transposed)
                 {
                     for (int d = 0; d < dim; d++)
@@ -89,16 +89,5 @@ internal sealed class CaseInputs : IDisposable
         }
 
         return buffer;
-    }
-
-    /// <summary>A period of normal numbers, rounded to the case's type so that single-precision copies hold the same ones.</summary>
-    private float[] Normal(int seed)
-    {
-        var random = new Random(seed);
-        float[] numbers = new float[Period];
-        foreach (ref float number in numbers.AsSpan())
-            number = (float)(Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(2 * Math.PI * random.NextDouble()));
-        ElementRow.Round(_case.Type, numbers);
-        return numbers;
     }
 }

@@ -1,3 +1,4 @@
+using FusedAttention.Checking.Oracle;
 using FusedAttention.Comparison.Cases;
 
 namespace FusedAttention.Comparison.Measurement;
@@ -37,15 +38,13 @@ internal static class OutputCheck
     {
         double worst = 0;
         int rows = c.Queries * c.QueryHeads;
-        double[] expected = new double[c.Dim];
-        float[] actual = new float[c.Dim];
         for (int i = 0; i < SampledRows; i++)
         {
             // First and last row included; the step in between moves through the heads too.
             int row = (int)((long)i * (rows - 1) / (SampledRows - 1));
             (int query, int head) = Math.DivRem(row, c.QueryHeads);
-            ExactRow(c, inputs, query, head, expected);
-            output.Slice(row * c.Dim, c.Dim).CopyTo(actual);
+            double[] expected = ExactRow(c, inputs, query, head);
+            ReadOnlySpan<float> actual = output.Slice(row * c.Dim, c.Dim);
             for (int d = 0; d < c.Dim; d++)
             {
                 double error = Math.Abs(expected[d] - actual[d]);
@@ -56,33 +55,29 @@ internal static class OutputCheck
         return worst;
     }
 
-    private static void ExactRow(AttentionCase c, CaseInputs inputs, int query, int head, double[] output)
+    /// <summary>A row by the oracle, as a problem of one query and one head.</summary>
+    private static double[] ExactRow(AttentionCase c, CaseInputs inputs, int query, int head)
     {
         int keyHead = head / (c.QueryHeads / c.KeyValueHeads);
-        int keys = c.IsCausal ? query + c.Keys - c.Queries + 1 : c.Keys;
-        float[] q = new float[c.Dim];
+        var problem = NaiveProblem.Create(
+            queries: 1, c.Keys, heads: 1, keyValueHeads: 1, c.Dim, c.Dim,
+            Rows(c, inputs.Query, first: (query * c.QueryHeads) + head, step: 0, count: 1),
+            Rows(c, inputs.Key, keyHead, c.KeyValueHeads, c.Keys),
+            Rows(c, inputs.Value, keyHead, c.KeyValueHeads, c.Keys),
+            new AttentionOptions { Mask = c.Mask, Scale = c.Scale }, queryOffset: (long)query + c.Keys - c.Queries);
+        return NaiveAttention.Compute(problem).Output;
+    }
+
+    private static double[] Rows(AttentionCase c, AlignedBuffer tensor, int first, int step, int count)
+    {
+        double[] rows = new double[(long)count * c.Dim];
         float[] row = new float[c.Dim];
-        ElementRow.Load(c.Type, inputs.Query, (((long)query * c.QueryHeads) + head) * c.Dim, q);
-        double[] weights = new double[keys];
-        for (int key = 0; key < keys; key++)
+        for (int i = 0; i < count; i++)
         {
-            ElementRow.Load(c.Type, inputs.Key, (((long)key * c.KeyValueHeads) + keyHead) * c.Dim, row);
-            double score = 0;
-            for (int d = 0; d < c.Dim; d++) score += (double)q[d] * row[d];
-            weights[key] = score * c.Scale;
+            ElementRow.Load(c.Type, tensor, (first + ((long)i * step)) * c.Dim, row);
+            for (int d = 0; d < c.Dim; d++) rows[((long)i * c.Dim) + d] = row[d];
         }
 
-        double max = weights.Max();
-        double sum = 0;
-        Array.Clear(output);
-        for (int key = 0; key < keys; key++)
-        {
-            double weight = Math.Exp(weights[key] - max);
-            sum += weight;
-            ElementRow.Load(c.Type, inputs.Value, (((long)key * c.KeyValueHeads) + keyHead) * c.Dim, row);
-            for (int d = 0; d < c.Dim; d++) output[d] += weight * row[d];
-        }
-
-        for (int d = 0; d < c.Dim; d++) output[d] /= sum;
+        return rows;
     }
 }

@@ -1,5 +1,5 @@
 using System.Text.Json.Serialization;
-using FusedAttention.Cli.Measurement;
+using FusedAttention.Checking.Measurement;
 using FusedAttention.Comparison.Cases;
 
 namespace FusedAttention.Comparison.Reporting;

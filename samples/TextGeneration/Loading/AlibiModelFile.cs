@@ -1,5 +1,5 @@
 using System.Numerics.Tensors;
-using FusedAttention.Cli.Formats;
+using FusedAttention.Checking.Formats;
 using FusedAttention.Samples.TextGeneration.Model;
 
 namespace FusedAttention.Samples.TextGeneration.Loading;

@@ -1,50 +1,58 @@
-using FusedAttention.Cli.Calls;
+using FusedAttention.Checking.Problems;
 
 namespace FusedAttention.Cli.Backends;
 
-/// <summary>The backends of this machine. Nothing is asked of the system before a command needs to know.</summary>
-internal sealed class BackendCatalog
+/// <summary>The backends of a machine, the processor among them.</summary>
+internal sealed class BackendCatalog(params IBackendProvider[] providers)
 {
-    private readonly Lazy<(IReadOnlyList<MetalBackend> Devices, string? Reason)> _metal;
+    private const string Auto = "auto";
 
-    private BackendCatalog(Func<(IReadOnlyList<MetalBackend> Devices, string? Reason)> findMetal) => _metal = new(findMetal);
+    /// <summary>In the order in which they are shown, and in which <c>auto</c> looks for a device.</summary>
+    public IReadOnlyList<IBackendProvider> Providers { get; } = providers;
 
-    public static BackendCatalog OfThisMachine { get; } = new(static () => MetalDevice.IsSupported ? (Backends(MetalDevice.All), null) : ([], MetalDevice.UnsupportedReason));
+    /// <summary>The processor.</summary>
+    public IBackendProvider Host { get; } = providers.Single(static provider => provider.IsHost);
 
-    /// <summary>Metal devices, the preferred one first.</summary>
-    public IReadOnlyList<MetalBackend> Metal => _metal.Value.Devices;
-
-    /// <summary>Why there is no Metal device; null if there is one.</summary>
-    public string? WhyNoMetal => _metal.Value.Reason;
-
-    /// <summary>A machine with these devices: for tests, which have emulated ones.</summary>
-    public static BackendCatalog Of(params MetalDevice[] devices) => new(() => (Backends(devices), null));
-
-    /// <summary>The backend that a command line names.</summary>
-    /// <param name="name">cpu, metal or auto.</param>
-    /// <param name="cpuOption">An option that was given and speaks of the CPU's kernels; null for none.</param>
-    /// <param name="say">Told what auto chose, and why.</param>
-    /// <exception cref="UsageException">It is not there, or does not go with the option.</exception>
-    public Backend Choose(string name, string? cpuOption, Action<string> say)
+    /// <summary>What <c>--backend</c> may be.</summary>
+    public string Choices
     {
-        switch (name.ToUpperInvariant())
+        get
         {
-            case "CPU":
-                return Backend.Cpu;
-            case "METAL" when cpuOption is not null:
-                throw new UsageException($"{cpuOption} speaks of the CPU's kernels and does not go with --backend metal.");
-            case "METAL":
-                return Metal is [MetalBackend first, ..] ? first : throw new UsageException($"--backend metal: Metal is not available here: {WhyNoMetal}");
-            case "AUTO":
-                (Backend chosen, string reason) = Metal is not [MetalBackend preferred, ..] ? (Backend.Cpu, $"Metal is not available here: {WhyNoMetal}")
-                    : cpuOption is not null ? (Backend.Cpu, $"{cpuOption} speaks of the CPU's kernels")
-                    : ((Backend)preferred, "this machine has a device that its kernels run on");
-                say($"--backend auto: {chosen.Title}, because {reason.TrimEnd('.')}.");
-                return chosen;
-            default:
-                throw new UsageException($"--backend '{name}' is not there: this build has cpu, metal, and auto, which says what it chose.");
+            string names = string.Join(", ", Providers.Select(static provider => provider.Hardware is string hardware ? $"{provider.Name} ({hardware})" : provider.Name));
+            return $"{names}, or {Auto}, which takes {string.Join(" or ", Others.Select(static provider => provider.Name))} where it can and says so";
         }
     }
 
-    private static MetalBackend[] Backends(IReadOnlyList<MetalDevice> devices) => [.. devices.Select(static device => new MetalBackend(device))];
+    private IEnumerable<IBackendProvider> Others => Providers.Where(static provider => !provider.IsHost);
+
+    /// <summary>The device that a command line names.</summary>
+    /// <param name="name">A backend, or auto.</param>
+    /// <param name="hostOption">An option that was given and speaks of the processor's kernels; null for none.</param>
+    /// <param name="say">Told what auto chose, and why.</param>
+    /// <exception cref="UsageException">It is not there, or does not go with the option.</exception>
+    public BackendDevice Choose(string name, string? hostOption, Action<string> say)
+    {
+        string? about = hostOption is null ? null : $"{hostOption} speaks of the {Host.Title}'s kernels";
+        if (name.Equals(Auto, StringComparison.OrdinalIgnoreCase)) return ChooseAuto(about, say);
+        IBackendProvider? provider = Providers.FirstOrDefault(provider => name.Equals(provider.Name, StringComparison.OrdinalIgnoreCase));
+        if (provider is null) throw new UsageException($"--backend '{name}' is not there: this build has {string.Join(", ", Providers.Select(static p => p.Name))}, and {Auto}, which says what it chose.");
+        if (about is not null && !provider.IsHost) throw new UsageException($"{about} and does not go with --backend {provider.Name}.");
+        return provider.Devices is [BackendDevice first, ..] ? first : throw new UsageException($"--backend {provider.Name}: {NotAvailable(provider)}");
+    }
+
+    /// <summary>Whether an exception is some backend's own word about a device that refused or failed.</summary>
+    public bool IsDeviceFailure(Exception exception) => Providers.Any(provider => provider.IsDeviceFailure(exception));
+
+    private BackendDevice ChooseAuto(string? about, Action<string> say)
+    {
+        BackendDevice host = Host.Devices[0];
+        (BackendDevice chosen, string reason) = Others.SelectMany(static provider => provider.Devices.Take(1)).FirstOrDefault() is not BackendDevice preferred
+                ? (host, string.Join("; ", Others.Select(static provider => NotAvailable(provider).TrimEnd('.'))))
+            : about is not null ? (host, about)
+            : (preferred, "this machine has a device that its kernels run on");
+        say($"--backend {Auto}: {chosen.Backend.Title}, because {reason}.");
+        return chosen;
+    }
+
+    private static string NotAvailable(IBackendProvider provider) => $"{provider.Title} is not available here: {provider.WhyNone}";
 }

@@ -1,7 +1,8 @@
 using System.CommandLine;
+using FusedAttention.Checking.Backends;
+using FusedAttention.Checking.Measurement;
+using FusedAttention.Checking.Problems;
 using FusedAttention.Cli.Backends;
-using FusedAttention.Cli.Calls;
-using FusedAttention.Cli.Measurement;
 
 namespace FusedAttention.Cli.Commands;
 
@@ -55,7 +56,7 @@ internal sealed class BenchCommand
         bench._shape.AddTo(command);
         bench._execution.AddTo(command);
         foreach (Option option in (ReadOnlySpan<Option>)[bench._seconds, bench._json, bench._only, bench._ceilings]) command.Add(option);
-        return command.WithAction(console, bench.Execute);
+        return command.WithAction(console, backends, bench.Execute);
     }
 
     private int Execute(ParseResult parsed, CancellationToken cancellation)
@@ -63,26 +64,26 @@ internal sealed class BenchCommand
         double? seconds = parsed.GetValue(_seconds);
         if (seconds is not (null or (> 0 and < 1e6))) throw new UsageException($"--seconds {seconds} is not a time above 0.");
         CallShape shape = _shape.Read(parsed);
-        (Backend backend, AttentionOptions run) = _execution.Read(parsed, cancellation);
-        bool isTable = !_shape.IsGiven(parsed) && backend.BenchRows.Count > 0;
+        (BackendDevice device, AttentionOptions run) = _execution.Read(parsed, cancellation);
+        bool isTable = !_shape.IsGiven(parsed) && device.Provider.TimedShapes.Count > 0;
         if (parsed.GetValue(_only) is not null && !isTable) throw new UsageException("--only chooses among the rows of a GPU's table, which has shapes of its own.");
-        if (parsed.GetValue(_ceilings) && backend != Backend.Cpu) throw new UsageException("--ceilings measures the CPU and does not go with another backend.");
+        if (parsed.GetValue(_ceilings) && !device.Provider.IsHost) throw new UsageException("--ceilings measures the CPU and does not go with another backend.");
         return isTable
-            ? RunTable(parsed, backend, run, TimeSpan.FromSeconds(seconds ?? SecondsForEach))
-            : RunShape(parsed, shape, backend, run, TimeSpan.FromSeconds(seconds ?? SecondsForOne));
+            ? RunTable(parsed, device, run, TimeSpan.FromSeconds(seconds ?? SecondsForEach))
+            : RunShape(parsed, shape, device.Backend, run, TimeSpan.FromSeconds(seconds ?? SecondsForOne));
     }
 
-    private int RunTable(ParseResult parsed, Backend backend, AttentionOptions run, TimeSpan time)
+    private int RunTable(ParseResult parsed, BackendDevice device, AttentionOptions run, TimeSpan time)
     {
         string? only = parsed.GetValue(_only);
-        BenchRow[] rows = [.. backend.BenchRows.Where(row => only is null || row.Name.Contains(only, StringComparison.OrdinalIgnoreCase))];
+        TimedShape[] rows = [.. device.Provider.TimedShapes.Where(row => only is null || row.Name.Contains(only, StringComparison.OrdinalIgnoreCase))];
         if (rows.Length == 0) throw new UsageException($"--only '{only}': no row is called so.");
-        return BenchTable.Run(_console, backend, run, rows, time, parsed.GetValue(_json)) ? ExitCode.Success : ExitCode.BadInput;
+        return BenchTable.Run(_console, device, run, rows, time, parsed.GetValue(_json)) ? ExitCode.Success : ExitCode.BadInput;
     }
 
     private int RunShape(ParseResult parsed, CallShape shape, Backend backend, AttentionOptions run, TimeSpan time)
     {
-        AttentionExplanation explanation = shape.Explain(backend, run);
+        AttentionExplanation explanation = backend.Explain(shape, run);
         using PreparedCall prepared = backend.Prepare(shape.CreateCall(run));
 
         // The bar counts tenths of a second.

@@ -1,6 +1,8 @@
 using System.Text;
 using System.Text.Json;
-using FusedAttention.Cli.Measurement;
+using FusedAttention.Checking.Formats;
+using FusedAttention.Checking.Measurement;
+using FusedAttention.Checking.Problems;
 
 namespace FusedAttention.Cli.Commands;
 
@@ -26,7 +28,7 @@ internal sealed record BenchResult(
         [
             ("shape", $"batch {Shape.Batch}, {Shape.QueryLength} queries, {Shape.KeyLength} keys, {heads}"),
             ("types", $"query {Shape.QueryType.ShortName()}, key and value {Shape.KeyValueType.ShortName()}"),
-            ("mask", Shape.MaskText),
+            ("mask", OptionText.Of(Shape.Mask)),
             ("cache", Shape.BlockSize is int block ? $"paged, blocks of {block}" : "contiguous"),
             .. ExplanationText.Facts(Explanation, RowInvariant),
             ("time", $"{Milliseconds:0.####} ms best, {MedianMilliseconds:0.####} ms median of {Times.Trials} trials, {Clock}"),
@@ -63,7 +65,7 @@ internal sealed record BenchResult(
             json.WriteNumber("value_dim", Shape.ValueDim);
             json.WriteString("dtype", Shape.QueryType.ShortName());
             json.WriteString("kv_dtype", Shape.KeyValueType.ShortName());
-            json.WriteString("mask", Shape.MaskText);
+            json.WriteString("mask", OptionText.Of(Shape.Mask));
             if (Shape.BlockSize is int block) json.WriteNumber("paged", block);
             else json.WriteNull("paged");
             json.WriteBoolean("row_invariant", RowInvariant);

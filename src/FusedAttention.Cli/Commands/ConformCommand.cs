@@ -1,7 +1,7 @@
 using System.CommandLine;
+using FusedAttention.Checking.Conformance;
+using FusedAttention.Checking.Problems;
 using FusedAttention.Cli.Backends;
-using FusedAttention.Cli.Calls;
-using FusedAttention.Cli.Conformance;
 
 namespace FusedAttention.Cli.Commands;
 
@@ -29,19 +29,19 @@ internal sealed class ConformCommand
         var conform = new ConformCommand(console, backends);
         var command = new Command("conform", Description) { conform._directory };
         conform._execution.AddTo(command);
-        return command.WithAction(console, conform.Execute);
+        return command.WithAction(console, backends, conform.Execute);
     }
 
     private int Execute(ParseResult parsed, CancellationToken cancellation)
     {
-        (Backend backend, AttentionOptions run) = _execution.Read(parsed, cancellation);
+        (BackendDevice device, AttentionOptions run) = _execution.Read(parsed, cancellation);
         string directory = parsed.GetRequiredValue(_directory);
         if (!Directory.Exists(directory)) throw new UsageException($"There is no folder {directory}.");
         string[] files = ReferenceFolder.Files(directory);
         // Once, before the cases: a variant that the machine lacks is one error and not as many as there are files.
-        backend.ThrowIfNotSupported(run);
+        device.Backend.ThrowIfNotSupported(run);
 
-        FolderOutcome outcome = _console.WithProgress("conformance", files.Length, step => ReferenceFolder.Run(directory, files, run, backend, step));
+        FolderOutcome outcome = _console.WithProgress("conformance", files.Length, step => ReferenceFolder.Run(directory, files, run, device.Backend, step));
         Report(_console, outcome);
         _console.Line($"{outcome.Passed} passed, {outcome.Failed} failed, {outcome.Skipped.Count} skipped");
         if (outcome.Failed > 0) return ExitCode.VerificationFailed;

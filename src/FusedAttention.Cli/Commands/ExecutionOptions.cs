@@ -1,20 +1,20 @@
 using System.CommandLine;
+using FusedAttention.Checking.Problems;
 using FusedAttention.Cli.Backends;
-using FusedAttention.Cli.Calls;
 
 namespace FusedAttention.Cli.Commands;
 
-/// <summary>How to run: a backend, and options with everything about the computation left at its default.</summary>
-internal readonly record struct Execution(Backend Backend, AttentionOptions Options);
+/// <summary>How to run: on which device, and options with everything about the computation left at its default.</summary>
+internal readonly record struct Execution(BackendDevice Device, AttentionOptions Options);
 
 /// <summary>The options that say how to run and never what to compute: backend, threads, instruction set, row invariance.</summary>
 internal sealed class ExecutionOptions(ToolConsole console, BackendCatalog backends)
 {
     private readonly Option<string> _backend = new("--backend")
     {
-        Description = "Where to run: cpu, metal (an Apple GPU), or auto, which takes metal where it can and says so. Nothing else falls back to another one.",
+        Description = $"Where to run: {backends.Choices}. Nothing else falls back to another one.",
         HelpName = "BACKEND",
-        DefaultValueFactory = _ => "cpu",
+        DefaultValueFactory = _ => backends.Host.Name,
     };
 
     private readonly Option<int?> _threads = new("--threads") { Description = "CPU: threads to use at most; one per processor if not given.", HelpName = "N" };
@@ -45,7 +45,7 @@ internal sealed class ExecutionOptions(ToolConsole console, BackendCatalog backe
         int? threads = parsed.GetValue(_threads);
         if (threads is < 1) throw new UsageException($"--threads {threads} is not 1 or more.");
         CpuInstructionSet instructionSet = OptionText.InstructionSet(_variant.Name, parsed.GetValue(_variant)!);
-        string? cpuOption = threads is not null ? _threads.Name : instructionSet != CpuInstructionSet.Auto ? _variant.Name : null;
+        string? hostOption = threads is not null ? _threads.Name : instructionSet != CpuInstructionSet.Auto ? _variant.Name : null;
         var options = new AttentionOptions
         {
             MaxDegreeOfParallelism = threads ?? -1,
@@ -53,6 +53,6 @@ internal sealed class ExecutionOptions(ToolConsole console, BackendCatalog backe
             RowInvariant = parsed.GetValue(_rowInvariant),
             CancellationToken = cancellation,
         };
-        return new(backends.Choose(parsed.GetValue(_backend)!, cpuOption, console.Error.WriteLine), options);
+        return new(backends.Choose(parsed.GetValue(_backend)!, hostOption, console.Error.WriteLine), options);
     }
 }

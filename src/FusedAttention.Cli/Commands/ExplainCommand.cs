@@ -1,4 +1,5 @@
 using System.CommandLine;
+using FusedAttention.Checking.Problems;
 using FusedAttention.Cli.Backends;
 
 namespace FusedAttention.Cli.Commands;
@@ -22,11 +23,11 @@ internal static class ExplainCommand
         var command = new Command("explain", Description);
         shape.AddTo(command);
         execution.AddTo(command);
-        return command.WithAction(console, (parsed, cancellation) =>
+        return command.WithAction(console, backends, (parsed, cancellation) =>
         {
             CallShape read = shape.Read(parsed);
             Execution run = execution.Read(parsed, cancellation);
-            console.Line(read.Explain(run.Backend, run.Options).ToString());
+            console.Line(run.Device.Backend.Explain(read, run.Options).ToString());
             return ExitCode.Success;
         });
     }

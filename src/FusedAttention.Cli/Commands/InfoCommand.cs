@@ -1,7 +1,7 @@
 using System.CommandLine;
 using System.Runtime.InteropServices;
+using FusedAttention.Checking.Measurement;
 using FusedAttention.Cli.Backends;
-using FusedAttention.Cli.Measurement;
 
 namespace FusedAttention.Cli.Commands;
 
@@ -16,7 +16,7 @@ internal static class InfoCommand
         """;
 
     public static Command Create(ToolConsole console, BackendCatalog backends)
-        => new Command("info", Description).WithAction(console, (_, _) =>
+        => new Command("info", Description).WithAction(console, backends, (_, _) =>
         {
             console.Facts(
                 ("fused-attention", ThisBuild.Version),
@@ -27,62 +27,20 @@ internal static class InfoCommand
                 ("operating system", ThisBuild.OperatingSystem),
                 (".NET", RuntimeInformation.FrameworkDescription));
             console.Line();
-            var variants = new List<string[]>();
-            foreach (CpuInstructionSet set in Enum.GetValues<CpuInstructionSet>())
+            BackendInfo[] infos = [.. backends.Providers.Select(static provider => provider.Info())];
+            foreach (InfoTable variants in infos.Select(static info => info.Variants).OfType<InfoTable>())
             {
-                if (set != CpuInstructionSet.Auto) variants.Add([set.ToString(), Runs(set)]);
+                console.Table(variants.Headings, variants.Rows);
+                console.Line();
             }
 
-            console.Table(["instruction set", "runs here"], variants);
-            console.Line();
-            console.Facts(
-                ("backend cpu", $"available; Auto runs {Resolved()}"),
-                ("backend metal", backends.WhyNoMetal is string reason ? $"not available: {reason}" : "available"));
-            if (backends.Metal.Count == 0) return ExitCode.Success;
-            console.Line();
-            console.Table(["Metal device", "Apple GPU family", "largest tensor", "simdgroup matrices"], [.. backends.Metal.Select(static metal => Row(metal.Device))]);
+            console.Facts([.. backends.Providers.Zip(infos, static (provider, info) => ($"backend {provider.Name}", info.Status))]);
+            foreach (InfoTable devices in infos.Select(static info => info.Devices).OfType<InfoTable>())
+            {
+                console.Line();
+                console.Table(devices.Headings, devices.Rows);
+            }
+
             return ExitCode.Success;
         });
-
-    private static string[] Row(MetalDevice device) => [device.Name, device.AppleFamily.ToString(), OptionText.Megabytes(device.MaxTensorBytes), LaneMap(device)];
-
-    /// <summary>The self-test runs when a device's description is asked for the first time.</summary>
-    private static string LaneMap(MetalDevice device)
-    {
-        try
-        {
-            return device.Description.HasKnownLaneMap ? "as expected" : "differ, prefill is not used; verify --backend metal shows how";
-        }
-        catch (MetalException e)
-        {
-            return $"the self-test failed: {e.Message.ReplaceLineEndings(" ")}";
-        }
-    }
-
-    /// <summary>Asks the library itself, by a call with one query and one key.</summary>
-    private static string Runs(CpuInstructionSet set)
-    {
-        try
-        {
-            Backend.Cpu.ThrowIfNotSupported(new AttentionOptions { InstructionSet = set });
-            return "yes";
-        }
-        catch (PlatformNotSupportedException)
-        {
-            return "no";
-        }
-    }
-
-    private static string Resolved()
-    {
-        try
-        {
-            return $"{Attention.Explain<float, float>(new AttentionShape(1, 1, 1, 1, 1, 1)).InstructionSet}";
-        }
-        catch (PlatformNotSupportedException e)
-        {
-            // The environment variable that forces a variant may name one that this machine lacks.
-            return $"nothing: {e.Message}";
-        }
-    }
 }

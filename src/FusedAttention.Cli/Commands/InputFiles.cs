@@ -1,5 +1,5 @@
-using FusedAttention.Cli.Calls;
-using FusedAttention.Cli.Formats;
+using FusedAttention.Checking.Formats;
+using FusedAttention.Checking.Problems;
 
 namespace FusedAttention.Cli.Commands;
 

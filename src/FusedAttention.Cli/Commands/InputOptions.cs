@@ -1,6 +1,6 @@
 using System.CommandLine;
-using FusedAttention.Cli.Calls;
-using FusedAttention.Cli.Formats;
+using FusedAttention.Checking.Formats;
+using FusedAttention.Checking.Problems;
 
 namespace FusedAttention.Cli.Commands;
 
@@ -55,7 +55,7 @@ internal sealed class InputOptions
     /// <param name="parsed">The command line.</param>
     /// <param name="files">Keeps the files open; other options may name tensors in them.</param>
     /// <param name="options">Given the number of query heads, the options of the call.</param>
-    public AttentionCall Load(ParseResult parsed, InputFiles files, Func<int, AttentionOptions> options)
+    public CallInputs Load(ParseResult parsed, InputFiles files, Func<int, AttentionOptions> options)
     {
         (LoadedTensor query, LoadedTensor key, LoadedTensor value) = LoadQueryKeyValue(parsed, files);
         string? dtype = parsed.GetValue(_dtype);
@@ -65,7 +65,7 @@ internal sealed class InputOptions
         value = Convert(value, kvDtype, _kvDtype.Name);
         if (query.Rank < 3) throw new UsageException($"The query {query} must be [queries, heads, dim] or [batch, queries, heads, dim].");
 
-        var call = new AttentionCall
+        var call = new CallInputs
         {
             Query = query,
             Key = key,

@@ -1,6 +1,6 @@
 using System.Globalization;
-using FusedAttention.Cli.Calls;
-using FusedAttention.Cli.Formats;
+using FusedAttention.Checking.Formats;
+using FusedAttention.Checking.Problems;
 
 namespace FusedAttention.Cli.Commands;
 
@@ -13,14 +13,6 @@ internal static class OptionText
         "fp16" or "f16" or "float16" => TensorElementType.Float16,
         "bf16" or "bfloat16" => TensorElementType.BFloat16,
         _ => throw new UsageException($"{option} '{text}' is not fp32, fp16 or bf16."),
-    };
-
-    public static string ShortName(this TensorElementType type) => type switch
-    {
-        TensorElementType.Float32 => "fp32",
-        TensorElementType.Float16 => "fp16",
-        TensorElementType.BFloat16 => "bf16",
-        _ => type.ToString(),
     };
 
     /// <summary>LEFT,RIGHT, each a number of keys or * for all of them.</summary>
@@ -48,6 +40,14 @@ internal static class OptionText
         if (text.StartsWith(WindowPrefix, StringComparison.OrdinalIgnoreCase)) return Window(option, text[WindowPrefix.Length..]);
         if (text.StartsWith(CausalWindowPrefix, StringComparison.OrdinalIgnoreCase)) return Window(option, text[CausalWindowPrefix.Length..]).AndCausal();
         throw new UsageException($"{option} '{text}' is not full, causal, window:LEFT,RIGHT or causal+window:LEFT,RIGHT.");
+    }
+
+    /// <summary>The text that <see cref="PositionMask"/> reads.</summary>
+    public static string Of(AttentionMask mask)
+    {
+        if (mask.WindowLeft is null && mask.WindowRight is null) return mask.IsCausal ? "causal" : "full";
+        string window = $"window:{mask.WindowLeft?.ToString() ?? "*"},{mask.WindowRight?.ToString() ?? "*"}";
+        return mask.IsCausal ? "causal+" + window : window;
     }
 
     public static AttentionAlignment Alignment(string option, string text) => text.ToLowerInvariant() switch
@@ -99,6 +99,4 @@ internal static class OptionText
 
     /// <summary>An error in units of its limit; null for none.</summary>
     public static string Ratio(double? ratio) => ratio is not double worst ? "-" : double.IsFinite(worst) ? worst.ToString("0.000", CultureInfo.InvariantCulture) : "infinite";
-
-    public static string Megabytes(double bytes) => $"{bytes / 1e6:0.###} MB";
 }

@@ -1,8 +1,10 @@
 using System.CommandLine;
 using System.Diagnostics;
+using FusedAttention.Checking.Backends;
+using FusedAttention.Checking.Formats;
+using FusedAttention.Checking.Measurement;
+using FusedAttention.Checking.Problems;
 using FusedAttention.Cli.Backends;
-using FusedAttention.Cli.Calls;
-using FusedAttention.Cli.Formats;
 
 namespace FusedAttention.Cli.Commands;
 
@@ -47,20 +49,20 @@ internal sealed class RunCommand
         run._semantics.AddTo(command);
         run._execution.AddTo(command);
         foreach (Option option in (ReadOnlySpan<Option>)[run._output, run._lse, run._verify, run._noVerify]) command.Add(option);
-        return command.WithAction(console, run.Execute);
+        return command.WithAction(console, backends, run.Execute);
     }
 
     private int Execute(ParseResult parsed, CancellationToken cancellation)
     {
         if (parsed.GetValue(_verify) && parsed.GetValue(_noVerify)) throw new UsageException("--verify and --no-verify exclude each other.");
-        (Backend backend, AttentionOptions run) = _execution.Read(parsed, cancellation);
+        (BackendDevice device, AttentionOptions run) = _execution.Read(parsed, cancellation);
         using var files = new InputFiles();
-        AttentionCall call = _input.Load(parsed, files, heads => _semantics.Read(parsed, run, files, heads));
+        CallInputs call = _input.Load(parsed, files, heads => _semantics.Read(parsed, run, files, heads));
         string? outputPath = parsed.GetValue(_output);
         CheckOutput(outputPath, parsed.GetValue(_lse), call);
 
-        using PreparedCall prepared = backend.Prepare(call);
-        AttentionExplanation explanation = prepared.Explain(call.Options);
+        using PreparedCall prepared = device.Backend.Prepare(call);
+        AttentionExplanation explanation = device.Backend.Explain(call);
         prepared.Poison();
         (TimeSpan best, TimeSpan first, int times) = Time(prepared, call.Options);
         if (outputPath is not null) Write(outputPath, prepared, parsed.GetValue(_lse));
@@ -80,7 +82,7 @@ internal sealed class RunCommand
     }
 
     /// <summary>Refuses an output file that could not be written, before the work is done.</summary>
-    private static void CheckOutput(string? path, bool withLogSumExp, AttentionCall call)
+    private static void CheckOutput(string? path, bool withLogSumExp, CallInputs call)
     {
         if (path is null)
         {
@@ -126,7 +128,7 @@ internal sealed class RunCommand
 
     private static bool HasExtension(string path, string extension) => Path.GetExtension(path).Equals(extension, StringComparison.OrdinalIgnoreCase);
 
-    private void Report(AttentionCall call, AttentionExplanation explanation, TimeSpan best, TimeSpan first, int times, string? outputPath, bool withLogSumExp)
+    private void Report(CallInputs call, AttentionExplanation explanation, TimeSpan best, TimeSpan first, int times, string? outputPath, bool withLogSumExp)
     {
         string timing = times == 1 ? "one call" : $"best of {times} calls, first {first.TotalMilliseconds:0.###} ms";
         string written = withLogSumExp ? "tensors o, lse" : "tensor o";
@@ -140,7 +142,7 @@ internal sealed class RunCommand
             .. ExplanationText.Facts(explanation),
             ("time", $"{best.TotalMilliseconds:0.###} ms ({timing})"),
             ("arithmetic", $"{gflop:0.###} GFLOP, {(best > TimeSpan.Zero ? gflop / best.TotalSeconds : 0):0.0} GFLOP/s"),
-            ("peak scratch", OptionText.Megabytes(explanation.ScratchBytes)),
+            ("peak scratch", Units.Megabytes(explanation.ScratchBytes)),
             ("output", $"{LoadedTensor.Describe(call.OutputShape)}{(outputPath is null ? ", not written (--output FILE)" : $" to {outputPath}{(HasExtension(outputPath, ".npy") ? "" : $", {written}")}")}"),
         ]);
     }

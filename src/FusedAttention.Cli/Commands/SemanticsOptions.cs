@@ -1,6 +1,6 @@
 using System.CommandLine;
-using FusedAttention.Cli.Calls;
-using FusedAttention.Cli.Formats;
+using FusedAttention.Checking.Formats;
+using FusedAttention.Checking.Problems;
 
 namespace FusedAttention.Cli.Commands;
 
@@ -70,7 +70,7 @@ internal sealed class SemanticsOptions
     }
 
     /// <summary>The options in a few words.</summary>
-    public static string Describe(AttentionCall call)
+    public static string Describe(CallInputs call)
     {
         AttentionOptions options = call.Options;
         var words = new List<string> { options.Mask.ToString() };

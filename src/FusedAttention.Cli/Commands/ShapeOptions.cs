@@ -1,8 +1,6 @@
 using System.CommandLine;
-using System.Runtime.InteropServices;
-using FusedAttention.Cli.Backends;
-using FusedAttention.Cli.Calls;
-using FusedAttention.Cli.Formats;
+using FusedAttention.Checking.Formats;
+using FusedAttention.Checking.Problems;
 
 namespace FusedAttention.Cli.Commands;
 
@@ -72,105 +70,4 @@ internal sealed class ShapeOptions
 
     private static Option<int> Size(string name, string description, int initial)
         => new(name) { Description = description, HelpName = "N", DefaultValueFactory = _ => initial };
-}
-
-/// <summary>The sizes, types and mask of a call whose numbers do not matter.</summary>
-internal sealed record CallShape
-{
-    public required int Batch { get; init; }
-
-    public required int QueryHeads { get; init; }
-
-    public required int KeyValueHeads { get; init; }
-
-    public required int QueryLength { get; init; }
-
-    public required int KeyLength { get; init; }
-
-    public required int KeyDim { get; init; }
-
-    public required int ValueDim { get; init; }
-
-    public required TensorElementType QueryType { get; init; }
-
-    public required TensorElementType KeyValueType { get; init; }
-
-    public required AttentionMask Mask { get; init; }
-
-    /// <summary>Tokens a block of a paged cache; null for a dense call.</summary>
-    public required int? BlockSize { get; init; }
-
-    public string MaskText
-    {
-        get
-        {
-            if (Mask.WindowLeft is null && Mask.WindowRight is null) return Mask.IsCausal ? "causal" : "full";
-            string window = $"window:{Mask.WindowLeft?.ToString() ?? "*"},{Mask.WindowRight?.ToString() ?? "*"}";
-            return Mask.IsCausal ? "causal+" + window : window;
-        }
-    }
-
-    public AttentionExplanation Explain(Backend backend, AttentionOptions options)
-    {
-        var sizes = new CallSizes(QueryType, KeyValueType, new AttentionShape(Batch, QueryLength, KeyLength, QueryHeads, KeyValueHeads, KeyDim, ValueDim));
-        if (BlockSize is int blockSize)
-        {
-            sizes = sizes with
-            {
-                QueryLengths = [.. Enumerable.Repeat(QueryLength, Batch)],
-                KeyLengths = [.. Enumerable.Repeat(KeyLength, Batch)],
-                BlockSize = blockSize,
-            };
-        }
-
-        return backend.Explain(sizes, options with { Mask = Mask });
-    }
-
-    /// <summary>A call of this shape on random numbers, the same on every run.</summary>
-    public AttentionCall CreateCall(AttentionOptions options)
-    {
-        int seed = 1;
-        var run = options with { Mask = Mask };
-        if (BlockSize is not int blockSize)
-        {
-            return new()
-            {
-                Query = Random("q", QueryType, ref seed, Batch, QueryLength, QueryHeads, KeyDim),
-                Key = Random("k", KeyValueType, ref seed, Batch, KeyLength, KeyValueHeads, KeyDim),
-                Value = Random("v", KeyValueType, ref seed, Batch, KeyLength, KeyValueHeads, ValueDim),
-                Options = run,
-            };
-        }
-
-        int blocksPerSequence = (int)(((long)KeyLength + blockSize - 1) / blockSize);
-        if ((long)Batch * Math.Max(blocksPerSequence, QueryLength) > int.MaxValue) throw new UsageException($"{Batch} sequences of {QueryLength} queries and {blocksPerSequence} blocks pass 2^31.");
-        int[] tables = [.. Enumerable.Range(0, Batch * blocksPerSequence)];
-        new Random(seed).Shuffle(tables);
-        return new()
-        {
-            Layout = SequenceLayout.Paged,
-            Query = Random("q", QueryType, ref seed, (long)Batch * QueryLength, QueryHeads, KeyDim),
-            Key = Random("k", KeyValueType, ref seed, tables.Length, blockSize, KeyValueHeads, KeyDim),
-            Value = Random("v", KeyValueType, ref seed, tables.Length, blockSize, KeyValueHeads, ValueDim),
-            CumulativeQueryLengths = [.. Enumerable.Range(0, Batch + 1).Select(s => s * QueryLength)],
-            ContextLengths = [.. Enumerable.Repeat(KeyLength, Batch)],
-            BlockTables = tables,
-            MaxBlocksPerSequence = blocksPerSequence,
-            Options = run,
-        };
-    }
-
-    /// <summary>Numbers from -1 to 1. A pattern of 2^16 of them repeats: making gigabytes of random numbers would outlast the benchmark.</summary>
-    private static LoadedTensor Random(string name, TensorElementType type, ref int seed, params ReadOnlySpan<long> shape)
-    {
-        long? count = LoadedTensor.TryCountElements(shape);
-        if (count is null || count > TensorFile.MaxTensorBytes / type.SizeInBytes()) throw new UsageException($"{name} {LoadedTensor.Describe(shape)} passes {TensorFile.MaxTensorBytes} bytes, which is as much as this tool holds in one tensor.");
-        var random = new Random(seed++);
-        float[] numbers = new float[1 << 16];
-        foreach (ref float number in numbers.AsSpan()) number = (random.NextSingle() * 2) - 1;
-        ReadOnlySpan<byte> pattern = LoadedTensor.Create<float>(name, numbers, numbers.Length).ConvertTo(type).Bytes;
-        byte[] data = GC.AllocateUninitializedArray<byte>((int)count * type.SizeInBytes());
-        for (int i = 0; i < data.Length; i += pattern.Length) pattern[..Math.Min(pattern.Length, data.Length - i)].CopyTo(data.AsSpan(i));
-        return new(name, type, ImmutableCollectionsMarshal.AsImmutableArray(shape.ToArray()), data);
-    }
 }

@@ -1,8 +1,8 @@
 using System.CommandLine;
 using System.CommandLine.Help;
 using System.CommandLine.Invocation;
+using FusedAttention.Checking.Problems;
 using FusedAttention.Cli.Backends;
-using FusedAttention.Cli.Calls;
 
 namespace FusedAttention.Cli.Commands;
 
@@ -18,12 +18,12 @@ internal static class Tool
     /// <summary>Runs one command line.</summary>
     /// <param name="arguments">The command line.</param>
     /// <param name="console">Where to write.</param>
-    /// <param name="backends">What there is to run on; null for what this machine has.</param>
+    /// <param name="backends">What there is to run on.</param>
     /// <param name="cancellation">Stops the work.</param>
     /// <returns>The exit code: see <see cref="ExitCode"/>.</returns>
-    public static async Task<int> RunAsync(IReadOnlyList<string> arguments, ToolConsole console, BackendCatalog? backends = null, CancellationToken cancellation = default)
+    public static async Task<int> RunAsync(IReadOnlyList<string> arguments, ToolConsole console, BackendCatalog backends, CancellationToken cancellation = default)
     {
-        ParseResult parsed = Build(console, backends ?? BackendCatalog.OfThisMachine).Parse(arguments);
+        ParseResult parsed = Build(console, backends).Parse(arguments);
         if (parsed.Action is ParseErrorAction)
         {
             foreach (var error in parsed.Errors) console.Error.WriteLine(error.Message);
@@ -43,9 +43,9 @@ internal static class Tool
     }
 
     /// <summary>A command whose work runs on a thread of its own, so that Ctrl-C reaches it as a cancelled token, and whose exceptions become one line each.</summary>
-    public static Command WithAction(this Command command, ToolConsole console, Func<ParseResult, CancellationToken, int> action)
+    public static Command WithAction(this Command command, ToolConsole console, BackendCatalog backends, Func<ParseResult, CancellationToken, int> action)
     {
-        command.SetAction((parsed, cancellation) => Task.Run(() => Guard(console, () => action(parsed, cancellation)), CancellationToken.None));
+        command.SetAction((parsed, cancellation) => Task.Run(() => Guard(console, backends, () => action(parsed, cancellation)), CancellationToken.None));
         return command;
     }
 
@@ -68,7 +68,7 @@ internal static class Tool
         return root;
     }
 
-    private static int Guard(ToolConsole console, Func<int> action)
+    private static int Guard(ToolConsole console, BackendCatalog backends, Func<int> action)
     {
         try
         {
@@ -76,11 +76,11 @@ internal static class Tool
         }
         catch (Exception e)
         {
-            return Report(console, e);
+            return Report(console, backends, e);
         }
     }
 
-    private static int Report(ToolConsole console, Exception e)
+    private static int Report(ToolConsole console, BackendCatalog backends, Exception e)
     {
         // The cause, not the wrapping that parallel loops and static constructors put around it.
         while (e is AggregateException or TypeInitializationException && e.InnerException is Exception cause) e = cause;
@@ -92,7 +92,7 @@ internal static class Tool
 
         // Messages of argument exceptions end with the actual value on a line of its own; here every error is one line.
         string message = e.Message.ReplaceLineEndings(" ");
-        bool expected = e is UsageException or MetalException or IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException;
+        bool expected = e is UsageException or IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException || backends.IsDeviceFailure(e);
         console.Error.WriteLine(expected ? message : e is OutOfMemoryException ? $"Not enough memory: {message}" : $"Unexpected {e.GetType().Name}: {message}");
         return ExitCode.BadInput;
     }

@@ -1,6 +1,6 @@
-using FusedAttention.Cli.Calls;
-using FusedAttention.Cli.Formats;
-using FusedAttention.Cli.Verification;
+using FusedAttention.Checking.Formats;
+using FusedAttention.Checking.Oracle;
+using FusedAttention.Checking.Problems;
 
 namespace FusedAttention.Cli.Commands;
 
@@ -32,12 +32,12 @@ internal static class Verifier
     /// <summary>Multiply-adds that the oracle does in a second or two: up to here, a run verifies itself unless told otherwise.</summary>
     public const double QuickMultiplyAdds = 2e9;
 
-    public static Verdict Verify(AttentionCall call, LoadedTensor output, LoadedTensor? logSumExp, ToolConsole console)
+    public static Verdict Verify(CallInputs call, LoadedTensor output, LoadedTensor? logSumExp, ToolConsole console)
     {
-        OracleResult oracle = console.WithProgress("recomputing in double precision", Oracle.RowCount(call), onRow =>
-            Oracle.Compute(call, Environment.ProcessorCount, onRow, call.Options.CancellationToken));
+        OracleResult oracle = console.WithProgress("recomputing in double precision", CallOracle.RowCount(call), onRow =>
+            CallOracle.Compute(call, Environment.ProcessorCount, onRow, call.Options.CancellationToken));
         return new(
-            ErrorSummary.Compare(output.ToDoubles(), oracle.Output, i => oracle.OutputLimits[call.StatisticIndexOfOutput(i)]),
-            logSumExp is null ? null : ErrorSummary.Compare(logSumExp.ToDoubles(), oracle.LogSumExp, i => oracle.LogSumExpLimits[i]));
+            oracle.CompareOutput(call, output),
+            logSumExp is null ? null : oracle.CompareLogSumExp(logSumExp));
     }
 }

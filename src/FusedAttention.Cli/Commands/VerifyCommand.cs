@@ -1,10 +1,10 @@
 using System.CommandLine;
+using FusedAttention.Checking.Backends;
+using FusedAttention.Checking.Conformance;
+using FusedAttention.Checking.Formats;
+using FusedAttention.Checking.Oracle;
+using FusedAttention.Checking.Problems;
 using FusedAttention.Cli.Backends;
-using FusedAttention.Cli.Calls;
-using FusedAttention.Cli.Checks;
-using FusedAttention.Cli.Conformance;
-using FusedAttention.Cli.Formats;
-using FusedAttention.Cli.Verification;
 
 namespace FusedAttention.Cli.Commands;
 
@@ -48,32 +48,32 @@ internal sealed class VerifyCommand
         verify._semantics.AddTo(command);
         verify._execution.AddTo(command);
         foreach (Option option in (ReadOnlySpan<Option>)[verify._outputFile, verify._outputName, verify._lseName, verify._only]) command.Add(option);
-        return command.WithAction(console, verify.Execute);
+        return command.WithAction(console, backends, verify.Execute);
     }
 
     private int Execute(ParseResult parsed, CancellationToken cancellation)
     {
-        (Backend backend, AttentionOptions run) = _execution.Read(parsed, cancellation);
+        (BackendDevice device, AttentionOptions run) = _execution.Read(parsed, cancellation);
         string[] given = _input.Files(parsed);
         bool isCall = _input.HasOptions(parsed) || _semantics.IsGiven(parsed) || parsed.GetValue(_outputFile) is not null;
-        if (!isCall && (given.Length == 0 || (given.Length == 1 && Directory.Exists(given[0])))) return VerifyBackend(parsed, backend, run, given);
+        if (!isCall && (given.Length == 0 || (given.Length == 1 && Directory.Exists(given[0])))) return VerifyBackend(parsed, device, run, given);
         if (parsed.GetValue(_only) is not null) throw new UsageException("--only chooses among the checks that run without files.");
-        return VerifyCall(parsed, backend, run);
+        return VerifyCall(parsed, device.Backend, run);
     }
 
-    private int VerifyBackend(ParseResult parsed, Backend backend, AttentionOptions run, string[] given)
+    private int VerifyBackend(ParseResult parsed, BackendDevice device, AttentionOptions run, string[] given)
     {
         string? only = parsed.GetValue(_only);
         string? references = given is [string folder] ? folder : ReferenceFolder.FindAbove(Environment.CurrentDirectory);
         if (given.Length > 0 && only is not null) throw new UsageException("--only chooses among the checks that come with the tool; 'conform' runs a folder alone.");
         if (given.Length > 0 && ReferenceFolder.Files(references!).Length == 0) throw new UsageException($"There is no .safetensors file under {references}.");
-        return new SelfCheck(_console, backend, run).Run(only, references);
+        return new SelfCheckReport(_console, device, run).Run(only, references);
     }
 
     private int VerifyCall(ParseResult parsed, Backend backend, AttentionOptions run)
     {
         using var files = new InputFiles();
-        AttentionCall call = _input.Load(parsed, files, heads => _semantics.Read(parsed, run, files, heads));
+        CallInputs call = _input.Load(parsed, files, heads => _semantics.Read(parsed, run, files, heads));
 
         LoadedTensor output;
         LoadedTensor? logSumExp;
@@ -90,7 +90,7 @@ internal sealed class VerifyCommand
             prepared.Poison();
             prepared.Invoke(call.Options);
             (output, logSumExp) = (prepared.Output, prepared.LogSumExp);
-            AttentionExplanation explanation = prepared.Explain(call.Options);
+            AttentionExplanation explanation = backend.Explain(call);
             source = $"computed here ({ExplanationText.Line(explanation)})";
         }
 
@@ -105,7 +105,7 @@ internal sealed class VerifyCommand
         return verdict.Passed ? ExitCode.Success : ExitCode.VerificationFailed;
     }
 
-    private (LoadedTensor Output, LoadedTensor? LogSumExp) LoadResults(ParseResult parsed, TensorFile file, AttentionCall call)
+    private (LoadedTensor Output, LoadedTensor? LogSumExp) LoadResults(ParseResult parsed, TensorFile file, CallInputs call)
     {
         string? name = parsed.GetValue(_outputName) is string given ? file.Find(given) : file.Find("o") ?? file.Find("output") ?? (file.Names.Count == 1 ? file.Names[0] : null);
         if (name is null) throw new UsageException($"{file.FileName} has no tensor '{parsed.GetValue(_outputName) ?? "o"}', but {string.Join(", ", file.Names)}: name one with --output-name.");

@@ -45,8 +45,8 @@ internal ref struct AttentionCall : IDisposable
             };
             var tensors = new CallTensors
             {
-                QueryType = ArgumentChecks.ElementType<TQuery>(nameof(query)),
-                KeyValueType = ArgumentChecks.ElementType<TKeyValue>(keyName),
+                QueryType = ElementTypes.Of<TQuery>(nameof(query)),
+                KeyValueType = ElementTypes.Of<TKeyValue>(keyName),
                 Query = (byte*)query.First,
                 Key = (byte*)key.First,
                 Value = (byte*)value.First,

@@ -18,7 +18,7 @@ internal sealed unsafe class CpuCall : ParallelJob
     private (nint Start, long Bytes)[] _scratch = new (nint, long)[1];
     private (nint Start, long Bytes) _partials;
     private CpuKernels _kernels = null!;
-    private ScoreModification _modification;
+    private ScoreUnits _units;
 
     private CpuCall()
     {
@@ -49,8 +49,7 @@ internal sealed unsafe class CpuCall : ParallelJob
     {
         options.CancellationToken.ThrowIfCancellationRequested();
         _kernels = KernelSelector.Select(options.InstructionSet);
-        _modification = new ScoreModification(
-            Problem.Scale, Problem.SoftCap, !Problem.AlibiSlopes.IsEmpty, Problem.Bias != null ? Problem.BiasType : null, Problem.Mask != null);
+        _units = new ScoreUnits(Problem);
         int maxThreads = WorkerPool.Shared.Participants(int.MaxValue, options.MaxDegreeOfParallelism);
         _plan.Build(Problem, _kernels, maxThreads);
         if (_plan.Count == 0) return;
@@ -86,7 +85,12 @@ internal sealed unsafe class CpuCall : ParallelJob
         ref (nint Start, long Bytes) scratch = ref _scratch[worker];
         if (scratch.Start == 0) scratch = ScratchPool.Rent(_plan.ScratchBytes);
         ref readonly WorkItem work = ref _plan.Item(item);
-        if (work.IsDecode) _kernels.Decode(Problem, work, _modification, (byte*)scratch.Start, (float*)_partials.Start, _plan.RemainingChunks);
-        else _kernels.Prefill(Problem, work, _modification, (byte*)scratch.Start);
+        switch (work.Kind)
+        {
+            case WorkKind.Prefill: _kernels.Prefill(Problem, work, _units, (byte*)scratch.Start); break;
+            case WorkKind.Decode: _kernels.Decode(Problem, work, _units, (byte*)scratch.Start, (float*)_partials.Start, _plan.RemainingChunks); break;
+            case WorkKind.Wide: _kernels.Wide(Problem, work); break;
+            default: throw new InvalidOperationException($"There is no kernel for {work.Kind}.");
+        }
     }
 }

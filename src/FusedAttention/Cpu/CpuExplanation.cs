@@ -49,6 +49,11 @@ internal static class CpuExplanation
             text.Append($"                 tiles of {DecodeTiles.Keys} keys, {SplitSequences(plan)} sequences split into chunks of keys\n");
         }
 
+        if (plan.WideSequences > 0)
+        {
+            text.Append($"double precision {plan.WideSequences} sequences (scale, soft cap or a slope is beyond what 32-bit sums can be trusted with: slower by an order of magnitude)\n");
+        }
+
         text.Append($"threads          {plan.Threads} of {WorkerPool.Shared.Participants(int.MaxValue, -1)} processors (limit {(options.MaxDegreeOfParallelism == -1 ? "none" : options.MaxDegreeOfParallelism)})");
         return text.ToString();
     }
@@ -59,7 +64,7 @@ internal static class CpuExplanation
         int last = -1;
         foreach (ref readonly WorkItem item in plan.Items)
         {
-            if (!item.IsDecode || item.ChunkCount == 1 || item.Chunk != 0 || item.Sequence == last) continue;
+            if (item.Kind != WorkKind.Decode || item.ChunkCount == 1 || item.Chunk != 0 || item.Sequence == last) continue;
             last = item.Sequence;
             split++;
         }

@@ -22,15 +22,18 @@ internal abstract unsafe class CpuKernels : IKernelSizes
     public abstract int PartialRowFloats(int valueDim);
 
     /// <inheritdoc />
-    public abstract long PrefillScratch(int rows, int keyDim, int valueDim);
+    public abstract long PrefillScratch(in PrefillSizes sizes);
 
     /// <inheritdoc />
     public abstract long DecodeScratch(int heads, int rows, int keyDim, int valueDim);
 
-    public abstract void Prefill(AttentionProblem problem, in WorkItem item, in ScoreModification modification, byte* scratch);
+    public abstract void Prefill(AttentionProblem problem, in WorkItem item, in ScoreUnits units, byte* scratch);
 
     /// <summary>Decodes a chunk; the last chunk of its sequence and heads to finish merges them all.</summary>
-    public abstract void Decode(AttentionProblem problem, in WorkItem item, in ScoreModification modification, byte* scratch, float* partials, int[] remainingChunks);
+    public abstract void Decode(AttentionProblem problem, in WorkItem item, in ScoreUnits units, byte* scratch, float* partials, int[] remainingChunks);
+
+    /// <summary>Computes rows in double precision.</summary>
+    public abstract void Wide(AttentionProblem problem, in WorkItem item);
 }
 
 /// <inheritdoc />
@@ -47,50 +50,23 @@ internal sealed unsafe class CpuKernels<TS, TV, TTile>(CpuInstructionSet instruc
 
     public override int PartialRowFloats(int valueDim) => DecodeMerge<TS, TV>.RowFloats(valueDim);
 
-    public override long PrefillScratch(int rows, int keyDim, int valueDim) => PrefillKernel<TS, TV, TTile>.ScratchBytes(rows, keyDim, valueDim);
+    public override long PrefillScratch(in PrefillSizes sizes) => PrefillKernel<TS, TV, TTile>.ScratchBytes(sizes);
 
-    public override long DecodeScratch(int heads, int rows, int keyDim, int valueDim) =>
-        new DecodeLayout(null, heads, rows, keyDim, valueDim, TS.Width).Bytes;
+    public override long DecodeScratch(int heads, int rows, int keyDim, int valueDim) => DecodeKernel<TS, TV>.ScratchBytes(heads, rows, keyDim, valueDim);
 
-    public override void Prefill(AttentionProblem problem, in WorkItem item, in ScoreModification modification, byte* scratch) =>
-        PrefillKernel<TS, TV, TTile>.Run(problem, item, modification, scratch);
+    public override void Prefill(AttentionProblem problem, in WorkItem item, in ScoreUnits units, byte* scratch) =>
+        PrefillKernel<TS, TV, TTile>.Run(problem, item, units, scratch);
 
-    public override void Decode(AttentionProblem problem, in WorkItem item, in ScoreModification modification, byte* scratch, float* partials, int[] remainingChunks)
+    public override void Decode(AttentionProblem problem, in WorkItem item, in ScoreUnits units, byte* scratch, float* partials, int[] remainingChunks) =>
+        DecodeKernel<TS, TV>.Run(problem, item, units, scratch, partials, remainingChunks);
+
+    public override void Wide(AttentionProblem problem, in WorkItem item)
     {
         ref readonly SequenceProblem sequence = ref problem.Sequences[item.Sequence];
-        var at = new DecodeLayout(scratch, item.HeadCount, item.RowCount, problem.KeyDim, problem.ValueDim, TS.Width);
-        DecodeKernel<TS, TV>.Run(problem, item, modification, at);
-        int rowFloats = DecodeMerge<TS, TV>.RowFloats(problem.ValueDim);
-        float* chunk = partials + item.PartialStart + (item.Chunk * item.PartialStride);
-        for (int h = 0; h < item.HeadCount; h++)
+        for (int r = 0; r < item.RowCount; r++)
         {
-            for (int r = 0; r < item.RowCount; r++)
-            {
-                int row = (h * at.RowsPerHead) + r;
-                float* output = at.Output + ((nint)row * at.OutputStride);
-                if (item.ChunkCount == 1) WriteRow(problem, sequence, item, h, r, at.Max[row], at.Sum[row], output, modification);
-                else DecodeMerge<TS, TV>.Store(chunk + ((long)((h * item.RowCount) + r) * rowFloats), at.Max[row], at.Sum[row], output, at.OutputStride);
-            }
+            (int query, int head) = problem.RowAt(item.Head, item.RowStart + r);
+            WideRow<TS, TV>.Write(problem, sequence, query, head);
         }
-
-        if (item.ChunkCount == 1 || Interlocked.Decrement(ref remainingChunks[item.Counter]) != 0) return;
-        for (int h = 0; h < item.HeadCount; h++)
-        {
-            for (int r = 0; r < item.RowCount; r++)
-            {
-                int query = Math.DivRem(r, problem.Group, out int inGroup);
-                int head = ((item.Head + h) * problem.Group) + inGroup;
-                float* first = partials + item.PartialStart + ((long)((h * item.RowCount) + r) * rowFloats);
-                DecodeMerge<TS, TV>.Combine(problem, sequence, query, head, first, item.PartialStride, item.ChunkCount, at.OutputStride, modification);
-            }
-        }
-    }
-
-    private static void WriteRow(
-        AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, int headInItem, int row, float max, float sum, float* output, in ScoreModification modification)
-    {
-        int query = Math.DivRem(row, problem.Group, out int inGroup);
-        int head = ((item.Head + headInItem) * problem.Group) + inGroup;
-        RowEnd<TS, TV>.Write(problem, sequence, query, head, max, sum, output, modification);
     }
 }

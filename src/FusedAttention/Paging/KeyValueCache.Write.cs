@@ -2,7 +2,6 @@ using System.Numerics.Tensors;
 using System.Runtime.CompilerServices;
 using FusedAttention.Paging.Formats;
 using FusedAttention.Paging.Ledger;
-using FusedAttention.Problems;
 using FusedAttention.Tensors;
 
 namespace FusedAttention;
@@ -29,7 +28,7 @@ public abstract unsafe partial class KeyValueCache
         ThrowIfManyLayers();
         TensorLayout keyLayout = TensorLayout.Of(keys), valueLayout = TensorLayout.Of(values);
         int tokens = CheckRows(keyLayout, valueLayout);
-        AttentionElementType type = ArgumentChecks.ElementType<TSource>(nameof(keys));
+        AttentionElementType type = ElementTypes.Of<TSource>(nameof(keys));
         fixed (TSource* firstKey = keys)
         fixed (TSource* firstValue = values)
         {
@@ -57,7 +56,7 @@ public abstract unsafe partial class KeyValueCache
     {
         ThrowIfManyLayers();
         int tokens = CheckRows(keys.Length, values.Length);
-        AttentionElementType type = ArgumentChecks.ElementType<TSource>(nameof(keys));
+        AttentionElementType type = ElementTypes.Of<TSource>(nameof(keys));
         fixed (TSource* firstKey = keys)
         fixed (TSource* firstValue = values)
         {
@@ -85,7 +84,7 @@ public abstract unsafe partial class KeyValueCache
         CheckLayer(layer);
         TensorLayout keyLayout = TensorLayout.Of(keys), valueLayout = TensorLayout.Of(values);
         int tokens = CheckRows(keyLayout, valueLayout);
-        AttentionElementType type = ArgumentChecks.ElementType<TSource>(nameof(keys));
+        AttentionElementType type = ElementTypes.Of<TSource>(nameof(keys));
         fixed (TSource* firstKey = keys)
         fixed (TSource* firstValue = values)
         {
@@ -115,7 +114,7 @@ public abstract unsafe partial class KeyValueCache
     {
         CheckLayer(layer);
         int tokens = CheckRows(keys.Length, values.Length);
-        AttentionElementType type = ArgumentChecks.ElementType<TSource>(nameof(keys));
+        AttentionElementType type = ElementTypes.Of<TSource>(nameof(keys));
         fixed (TSource* firstKey = keys)
         fixed (TSource* firstValue = values)
         {
@@ -143,7 +142,7 @@ public abstract unsafe partial class KeyValueCache
     {
         CheckLayer(layer);
         TensorLayout keyLayout = TensorLayout.Of(keys), valueLayout = TensorLayout.Of(values);
-        AttentionElementType type = ArgumentChecks.ElementType<TSource>(nameof(keys));
+        AttentionElementType type = ElementTypes.Of<TSource>(nameof(keys));
         SlotRuns runs = PrepareWrite(layer, batch, CheckRows(keyLayout, valueLayout));
         fixed (TSource* firstKey = keys)
         fixed (TSource* firstValue = values)
@@ -172,7 +171,7 @@ public abstract unsafe partial class KeyValueCache
         where TSource : unmanaged
     {
         CheckLayer(layer);
-        AttentionElementType type = ArgumentChecks.ElementType<TSource>(nameof(keys));
+        AttentionElementType type = ElementTypes.Of<TSource>(nameof(keys));
         SlotRuns runs = PrepareWrite(layer, batch, CheckRows(keys.Length, values.Length));
         fixed (TSource* firstKey = keys)
         fixed (TSource* firstValue = values)

@@ -9,15 +9,6 @@ internal static unsafe class ArgumentChecks
     /// <summary>Beyond this no kernel has been tried; MLA, the largest in use, needs 576.</summary>
     public const int MaxDim = 4096;
 
-    public static AttentionElementType ElementType<T>(string name)
-        where T : unmanaged
-    {
-        if (typeof(T) == typeof(float)) return AttentionElementType.Float32;
-        if (typeof(T) == typeof(Half)) return AttentionElementType.Float16;
-        if (typeof(T) == typeof(BFloat16)) return AttentionElementType.BFloat16;
-        throw new ArgumentException($"{name} has elements of type {typeof(T).Name}; attention computes on float, Half and BFloat16.", name);
-    }
-
     public static void TypePair(AttentionElementType query, AttentionElementType keyValue, string name)
     {
         if (query == keyValue || query == AttentionElementType.Float32) return;

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using FusedAttention.Tensors;
 
 namespace FusedAttention.Problems;
@@ -66,6 +67,13 @@ internal sealed unsafe class AttentionProblem
     public ReadOnlyMemory<float> SinkLogits;
     public bool RowInvariant;
 
+    /// <summary>Whether the call's numbers leave <see cref="FloatRange"/>: its rows are then computed in double precision.</summary>
+    public bool IsBeyondFloats;
+
+    /// <summary>The largest element of a query, and the largest dot product, that 32-bit arithmetic is trusted with.</summary>
+    public float LargestQuery;
+    public float LargestProduct;
+
     // Optional tensors; null when absent.
     public byte* Mask;
     public long MaskHeadStride;
@@ -78,6 +86,10 @@ internal sealed unsafe class AttentionProblem
     public long LogSumExpHeadStride;
     public long LogSumExpQueryStride;
 
+    /// <summary>What scores go through beside the scale.</summary>
+    public ScoreSteps Steps =>
+        (SoftCap > 0 ? ScoreSteps.SoftCap : ScoreSteps.None) | (Bias != null ? ScoreSteps.Bias : ScoreSteps.None) | (AlibiSlopes.IsEmpty ? ScoreSteps.None : ScoreSteps.Alibi) | (Mask != null ? ScoreSteps.Mask : ScoreSteps.None);
+
     public Span<SequenceProblem> Sequences => _sequences.AsSpan(0, SequenceCount);
 
     public void SetSequenceCount(int count)
@@ -86,6 +98,42 @@ internal sealed unsafe class AttentionProblem
         SequenceCount = count;
         Sequences.Clear();
     }
+
+    /// <summary>
+    /// Which query, and which query head, a row of a key/value head is. Rows are queries times the group of query heads that share the key/value head, query by query, so that what serves one head
+    /// of a group serves its neighbours.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public (int Query, int Head) RowAt(int keyValueHead, long row)
+    {
+        (long query, long inGroup) = Math.DivRem(row, Group);
+        return ((int)query, (keyValueHead * Group) + (int)inGroup);
+    }
+
+    /// <summary>Where a row's query begins.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public byte* QueryOf(in SequenceProblem sequence, int query, int head) =>
+        Query + ((sequence.QueryStart + (query * QueryTokenStride) + (head * QueryHeadStride)) * QueryType.Size());
+
+    /// <summary>Where a row's output begins.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public byte* OutputOf(in SequenceProblem sequence, int query, int head) =>
+        Output + ((sequence.OutputStart + (query * OutputTokenStride) + (head * OutputHeadStride)) * QueryType.Size());
+
+    /// <summary>Where a row's log-sum-exp goes, or null where it is not wanted.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public float* LogSumExpOf(in SequenceProblem sequence, int query, int head) =>
+        LogSumExp == null ? null : LogSumExp + sequence.LogSumExpStart + (head * LogSumExpHeadStride) + (query * LogSumExpQueryStride);
+
+    /// <summary>Where the mask of a row's key 0 is, or null without a mask.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public byte* MaskOf(in SequenceProblem sequence, int query, int head) =>
+        Mask == null ? null : Mask + sequence.MaskStart + (head * MaskHeadStride) + (query * MaskQueryStride);
+
+    /// <summary>Where the bias of a row's key 0 is, or null without a bias.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public byte* BiasOf(in SequenceProblem sequence, int query, int head) =>
+        Bias == null ? null : Bias + ((sequence.BiasStart + (head * BiasHeadStride) + (query * BiasQueryStride)) * BiasType.Size());
 
     /// <summary>The keys that query <paramref name="query"/> of <paramref name="sequence"/> may see by position.</summary>
     public KeyRange RangeOf(in SequenceProblem sequence, int query) =>

@@ -39,8 +39,8 @@ internal unsafe struct CallTensors
     {
         var tensors = new CallTensors
         {
-            QueryType = ArgumentChecks.ElementType<TQuery>("query"),
-            KeyValueType = ArgumentChecks.ElementType<TKeyValue>(keyName),
+            QueryType = ElementTypes.Of<TQuery>("query"),
+            KeyValueType = ElementTypes.Of<TKeyValue>(keyName),
             Query = (byte*)query,
             Key = (byte*)key,
             Value = (byte*)value,

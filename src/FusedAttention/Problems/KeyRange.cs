@@ -4,7 +4,7 @@ namespace FusedAttention.Problems;
 
 /// <summary>
 /// The keys <c>[Start, End)</c> that positions alone allow: causal mask, window and sequence length. For one query they are always one interval,
-/// and for consecutive queries the union is one too, because both ends move by at most one a query. Every kernel asks here and nowhere else.
+/// and for consecutive queries the union is one too, because both ends move by at most one a query. Kernels of the processor ask here; those of a GPU spell the same two clamps.
 /// </summary>
 internal readonly record struct KeyRange(int Start, int End)
 {
@@ -30,5 +30,6 @@ internal readonly record struct KeyRange(int Start, int End)
         Of(firstPosition, leftReach, rightReach, keys).Start,
         Of(lastPosition, leftReach, rightReach, keys).End);
 
-    public KeyRange Intersect(int start, int end) => new(Math.Max(Start, start), Math.Min(End, end));
+    /// <summary>The part in [start, end), which may reach past 2^31.</summary>
+    public KeyRange Intersect(long start, long end) => new((int)Math.Max(Start, start), (int)Math.Min(End, end));
 }

@@ -87,6 +87,9 @@ internal static unsafe partial class ProblemBuilder
         problem.RowInvariant = options.RowInvariant;
         problem.AlibiSlopes = options.HasAlibi ? options.AlibiSlopes.AsMemory() : default;
         problem.SinkLogits = options.HasSinks ? options.SinkLogits.AsMemory() : default;
+        problem.IsBeyondFloats = !FloatRange.Holds(problem.Scale, problem.SoftCap, problem.AlibiSlopes.Span);
+        problem.LargestQuery = FloatRange.LargestQuery(problem.Scale);
+        problem.LargestProduct = FloatRange.LargestProduct(problem.Scale);
         problem.LeftReach = options.Mask.WindowLeft ?? KeyRange.Unbounded;
         problem.RightReach = options.Mask.IsCausal ? 0 : options.Mask.WindowRight ?? KeyRange.Unbounded;
         for (int s = 0; s < problem.SequenceCount; s++)

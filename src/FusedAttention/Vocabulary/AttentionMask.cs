@@ -35,7 +35,20 @@ public readonly record struct AttentionMask
     /// <summary>How many keys after its own position a query sees; null for all of them (none when <see cref="IsCausal"/>).</summary>
     public int? WindowRight { get; }
 
-    /// <summary>Causal attention over a sliding window: a query sees itself and at most <paramref name="left"/> keys before it.</summary>
+    /// <summary>
+    /// Causal attention over a sliding window as model configurations state it (<c>sliding_window = W</c>): a query sees the last <paramref name="keys"/> keys, itself included. The same as
+    /// <c>CausalWindow(keys - 1)</c>.
+    /// </summary>
+    /// <param name="keys">Keys that a query sees, its own included; 1 or more.</param>
+    /// <exception cref="ArgumentOutOfRangeException"><paramref name="keys"/> is below 1.</exception>
+    public static AttentionMask SlidingWindow(int keys) => keys >= 1
+        ? new(true, keys - 1, null)
+        : throw new ArgumentOutOfRangeException(nameof(keys), keys, "A sliding window has 1 key or more: the query's own.");
+
+    /// <summary>
+    /// Causal attention over a sliding window: a query sees itself and at most <paramref name="left"/> keys before it, <paramref name="left"/> + 1 keys in all. For a model's
+    /// <c>sliding_window = W</c>, which counts the query's own key, take <see cref="SlidingWindow"/>.
+    /// </summary>
     /// <param name="left">Keys before the query's own position, 0 or more.</param>
     /// <exception cref="ArgumentOutOfRangeException"><paramref name="left"/> is negative.</exception>
     public static AttentionMask CausalWindow(int left) => new(true, left, null);

@@ -25,7 +25,7 @@ internal static unsafe class DecodeMerge<TS, TV>
 
     /// <summary>Combines one row of all chunks into the row of chunk 0 and writes it out.</summary>
     public static void Combine(
-        AttentionProblem problem, in SequenceProblem sequence, int query, int head, float* partial, long chunkStride, int chunks, int outputStride, in ScoreModification modification)
+        AttentionProblem problem, in SequenceProblem sequence, int query, int head, float* partial, long chunkStride, int chunks, int outputStride, in ScoreUnits units)
     {
         float max = float.NegativeInfinity;
         for (int c = 0; c < chunks; c++) max = Math.Max(max, partial[c * chunkStride]);
@@ -35,11 +35,12 @@ internal static unsafe class DecodeMerge<TS, TV>
         for (int c = 0; c < chunks; c++)
         {
             float* part = partial + (c * chunkStride);
-            float weight = float.IsNegativeInfinity(part[0]) ? 0 : Elementary<TS, TV>.Exp2((part[0] - max) * modification.Factor);
+            float weight = float.IsNegativeInfinity(part[0]) ? 0 : Elementary<TS, TV>.Exp2((part[0] - max) * units.Factor);
             float partSum = part[1];
 
             // A chunk without allowed keys has sum 0, or NaN when all its scores were NaN: weight 0 must not hide that.
             sum = float.IsNaN(partSum) ? float.NaN : sum + (partSum * weight);
+            if (c > 0 && float.IsNegativeInfinity(part[0])) continue;
             TV w = TS.Create(weight);
             for (int i = 0; i < outputStride; i += TS.Width)
             {
@@ -48,6 +49,6 @@ internal static unsafe class DecodeMerge<TS, TV>
             }
         }
 
-        RowEnd<TS, TV>.Write(problem, sequence, query, head, max, sum, output, modification);
+        RowEnd<TS, TV>.Write(problem, sequence, query, head, max, sum, output, units);
     }
 }

@@ -30,6 +30,9 @@ internal readonly unsafe ref struct DecodePass(
     /// <summary>Whether there are one row a head and enough heads to read tokens one by one.</summary>
     public readonly bool IsByToken = ReadsByToken(at, item);
 
+    /// <summary>Values that one chain of multiply-adds takes.</summary>
+    public readonly int ValueStep = DecodeTiles.ValueStep(at.RowsPerHead, problem.KeyValueHeads * (long)problem.ValueDim * problem.KeyValueType.Size(), item.VisibleKeys);
+
     private readonly int _ahead = DecodeTiles.TokensAhead(
         ReadsByToken(at, item), problem.KeyValueHeads * (long)problem.KeyDim * problem.KeyValueType.Size());
 

@@ -109,10 +109,9 @@ internal static unsafe class DecodeProducts<TS, TV, TE, TCheap>
         nint headStride = (nint)(problem.ValueHeadStride * TE.Size);
         int rows = at.RowsPerHead;
         if (HasCheap) Unrebased<TS, TV>.Multiply(at.Scores, (nint)pass.Item.HeadCount * rows * Stride, Unrebased<TS, TV>.WeightFactor);
-        int step = DecodeTiles.ValueStep(rows, problem.KeyValueHeads * (long)problem.ValueDim * TE.Size, problem.Sequences[pass.Item.Sequence].KeyLength);
-        for (int j = pass.Start; j < pass.Stop; j += step)
+        for (int j = pass.Start; j < pass.Stop; j += pass.ValueStep)
         {
-            int count = Math.Min(step, pass.Stop - j);
+            int count = Math.Min(pass.ValueStep, pass.Stop - j);
             nint* values = pass.Rows.Values + j;
             TokensAhead ahead = pass.AfterValues(j);
             nint offset = pass.Item.Head * headStride;

@@ -22,21 +22,8 @@ internal static unsafe class Unrebased<TS, TV>
     /// <summary>The factor on weights, which are at most 1.</summary>
     public const float WeightFactor = HalfBits.Rebase;
 
-    /// <summary>2^40: scaled by 2^56 and multiplied by the largest binary16, this is still far from overflow.</summary>
-    private const float LargestQuery = 1099511627776f;
-
-    /// <summary>Scales queries in place, unless an element is too large, infinite or NaN: then it says so and leaves them all alone.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static bool ScaleQueries(float* queries, nint count)
-    {
-        for (nint i = 0; i < count; i++)
-        {
-            if (!(Math.Abs(queries[i]) <= LargestQuery)) return false;
-        }
-
-        Multiply(queries, count, SumFactor);
-        return true;
-    }
+    /// <summary>2^40: queries up to it, scaled by 2^56 and multiplied by the largest binary16, are still far from overflow.</summary>
+    public const float LargestQuery = 1099511627776f;
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Multiply(float* values, nint count, float factor)

@@ -8,6 +8,9 @@ internal unsafe interface IElement
     /// <summary>Bytes of an element.</summary>
     static abstract int Size { get; }
 
+    /// <summary>The largest finite magnitude.</summary>
+    static abstract float Largest { get; }
+
     /// <summary>A vector of elements from <paramref name="index"/> on.</summary>
     static abstract TV Load<TS, TV>(byte* source, nint index)
         where TS : struct, ISimd<TV>
@@ -20,6 +23,8 @@ internal unsafe interface IElement
 internal readonly unsafe struct Float32Element : IElement
 {
     public static int Size => sizeof(float);
+
+    public static float Largest => float.MaxValue;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static TV Load<TS, TV>(byte* source, nint index)
@@ -35,6 +40,8 @@ internal readonly unsafe struct Float32Element : IElement
 internal readonly unsafe struct Float16Element : IElement
 {
     public static int Size => sizeof(ushort);
+
+    public static float Largest => 65504;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static TV Load<TS, TV>(byte* source, nint index)
@@ -53,6 +60,8 @@ internal readonly unsafe struct UnrebasedFloat16Element : IElement
 {
     public static int Size => sizeof(ushort);
 
+    public static float Largest => 65504;
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static TV Load<TS, TV>(byte* source, nint index)
         where TS : struct, ISimd<TV>
@@ -67,6 +76,8 @@ internal readonly unsafe struct UnrebasedFloat16Element : IElement
 internal readonly unsafe struct BFloat16Element : IElement
 {
     public static int Size => sizeof(ushort);
+
+    public static float Largest => 3.3895314e38f;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static TV Load<TS, TV>(byte* source, nint index)

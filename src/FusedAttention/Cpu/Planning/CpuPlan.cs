@@ -1,3 +1,5 @@
+using FusedAttention.Cpu.Rows;
+using FusedAttention.Planning;
 using FusedAttention.Problems;
 
 namespace FusedAttention.Cpu.Planning;
@@ -8,7 +10,7 @@ namespace FusedAttention.Cpu.Planning;
 /// </summary>
 /// <remarks>
 /// The kernel and the split of keys, which show in the bits of a result, follow from the sequence alone. The number of threads decides only how rows and heads
-/// are grouped, which does not show.
+/// are grouped, which does not show. Masks and biases are read, tensors are not: the split of a decode follows the keys that its queries may see, however the rest is hidden.
 /// </remarks>
 internal sealed class CpuPlan
 {
@@ -17,6 +19,9 @@ internal sealed class CpuPlan
 
     // Items a thread should get, so that the last ones to finish are short against the whole.
     private const int ItemsPerThread = 4;
+
+    // Rows of an item in double precision: each costs as much as a block of rows elsewhere.
+    private const int WideRows = 16;
 
     // Kept, because sorting with a comparer makes a delegate each time.
     private static readonly Comparison<WorkItem> CostliestFirst = static (x, y) => y.Cost.CompareTo(x.Cost);
@@ -42,21 +47,25 @@ internal sealed class CpuPlan
 
     public int DecodeSequences { get; private set; }
 
+    /// <summary>Sequences computed in double precision, because the call's numbers leave <see cref="FloatRange"/>.</summary>
+    public int WideSequences { get; private set; }
+
+    /// <summary>Multiply-adds.</summary>
     public double Cost { get; private set; }
 
     public ReadOnlySpan<WorkItem> Items => _items.AsSpan(0, Count);
 
-    public string KernelName => (PrefillSequences, DecodeSequences) switch
+    public string KernelName => (PrefillSequences, DecodeSequences, WideSequences) switch
     {
-        (0, 0) => "none",
-        (_, 0) => "prefill",
-        (0, _) => "decode",
-        _ => "prefill + decode",
+        (0, 0, 0) => "none",
+        (_, 0, 0) => "prefill",
+        (0, _, 0) => "decode",
+        (_, _, 0) => "prefill + decode",
+        _ => "double precision",
     };
 
     /// <summary>Single queries and a few rows over a long context read the cache in place; with more rows packing pays.</summary>
-    public static bool IsDecode(AttentionProblem problem, in SequenceProblem sequence) =>
-        !problem.RowInvariant && (sequence.QueryLength == 1 || (long)sequence.QueryLength * problem.Group <= DecodeTiles.MaxRows);
+    public static bool IsDecode(AttentionProblem problem, in SequenceProblem sequence) => FewRows.Has(problem, sequence, DecodeTiles.MaxRows);
 
     public ref readonly WorkItem Item(int index) => ref _items[index];
 
@@ -68,30 +77,44 @@ internal sealed class CpuPlan
         ScratchBytes = 0;
         PrefillSequences = 0;
         DecodeSequences = 0;
+        WideSequences = 0;
         Cost = problem.AllowedPairs() * problem.QueryHeads * (problem.KeyDim + problem.ValueDim);
         Threads = (int)Math.Clamp(Cost / MinCostPerThread, 1, maxThreads);
 
-        int heads = problem.KeyValueHeads;
         int rowsPerItem = RowsPerItem(problem) / kernels.TileRows * kernels.TileRows;
         int headsPerItem = HeadsPerItem(problem);
         for (int s = 0; s < problem.SequenceCount; s++)
         {
             ref readonly SequenceProblem sequence = ref problem.Sequences[s];
             if (sequence.QueryLength == 0) continue;
-            if (IsDecode(problem, sequence)) AddDecode(problem, kernels, s, sequence, headsPerItem);
-            else AddPrefill(problem, kernels, s, sequence, heads, rowsPerItem);
+            if (problem.IsBeyondFloats) AddWide(problem, s, sequence);
+            else if (IsDecode(problem, sequence)) AddDecode(problem, kernels, s, sequence, headsPerItem);
+            else AddPrefill(problem, kernels, s, sequence, rowsPerItem);
         }
 
         Threads = Math.Min(Threads, Math.Max(1, Count));
         if (Threads > 1) _items.AsSpan(0, Count).Sort(CostliestFirst);
     }
 
-    private void AddPrefill(AttentionProblem problem, IKernelSizes kernels, int index, in SequenceProblem sequence, int heads, int rowsPerItem)
+    private void AddWide(AttentionProblem problem, int index, in SequenceProblem sequence)
+    {
+        WideSequences++;
+        AddRows(problem, index, sequence, WorkKind.Wide, WideRows);
+    }
+
+    private void AddPrefill(AttentionProblem problem, IKernelSizes kernels, int index, in SequenceProblem sequence, int rowsPerItem)
     {
         PrefillSequences++;
+        int most = (int)Math.Min(rowsPerItem, (long)sequence.QueryLength * problem.Group);
+        ScratchBytes = Math.Max(ScratchBytes, kernels.PrefillScratch(new(most, problem.KeyDim, problem.ValueDim, PrefillSizes.AreLong(sequence.KeyLength))));
+        AddRows(problem, index, sequence, WorkKind.Prefill, rowsPerItem);
+    }
+
+    /// <summary>Blocks of rows of each key/value head.</summary>
+    private void AddRows(AttentionProblem problem, int index, in SequenceProblem sequence, WorkKind kind, int rowsPerItem)
+    {
         long rows = (long)sequence.QueryLength * problem.Group;
-        ScratchBytes = Math.Max(ScratchBytes, kernels.PrefillScratch((int)Math.Min(rowsPerItem, rows), problem.KeyDim, problem.ValueDim));
-        for (int head = 0; head < heads; head++)
+        for (int head = 0; head < problem.KeyValueHeads; head++)
         {
             for (long row = 0; row < rows; row += rowsPerItem)
             {
@@ -100,9 +123,10 @@ internal sealed class CpuPlan
                 int endQuery = (int)((row + count - 1) / problem.Group) + 1;
                 ref WorkItem item = ref Add();
                 item.Sequence = index;
+                item.Kind = kind;
                 item.Head = head;
                 item.HeadCount = 1;
-                item.RowStart = (int)row;
+                item.RowStart = row;
                 item.RowCount = count;
                 item.Cost = problem.AllowedPairs(sequence, firstQuery, endQuery) * count / (endQuery - firstQuery);
             }
@@ -113,35 +137,35 @@ internal sealed class CpuPlan
     {
         DecodeSequences++;
         int rows = sequence.QueryLength * problem.Group;
-        KeyRange range = problem.RangeOf(sequence, 0, sequence.QueryLength - 1);
-        int chunkKeys = DecodeTiles.ChunkKeys(sequence.KeyLength);
-        int firstChunk = range.Start / chunkKeys;
-        int chunks = range.IsEmpty ? 1 : ((range.End + chunkKeys - 1) / chunkKeys) - firstChunk;
+        KeyRange visible = RowVisibility.Union(problem, sequence);
+        KeySplits chunks = DecodeTiles.Chunks(visible);
         int rowFloats = kernels.PartialRowFloats(problem.ValueDim);
         for (int head = 0; head < problem.KeyValueHeads; head += headsPerItem)
         {
             int headCount = Math.Min(headsPerItem, problem.KeyValueHeads - head);
             long partialStride = (long)headCount * rows * rowFloats;
-            int counter = chunks > 1 ? AddCounter(chunks) : 0;
-            for (int c = 0; c < chunks; c++)
+            int counter = chunks.Count > 1 ? AddCounter(chunks.Count) : 0;
+            for (int c = 0; c < chunks.Count; c++)
             {
+                KeyRange keys = chunks[c];
                 ref WorkItem item = ref Add();
                 item.Sequence = index;
-                item.IsDecode = true;
+                item.Kind = WorkKind.Decode;
                 item.Head = head;
                 item.HeadCount = headCount;
                 item.RowCount = rows;
-                item.KeyStart = range.IsEmpty ? 0 : Math.Max(range.Start, (firstChunk + c) * chunkKeys);
-                item.KeyEnd = range.IsEmpty ? 0 : (int)Math.Min(range.End, (firstChunk + c + 1) * (long)chunkKeys);
+                item.KeyStart = keys.Start;
+                item.KeyEnd = keys.End;
+                item.VisibleKeys = visible.Length;
                 item.Chunk = c;
-                item.ChunkCount = chunks;
+                item.ChunkCount = chunks.Count;
                 item.PartialStart = PartialFloats;
                 item.PartialStride = partialStride;
                 item.Counter = counter;
-                item.Cost = (double)(item.KeyEnd - item.KeyStart) * rows * headCount;
+                item.Cost = (double)keys.Length * rows * headCount;
             }
 
-            if (chunks > 1) PartialFloats += chunks * partialStride;
+            if (chunks.Count > 1) PartialFloats += chunks.Count * partialStride;
             ScratchBytes = Math.Max(ScratchBytes, kernels.DecodeScratch(headCount, rows, problem.KeyDim, problem.ValueDim));
         }
     }
@@ -172,8 +196,7 @@ internal sealed class CpuPlan
         foreach (ref readonly SequenceProblem sequence in problem.Sequences)
         {
             if (sequence.QueryLength == 0 || !IsDecode(problem, sequence)) continue;
-            int keys = problem.RangeOf(sequence, 0, sequence.QueryLength - 1).Length;
-            chunks += Math.Max(1, keys / DecodeTiles.ChunkKeys(sequence.KeyLength));
+            chunks += DecodeTiles.Chunks(problem.RangeOf(sequence, 0, sequence.QueryLength - 1)).Count;
         }
 
         long wanted = Math.Clamp(((long)Threads * 2) / Math.Max(1, chunks), 1, problem.KeyValueHeads);

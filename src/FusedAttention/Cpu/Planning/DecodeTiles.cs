@@ -1,3 +1,6 @@
+using FusedAttention.Planning;
+using FusedAttention.Problems;
+
 namespace FusedAttention.Cpu.Planning;
 
 /// <summary>Tile and split sizes of the decode kernel.</summary>
@@ -42,15 +45,10 @@ internal static class DecodeTiles
     private const int MaxChunks = 64;
 
     /// <summary>
-    /// Keys of a chunk, a power of two, by the sequence's own number of keys and nothing else, so that the split never depends on the machine or the batch: 512 up to 32k
-    /// keys, then as many as keep it to 64 chunks. A chunk of 512 keys is 2 MB of K and V at 8 heads of 128 in 16 bits: some 100 us at 20 GB/s.
+    /// The chunks of a sequence by the keys that its queries may see: of 512 keys up to 32k of them, then of as many as keep it to 64 chunks. A chunk of 512 keys is 2 MB of K and V at 8 heads of 128 in 16 bits:
+    /// some 100 us at 20 GB/s.
     /// </summary>
-    public static int ChunkKeys(int keys)
-    {
-        int chunk = MinChunkKeys;
-        while ((keys + (long)chunk - 1) / chunk > MaxChunks) chunk *= 2;
-        return chunk;
-    }
+    public static KeySplits Chunks(KeyRange visible) => new(visible, MinChunkKeys, MaxChunks);
 
     /// <summary>
     /// Keys that all heads pass before the next keys come, where tokens are not read one by one: a few are read side by side, each in the order of memory through all its heads. With
@@ -68,7 +66,7 @@ internal static class DecodeTiles
     /// </summary>
     /// <param name="rowsPerHead">Rows of a key/value head.</param>
     /// <param name="tokenBytes">Bytes of a token's values, all heads of the call together.</param>
-    /// <param name="keys">Keys of the sequence: values that are in the cache anyway are taken in long steps too (128 keys, 8 heads of 128 floats, group 4: 3 % less time).</param>
+    /// <param name="keys">Keys that the sequence's queries may see: values that are in the cache anyway are taken in long steps too (128 keys, 8 heads of 128 floats, group 4: 3 % less time).</param>
     public static int ValueStep(int rowsPerHead, long tokenBytes, int keys)
     {
         if (rowsPerHead > 1 && (tokenBytes < LongToken || keys * tokenBytes <= ShortContext)) return MaxStep;

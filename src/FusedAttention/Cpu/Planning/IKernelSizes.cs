@@ -9,8 +9,8 @@ internal interface IKernelSizes
     /// <summary>Floats that one row of one chunk of a split decode takes.</summary>
     int PartialRowFloats(int valueDim);
 
-    /// <summary>Bytes of working memory that a prefill of so many rows takes.</summary>
-    long PrefillScratch(int rows, int keyDim, int valueDim);
+    /// <summary>Bytes of working memory that a prefill item takes.</summary>
+    long PrefillScratch(in PrefillSizes sizes);
 
     /// <summary>Bytes of working memory that a decode of so many key/value heads and rows a head takes.</summary>
     long DecodeScratch(int heads, int rows, int keyDim, int valueDim);

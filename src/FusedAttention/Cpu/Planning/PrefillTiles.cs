@@ -1,7 +1,7 @@
 namespace FusedAttention.Cpu.Planning;
 
 /// <summary>
-/// Tile sizes of the prefill kernel. None of them shows in the bits of a result except <see cref="Keys"/>, where a row's running maximum is brought up to date.
+/// Tile sizes of the prefill kernel. None of them shows in the bits of a result except <see cref="Keys"/>, where a row's running maximum is brought up to date, and <see cref="LongKeys"/>.
 /// </summary>
 internal static class PrefillTiles
 {
@@ -10,6 +10,12 @@ internal static class PrefillTiles
     /// packed K and V of D = 128 take 128 KB each: L2.
     /// </summary>
     public const int Keys = 256;
+
+    /// <summary>
+    /// Keys of a block whose sums are kept apart, a multiple of <see cref="Keys"/>: 128 tiles, whose running sums of 32 bits are off by less than 1e-6 of the largest value. It shows in the bits of rows with
+    /// keys in several blocks.
+    /// </summary>
+    public const int LongKeys = 32768;
 
     /// <summary>
     /// Dimensions summed in one chain. One chain of 512 missed a reference case (an error of 1.0e-5, limit 7.7e-6); blocks of 128 pass it.

@@ -1,19 +1,32 @@
 namespace FusedAttention.Cpu.Planning;
 
-/// <summary>One independent piece of a call: rows of one key/value head for the prefill kernel, or a chunk of keys of several heads for the decode kernel.</summary>
+/// <summary>What an item is worked on by.</summary>
+internal enum WorkKind
+{
+    /// <summary>Rows of one key/value head by the prefill kernel.</summary>
+    Prefill,
+
+    /// <summary>A chunk of keys of several key/value heads by the decode kernel.</summary>
+    Decode,
+
+    /// <summary>Rows of one key/value head in double precision.</summary>
+    Wide,
+}
+
+/// <summary>One independent piece of a call.</summary>
 internal struct WorkItem
 {
     public int Sequence;
-    public bool IsDecode;
+    public WorkKind Kind;
 
     /// <summary>First key/value head.</summary>
     public int Head;
 
-    /// <summary>Key/value heads: 1 for prefill.</summary>
+    /// <summary>Key/value heads: 1 unless for decode.</summary>
     public int HeadCount;
 
-    /// <summary>Prefill: first row. The rows of a key/value head are query * group + head in group.</summary>
-    public int RowStart;
+    /// <summary>Unless for decode: the first row, in the order of <see cref="Problems.AttentionProblem.RowAt"/>.</summary>
+    public long RowStart;
 
     /// <summary>Rows of each head.</summary>
     public int RowCount;
@@ -22,6 +35,9 @@ internal struct WorkItem
     public int KeyStart;
 
     public int KeyEnd;
+
+    /// <summary>Decode: how many keys the sequence's queries may see, in all chunks together.</summary>
+    public int VisibleKeys;
 
     /// <summary>Decode: which chunk of how many; partial results are merged in this order.</summary>
     public int Chunk;
@@ -36,6 +52,6 @@ internal struct WorkItem
     /// <summary>Decode with several chunks: which counter says how many chunks are still to come.</summary>
     public int Counter;
 
-    /// <summary>Multiply-adds, about.</summary>
+    /// <summary>Pairs of a row and a key, about.</summary>
     public double Cost;
 }

@@ -35,14 +35,14 @@ internal static unsafe class QueryPacking<TS, TV, TTile>
         int block = TS.TransposeSize;
         int whole = dim / block * block;
         nint* rows = stackalloc nint[Math.Max(TTile.Rows, block)];
-        for (int r = 0; r < Math.Min(RowsAhead, item.RowCount); r++) Prefetch(Row(problem, sequence, item, r, size), dim * size);
+        for (int r = 0; r < Math.Min(RowsAhead, item.RowCount); r++) Prefetch(Row(problem, sequence, item, r), dim * size);
         for (int t = 0; t < tiles; t++)
         {
             for (int i = 0; i < Math.Max(TTile.Rows, block); i++)
             {
                 int r = Math.Min((t * TTile.Rows) + Math.Min(i, TTile.Rows - 1), item.RowCount - 1);
-                if (i < TTile.Rows && r + RowsAhead < item.RowCount) Prefetch(Row(problem, sequence, item, r + RowsAhead, size), dim * size);
-                byte* row = Row(problem, sequence, item, r, size);
+                if (i < TTile.Rows && r + RowsAhead < item.RowCount) Prefetch(Row(problem, sequence, item, r + RowsAhead), dim * size);
+                byte* row = Row(problem, sequence, item, r);
                 rows[i] = (nint)row;
                 if (size == sizeof(float)) continue;
                 float* widened = temporary + ((nint)Math.Min(i, TTile.Rows - 1) * dim);
@@ -67,11 +67,10 @@ internal static unsafe class QueryPacking<TS, TV, TTile>
         }
     }
 
-    private static byte* Row(AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, int row, int size)
+    private static byte* Row(AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, int row)
     {
-        int query = Math.DivRem(item.RowStart + row, problem.Group, out int inGroup);
-        int head = (item.Head * problem.Group) + inGroup;
-        return problem.Query + ((sequence.QueryStart + (query * problem.QueryTokenStride) + (head * problem.QueryHeadStride)) * size);
+        (int query, int head) = problem.RowAt(item.Head, item.RowStart + row);
+        return problem.QueryOf(sequence, query, head);
     }
 
     private static void Prefetch(byte* row, int bytes)

@@ -18,8 +18,8 @@ internal static unsafe class KeyRows
         nint valueStride = (nint)(problem.ValueTokenStride * size);
         if (problem.BlockSize == 0)
         {
-            nint key = (nint)problem.Key + (nint)((sequence.KeyStart + (start * problem.KeyTokenStride)) * size);
-            nint value = (nint)problem.Value + (nint)((sequence.ValueStart + (start * problem.ValueTokenStride)) * size);
+            nint key = (nint)problem.Key + (nint)((sequence.KeyStart + ((long)start * problem.KeyTokenStride)) * size);
+            nint value = (nint)problem.Value + (nint)((sequence.ValueStart + ((long)start * problem.ValueTokenStride)) * size);
             for (int j = 0; j < end - start; j++)
             {
                 keys[j] = key;

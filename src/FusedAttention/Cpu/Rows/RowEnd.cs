@@ -1,10 +1,11 @@
 using FusedAttention.Cpu.Numerics;
 using FusedAttention.Problems;
-using FusedAttention.Tensors;
 
 namespace FusedAttention.Cpu.Rows;
 
-/// <summary>The end of a row: sink, division by the sum, log-sum-exp, rounding to the output type.</summary>
+/// <summary>
+/// The end of a row: sink, division by the sum, log-sum-exp, rounding to the output type. A row that 32-bit arithmetic could not hold is computed again by <see cref="WideRow{TS, TV}"/>.
+/// </summary>
 internal static unsafe class RowEnd<TS, TV>
     where TS : struct, ISimd<TV>
     where TV : unmanaged
@@ -14,14 +15,20 @@ internal static unsafe class RowEnd<TS, TV>
     /// <param name="query">The row's query within the sequence.</param>
     /// <param name="head">The row's query head.</param>
     /// <param name="max">The maximum m of its stored scores; negative infinity when no key was allowed.</param>
-    /// <param name="sum">The sum l of its weights relative to m.</param>
+    /// <param name="sum">The sum l of its weights relative to m; NaN for a row that is to be computed again.</param>
     /// <param name="output">Its sum of weighted values, relative to m.</param>
-    /// <param name="modification">What the stored scores stand for.</param>
+    /// <param name="units">What the stored scores stand for.</param>
     public static void Write(
-        AttentionProblem problem, in SequenceProblem sequence, int query, int head, float max, float sum, float* output, in ScoreModification modification)
+        AttentionProblem problem, in SequenceProblem sequence, int query, int head, float max, float sum, float* output, in ScoreUnits units)
     {
+        if (float.IsNaN(sum))
+        {
+            WideRow<TS, TV>.Write(problem, sequence, query, head);
+            return;
+        }
+
         // In double precision, because it comes once a row; the logarithm only where it is asked for.
-        double m = (double)max * modification.NaturalScale;
+        double m = (double)max * units.NaturalScale;
         double sink = problem.SinkLogits.IsEmpty ? double.NegativeInfinity : problem.SinkLogits.Span[head];
         double top = sum == 0 ? sink : m;
         double total = sum == 0 ? 1 : sum;
@@ -34,12 +41,14 @@ internal static unsafe class RowEnd<TS, TV>
             factor = Math.Exp(m - top) / total;
         }
 
-        long offset = sequence.OutputStart + (query * problem.OutputTokenStride) + (head * problem.OutputHeadStride);
-        int size = problem.QueryType.Size();
-        RowConversion<TS, TV>.ScaleAndNarrow(problem.QueryType, output, (float)factor, problem.Output + (offset * size), problem.ValueDim);
-        if (problem.LogSumExp != null)
+        byte* destination = problem.OutputOf(sequence, query, head);
+        if (!RowConversion<TS, TV>.ScaleAndNarrow(problem.QueryType, output, (float)factor, destination, problem.ValueDim))
         {
-            problem.LogSumExp[sequence.LogSumExpStart + (head * problem.LogSumExpHeadStride) + (query * problem.LogSumExpQueryStride)] = (float)(top + Math.Log(total));
+            WideRow<TS, TV>.Write(problem, sequence, query, head, output, (float)factor);
+            return;
         }
+
+        float* logSumExp = problem.LogSumExpOf(sequence, query, head);
+        if (logSumExp != null) *logSumExp = (float)(top + Math.Log(total));
     }
 }

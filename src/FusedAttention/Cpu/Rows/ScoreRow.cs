@@ -14,30 +14,37 @@ internal unsafe struct ScoreRowContext
     /// <summary>ALiBi slope of the head.</summary>
     public float Slope;
 
+    /// <summary>Whether distances to the tile's keys are beyond the integers that floats hold.</summary>
+    public bool IsFar;
+
     /// <summary>Where the bias of the tile's first key is or would be, or null. Only keys in range are read.</summary>
     public byte* Bias;
+
+    public AttentionElementType BiasType;
 
     /// <summary>Mask of the tile's first key, or null. Only keys in range are read.</summary>
     public byte* Mask;
 
     /// <summary>The context of one row for the tile of keys that starts at <paramref name="tile"/>.</summary>
-    public static ScoreRowContext Of(AttentionProblem problem, in SequenceProblem sequence, int query, int head, int tile)
+    public static ScoreRowContext Of(AttentionProblem problem, in SequenceProblem sequence, int query, int head, long tile)
     {
-        var context = new ScoreRowContext { RelativePosition = sequence.QueryOffset + query - tile };
-        if (!problem.AlibiSlopes.IsEmpty) context.Slope = problem.AlibiSlopes.Span[head];
-        if (problem.Bias != null)
+        long position = sequence.QueryOffset + query - tile;
+        var context = new ScoreRowContext { RelativePosition = position, BiasType = problem.BiasType };
+        if (!problem.AlibiSlopes.IsEmpty)
         {
-            long offset = sequence.BiasStart + (head * problem.BiasHeadStride) + (query * problem.BiasQueryStride) + tile;
-            context.Bias = problem.Bias + (offset * problem.BiasType.Size());
+            context.Slope = problem.AlibiSlopes.Span[head];
+            context.IsFar = context.Slope != 0 && Math.Abs(position) > FloatRange.LargestDistance - MostKeys;
         }
 
-        if (problem.Mask != null)
-        {
-            context.Mask = problem.Mask + sequence.MaskStart + (head * problem.MaskHeadStride) + (query * problem.MaskQueryStride) + tile;
-        }
-
+        context.Bias = problem.BiasOf(sequence, query, head);
+        if (context.Bias != null) context.Bias += tile * problem.BiasType.Size();
+        context.Mask = problem.MaskOf(sequence, query, head);
+        if (context.Mask != null) context.Mask += tile;
         return context;
     }
+
+    // No tile is longer.
+    private const int MostKeys = 1024;
 }
 
 /// <summary>
@@ -61,13 +68,13 @@ internal static unsafe class ScoreRow<TS, TV>
     /// <param name="sum">Running sum l of the weights relative to m.</param>
     /// <param name="output">The row of O.</param>
     /// <param name="outputLength">Its length, a multiple of the vector width.</param>
-    /// <param name="modification">How scores become exponents.</param>
+    /// <param name="units">How scores become exponents.</param>
     /// <param name="row">What else the row needs.</param>
     /// <param name="temporary">Room for a tile of floats.</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Update(
         float* s, int first, int end, int start, int stop, ref float max, ref float sum, float* output, int outputLength,
-        in ScoreModification modification, in ScoreRowContext row, float* temporary)
+        in ScoreUnits units, in ScoreRowContext row, float* temporary)
     {
         if (start >= stop)
         {
@@ -75,8 +82,15 @@ internal static unsafe class ScoreRow<TS, TV>
             return;
         }
 
-        if (!modification.IsPlain) Modify(s, first, end, start, stop, modification, row, temporary);
-        Advance(s, first, end, start, stop, ref max, ref sum, output, outputLength, modification.Factor);
+        if (!units.IsPlain)
+        {
+            var passes = new ScorePasses<TS, TV>(s, first, end, start, stop, units, row, temporary);
+            ScoreLaw.Apply(ref passes, units.Steps);
+            passes.Finish();
+            if (row.IsFar && AnySeen(s, start, stop)) sum = float.NaN;
+        }
+
+        Advance(s, first, end, start, stop, ref max, ref sum, output, outputLength, units.Factor);
     }
 
     /// <summary>
@@ -84,12 +98,12 @@ internal static unsafe class ScoreRow<TS, TV>
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void UpdateRows(
-        float* s, int stride, int rows, int first, int end, int tile, int* starts, int* stops, float* max, float* sum, float* output, int outputLength, float factor)
+        float* s, int stride, int rows, int first, int end, long tile, int* starts, int* stops, float* max, float* sum, float* output, int outputLength, float factor)
     {
         for (int r = 0; r < rows; r++)
         {
-            int start = Math.Max(starts[r] - tile, 0);
-            int stop = Math.Min(stops[r] - tile, stride);
+            int start = (int)Math.Max(starts[r] - tile, 0);
+            int stop = (int)Math.Min(stops[r] - tile, stride);
             if (start >= stop) Clear(s, first, end);
             else Advance(s, first, end, start, stop, ref max[r], ref sum[r], output, outputLength, factor);
             s += stride;
@@ -124,37 +138,6 @@ internal static unsafe class ScoreRow<TS, TV>
         }
 
         sum += Exponentiate(s, first, end, newMax, factor);
-    }
-
-    /// <summary>
-    /// Scale, soft cap, bias, ALiBi and mask, in the order of the law. Vectors [first, end) are processed; keys [start, stop) of them are in range. The first pass that
-    /// runs takes the scale along.
-    /// </summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Modify(float* s, int first, int end, int start, int stop, in ScoreModification modification, in ScoreRowContext row, float* temporary)
-    {
-        float scale = modification.ScaleOfPasses;
-        if (modification.SoftCap > 0)
-        {
-            Cap(s, first, end, scale, modification.SoftCap);
-            scale = 1;
-        }
-
-        if (row.Bias != null)
-        {
-            switch (modification.BiasType)
-            {
-                case AttentionElementType.Float32: AddBias<Float32Element>(s, start, stop, scale, row.Bias, temporary); break;
-                case AttentionElementType.Float16: AddBias<Float16Element>(s, start, stop, scale, row.Bias, temporary); break;
-                default: AddBias<BFloat16Element>(s, start, stop, scale, row.Bias, temporary); break;
-            }
-
-            scale = 1;
-        }
-
-        if (row.Slope != 0) SubtractAlibi(s, first, end, scale, row.Slope, row.RelativePosition);
-        else if (scale != 1) Scale(s, first, end, scale);
-        if (row.Mask != null) ApplyMask(s, start, stop, row.Mask);
     }
 
     /// <summary>Sets the scores of keys outside [start, stop) to negative infinity, within vectors [first, end).</summary>
@@ -218,6 +201,9 @@ internal static unsafe class ScoreRow<TS, TV>
         return false;
     }
 
+    /// <summary>Whether a key of [start, stop) is not excluded.</summary>
+    private static bool AnySeen(float* s, int start, int stop) => new ReadOnlySpan<float>(s + start, stop - start).ContainsAnyExcept(float.NegativeInfinity);
+
     private static void Clear(float* s, int first, int end) => new Span<float>(s + (first * TS.Width), (end - first) * TS.Width).Clear();
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -225,80 +211,5 @@ internal static unsafe class ScoreRow<TS, TV>
     {
         TV f = TS.Create(factor);
         for (int i = 0; i < length; i += TS.Width) TS.Store(row + i, TS.Multiply(TS.Load(row + i), f));
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Scale(float* s, int first, int end, float scale)
-    {
-        TV factor = TS.Create(scale);
-        for (int v = first; v < end; v++) TS.Store(s + (v * TS.Width), TS.Multiply(TS.Load(s + (v * TS.Width)), factor));
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Cap(float* s, int first, int end, float scale, float cap)
-    {
-        TV inner = TS.Create(scale / cap);
-        TV outer = TS.Create(cap);
-        for (int v = first; v < end; v++)
-        {
-            float* at = s + (v * TS.Width);
-            TS.Store(at, TS.Multiply(outer, Elementary<TS, TV>.Tanh(TS.Multiply(TS.Load(at), inner))));
-        }
-    }
-
-    /// <summary>s = s * scale - slope * |p - j|. Distances are exact up to 2^24.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void SubtractAlibi(float* s, int first, int end, float scale, float slope, float relativePosition)
-    {
-        TV multiplier = TS.Create(scale);
-        TV factor = TS.Create(-slope);
-        TV distance = TS.Subtract(TS.Create(relativePosition - (first * TS.Width)), TS.Iota);
-        TV step = TS.Create(TS.Width);
-        for (int v = first; v < end; v++)
-        {
-            float* at = s + (v * TS.Width);
-            TS.Store(at, TS.MultiplyAdd(TS.Abs(distance), factor, TS.Multiply(TS.Load(at), multiplier)));
-            distance = TS.Subtract(distance, step);
-        }
-    }
-
-    /// <summary>
-    /// s = s * scale + bias for keys [start, stop), and negative infinity where the bias is: even for a NaN score, since the key is excluded. Exactly these keys' biases are
-    /// read: whole vectors where they are, and the first and last ones through <paramref name="temporary"/>.
-    /// </summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void AddBias<TE>(float* s, int start, int stop, float scale, byte* bias, float* temporary)
-        where TE : struct, IElement
-    {
-        TV multiplier = TS.Create(scale);
-        TV excluded = TS.Create(float.NegativeInfinity);
-        for (int j = start & -TS.Width; j < stop; j += TS.Width)
-        {
-            TV b;
-            if (j >= start && j + TS.Width <= stop)
-            {
-                b = TE.Load<TS, TV>(bias, j);
-            }
-            else
-            {
-                for (int i = 0; i < TS.Width; i++) temporary[i] = j + i >= start && j + i < stop ? TE.LoadOne(bias, j + i) : 0;
-                b = TS.Load(temporary);
-            }
-
-            TS.Store(s + j, TS.Select(TS.Equal(b, excluded), excluded, TS.MultiplyAdd(TS.Load(s + j), multiplier, b)));
-        }
-    }
-
-    /// <summary>Negative infinity where the mask is false. Reads exactly the mask of keys [start, stop).</summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void ApplyMask(float* s, int start, int stop, byte* mask)
-    {
-        TV excluded = TS.Create(float.NegativeInfinity);
-        int j = start;
-        for (; j + TS.Width <= stop; j += TS.Width) TS.Store(s + j, TS.Select(TS.LoadMask(mask + j), TS.Load(s + j), excluded));
-        for (; j < stop; j++)
-        {
-            if (mask[j] == 0) s[j] = float.NegativeInfinity;
-        }
     }
 }

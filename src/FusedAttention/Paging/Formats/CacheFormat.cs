@@ -1,4 +1,3 @@
-using FusedAttention.Problems;
 using FusedAttention.Tensors;
 
 namespace FusedAttention.Paging.Formats;
@@ -40,7 +39,7 @@ internal sealed class CacheFormat
     {
         if (typeof(T) != typeof(float) && typeof(T) != typeof(Half) && typeof(T) != typeof(BFloat16))
             throw new NotSupportedException($"A cache holds float, Half or BFloat16, not {typeof(T)}.");
-        AttentionElementType type = ArgumentChecks.ElementType<T>(nameof(T));
+        AttentionElementType type = ElementTypes.Of<T>(nameof(T));
         return new(type, options.KeyValueHeads, [new("keys", CachePart.Keys, type, options.KeyDim), new("values", CachePart.Values, type, options.ValueDim)]);
     }
 

@@ -1,0 +1,54 @@
+using System.Diagnostics;
+using FusedAttention.Checking.Backends;
+
+namespace FusedAttention.Checking.Measurement;
+
+/// <summary>How long a call takes.</summary>
+/// <param name="Trials">How often it was measured.</param>
+/// <param name="Best">Milliseconds of the shortest trial, a call.</param>
+/// <param name="Median">Milliseconds of the middle one, a call.</param>
+public sealed record CallTimes(int Trials, double Best, double Median)
+{
+    /// <summary>Enough calls for the JIT compiler's last tier and for the clocks of processor and GPU to settle.</summary>
+    public static readonly TimeSpan WarmUp = TimeSpan.FromMilliseconds(400);
+
+    /// <summary>Calls shorter than this are timed in groups, so that a trial is long beside the clock's own cost and an interrupt.</summary>
+    private static readonly TimeSpan MinTrial = TimeSpan.FromMilliseconds(2);
+
+    /// <param name="prepared">The call.</param>
+    /// <param name="time">How long to measure; three trials at least.</param>
+    /// <param name="tick">Called for every tenth of a second.</param>
+    public static CallTimes Measure(PreparedCall prepared, TimeSpan time, Action tick)
+    {
+        AttentionOptions options = prepared.Call.Options;
+        long start = Stopwatch.GetTimestamp();
+        int ticks = 0;
+        int calls = 0;
+        TimeSpan shortest = TimeSpan.MaxValue;
+        while (calls == 0 || Stopwatch.GetElapsedTime(start) < WarmUp)
+        {
+            shortest = TimeSpan.FromTicks(Math.Min(shortest.Ticks, prepared.Time(options, 1).Ticks));
+            calls++;
+            Tick();
+        }
+
+        int group = Math.Max(1, (int)(MinTrial / TimeSpan.FromTicks(Math.Max(1, shortest.Ticks))));
+        var trials = new List<double>();
+        long measured = Stopwatch.GetTimestamp();
+        while (trials.Count < 3 || Stopwatch.GetElapsedTime(measured) < time)
+        {
+            options.CancellationToken.ThrowIfCancellationRequested();
+            trials.Add(prepared.Time(options, group).TotalMilliseconds / group);
+            Tick();
+        }
+
+        trials.Sort();
+        int middle = trials.Count / 2;
+        return new(trials.Count, trials[0], trials.Count % 2 == 1 ? trials[middle] : (trials[middle - 1] + trials[middle]) / 2);
+
+        void Tick()
+        {
+            for (int due = (int)(Stopwatch.GetElapsedTime(start).TotalSeconds * 10); ticks < due; ticks++) tick();
+        }
+    }
+}

@@ -1,0 +1,66 @@
+using FusedAttention.Checking.Cpu;
+using FusedAttention.Checking.Measurement;
+
+namespace FusedAttention.Cli.Backends.Cpu;
+
+/// <summary>The processor.</summary>
+internal sealed class CpuProvider : IBackendProvider
+{
+    public CpuProvider() => Devices = [new(this, CpuBackend.Instance)];
+
+    public string Name => CpuBackend.Instance.Name;
+
+    public string Title => "CPU";
+
+    public string? Hardware => null;
+
+    public bool IsHost => true;
+
+    public IReadOnlyList<BackendDevice> Devices { get; }
+
+    public string? WhyNone => null;
+
+    public IReadOnlyList<TimedShape> TimedShapes => [];
+
+    public string? TargetNote => null;
+
+    public BackendInfo Info()
+    {
+        var variants = new List<string[]>();
+        foreach (CpuInstructionSet set in Enum.GetValues<CpuInstructionSet>())
+        {
+            if (set != CpuInstructionSet.Auto) variants.Add([set.ToString(), Runs(set)]);
+        }
+
+        return new($"available; Auto runs {Resolved()}") { Variants = new(["instruction set", "runs here"], variants) };
+    }
+
+    public bool IsDeviceFailure(Exception exception) => false;
+
+    /// <summary>Asks the library itself, by a call with one query and one key.</summary>
+    private static string Runs(CpuInstructionSet set)
+    {
+        try
+        {
+            CpuBackend.Instance.ThrowIfNotSupported(new AttentionOptions { InstructionSet = set });
+            return "yes";
+        }
+        catch (PlatformNotSupportedException)
+        {
+            return "no";
+        }
+    }
+
+    private static string Resolved()
+    {
+        try
+        {
+            return $"{Attention.Explain<float, float>(new AttentionShape(1, 1, 1, 1, 1, 1)).InstructionSet}";
+        }
+        catch (PlatformNotSupportedException e)
+        {
+            // The environment variable that forces a variant may name one that this machine lacks.
+            return $"nothing: {e.Message}";
+        }
+    }
+}

@@ -1,0 +1,101 @@
+using System.Runtime.CompilerServices;
+using FusedAttention.Problems;
+using FusedAttention.Tensors;
+
+namespace FusedAttention.Cpu.Rows;
+
+/// <summary>Which keys a row's mask and bias let it see. What its position allows is <see cref="KeyRange"/>'s.</summary>
+internal readonly unsafe struct RowVisibility
+{
+    private readonly byte* _mask;
+    private readonly byte* _bias;
+    private readonly int _biasBytes;
+    private readonly uint _excluded;
+
+    public RowVisibility(AttentionProblem problem, in SequenceProblem sequence, int query, int head)
+    {
+        _mask = problem.MaskOf(sequence, query, head);
+        _bias = problem.BiasOf(sequence, query, head);
+        if (_bias == null) return;
+        _biasBytes = problem.BiasType.Size();
+        _excluded = problem.BiasType.NegativeInfinity();
+    }
+
+    /// <summary>Whether neither mask nor bias excludes a key.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public bool Sees(long key) => (_mask == null || _mask[key] != 0) && (_bias == null || !IsExcludedByBias(key));
+
+    /// <summary>The first key of [start, end) that the row sees; <paramref name="end"/> if there is none. Where the first one is seen at once, as under most masks, this is one comparison.</summary>
+    public int First(int start, int end)
+    {
+        while (start < end && !Sees(start))
+        {
+            start++;
+            if (_mask != null) start = FirstOfMask(start, end);
+            if (_bias != null) start = FirstOfBias(start, end);
+        }
+
+        return start;
+    }
+
+    /// <summary>One past the last key of [start, end) that the row sees; <paramref name="start"/> if there is none.</summary>
+    public int End(int start, int end)
+    {
+        while (start < end && !Sees(end - 1))
+        {
+            end--;
+            if (_mask != null) end = EndOfMask(start, end);
+            if (_bias != null) end = EndOfBias(start, end);
+        }
+
+        return end;
+    }
+
+    /// <summary>The least interval with every key that some row of a sequence sees, by position, mask and bias.</summary>
+    public static KeyRange Union(AttentionProblem problem, in SequenceProblem sequence)
+    {
+        KeyRange range = problem.RangeOf(sequence, 0, sequence.QueryLength - 1);
+        if (range.IsEmpty || (problem.Mask == null && problem.Bias == null)) return range;
+
+        // Heads and queries that share one row of mask and bias need one look only.
+        int heads = problem.MaskHeadStride == 0 && problem.BiasHeadStride == 0 ? 1 : problem.QueryHeads;
+        int start = range.End;
+        int end = range.Start;
+        for (int query = 0; query < sequence.QueryLength; query++)
+        {
+            KeyRange own = problem.RangeOf(sequence, query);
+            for (int head = 0; head < heads; head++)
+            {
+                // Only what would widen the interval is looked at.
+                var row = new RowVisibility(problem, sequence, query, head);
+                int outside = Math.Min(own.End, start);
+                int first = row.First(own.Start, outside);
+                if (first < outside) start = first;
+                outside = Math.Max(own.Start, end);
+                int last = row.End(outside, own.End);
+                if (last > outside) end = last;
+            }
+        }
+
+        return start < end ? new(start, end) : new(range.Start, range.Start);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private bool IsExcludedByBias(long key) => _biasBytes == sizeof(uint) ? ((uint*)_bias)[key] == _excluded : ((ushort*)_bias)[key] == (ushort)_excluded;
+
+    private int FirstOfMask(int start, int end) => Found(new ReadOnlySpan<byte>(_mask + start, end - start).IndexOfAnyExcept((byte)0), start, end);
+
+    private int EndOfMask(int start, int end) => start + new ReadOnlySpan<byte>(_mask + start, end - start).LastIndexOfAnyExcept((byte)0) + 1;
+
+    private int FirstOfBias(int start, int end) => Found(
+        _biasBytes == sizeof(uint)
+            ? new ReadOnlySpan<uint>((uint*)_bias + start, end - start).IndexOfAnyExcept(_excluded)
+            : new ReadOnlySpan<ushort>((ushort*)_bias + start, end - start).IndexOfAnyExcept((ushort)_excluded),
+        start, end);
+
+    private int EndOfBias(int start, int end) => start + 1 + (_biasBytes == sizeof(uint)
+        ? new ReadOnlySpan<uint>((uint*)_bias + start, end - start).LastIndexOfAnyExcept(_excluded)
+        : new ReadOnlySpan<ushort>((ushort*)_bias + start, end - start).LastIndexOfAnyExcept((ushort)_excluded));
+
+    private static int Found(int index, int start, int end) => index < 0 ? end : start + index;
+}

@@ -1,0 +1,53 @@
+using System.Runtime.CompilerServices;
+
+namespace FusedAttention.Problems;
+
+/// <summary>The steps that a call's scores go through beside the scale, which all have.</summary>
+[Flags]
+internal enum ScoreSteps
+{
+    None = 0,
+    SoftCap = 1,
+    Bias = 2,
+    Alibi = 4,
+    Mask = 8,
+}
+
+/// <summary>
+/// A backend's form of the steps from a dot product to a score: passes over a row, operations on one number, or lines of text of a kernel. Which come, and in which order, is <see cref="ScoreLaw"/>'s.
+/// </summary>
+internal interface IScoreSteps
+{
+    /// <summary><c>s = scale * s</c>. It always comes, first.</summary>
+    void Scale();
+
+    /// <summary><c>s = softCap * tanh(s / softCap)</c>.</summary>
+    void SoftCap();
+
+    /// <summary><c>s = s + bias</c>; a bias of negative infinity excludes the key.</summary>
+    void Bias();
+
+    /// <summary><c>s = s - slope * |p - j|</c> for the query's position p and the key's j.</summary>
+    void Alibi();
+
+    /// <summary>Excludes keys where the boolean mask is false.</summary>
+    void Mask();
+}
+
+/// <summary>
+/// The order of the steps, in the one place that has it: scale, soft cap, bias, ALiBi, mask (the order of the ONNX operator Attention). Positions exclude keys beforehand: <see cref="KeyRange"/>.
+/// </summary>
+internal static class ScoreLaw
+{
+    /// <summary>Takes scores through those steps that are present, in the order of the law.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Apply<TSteps>(scoped ref TSteps steps, ScoreSteps present)
+        where TSteps : struct, IScoreSteps, allows ref struct
+    {
+        steps.Scale();
+        if ((present & ScoreSteps.SoftCap) != ScoreSteps.None) steps.SoftCap();
+        if ((present & ScoreSteps.Bias) != ScoreSteps.None) steps.Bias();
+        if ((present & ScoreSteps.Alibi) != ScoreSteps.None) steps.Alibi();
+        if ((present & ScoreSteps.Mask) != ScoreSteps.None) steps.Mask();
+    }
+}

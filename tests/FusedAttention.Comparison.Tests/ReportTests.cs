@@ -1,0 +1,88 @@
+using System.Text.Json;
+using System.Xml.Linq;
+using FusedAttention.Comparison.Reporting;
+using Xunit;
+
+namespace FusedAttention.Comparison.Tests;
+
+public class ReportTests
+{
+    private readonly ComparisonReport _report = ReportSample.Create();
+
+    [Fact]
+    public void Advantage_is_over_the_fastest_peer_that_was_timed()
+    {
+        Assert.Equal([1.5, 20.0 / 30, 2.0], _report.Rows.Select(r => r.Advantage!.Value));
+        Assert.Equal(ReportSample.OtherPeer, _report.Rows[2].BestPeer!.Contender);
+    }
+
+    [Fact]
+    public void Summary_counts_the_rows_where_we_lose()
+        => Assert.Equal("FusedAttention is ahead of every peer in 2 of 3 rows: 0.67x to 2.00x the best peer, median 1.50x.", ReportTables.Summary(_report));
+
+    [Fact]
+    public void Json_has_every_result_of_every_row()
+    {
+        using JsonDocument json = JsonDocument.Parse(JsonReport.Write(_report));
+        JsonElement rows = json.RootElement.GetProperty("rows");
+        Assert.Equal(3, rows.GetArrayLength());
+        Assert.All(rows.EnumerateArray(), row => Assert.Equal(3, row.GetProperty("results").GetArrayLength()));
+        Assert.Equal("prefill fp32 8/8 D64 512 full", rows[0].GetProperty("case").GetProperty("name").GetString());
+        Assert.Equal("no such kernel", rows[0].GetProperty("results")[2].GetProperty("note").GetString());
+        Assert.Equal("mismatch", rows[1].GetProperty("results")[2].GetProperty("status").GetString());
+        Assert.Equal("NaN", rows[1].GetProperty("results")[2].GetProperty("maxAbsoluteError").GetString());
+        Assert.Equal(2, rows[0].GetProperty("results")[0].GetProperty("bestMilliseconds").GetDouble());
+        Assert.Equal(100, json.RootElement.GetProperty("ceilings").GetProperty("gigaflopsPerSecond").GetDouble());
+    }
+
+    [Fact]
+    public void Markdown_tables_are_rectangular_and_mark_the_fastest()
+    {
+        string[] lines = MarkdownReport.Write(_report).Split('\n');
+        int columns = 0;
+        foreach (string line in lines)
+        {
+            int bars = line.Replace("\\|", "", StringComparison.Ordinal).Count(c => c == '|');
+            if (columns != 0 && bars != 0) Assert.Equal(columns, bars);
+            columns = bars;
+        }
+
+        Assert.Contains(lines, line => line.StartsWith("| fp32 D64 full 512 | **50.0 (50 %)** | 33.3 (33 %) | - | **1.50x** |", StringComparison.Ordinal));
+        Assert.Contains(lines, line => line.StartsWith("| fp32 D64 full 2048 | 3.3 (3 %) | **5.0 (5 %)** | **wrong output** | 0.67x |", StringComparison.Ordinal));
+        Assert.Contains(lines, line => line.StartsWith("| fp16 32/8 heads D128, 4096 keys | **10.0 (100 %)** |", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public void Html_stands_alone_and_escapes_names()
+    {
+        string html = HtmlReport.Write(_report);
+        Assert.DoesNotContain("http", html, StringComparison.OrdinalIgnoreCase);
+        Assert.DoesNotContain("<script", html, StringComparison.OrdinalIgnoreCase);
+        Assert.DoesNotContain("peer <1>", html, StringComparison.Ordinal);
+        Assert.Contains("peer &lt;1&gt; | a", html, StringComparison.Ordinal);
+        Assert.Contains("Some &amp; Processor", html, StringComparison.Ordinal);
+        Assert.Contains("prefers-color-scheme: dark", html, StringComparison.Ordinal);
+
+        // One chart of prefill (one type, dim and mask), one of decode, one of memory; each well-formed.
+        string[] charts = [.. html.Split("<svg").Skip(1).Select(part => "<svg" + part[..(part.IndexOf("</svg>", StringComparison.Ordinal) + 6)])];
+        Assert.Equal(3, charts.Length);
+        XElement prefill = XElement.Parse(charts[0]);
+        Assert.Equal(2, prefill.Elements("g").Count()); // the peer without a timed result has no line
+        Assert.Equal(4, prefill.Descendants("circle").Count());
+        Assert.Single(prefill.Elements("line"), line => string.Equals(line.Attribute("class")?.Value, "ceiling", StringComparison.Ordinal));
+        Assert.All(charts.Skip(1), chart => XElement.Parse(chart));
+    }
+
+    [Fact]
+    public void Shares_are_of_the_roofline_that_binds()
+    {
+        Assert.Equal(0.5, _report.Ceilings.Share(floatingPointOperations: 1e8, bytes: 1000, milliseconds: 2), 6);
+        Assert.Equal(0.25, _report.Ceilings.Share(floatingPointOperations: 1000, bytes: 1e7, milliseconds: 2), 6);
+        Assert.True(_report.Ceilings.IsArithmeticBound(1e8, 1000));
+        Assert.False(_report.Ceilings.IsArithmeticBound(1000, 1e7));
+    }
+
+    [Fact]
+    public void Files_are_named_by_what_cannot_be_compared()
+        => Assert.Equal("comparison-avx2-1-thread", ReportFiles.Name(_report));
+}

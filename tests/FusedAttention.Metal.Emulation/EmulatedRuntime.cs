@@ -1,0 +1,84 @@
+using System.Collections.Immutable;
+using System.Globalization;
+using FusedAttention.Metal.Launching;
+
+namespace FusedAttention.Metal.Emulation;
+
+/// <summary>
+/// A device that is a process of this machine: runs the launches that <c>MetalRuntime</c> would encode. Each runs once in every order of <see cref="Orders"/>, from
+/// the same inputs, and the bits written must be the same. Nothing is queued: a submission has ended when <see cref="Submit"/> returns, and throws there.
+/// </summary>
+internal sealed class EmulatedRuntime(EmulatorFlavour flavour = EmulatorFlavour.Plain) : IMetalRuntime
+{
+    private readonly Lock _lock = new();
+    private string? _folder;
+    private long _submissions;
+    private long _files;
+
+    /// <summary>Orders of lanes, simdgroups and threadgroups; the first one's results are kept.</summary>
+    public ImmutableArray<string> Orders { get; init; } = ["forward", "reverse", "random"];
+
+    /// <summary>Of the random order.</summary>
+    public ulong Seed { get; init; } = 20260117;
+
+    /// <summary>For kernels that a test brings along; the library's own otherwise.</summary>
+    public Func<KernelFunction, string> Source { get; init; } = KernelSource.Compose;
+
+    /// <summary>A launch that takes longer is stopped.</summary>
+    public int TimeoutSeconds { get; init; } = 240;
+
+    public MetalDeviceDescription Device { get; init; } =
+        new("Emulated M1", AppleFamily: 7, MaxThreadgroupMemory: LaunchCheck.ThreadgroupMemoryLimit, MaxBufferLength: int.MaxValue, HasKnownLaneMap: true);
+
+    public long Completed => Interlocked.Read(ref _submissions);
+
+    /// <summary>Of all launches so far, compilation not included.</summary>
+    public TimeSpan Elapsed { get; private set; }
+
+    public DeviceMemory Allocate(long bytes) => EmulatedMemory.Allocate(bytes);
+
+    public DeviceMemory Wrap(nint pointer, long bytes) => EmulatedMemory.Wrap(pointer, bytes);
+
+    public void Prepare(KernelFunction function) => Library(function).Kernel(function.Name);
+
+    public EmulatorLibrary Library(KernelFunction function) => EmulatorBuild.Get(Source(function), flavour);
+
+    public long Submit(ReadOnlySpan<KernelLaunch> launches)
+    {
+        lock (_lock)
+        {
+            foreach (KernelLaunch launch in launches) Run(launch);
+            return Interlocked.Increment(ref _submissions);
+        }
+    }
+
+    public void Wait(long submission) => ArgumentOutOfRangeException.ThrowIfGreaterThan(submission, Completed);
+
+    public void Dispose()
+    {
+        if (_folder is not null && Directory.Exists(_folder)) Directory.Delete(_folder, recursive: true);
+    }
+
+    private void Run(KernelLaunch launch)
+    {
+        EmulatorLibrary library = Library(launch.Function);
+        LaunchCheck.Check(launch, library);
+        _folder ??= Directory.CreateTempSubdirectory("fused-attention-emulator-").FullName;
+        string name = Path.Combine(_folder, (++_files).ToString(CultureInfo.InvariantCulture));
+        try
+        {
+            EmulatedMemory[] written = LaunchFile.Write(name + ".launch", launch, library);
+            long start = System.Diagnostics.Stopwatch.GetTimestamp();
+            (int exitCode, string output) = EmulatorToolchain.Run(
+                library.Executable, folder: null, [name + ".launch", name + ".result", Seed.ToString(CultureInfo.InvariantCulture), .. Orders], TimeoutSeconds);
+            Elapsed += System.Diagnostics.Stopwatch.GetElapsedTime(start);
+            if (exitCode != 0) throw new MetalEmulationException($"{launch.Function.Name} in the {flavour} emulator ended with exit code {exitCode}:\n{output}\n{launch.Function.LibraryKey}\n{library.Folder}");
+            LaunchFile.ReadResults(name + ".result", written);
+        }
+        finally
+        {
+            File.Delete(name + ".launch");
+            File.Delete(name + ".result");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+using FusedAttention.Metal.Emulation;
+using FusedAttention.Metal.Launching;
+using Xunit;
+
+namespace FusedAttention.Metal.Tests;
+
+/// <summary>The library's own kernels with mistakes that the emulator must report by name and place, where <see cref="MetalMutationTests"/> asks only that something is wrong.</summary>
+public sealed class KernelMistakeTests
+{
+    private const string Barrier = "threadgroup_barrier(mem_flags::mem_threadgroup);";
+
+    [Theory]
+    [InlineData(nameof(KernelFamily.Prefill))]
+    [InlineData(nameof(KernelFamily.Decode))]
+    public void Every_barrier_is_for_all(string family) => AssertReported(
+        Enum.Parse<KernelFamily>(family), EmulatorFlavour.Plain, text => ReplaceNth(text, 0, Barrier, $"if (lane < 20) {Barrier}"), "barrier for some lanes", "threads of a threadgroup wait at different barriers");
+
+    [Theory]
+    [InlineData(nameof(KernelFamily.Prefill), "if (key >= start && key < end && d < DIM)", "if (key >= start && d < DIM)")]
+    [InlineData(nameof(KernelFamily.Decode), "return min(max(key, first_key), end_key - 1);", "return max(key, first_key);")]
+    [InlineData(nameof(KernelFamily.Plain), "int end = min(row.end - tile, 32);", "int end = 32;")]
+    public void Keys_beyond_the_end_are_reported(string family, string right, string wrong)
+    {
+        var kernel = Enum.Parse<KernelFamily>(family);
+        Run(kernel, EmulatorFlavour.Address, text => text);
+        AssertReported(kernel, EmulatorFlavour.Address, text => ReplaceNth(text, 0, right, wrong), wrong, "heap-buffer-overflow", "READ of size", $"{family.ToLowerInvariant()}.metal");
+    }
+
+    [Fact]
+    public void A_slot_that_the_host_does_not_bind_is_reported() =>
+        AssertReported(KernelFamily.Prefill, EmulatorFlavour.Plain, text => ReplaceNth(text, 0, "[[buffer(5)]]", "[[buffer(15)]]"), "slot 15", "nothing is bound to slot 15 (items)");
+
+    private static void AssertReported(KernelFamily family, EmulatorFlavour flavour, Func<string, string> change, string what, params ReadOnlySpan<string> words)
+    {
+        try
+        {
+            Run(family, flavour, change);
+        }
+        catch (MetalEmulationException e)
+        {
+            foreach (string word in words) Assert.True(e.Message.Contains(word, StringComparison.Ordinal), $"{what}: \"{word}\" is not in: {e.Message}");
+            return;
+        }
+
+        Assert.Fail($"{family}, {what}: nothing was reported.");
+    }
+
+    /// <summary>Three tiles of keys and an odd rest, two blocks of rows, and for decode all simdgroups on one set of rows.</summary>
+    private static void Run(KernelFamily family, EmulatorFlavour flavour, Func<string, string> change)
+    {
+        Assert.SkipWhen(EmulatorToolchain.SkipReason is not null, EmulatorToolchain.SkipReason ?? "");
+        Problem problem = new ProblemGenerator(78).Fill(new Problem
+        {
+            Name = "mistakes",
+            Form = CallForm.Packed,
+            QueryType = AttentionElementType.Float16,
+            KeyValueType = AttentionElementType.Float16,
+            Heads = 2,
+            KeyValueHeads = 1,
+            KeyDim = 64,
+            ValueDim = 64,
+            QueryLengths = [family == KernelFamily.Decode ? 1 : 21],
+            KeyLengths = [107],
+            Query = [],
+            Key = [],
+            Value = [],
+            Options = new AttentionOptions(),
+        });
+        using var runtime = new EmulatedRuntime(flavour) { Source = function => change(KernelSource.Compose(function)) };
+        Caller.Run(problem, arrangement: null, new MetalCaller(runtime, family)).AssertClose(problem, RowByRow.Solve(problem));
+    }
+
+    private static string ReplaceNth(string text, int n, string right, string wrong)
+    {
+        int at = -1;
+        for (int i = 0; i <= n; i++)
+        {
+            at = text.IndexOf(right, at + 1, StringComparison.Ordinal);
+            ArgumentOutOfRangeException.ThrowIfNegative(at);
+        }
+
+        return $"{text[..at]}{wrong}{text[(at + right.Length)..]}";
+    }
+}

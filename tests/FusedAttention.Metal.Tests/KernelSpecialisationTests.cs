@@ -1,0 +1,52 @@
+using FusedAttention.Metal.Emulation;
+using FusedAttention.Metal.Launching;
+using FusedAttention.Metal.Planning;
+using FusedAttention.Problems;
+using Xunit;
+
+namespace FusedAttention.Metal.Tests;
+
+/// <summary>Every library that the tests compile: warnings, address spaces, recursion, arrays that leave the registers, and the budgets of its kernels.</summary>
+public sealed class KernelSpecialisationTests(ITestOutputHelper output)
+{
+    public static TheoryData<string> Libraries() => [.. Functions().Select(function => function.LibraryKey).Distinct(StringComparer.Ordinal)];
+
+    [Theory]
+    [MemberData(nameof(Libraries))]
+    public void Libraries_keep_to_the_rules_and_budgets(string key)
+    {
+        Assert.SkipWhen(EmulatorToolchain.SkipReason is not null, EmulatorToolchain.SkipReason ?? "");
+        string text = KernelSource.Compose(Functions().First(function => string.Equals(function.LibraryKey, key, StringComparison.Ordinal)));
+        string[] problems = CompiledLint.Check(text);
+        Assert.True(problems.Length == 0, string.Join('\n', problems));
+        EmulatorLibrary library = EmulatorBuild.Get(text, EmulatorFlavour.Plain);
+        foreach (KernelSignature kernel in library.Kernels)
+        {
+            int threadgroup = library.ThreadgroupBytes(kernel.Name), registers = library.PrivateBytes(kernel.Name);
+            output.WriteLine($"{kernel.Name}: {threadgroup} bytes of threadgroup memory, {registers} bytes of arrays a thread");
+            Assert.InRange(threadgroup, 0, TileTable.MemoryBudget);
+            // 128 registers of 4 bytes and a little: the widest rows of 32-bit elements spill some (TileTable).
+            Assert.InRange(registers, 0, 130 * sizeof(float));
+            Assert.All(kernel.Buffers, argument => Assert.InRange(argument.Slot!.Value, 0, LaunchCheck.SlotCount - 1));
+        }
+    }
+
+    private static IEnumerable<KernelFunction> Functions()
+    {
+        foreach ((AttentionElementType query, AttentionElementType keyValue, int keyDim, int valueDim) in MetalProblems.Specialisations)
+        {
+            var problem = new AttentionProblem { QueryType = query, KeyValueType = keyValue, KeyDim = keyDim, ValueDim = valueDim };
+            if (TileTable.Prefill(keyDim, valueDim, keyValue) is not null) yield return KernelLibrary.Main(KernelFamily.Prefill, problem, []);
+            if (TileTable.Decode(keyDim, valueDim) is not null) yield return KernelLibrary.Main(KernelFamily.Decode, problem, []);
+            yield return KernelLibrary.Main(KernelFamily.Plain, problem, []);
+        }
+
+        foreach (AttentionElementType type in Enum.GetValues<AttentionElementType>())
+        {
+            yield return MergePlan.Function(type, AttentionElementType.Float32, hasSinks: false, hasLogSumExp: false);
+        }
+
+        foreach (string element in (string[])["ushort", "uint"]) yield return new KernelFunction(KernelFamily.Cache, "append", [new SourceDefinition("ELEMENT_T", element)], []);
+        yield return new KernelFunction(KernelFamily.LaneMap, "lane_map", [], []);
+    }
+}

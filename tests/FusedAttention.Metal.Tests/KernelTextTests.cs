@@ -1,0 +1,68 @@
+using System.Reflection;
+using System.Runtime.InteropServices;
+using System.Text.RegularExpressions;
+using FusedAttention.Metal.Emulation;
+using FusedAttention.Metal.Launching;
+using FusedAttention.Metal.Planning;
+using Xunit;
+
+namespace FusedAttention.Metal.Tests;
+
+/// <summary>What the kernels' text and the host must agree on: structs field by field, slots by name, and the rules of docs/metal.md.</summary>
+public sealed partial class KernelTextTests
+{
+    private static readonly Assembly Metal = typeof(KernelFunction).Assembly;
+
+    public static TheoryData<string> Files() => [.. Metal.GetManifestResourceNames().Where(name => name.EndsWith(".metal", StringComparison.Ordinal)).Order(StringComparer.Ordinal)];
+
+    [Theory]
+    [MemberData(nameof(Files))]
+    public void Texts_keep_to_the_rules(string file) => Assert.Empty(TextLint.Check(file, KernelSource.File(file)));
+
+    [Theory]
+    [MemberData(nameof(Files))]
+    public void Buffer_slots_are_those_of_the_host(string file)
+    {
+        foreach (KernelSignature kernel in KernelText.ParseKernels(TextLint.WithoutComments(KernelSource.File(file))))
+        {
+            bool isAttention = kernel.Arguments.Any(argument => argument.Type.Contains(nameof(AttentionParameters), StringComparison.Ordinal));
+            foreach (KernelArgument argument in isAttention ? kernel.Buffers : [])
+            {
+                FieldInfo? slot = typeof(BufferSlot).GetField(PascalCase(argument.Name), BindingFlags.Static | BindingFlags.Public | BindingFlags.NonPublic);
+                Assert.True(slot is not null, $"{file}: kernel {kernel.Name}: BufferSlot has no {PascalCase(argument.Name)}");
+                Assert.True((int)slot.GetRawConstantValue()! == argument.Slot, $"{file}: kernel {kernel.Name}: {argument.Name} has slot {argument.Slot}, BufferSlot.{slot.Name} is {slot.GetRawConstantValue()}");
+            }
+        }
+    }
+
+    [Fact]
+    public void Structs_are_laid_out_alike()
+    {
+        Assert.SkipWhen(EmulatorToolchain.SkipReason is not null, EmulatorToolchain.SkipReason ?? "");
+        string text = KernelSource.File("parameters.metal");
+        string[] names = [.. StructName().Matches(TextLint.WithoutComments(text)).Select(match => match.Groups["name"].Value)];
+        Assert.NotEmpty(names);
+        Dictionary<string, (RecordField[] Fields, int Size)> records = RecordLayouts.Of(KernelSource.File("common.metal") + text, names);
+        foreach (string name in names)
+        {
+            Type host = Metal.GetTypes().FirstOrDefault(type => type.IsValueType && string.Equals(type.Name, name, StringComparison.Ordinal)) ?? throw new InvalidOperationException($"The host has no struct {name}.");
+            string[] expected = [.. host.GetFields(BindingFlags.Instance | BindingFlags.Public | BindingFlags.NonPublic)
+                .Select(field => $"{MetalName(field.FieldType)} {SnakeCase(field.Name)} at {Marshal.OffsetOf(host, field.Name)}"), $"{Marshal.SizeOf(host)} bytes"];
+            string[] actual = [.. records[name].Fields.Select(field => $"{field.Type} {field.Name} at {field.Offset}"), $"{records[name].Size} bytes"];
+            Assert.Equal(expected, actual);
+            Assert.True(records[name].Size < LaunchCheck.ParameterLimit);
+        }
+    }
+
+    private static string MetalName(Type type) => type == typeof(long) ? "long" : type == typeof(int) ? "int" : type == typeof(uint) ? "uint" : type == typeof(ulong) ? "ulong" : type == typeof(float) ? "float" : type.Name;
+
+    private static string PascalCase(string name) => string.Concat(name.Split('_').Select(part => char.ToUpperInvariant(part[0]) + part[1..]));
+
+    private static string SnakeCase(string name) => Capital().Replace(name, "_$0").TrimStart('_').ToLowerInvariant();
+
+    [GeneratedRegex(@"^struct (?<name>\w+)", RegexOptions.Multiline | RegexOptions.ExplicitCapture | RegexOptions.CultureInvariant, 5000)]
+    private static partial Regex StructName();
+
+    [GeneratedRegex("[A-Z]", RegexOptions.CultureInvariant, 5000)]
+    private static partial Regex Capital();
+}

@@ -1,0 +1,134 @@
+using System.Numerics.Tensors;
+using FusedAttention.Metal.Emulation;
+using FusedAttention.Metal.Launching;
+using FusedAttention.Metal.Planning;
+using FusedAttention.Problems;
+using FusedAttention.Tensors;
+
+namespace FusedAttention.Metal.Tests;
+
+/// <summary>
+/// Calls on tensor spans by way of the Metal planner and the emulator: what <c>MetalAttention</c> does, without its tensors. Each tensor is a memory of its own that
+/// ends with its last element.
+/// </summary>
+/// <param name="runtime">The emulator.</param>
+/// <param name="forced">The only kernel to use; null for the planner's choice.</param>
+internal sealed unsafe class MetalCaller(EmulatedRuntime runtime, KernelFamily? forced = null) : ICallTarget
+{
+    /// <summary>Plans of the calls so far.</summary>
+    public List<MetalPlan> Plans { get; } = [];
+
+    public void Dense<TQuery, TKeyValue>(
+        in ReadOnlyTensorSpan<TQuery> query, in ReadOnlyTensorSpan<TKeyValue> key, in ReadOnlyTensorSpan<TKeyValue> value, in TensorSpan<TQuery> output,
+        AttentionOptions options, scoped in AttentionOperands operands)
+        where TQuery : unmanaged
+        where TKeyValue : unmanaged
+        => Run(query, key, value, output, operands, new DenseCall(options));
+
+    public void Packed<TQuery, TKeyValue>(
+        in ReadOnlyTensorSpan<TQuery> query, in ReadOnlyTensorSpan<TKeyValue> key, in ReadOnlyTensorSpan<TKeyValue> value, in TensorSpan<TQuery> output,
+        int[] cumulativeQueries, int[] cumulativeKeys, AttentionOptions options, scoped in AttentionOperands operands)
+        where TQuery : unmanaged
+        where TKeyValue : unmanaged
+        => Run(query, key, value, output, operands, new PackedCall(options, cumulativeQueries, cumulativeKeys));
+
+    public void Paged<TQuery, TKeyValue>(
+        in ReadOnlyTensorSpan<TQuery> query, in ReadOnlyTensorSpan<TKeyValue> keyCache, in ReadOnlyTensorSpan<TKeyValue> valueCache, in TensorSpan<TQuery> output,
+        int[] cumulativeQueries, int[] contextLengths, int[] blockTables, int maxBlocksPerSequence, AttentionOptions options, scoped in AttentionOperands operands)
+        where TQuery : unmanaged
+        where TKeyValue : unmanaged
+        => Run(query, keyCache, valueCache, output, operands, new PagedCall(options, cumulativeQueries, contextLengths, blockTables, maxBlocksPerSequence));
+
+    private void Run<TQuery, TKeyValue>(
+        in ReadOnlyTensorSpan<TQuery> query, in ReadOnlyTensorSpan<TKeyValue> key, in ReadOnlyTensorSpan<TKeyValue> value, in TensorSpan<TQuery> output,
+        scoped in AttentionOperands operands, IBuild build)
+        where TQuery : unmanaged
+        where TKeyValue : unmanaged
+    {
+        fixed (TQuery* q = query, o = output)
+        fixed (TKeyValue* k = key, v = value)
+        fixed (bool* mask = operands.BooleanMask)
+        fixed (byte* bias = operands.Bias)
+        fixed (float* logSumExp = operands.LogSumExp)
+        {
+            CallTensors tensors = CallTensors.Of(
+                q, TensorLayout.Of(query), k, TensorLayout.Of(key), "key", v, TensorLayout.Of(value), "value", o, TensorLayout.Of(output), (byte*)mask, bias, logSumExp, operands);
+            var problem = new AttentionProblem();
+            build.Build(problem, tensors, operands, problem => Submit(problem, tensors));
+        }
+    }
+
+    private void Submit(AttentionProblem problem, in CallTensors tensors)
+    {
+        MetalPlan plan = MetalPlan.Of(problem, runtime.Device, forced);
+        Plans.Add(plan);
+        using var transient = new TransientMemory(runtime);
+        var memory = new CallMemory(
+            Place(tensors.Query, tensors.QueryLayout, tensors.QueryType.Size())!.Value,
+            Place(tensors.Key, tensors.KeyLayout, tensors.KeyValueType.Size())!.Value,
+            Place(tensors.Value, tensors.ValueLayout, tensors.KeyValueType.Size())!.Value,
+            Place(tensors.Output, tensors.OutputLayout, tensors.QueryType.Size())!.Value,
+            Place(tensors.Mask, tensors.MaskLayout, sizeof(bool)),
+            Place(tensors.Bias, tensors.BiasLayout, tensors.BiasType.Size()),
+            Place(tensors.LogSumExp, tensors.LogSumExpLayout, sizeof(float)));
+        foreach (var submission in plan.Bind(problem, memory, transient)) runtime.Wait(runtime.Submit(submission.AsSpan()));
+    }
+
+    private MemoryPlace? Place(void* pointer, in TensorLayout layout, int size) =>
+        layout.IsAbsent ? null : new MemoryPlace(runtime.Wrap((nint)pointer, layout.Extent * size), 0);
+
+    private interface IBuild
+    {
+        /// <summary>Builds the problem, and runs it while what it points to is pinned.</summary>
+        void Build(AttentionProblem problem, in CallTensors tensors, scoped in AttentionOperands operands, Action<AttentionProblem> run);
+    }
+
+    private sealed class DenseCall(AttentionOptions options) : IBuild
+    {
+        public void Build(AttentionProblem problem, in CallTensors tensors, scoped in AttentionOperands operands, Action<AttentionProblem> run)
+        {
+            ProblemBuilder.Dense(problem, tensors, options, operands);
+            run(problem);
+        }
+    }
+
+    private sealed class PackedCall(AttentionOptions options, int[] cumulativeQueries, int[] cumulativeKeys) : IBuild
+    {
+        public void Build(AttentionProblem problem, in CallTensors tensors, scoped in AttentionOperands operands, Action<AttentionProblem> run)
+        {
+            ProblemBuilder.Packed(problem, tensors, cumulativeQueries, cumulativeKeys, options, operands);
+            run(problem);
+        }
+    }
+
+    private sealed class PagedCall(AttentionOptions options, int[] cumulativeQueries, int[] contextLengths, int[] blockTables, int maxBlocksPerSequence) : IBuild
+    {
+        public void Build(AttentionProblem problem, in CallTensors tensors, scoped in AttentionOperands operands, Action<AttentionProblem> run)
+        {
+            fixed (int* tables = blockTables)
+            {
+                var sequences = new PagedSequences(cumulativeQueries, contextLengths, blockTables, maxBlocksPerSequence);
+                ProblemBuilder.Paged(problem, tensors, sequences, tables, options, operands);
+                run(problem);
+            }
+        }
+    }
+}
+
+/// <summary>Memory for one call.</summary>
+internal sealed class TransientMemory(IMetalRuntime runtime) : ITransientMemory, IDisposable
+{
+    private readonly List<DeviceMemory> _taken = [];
+
+    public MemoryPlace Take(long bytes)
+    {
+        DeviceMemory memory = runtime.Allocate(bytes);
+        _taken.Add(memory);
+        return new MemoryPlace(memory, 0);
+    }
+
+    public void Dispose()
+    {
+        foreach (DeviceMemory memory in _taken) memory.Dispose();
+    }
+}

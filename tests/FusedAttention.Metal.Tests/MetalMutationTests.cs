@@ -1,0 +1,164 @@
+using FusedAttention.Metal.Emulation;
+using FusedAttention.Metal.Launching;
+using Xunit;
+
+namespace FusedAttention.Metal.Tests;
+
+/// <summary>
+/// Tests of the tests: kernels with a seeded mistake each. A few small problems, of the kind that the sweeps draw at random, must notice every one of them: by a wrong
+/// number, by bits that depend on the order of lanes, or by the emulator's own checks.
+/// </summary>
+public sealed class MetalMutationTests(ITestOutputHelper output)
+{
+    /// <summary>The kernel that runs, what stands in its text, what takes its place (empty: nothing), and which of several places is meant, from 0.</summary>
+    public static TheoryData<string, string, string, int> Mistakes => new()
+    {
+        // Barriers: around K, around V.
+        { "Prefill", "threadgroup_barrier(mem_flags::mem_threadgroup);", "", 0 },
+        { "Prefill", "threadgroup_barrier(mem_flags::mem_threadgroup);", "", 1 },
+        { "Prefill", "threadgroup_barrier(mem_flags::mem_threadgroup);", "", 2 },
+        { "Prefill", "threadgroup_barrier(mem_flags::mem_threadgroup);", "", 3 },
+        { "Decode", "threadgroup_barrier(mem_flags::mem_threadgroup);", "", 0 },
+        { "Decode", "threadgroup_barrier(mem_flags::mem_threadgroup);", "", 1 },
+
+        // The running maximum.
+        { "Prefill", "fma(outputs[d], float2(rescale), sums)", "outputs[d] + sums", 0 },
+        { "Prefill", "sum *= rescale;", "", 0 },
+        { "Prefill", "x = max(x, simd_shuffle_xor(x, ushort(1)));", "", 0 },
+        { "Decode", "if (simd_any(rescale != 1.0f)) rescale_outputs(state, rescale);", "", 0 },
+        { "Decode", "state.sum = fma(state.sum, rescale, weight);", "state.sum += weight;", 0 },
+        { "Decode", "float other_rescale = weight_of(other.x, base, factor);", "float other_rescale = 1.0f;", 0 },
+        { "Plain", "outputs[i] = fma(outputs[i], rescale, sums[i]);", "outputs[i] += sums[i];", 0 },
+        { "Plain", "return maximum == NEVER_SEEN ? 0.0f : maximum;", "return maximum;", 0 },
+        { "Decode", "return maximum == NEVER_SEEN ? 0.0f : maximum;", "return maximum;", 0 },
+        { "Prefill", "return maximum == NEVER_SEEN ? 0.0f : maximum;", "return maximum;", 0 },
+
+        // Which keys.
+        { "Prefill", "key >= start && key < end && d < DIM", "key >= start && key <= end && d < DIM", 0 },
+        { "Prefill", "key >= start && key < end && d < DIM", "key + 1 >= start && key < end && d < DIM", 0 },
+        { "Prefill", "tile >= start_of_all && tile + TILE_KEYS <= end_of_all", "tile >= start_of_all && tile <= end_of_all", 0 },
+        { "Prefill", "tile >= start_of_all && tile + TILE_KEYS <= end_of_all", "tile + TILE_KEYS >= start_of_all && tile + TILE_KEYS <= end_of_all", 0 },
+        { "Prefill", "tile < end_of_any && tile + TILE_KEYS > start_of_any", "tile + 8 < end_of_any && tile + TILE_KEYS > start_of_any", 0 },
+        { "Prefill", "int last = min(first + 8, item.end_row) - 1;", "int last = min(first + 4, item.end_row) - 1;", 0 },
+        { "Decode", "return min(max(key, first_key), end_key - 1);", "return min(max(key, first_key), end_key);", 0 },
+        { "Decode", "return min(max(key, first_key), end_key - 1);", "return min(key, end_key - 1);", 0 },
+        { "Decode", "tile += slices * TILE_KEYS", "tile += TILE_KEYS", 0 },
+        { "Plain", "int end = min(row.end - tile, 32);", "int end = min(row.end - tile + 1, 32);", 0 },
+        { "Plain", "key < row.start || key >= row.end", "key < row.start || key > row.end", 0 },
+        { "Plain", "position + parameters.right_reach + 1", "position + parameters.right_reach", 0 },
+        { "Prefill", "(key - block * block_size) * rows.token_stride", "key * rows.token_stride", 0 },
+
+        // The score.
+        { "Plain", "if (is_negative_infinity(bias)) return NEVER_SEEN;", "", 0 },
+        { "Plain", "if (has_bias && score < LOWEST_SCORE) score = LOWEST_SCORE;", "", 0 },
+        { "Plain", "fabs(float(row.position - tile) - float(j))", "(float(row.position - tile) - float(j))", 0 },
+        { "Plain", "if (has_mask && row.mask[key] == 0) return NEVER_SEEN;", "", 0 },
+        { "Prefill", "return fast::exp2(difference * factor);", "return fast::exp2(score * factor - base * factor);", 0 },
+
+        // Rows, lanes and parts.
+        { "Prefill", "float2(q.x, q.z), float2(k0.x, k1.x)", "float2(q.x, q.y), float2(k0.x, k1.x)", 0 },
+        { "Decode", "ushort(side * LANES + r * STEPS + step)", "ushort(r * STEPS + step)", 0 },
+        { "Decode", "shared_outputs[(slot + r) * (VALUE_DIM / 4) + c * LANES + lane_of_key] = ", "shared_outputs[r * (VALUE_DIM / 4) + c * LANES + lane_of_key] = ", 0 },
+        { "Decode", "weight_of(partial_statistics[at * 2], base, factor), o)", "1.0f, o)", 0 },
+        { "Decode", "long stride = long(parameters.key_value_heads) *", "long stride =", 0 },
+        { "Plain", "end.log_sum_exp = top + precise::log(total);", "end.log_sum_exp = top;", 0 },
+        { "Plain", "float total = sum * weight + precise::exp(sink - top);", "float total = sum * weight;", 0 },
+    };
+
+    [Theory]
+    [MemberData(nameof(Mistakes))]
+    public void A_mistake_is_noticed(string kernel, string correct, string wrong, int occurrence)
+    {
+        var family = Enum.Parse<KernelFamily>(kernel);
+        using EmulatedRuntime runtime = MetalProblems.Start();
+        using var mistaken = new EmulatedRuntime { Orders = [.. MetalProblems.AllOrders], Source = function => Mutate(KernelSource.Compose(function), correct, wrong, occurrence) };
+        foreach (Problem problem in Problems(family))
+        {
+            try
+            {
+                Caller.Run(problem, null, new MetalCaller(mistaken, family)).AssertClose(problem, RowByRow.Solve(problem));
+            }
+            catch (Exception e) when (e is MetalEmulationException or Xunit.Sdk.XunitException)
+            {
+                output.WriteLine($"{problem.Name}: {e.Message.Split('\n')[0]}");
+                return;
+            }
+        }
+
+        Assert.Fail("Nothing noticed it.");
+    }
+
+    [Theory]
+    [InlineData(nameof(KernelFamily.Plain))]
+    [InlineData(nameof(KernelFamily.Prefill))]
+    [InlineData(nameof(KernelFamily.Decode))]
+    public void Without_a_mistake_all_of_them_pass(string kernel)
+    {
+        foreach (Problem problem in Problems(Enum.Parse<KernelFamily>(kernel)))
+        {
+            MetalProblems.Run(problem, null, Enum.Parse<KernelFamily>(kernel)).AssertClose(problem, RowByRow.Solve(problem));
+        }
+    }
+
+    private static string Mutate(string text, string correct, string wrong, int occurrence)
+    {
+        int at = -1;
+        for (int i = 0; i <= occurrence; i++) at = text.IndexOf(correct, at + 1, StringComparison.Ordinal);
+        Assert.True(at >= 0, $"The text has no \"{correct}\" number {occurrence}.");
+        return text[..at] + wrong + text[(at + correct.Length)..];
+    }
+
+    private static IEnumerable<Problem> Problems(KernelFamily family)
+    {
+        bool isFew = family == KernelFamily.Decode;
+        int queries = isFew ? 3 : 37;
+        int keys = isFew ? 330 : 71;
+        Problem one = new()
+        {
+            Name = "causal",
+            Form = CallForm.Dense,
+            Heads = 6,
+            KeyValueHeads = 2,
+            KeyDim = 64,
+            ValueDim = 64,
+            QueryLengths = [queries, queries],
+            KeyLengths = [keys, 45],
+            KeyCapacity = keys + 3,
+            PassesKeyLengths = true,
+            Query = [],
+            Key = [],
+            Value = [],
+            Options = new AttentionOptions { Mask = AttentionMask.Causal, RowInvariant = family == KernelFamily.Prefill },
+        };
+        var generator = new ProblemGenerator(5);
+        yield return generator.Fill(one);
+        if (isFew) yield return generator.Fill(one with { QueryLengths = [1, 1] }) with { Name = "one query" };
+        yield return generator.Fill(one) with
+        {
+            Name = "window, rows without keys",
+            Options = one.Options with { Mask = AttentionMask.Window(9, 4), Alignment = AttentionAlignment.TopLeft, QueryOffset = 40, SinkLogits = [0, 1, 2, 3, 4, float.NegativeInfinity] },
+        };
+        yield return generator.Fill(one with { Form = CallForm.Paged, BlockSize = 16, Options = one.Options with { AlibiSlopes = AlibiSlopes.ForHeads(6), SoftCap = 5 } }) with { Name = "paged, ALiBi, soft cap" };
+        yield return generator.Fill(one with { Options = one.Options with { Mask = AttentionMask.Full, AlibiSlopes = AlibiSlopes.ForHeads(6) } }) with { Name = "ALiBi on both sides" };
+        float[] bias = generator.Numbers(queries * (keys + 3), 2, AttentionElementType.Float32);
+        for (int i = 0; i < bias.Length; i++)
+        {
+            if (i < 2 * (keys + 3)) bias[i] = i % 7 == 0 ? float.NegativeInfinity : float.MinValue;
+            else if (i % 5 == 0) bias[i] = float.NegativeInfinity;
+        }
+
+        yield return generator.Fill(one) with { Name = "bias", Bias = new Broadcast<float>(bias, 1, 1, queries, keys + 3) };
+        yield return generator.Fill(one) with { Name = "mask", Mask = new Broadcast<bool>([.. bias.Select(x => x > 0)], 1, 1, queries, keys + 3) };
+
+        // Logits of +-3e4 that differ by little: exact in float as products of integers.
+        Problem large = generator.Fill(one);
+        float[] Integers(float[] numbers, float factor) => [.. numbers.Select(x => MathF.Round(x * factor))];
+        yield return large with
+        {
+            Name = "large logits",
+            Query = [.. large.Query.Select(numbers => Integers(numbers, 40))],
+            Key = [.. large.Key.Select(numbers => Integers(numbers, 3).Select((x, i) => (i % 64) switch { 0 => 2000, 1 => 1, _ => x }).ToArray())],
+            Options = one.Options with { Mask = AttentionMask.Full, Scale = 1f / 16 },
+        };
+    }
+}

@@ -1,0 +1,142 @@
+using System.Collections.Immutable;
+using System.Runtime.InteropServices;
+using FusedAttention.Metal.Emulation;
+using FusedAttention.Metal.Launching;
+using FusedAttention.Metal.Planning;
+using FusedAttention.Problems;
+using Xunit;
+
+namespace FusedAttention.Metal.Tests;
+
+/// <summary>Plans without running them: which kernel, how many items, how much memory, how the work is cut into command buffers.</summary>
+public sealed class MetalPlanTests
+{
+    private static readonly MetalDeviceDescription Device = new("Test", 7, 32768, 1L << 33, HasKnownLaneMap: true);
+
+    [Theory]
+    [InlineData(64, 64, 100, 100, false, "prefill")]
+    [InlineData(64, 64, 1, 100, false, "decode")]
+    [InlineData(64, 64, 8, 100, false, "decode")]
+    [InlineData(64, 64, 9, 100, false, "prefill")]
+    [InlineData(64, 64, 1, 100, true, "prefill")]
+    [InlineData(100, 100, 100, 100, false, "plain")]
+    [InlineData(576, 512, 1, 5000, false, "plain")]
+    [InlineData(80, 80, 1, 100, false, "decode")]
+    [InlineData(200, 200, 1, 100, false, "plain")]
+    [InlineData(200, 200, 99, 100, false, "prefill")]
+    public void Kernel_follows_from_dimensions_and_rows(int keyDim, int valueDim, int queries, int keys, bool rowInvariant, string kernel)
+    {
+        Assert.Equal(kernel, Plan(new AttentionShape(1, queries, keys, 8, 2, keyDim, valueDim), new AttentionOptions { RowInvariant = rowInvariant }).Kernel);
+    }
+
+    [Fact]
+    public void Without_the_known_lane_map_there_is_no_prefill_kernel()
+    {
+        AttentionProblem problem = ShapeProblem.Dense<Half, Half>(new AttentionShape(1, 100, 100, 8, 2, 64, 64), AttentionOptions.Default);
+        Assert.Equal("plain", MetalPlan.Of(problem, Device with { HasKnownLaneMap = false }).Kernel);
+    }
+
+    [Fact]
+    public void Mixed_batches_get_both_kernels()
+    {
+        AttentionProblem problem = ShapeProblem.Sequences<Half, Half>(new AttentionShape(1, 1, 1, 8, 2, 128, 128), [1, 100, 0, 1], [5000, 100, 7, 0], 16, AttentionOptions.Default);
+        MetalPlan plan = MetalPlan.Of(problem, Device);
+        Assert.Equal("prefill + decode", plan.Kernel);
+        Assert.Equal(3, plan.Functions.Length);
+
+        // 13 blocks of 32 rows; 20 splits, and one item for the sequence without keys; one merge of 4 rows.
+        Assert.Equal((13 + 20 + 1 + 1) * 2, plan.WorkItems);
+        Assert.Contains("splits", plan.Details, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void An_empty_call_does_nothing()
+    {
+        MetalPlan plan = Plan(new AttentionShape(1, 0, 100, 8, 2, 64, 64), AttentionOptions.Default);
+        Assert.Equal(("none", 0L, 0L), (plan.Kernel, plan.WorkItems, plan.ScratchBytes));
+    }
+
+    [Fact]
+    public void Dimensions_that_no_kernel_takes_are_named()
+    {
+        var exception = Assert.Throws<NotSupportedException>(() => Plan(new AttentionShape(1, 1, 1, 1, 1, 1025, 64), AttentionOptions.Default));
+        Assert.Contains("1025", exception.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Threadgroup_memory_stays_within_the_budget_for_all_dimensions()
+    {
+        foreach (AttentionElementType type in Enum.GetValues<AttentionElementType>())
+        {
+            for (int keyDim = 8; keyDim <= 256; keyDim += 8)
+            {
+                for (int valueDim = 8; valueDim <= 256; valueDim += 8)
+                {
+                    bool isPrefill = keyDim >= 32 && valueDim >= 32;
+                    Assert.Equal(isPrefill, TileTable.Prefill(keyDim, valueDim, type) is not null);
+                    if (isPrefill) Assert.InRange(TileTable.Prefill(keyDim, valueDim, type)!.Value.ThreadgroupBytes, 1, TileTable.MemoryBudget);
+                    if (TileTable.Decode(keyDim, valueDim) is DecodeTile decode) Assert.InRange(decode.ThreadgroupBytes, 1, TileTable.MemoryBudget);
+                    else Assert.False(keyDim % 32 == 0 && keyDim == valueDim, $"{keyDim} should be decoded.");
+                }
+            }
+        }
+    }
+
+    /// <summary>A long call is cut into command buffers; together their launches cover every item once.</summary>
+    [Theory]
+    [InlineData(200_000, 200_000)]
+    [InlineData(40_000, 1_000)]
+    public void Command_buffers_are_bounded_and_cover_all_items(int queries, int keys)
+    {
+        AttentionProblem problem = ShapeProblem.Dense<Half, Half>(new AttentionShape(1, queries, keys, 32, 8, 128, 128), new AttentionOptions { Mask = AttentionMask.Causal });
+        MetalPlan plan = MetalPlan.Of(problem, Device);
+        using EmulatedRuntime runtime = MetalProblems.Start();
+        using var transient = new TransientMemory(runtime);
+        using DeviceMemory memory = runtime.Allocate(16);
+        var place = new MemoryPlace(memory, 0);
+        ImmutableArray<ImmutableArray<KernelLaunch>> submissions = plan.Bind(problem, new CallMemory(place, place, place, place), transient);
+
+        double work = 2.0 * problem.AllowedPairs() * 32 * 256;
+        Assert.InRange(submissions.Length, Math.Max(1, work / WorkList.BufferBudget * 0.9), (work / WorkList.BufferBudget * 1.2) + 2);
+        var rows = new HashSet<int>();
+        foreach (KernelLaunch launch in submissions.SelectMany(launches => launches))
+        {
+            BufferBinding items = launch.Buffers.Single(buffer => buffer.Index == BufferSlot.Items);
+            var span = MemoryMarshal.Cast<byte, WorkItem>(((EmulatedMemory)items.Memory).Span[(int)items.Offset..])[..(int)launch.Threadgroups.X];
+            foreach (WorkItem item in span)
+            {
+                for (int row = item.FirstRow; row < item.EndRow; row++) Assert.True(rows.Add(row), $"Row {row} is in two items.");
+            }
+        }
+
+        Assert.Equal(queries * 4, rows.Count);
+        Assert.Equal(plan.WorkItems, submissions.Sum(launches => launches.Sum(launch => (long)launch.Threadgroups.Count)));
+    }
+
+    private static MetalPlan Plan(in AttentionShape shape, AttentionOptions options) => MetalPlan.Of(ShapeProblem.Dense<Half, Half>(shape, options), Device);
+}
+
+/// <summary>What the kernels declare, beside what the table says.</summary>
+public sealed class ThreadgroupMemoryTests
+{
+    /// <summary>Index into the specialisations of <see cref="MetalProblems"/>.</summary>
+    public static TheoryData<int> Specialisations => [.. Enumerable.Range(0, MetalProblems.Specialisations.Length)];
+
+    [Theory]
+    [MemberData(nameof(Specialisations))]
+    public void Kernels_declare_as_much_threadgroup_memory_as_the_table_says(int specialisation)
+    {
+        using EmulatedRuntime runtime = MetalProblems.Start();
+        (AttentionElementType query, AttentionElementType keyValue, int keyDim, int valueDim) = MetalProblems.Specialisations[specialisation];
+        var problem = new AttentionProblem { QueryType = query, KeyValueType = keyValue, KeyDim = keyDim, ValueDim = valueDim };
+        if (TileTable.Prefill(keyDim, valueDim, keyValue) is PrefillTile prefill) AssertBytes(KernelFamily.Prefill, prefill.ThreadgroupBytes);
+        if (TileTable.Decode(keyDim, valueDim) is DecodeTile decode) AssertBytes(KernelFamily.Decode, decode.ThreadgroupBytes);
+        AssertBytes(KernelFamily.Plain, 0);
+
+        void AssertBytes(KernelFamily family, int expected)
+        {
+            KernelFunction function = KernelLibrary.Main(family, problem, []);
+            Assert.InRange(runtime.Library(function).ThreadgroupBytes(function.Name), expected, expected + 32);
+        }
+    }
+}

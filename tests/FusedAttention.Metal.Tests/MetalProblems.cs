@@ -1,0 +1,41 @@
+using FusedAttention.Metal.Emulation;
+using FusedAttention.Metal.Launching;
+using Xunit;
+
+namespace FusedAttention.Metal.Tests;
+
+/// <summary>Random problems for the Metal kernels, of a few element types and dimensions: each combination is a library to compile.</summary>
+internal static class MetalProblems
+{
+    /// <summary>Every pair of types; dimensions with tiles of 32, 16 and 8 keys, with 16, 8, 4 and 2 lanes a key, and some that only the plain kernel takes.</summary>
+    public static readonly (AttentionElementType Query, AttentionElementType KeyValue, int KeyDim, int ValueDim)[] Specialisations =
+    [
+        (AttentionElementType.Float32, AttentionElementType.Float32, 64, 64),
+        (AttentionElementType.Float16, AttentionElementType.Float16, 64, 64),
+        (AttentionElementType.BFloat16, AttentionElementType.BFloat16, 128, 128),
+        (AttentionElementType.Float32, AttentionElementType.Float16, 192, 128),
+        (AttentionElementType.Float32, AttentionElementType.BFloat16, 80, 40),
+        (AttentionElementType.Float32, AttentionElementType.Float32, 256, 256),
+        (AttentionElementType.Float16, AttentionElementType.Float16, 100, 33),
+    ];
+
+    public static ProblemGenerator Generator(int seed) => new(seed) { Specialisations = Specialisations };
+
+    /// <summary>Lanes and threadgroups in every order that the emulator has; what they write must agree bit for bit.</summary>
+    public static readonly string[] AllOrders = ["forward", "reverse", "random"];
+
+    /// <summary>The emulator, or the end of a test where there is none. If nothing else is asked for, one order, which takes a third of the time; under sanitizers all of them.</summary>
+    public static EmulatedRuntime Start(EmulatorFlavour flavour = EmulatorFlavour.Plain, params string[] orders)
+    {
+        Assert.SkipWhen(EmulatorToolchain.SkipReason is not null, EmulatorToolchain.SkipReason ?? "");
+        if (orders.Length == 0) orders = flavour == EmulatorFlavour.Plain ? ["random"] : AllOrders;
+        return new EmulatedRuntime(flavour) { Orders = [.. orders] };
+    }
+
+    /// <summary>Runs a problem on the emulator.</summary>
+    public static CallResult Run(Problem problem, Arrangement? arrangement = null, KernelFamily? forced = null, EmulatorFlavour flavour = EmulatorFlavour.Plain)
+    {
+        using EmulatedRuntime runtime = Start(flavour);
+        return Caller.Run(problem, arrangement, new MetalCaller(runtime, forced));
+    }
+}

@@ -1,0 +1,75 @@
+using FusedAttention.Metal.Emulation;
+using FusedAttention.Metal.Launching;
+using Xunit;
+
+namespace FusedAttention.Metal.Tests;
+
+/// <summary>
+/// The attention kernels under sanitizers (out of bounds, undefined behaviour, reads of what nobody wrote), and with the fast arithmetic that is Metal's default: few
+/// and small problems, because each flavour is a compilation of its own and ten times slower.
+/// </summary>
+public sealed class MetalSanitizerTests
+{
+    private static readonly (AttentionElementType Query, AttentionElementType KeyValue, int KeyDim, int ValueDim)[] Specialisations =
+    [
+        (AttentionElementType.Float16, AttentionElementType.Float16, 64, 64),
+        (AttentionElementType.Float32, AttentionElementType.BFloat16, 80, 40),
+    ];
+
+    public static TheoryData<string, int> Cases()
+    {
+        var cases = new TheoryData<string, int>();
+        foreach (EmulatorFlavour flavour in Enum.GetValues<EmulatorFlavour>())
+        {
+            if (flavour == EmulatorFlavour.Plain) continue;
+            for (int seed = 1; seed <= 8; seed++) cases.Add(flavour.ToString(), seed);
+        }
+
+        return cases;
+    }
+
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void Kernels_are_sound(string name, int seed)
+    {
+        var flavour = Enum.Parse<EmulatorFlavour>(name);
+        var generator = new ProblemGenerator(220_000 + seed) { Specialisations = [Specialisations[seed % 2]], MostWork = 300_000 };
+        Problem problem = generator.NextProblem();
+        Solution solution = RowByRow.Solve(problem);
+        MetalProblems.Run(problem, generator.NextArrangement(), forced: null, flavour).AssertClose(problem, solution);
+        foreach (KernelFamily family in (KernelFamily[])[KernelFamily.Plain, KernelFamily.Prefill, KernelFamily.Decode])
+        {
+            MetalProblems.Run(problem, generator.NextArrangement(), family, flavour).AssertClose(problem, solution);
+        }
+    }
+
+    /// <summary>Splits and their merge.</summary>
+    [Theory]
+    [InlineData(nameof(EmulatorFlavour.Address))]
+    [InlineData(nameof(EmulatorFlavour.Memory))]
+    [InlineData(nameof(EmulatorFlavour.FastMath))]
+    public void Split_decodes_are_sound(string name)
+    {
+        Problem problem = new ProblemGenerator(77).Fill(new Problem
+        {
+            Name = "split decode",
+            Form = CallForm.Paged,
+            QueryType = AttentionElementType.Float16,
+            KeyValueType = AttentionElementType.Float16,
+            Heads = 6,
+            KeyValueHeads = 2,
+            KeyDim = 64,
+            ValueDim = 64,
+            BlockSize = 16,
+            QueryLengths = [1, 2],
+            KeyLengths = [600, 300],
+            Query = [],
+            Key = [],
+            Value = [],
+            Options = new AttentionOptions { Mask = AttentionMask.CausalWindow(500), SinkLogits = [0, 1, 2, 3, 4, float.NegativeInfinity] },
+        });
+        Solution solution = RowByRow.Solve(problem);
+        MetalProblems.Run(problem, null, KernelFamily.Decode, Enum.Parse<EmulatorFlavour>(name)).AssertClose(problem, solution);
+        MetalProblems.Run(problem, null, KernelFamily.Plain, Enum.Parse<EmulatorFlavour>(name)).AssertClose(problem, solution);
+    }
+}

@@ -1,0 +1,77 @@
+using System.Numerics.Tensors;
+using Xunit;
+
+namespace FusedAttention.Tests;
+
+/// <summary>A row's bits follow from the keys that it may see: neither the capacity behind them shows, nor the way in which the rest is hidden.</summary>
+public sealed class VisibleBitsTests
+{
+    private static readonly string[] Ways = ["key lengths", "mask", "bias", "binary16 bias", "causal", "window"];
+
+    [Theory]
+    [InlineData(false, 4, 2, 32, 1)]
+    [InlineData(true, 4, 2, 32, 1)]
+    [InlineData(false, 8, 8, 128, 1)]
+    [InlineData(false, 8, 2, 64, 3)]
+    [InlineData(false, 4, 4, 32, 30)]
+    public void Capacity_and_the_way_of_hiding_do_not_show(bool rowInvariant, int heads, int keyValueHeads, int dim, int queries)
+    {
+        const int Visible = 200;
+        foreach (int threads in new[] { 1, 3 })
+        {
+            // A bias is added to scaled scores, where the other ways scale in the exponential: its bits are its own.
+            var first = new Dictionary<bool, float[]>();
+            foreach (int keys in new[] { Visible, Visible + 1, 257, 300, 1100, 32_769 })
+            {
+                foreach (string way in Ways)
+                {
+                    float[] output = Run(keys, way, new AttentionOptions { RowInvariant = rowInvariant, MaxDegreeOfParallelism = threads }, Visible, heads, keyValueHeads, dim, queries);
+                    float[] expected = first.TryGetValue(way.Contains("bias", StringComparison.Ordinal), out float[]? known) ? known : first[way.Contains("bias", StringComparison.Ordinal)] = output;
+                    Assert.True(expected.AsSpan().SequenceEqual(output), $"{way} with room for {keys} keys, {threads} threads");
+                }
+            }
+        }
+    }
+
+    /// <summary>More keys than one block of long sums, the rest hidden: the sums of a later block that a row does not see leave it alone.</summary>
+    [Fact]
+    public void Long_contexts_follow_the_visible_keys_too()
+    {
+        float[]? first = null;
+        foreach (int keys in new[] { 33_000, 33_100, 66_000 })
+        {
+            foreach (string way in new[] { "key lengths", "mask", "causal" })
+            {
+                float[] output = Run(keys, way, new AttentionOptions { RowInvariant = true }, 33_000, 1, 1, 8, 1);
+                first ??= output;
+                Assert.True(first.AsSpan().SequenceEqual(output), $"{way} with room for {keys} keys");
+            }
+        }
+    }
+
+    private static float[] Run(int keys, string way, AttentionOptions options, int visible, int heads, int keyValueHeads, int dim, int queries)
+    {
+        float[] query = new float[queries * heads * dim], output = new float[query.Length], key = new float[keys * keyValueHeads * dim], value = new float[key.Length];
+        for (int i = 0; i < query.Length; i++) query[i] = MathF.Sin(0.7f * i);
+        for (int i = 0; i < key.Length; i++) (key[i], value[i]) = (MathF.Sin(1.3f * i), MathF.Cos(0.9f * i));
+        bool[] mask = new bool[keys];
+        mask.AsSpan(0, visible).Fill(true);
+        float[] bias = new float[keys];
+        bias.AsSpan(visible).Fill(float.NegativeInfinity);
+        Half[] halfBias = Array.ConvertAll(bias, x => (Half)x);
+        options = way switch
+        {
+            // Every query at or behind the last visible key, so that all ways hide the same.
+            "causal" => queries == 1 ? options with { Mask = AttentionMask.Causal, QueryOffset = visible - 1 } : options with { Mask = AttentionMask.Window(null, 0), QueryOffset = visible - 1 },
+            "window" => options with { Mask = AttentionMask.Window(visible + queries, 0), QueryOffset = visible - 1 },
+            _ => options,
+        };
+        var operands = new AttentionOperands();
+        if (way == "key lengths" || (queries > 1 && way is "causal" or "window")) operands.KeyLengths = new[] { visible };
+        if (way == "mask") operands.BooleanMask = new ReadOnlyTensorSpan<bool>(mask, [keys]);
+        if (way == "bias") operands.Bias = new ReadOnlyTensorSpan<float>(bias, [keys]);
+        if (way == "binary16 bias") operands.Bias = new ReadOnlyTensorSpan<Half>(halfBias, [keys]);
+        Attention.Forward<float, float>(query, key, value, output, new AttentionShape(1, queries, keys, heads, keyValueHeads, dim), options, operands);
+        return output;
+    }
+}
