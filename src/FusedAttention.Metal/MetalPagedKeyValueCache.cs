@@ -73,7 +73,7 @@ public sealed partial class MetalPagedKeyValueCache<T> : KeyValueCache
 
     /// <summary>Compiles what writing tensors of the cache's type, or of float, into the cache runs, so that the first step does not wait for the compiler.</summary>
     /// <exception cref="MetalException">A kernel does not compile.</exception>
-    public void Prepare() => Device.Prepare(CachePlan.Functions(CacheShape.Of(_storage.Format)));
+    public void Prepare() => Device.Prepare(CachePlan.Functions(_storage.Shape));
 
     private protected override void Store(int layer, SlotRuns runs, in TokenRows keys, in TokenRows values) => _storage.Store(layer, runs, keys, values);
 
