@@ -45,8 +45,7 @@ internal sealed class Engine<T> : IDisposable
     /// <returns>False if there was nothing to do.</returns>
     public bool Step()
     {
-        BatchStep step = Scheduler.Next();
-        if (step.IsEmpty) return false;
+        if (!Scheduler.TryNext(out BatchStep? step)) return false;
         try
         {
             Steps++;

@@ -1,37 +1,40 @@
 using FusedAttention.Metal.Calls;
+using FusedAttention.Paging.Ledger;
 using FusedAttention.Problems;
 using FusedAttention.Tensors;
 
 namespace FusedAttention;
 
-/// <content>Writing tensors of the device, by the GPU.</content>
+/// <content>Writing tensors of the device, of any element type, by the GPU.</content>
 public sealed partial class MetalPagedKeyValueCache<T>
 {
     /// <summary>Appends one token or many to a sequence of a cache with one layer. The GPU copies them, in the order of its queue.</summary>
+    /// <typeparam name="TSource">Element type of the rows: <see cref="float"/>, <see cref="Half"/> or <see cref="BFloat16"/>. The GPU converts them to that of the cache, to nearest with ties to even.</typeparam>
     /// <param name="sequence">The sequence.</param>
     /// <param name="keys"><c>[tokens, KeyValueHeads, KeyDim]</c>; any strides with a contiguous last dimension. No part of the cache itself.</param>
     /// <param name="values"><c>[tokens, KeyValueHeads, ValueDim]</c>; any strides with a contiguous last dimension. No part of the cache itself.</param>
     /// <returns>The position of the first new token.</returns>
     /// <exception cref="OutOfBlocksException">There are not enough free blocks; nothing was changed.</exception>
-    /// <exception cref="ArgumentException">A shape is not as described, a tensor is another device's or part of the cache, or the handle is stale.</exception>
-    /// <exception cref="InvalidOperationException">The cache has more than one layer: use <see cref="PagedKeyValueCache{T}.Extend(CacheSequence, int)"/> and <c>Write</c>.</exception>
+    /// <exception cref="ArgumentException">A shape or element type is not as described, a tensor is another device's or part of the cache, or the handle is stale.</exception>
+    /// <exception cref="InvalidOperationException">The cache has more than one layer: use <see cref="KeyValueCache.Extend(CacheSequence, int)"/> and <c>Write</c>.</exception>
     /// <exception cref="MetalException">The work could not be queued; the sequence is as it was.</exception>
     /// <exception cref="ObjectDisposedException">The cache or a tensor is disposed.</exception>
-    public int Append(CacheSequence sequence, MetalTensor<T> keys, MetalTensor<T> values)
+    public int Append<TSource>(CacheSequence sequence, MetalTensor<TSource> keys, MetalTensor<TSource> values)
+        where TSource : unmanaged
     {
         ThrowIfManyLayers();
         int tokens = CheckTensors(keys, values);
-        int position = Ledger.Extend(sequence, tokens);
+        int[] blocks = new int[BlocksOf(tokens)];
+        int position = Ledger.Extend(sequence, tokens, blocks);
         try
         {
-            long[] slots = new long[tokens];
-            SetSlots(sequence, position, slots);
-            Queue(0, keys, values, slots);
+            Queue(0, keys, values, RunsOf(position, tokens, blocks));
             return position;
         }
         catch
         {
-            if (Ledger.Contains(sequence)) Ledger.Truncate(sequence, position);
+            // Tokens without contents must not be left behind.
+            Ledger.TryTakeBack(sequence, position, Ledger.Version);
             throw;
         }
     }
@@ -39,6 +42,7 @@ public sealed partial class MetalPagedKeyValueCache<T>
     /// <summary>
     /// Writes keys and values of one layer at positions that the sequence has. The GPU copies them, in the order of its queue; a block that another sequence sees too is copied first, in all layers.
     /// </summary>
+    /// <typeparam name="TSource">Element type of the rows: <see cref="float"/>, <see cref="Half"/> or <see cref="BFloat16"/>. The GPU converts them to that of the cache, to nearest with ties to even.</typeparam>
     /// <param name="layer">From 0 to Layers - 1.</param>
     /// <param name="sequence">The sequence.</param>
     /// <param name="position">The position of the first token written.</param>
@@ -46,81 +50,53 @@ public sealed partial class MetalPagedKeyValueCache<T>
     /// <param name="values"><c>[tokens, KeyValueHeads, ValueDim]</c>; any strides with a contiguous last dimension. No part of the cache itself.</param>
     /// <exception cref="OutOfBlocksException">There are not enough free blocks for the copies; nothing was changed.</exception>
     /// <exception cref="ArgumentOutOfRangeException">There is no such layer, or the sequence does not have these positions, or has dropped them.</exception>
-    /// <exception cref="ArgumentException">A shape is not as described, a tensor is another device's or part of the cache, or the handle is stale.</exception>
+    /// <exception cref="ArgumentException">A shape or element type is not as described, a tensor is another device's or part of the cache, or the handle is stale.</exception>
     /// <exception cref="MetalException">The work could not be queued.</exception>
     /// <exception cref="ObjectDisposedException">The cache or a tensor is disposed.</exception>
-    public void Write(int layer, CacheSequence sequence, int position, MetalTensor<T> keys, MetalTensor<T> values)
+    public void Write<TSource>(int layer, CacheSequence sequence, int position, MetalTensor<TSource> keys, MetalTensor<TSource> values)
+        where TSource : unmanaged
     {
         CheckLayer(layer);
         int tokens = CheckTensors(keys, values);
-        Ledger.PrepareWrite(sequence, position, tokens);
-        long[] slots = new long[tokens];
-        SetSlots(sequence, position, slots);
-        Queue(layer, keys, values, slots);
+        int[] blocks = new int[BlocksOf(tokens)];
+        Ledger.PrepareWrite(sequence, layer, position, tokens, blocks);
+        Queue(layer, keys, values, RunsOf(position, tokens, blocks));
     }
 
     /// <summary>
     /// Writes one layer's keys and values of a whole batch, in one launch: row <c>r</c> goes where row <c>r</c> of the batch's queries stands, so that <c>MetalAttention.ForwardPaged</c> can follow
-    /// with the same batch. Shared blocks are copied first.
+    /// with the same batch. Shared blocks are copied first. The bookkeeping is asked once a call, and does nothing from the second layer of a step on.
     /// </summary>
+    /// <typeparam name="TSource">Element type of the rows: <see cref="float"/>, <see cref="Half"/> or <see cref="BFloat16"/>. The GPU converts them to that of the cache, to nearest with ties to even.</typeparam>
     /// <param name="layer">From 0 to Layers - 1.</param>
     /// <param name="batch">Sequences of this cache, each once, added with the query tokens that are its last ones.</param>
     /// <param name="keys"><c>[batch.TotalQueries, KeyValueHeads, KeyDim]</c>; any strides with a contiguous last dimension. No part of the cache itself.</param>
     /// <param name="values"><c>[batch.TotalQueries, KeyValueHeads, ValueDim]</c>; any strides with a contiguous last dimension. No part of the cache itself.</param>
-    /// <exception cref="OutOfBlocksException">There are not enough free blocks for the copies; nothing is written.</exception>
-    /// <exception cref="ArgumentOutOfRangeException">There is no such layer, or a sequence of the batch has become shorter, or has dropped these tokens.</exception>
-    /// <exception cref="ArgumentException">A shape is not as described, a tensor is another device's or part of the cache, the batch is another cache's or names a sequence twice, or a handle in it is stale.</exception>
+    /// <exception cref="OutOfBlocksException">There are not enough free blocks for the copies; nothing was changed.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">There is no such layer, or a sequence of the batch has dropped these tokens.</exception>
+    /// <exception cref="ArgumentException">A shape or element type is not as described, a tensor is another device's or part of the cache, or the batch is another cache's, has rows for a sequence twice, or a sequence of it was freed or shortened since it was added.</exception>
     /// <exception cref="MetalException">The work could not be queued.</exception>
     /// <exception cref="ObjectDisposedException">The cache or a tensor is disposed.</exception>
-    public void Write(int layer, PagedBatch batch, MetalTensor<T> keys, MetalTensor<T> values)
+    public void Write<TSource>(int layer, PagedBatch batch, MetalTensor<TSource> keys, MetalTensor<TSource> values)
+        where TSource : unmanaged
     {
         CheckLayer(layer);
-        CheckBatch(batch, CheckTensors(keys, values));
-        PagedSequences sequences = batch.Sequences;
-        var named = new HashSet<CacheSequence>();
-        foreach (CacheSequence sequence in batch.Handles)
-        {
-            // Its rows would have the same places twice, and the threads of one launch come in no order.
-            if (!named.Add(sequence)) throw new ArgumentException($"The batch has {sequence} twice.", nameof(batch));
-        }
-
-        for (int i = 0; i < batch.Count; i++)
-        {
-            int count = sequences.CumulativeQueryLengths[i + 1] - sequences.CumulativeQueryLengths[i];
-            Ledger.PrepareWrite(batch.Handles[i], sequences.ContextLengths[i] - count, count);
-        }
-
-        long[] slots = new long[batch.TotalQueries];
-        for (int i = 0; i < batch.Count; i++)
-        {
-            int row = sequences.CumulativeQueryLengths[i];
-            Span<long> own = slots.AsSpan(row, sequences.CumulativeQueryLengths[i + 1] - row);
-            SetSlots(batch.Handles[i], sequences.ContextLengths[i] - own.Length, own);
-        }
-
-        Queue(layer, keys, values, slots);
+        Queue(layer, keys, values, PrepareWrite(layer, batch, CheckTensors(keys, values)));
     }
 
-    /// <summary>Where the tokens from a position on lie: <c>block * BlockSize + slot in block</c>.</summary>
-    private void SetSlots(CacheSequence sequence, int position, Span<long> slots)
-    {
-        if (slots.IsEmpty) return;
-        int blockSize = Options.BlockSize;
-        int first = position / blockSize, last = (position + slots.Length - 1) / blockSize;
-        int[] blocks = new int[last - first + 1];
-        Ledger.CopyBlocks(sequence, first, blocks);
-        for (int i = 0; i < slots.Length; i++)
-        {
-            int at = position + i;
-            slots[i] = ((long)blocks[(at / blockSize) - first] * blockSize) + (at % blockSize);
-        }
-    }
+    /// <summary>As many blocks as so many tokens can lie in, wherever in a block they begin.</summary>
+    private int BlocksOf(int tokens) => tokens == 0 ? 0 : (int)(((long)tokens + (2 * Options.BlockSize) - 2) / Options.BlockSize);
+
+    private SlotRuns RunsOf(int position, int tokens, int[] blocks) =>
+        new((int[])[0, tokens], (int[])[position + tokens], blocks, blocks.Length, position / Options.BlockSize, Options.BlockSize);
 
     /// <returns>How many tokens there are.</returns>
-    private int CheckTensors(MetalTensor<T> keys, MetalTensor<T> values)
+    private int CheckTensors<TSource>(MetalTensor<TSource> keys, MetalTensor<TSource> values)
+        where TSource : unmanaged
     {
         ArgumentNullException.ThrowIfNull(keys);
         ArgumentNullException.ThrowIfNull(values);
+        ElementTypes.Of<TSource>(nameof(keys));
         TensorLayout keyLayout = AttentionCall.LayoutOf(keys), valueLayout = AttentionCall.LayoutOf(values);
         int tokens = CheckRows(keyLayout, valueLayout);
         ArgumentChecks.ContiguousLast(keyLayout, nameof(keys));
@@ -130,13 +106,13 @@ public sealed partial class MetalPagedKeyValueCache<T>
         return tokens;
     }
 
-    private void CheckSource(MetalTensor<T> rows, string name)
+    private void CheckSource(MetalTensor rows, string name)
     {
         if (rows.Device != Device) throw new ArgumentException($"{name} is a tensor of {rows.Device}, but the cache is on {Device}.", name);
         rows.ThrowIfClosed();
         for (int layer = 0; layer < Options.Layers; layer++)
         {
-            if (rows.Memory == _memory.KeyMemory(layer) || rows.Memory == _memory.ValueMemory(layer))
+            if (_storage.MemoryOf(layer).Contains(rows.Memory))
                 throw new ArgumentException($"{name} is a part of the cache: rows would be read and written at once.", name);
         }
     }

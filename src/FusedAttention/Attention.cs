@@ -13,8 +13,8 @@ namespace FusedAttention;
 /// <para>Element types: query and output are <see cref="float"/>, <see cref="Half"/> or <see cref="BFloat16"/>; key and value have the type of the query, or
 /// are <see cref="Half"/> or <see cref="BFloat16"/> under <see cref="float"/> queries. Sums are always 32-bit.</para>
 /// <para>Query heads are a multiple of key/value heads; query head <c>h</c> uses key/value head <c>h / (heads / kvHeads)</c>.</para>
-/// <para>A row without an allowed key gives zeros, never NaN. Values (and keys) at places that no query of the call may see are never read.
-/// Values must be finite at keys that another row of the call may see, or that only a mask or bias excludes.</para>
+/// <para>A row without an allowed key gives zeros, never NaN; so does one whose allowed keys all score negative infinity. Keys and values at places that no query of the call may see by position, length
+/// or page are never read, and what a row may not see cannot change a bit of its result, whatever it holds. What it sees follows IEEE arithmetic.</para>
 /// <para>All methods may be called from any number of threads at once. On an exception about an argument the outputs are untouched.</para>
 /// </remarks>
 public static unsafe partial class Attention

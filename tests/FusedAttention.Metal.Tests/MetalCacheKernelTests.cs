@@ -3,6 +3,8 @@ using FusedAttention.Devices;
 using FusedAttention.Metal.Emulation;
 using FusedAttention.Metal.Launching;
 using FusedAttention.Metal.Planning;
+using FusedAttention.Tensors;
+using FusedAttention.Testing;
 using Xunit;
 
 namespace FusedAttention.Metal.Tests;
@@ -13,10 +15,12 @@ public sealed class MetalCacheKernelTests
     private const int Blocks = 6, BlockSize = 4, Heads = 3, KeyDim = 10, ValueDim = 7;
 
     [Theory]
-    [InlineData(2)]
-    [InlineData(4)]
-    public void New_tokens_go_to_their_slots_and_nowhere_else(int elementBytes)
+    [InlineData(AttentionElementType.Float16)]
+    [InlineData(AttentionElementType.BFloat16)]
+    [InlineData(AttentionElementType.Float32)]
+    public void New_tokens_go_to_their_slots_and_nowhere_else(AttentionElementType type)
     {
+        int elementBytes = type.Size();
         using EmulatedRuntime runtime = MetalProblems.Start(EmulatorFlavour.Plain, MetalProblems.AllOrders);
         using var transient = new TransientMemory(runtime);
         long[] slots = [9, 10, 11, 0, 23];
@@ -33,15 +37,51 @@ public sealed class MetalCacheKernelTests
             }
         }
 
-        var shape = new CacheShape(elementBytes, Heads, KeyDim, ValueDim);
+        var shape = new CacheShape(type, Heads, KeyDim, ValueDim);
         var newKeys = new TokenPlace(keys, keyStrides[0], keyStrides[1]);
         var newValues = new TokenPlace(values, valueStrides[0], valueStrides[1]);
-        runtime.Submit([CachePlan.Append(shape, newKeys, newValues, keyCache, valueCache, slots, transient)!]);
+        runtime.Submit([CachePlan.Append(shape, type, newKeys, newValues, keyCache, valueCache, slots, transient)!]);
         Assert.Equal(expectedKeys, Content(keyCache));
         Assert.Equal(expectedValues, Content(valueCache));
-        Assert.Null(CachePlan.Append(shape, newKeys, newValues, keyCache, valueCache, [], transient));
+        Assert.Null(CachePlan.Append(shape, type, newKeys, newValues, keyCache, valueCache, [], transient));
 
         void Copy(byte[] from, int start, byte[] to, int at, int count) => from.AsSpan(start * elementBytes, count * elementBytes).CopyTo(to.AsSpan(at * elementBytes));
+    }
+
+    public static TheoryData<AttentionElementType, AttentionElementType> Conversions()
+    {
+        var pairs = new TheoryData<AttentionElementType, AttentionElementType>();
+        foreach (AttentionElementType source in Enum.GetValues<AttentionElementType>())
+        {
+            foreach (AttentionElementType cache in Enum.GetValues<AttentionElementType>())
+                if (source != cache) pairs.Add(source, cache);
+        }
+
+        return pairs;
+    }
+
+    /// <summary>All patterns of a 16-bit source; of floats those at and beside every border between two values of a 16-bit type.</summary>
+    [Theory]
+    [MemberData(nameof(Conversions))]
+    public unsafe void New_tokens_are_converted_as_the_processor_does(AttentionElementType source, AttentionElementType cache)
+    {
+        const int Dim = 1024;
+        byte[] rows = ConversionCases.Of(source);
+        int elements = rows.Length / source.Size(), tokens = elements / Dim / 2;
+        Assert.Equal(elements, tokens * 2 * Dim);
+        byte[] expected = new byte[elements * cache.Size()];
+        fixed (byte* from = rows, to = expected) ElementConversion.Convert(source, from, cache, to, elements);
+
+        using EmulatedRuntime runtime = MetalProblems.Start();
+        using var transient = new TransientMemory(runtime);
+        MemoryPlace keys = new(runtime.Allocate(rows.Length / 2), 0), values = new(runtime.Allocate(rows.Length / 2), 0);
+        rows.AsSpan(0, rows.Length / 2).CopyTo(((EmulatedMemory)keys.Memory).Span);
+        rows.AsSpan(rows.Length / 2).CopyTo(((EmulatedMemory)values.Memory).Span);
+        MemoryPlace keyCache = new(runtime.Allocate(expected.Length / 2), 0), valueCache = new(runtime.Allocate(expected.Length / 2), 0);
+        var shape = new CacheShape(cache, 1, Dim, Dim);
+        long[] slots = [.. Enumerable.Range(0, tokens)];
+        runtime.Submit([CachePlan.Append(shape, source, new(keys, Dim, Dim), new(values, Dim, Dim), keyCache, valueCache, slots, transient)!]);
+        ConversionCases.AssertEqual(cache, expected, [.. Content(keyCache).AsSpan(0, expected.Length / 2), .. Content(valueCache).AsSpan(0, expected.Length / 2)]);
     }
 
     [Fact]
@@ -58,7 +98,7 @@ public sealed class MetalCacheKernelTests
             CopySlots(expectedValues, copy, Heads * ValueDim * 2);
         }
 
-        runtime.Submit([CachePlan.CopySlots(new CacheShape(2, Heads, KeyDim, ValueDim), keyCache, valueCache, copies, transient)!]);
+        runtime.Submit([CachePlan.CopySlots(new CacheShape(AttentionElementType.Float16, Heads, KeyDim, ValueDim), keyCache, valueCache, copies, transient)!]);
         Assert.Equal(expectedKeys, Content(keyCache));
         Assert.Equal(expectedValues, Content(valueCache));
 

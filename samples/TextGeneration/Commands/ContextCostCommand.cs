@@ -47,7 +47,7 @@ internal static class ContextCostCommand
 
         void Extend(int count)
         {
-            int position = cache.Length(sequence);
+            int position = cache.GetLength(sequence);
             if (position + count > longest + Trials)
             {
                 cache.Truncate(sequence, 0);

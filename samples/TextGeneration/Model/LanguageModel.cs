@@ -14,7 +14,6 @@ internal sealed class LanguageModel
     private readonly AttentionOptions _attention;
     private int _rows;
     private float[] _x = [], _h = [], _q = [], _k = [], _v = [], _attended = [], _gate = [], _up = [], _logits = [];
-    private Half[] _halfK = [], _halfV = [];
 
     /// <param name="weights">The weights.</param>
     /// <param name="threads">Threads to use at most; -1 for one per processor.</param>
@@ -71,12 +70,13 @@ internal sealed class LanguageModel
         Multiply(_h, w.Key, _k, rows);
         Multiply(_h, w.Value, _v, rows);
         if (_config.Positions == PositionSignal.Rotary) RotateQueriesAndKeys(batch.Sequences);
-        Store(layer, cache, batch, rows);
+        int keyElements = rows * _config.KeyValueHeads * _config.HeadDim;
+        cache.Write<float>(layer, batch, _k.AsSpan(0, keyElements), _v.AsSpan(0, keyElements));
 
         ReadOnlySpan<nint> shape = [rows, _config.Heads, _config.HeadDim];
         var query = new ReadOnlyTensorSpan<float>(_q.AsSpan(0, rows * _config.Heads * _config.HeadDim), shape);
         var output = new TensorSpan<float>(_attended.AsSpan(0, rows * _config.Heads * _config.HeadDim), shape);
-        Attention.ForwardPaged(query, cache.Keys(layer), cache.Values(layer), output, batch.Sequences, _attention);
+        Attention.ForwardPaged(query, output, cache, layer, batch, _attention);
 
         Multiply(_attended, w.Output, _h, rows);
         AddToX(rows);
@@ -131,27 +131,6 @@ internal sealed class LanguageModel
         }
     }
 
-    /// <summary>Writes the step's keys and values to the cache, rounded to half precision where the cache is.</summary>
-    private void Store<T>(int layer, PagedKeyValueCache<T> cache, PagedBatch batch, int rows)
-        where T : unmanaged
-    {
-        int count = rows * _config.KeyValueHeads * _config.HeadDim;
-        if (cache is PagedKeyValueCache<float> full)
-        {
-            full.Write(layer, batch, _k.AsSpan(0, count), _v.AsSpan(0, count));
-        }
-        else if (cache is PagedKeyValueCache<Half> half)
-        {
-            TensorPrimitives.ConvertToHalf(_k.AsSpan(0, count), _halfK);
-            TensorPrimitives.ConvertToHalf(_v.AsSpan(0, count), _halfV);
-            half.Write(layer, batch, _halfK.AsSpan(0, count), _halfV.AsSpan(0, count));
-        }
-        else
-        {
-            throw new NotSupportedException($"This sample keeps keys and values in float or Half, not in {typeof(T)}.");
-        }
-    }
-
     private void EnsureRows(int rows)
     {
         if (rows <= _rows) return;
@@ -163,8 +142,6 @@ internal sealed class LanguageModel
         _attended = new float[_q.Length];
         _k = new float[rows * keyWidth];
         _v = new float[rows * keyWidth];
-        _halfK = new Half[_k.Length];
-        _halfV = new Half[_v.Length];
         _gate = new float[rows * _config.FeedForward];
         _up = new float[_gate.Length];
     }

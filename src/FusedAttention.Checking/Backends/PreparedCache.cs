@@ -39,9 +39,9 @@ public abstract class PreparedCache : IDisposable
     protected abstract void Dispose(bool disposing);
 }
 
-/// <summary>What is the same for every <see cref="PagedKeyValueCache{T}"/>: the sequences.</summary>
+/// <summary>What is the same for every <see cref="KeyValueCache"/>: the sequences.</summary>
 /// <typeparam name="T">Element type of keys and values.</typeparam>
-public abstract class PreparedCache<T>(PagedKeyValueCache<T> cache) : PreparedCache
+public abstract class PreparedCache<T>(KeyValueCache cache) : PreparedCache
     where T : unmanaged
 {
     public sealed override CacheSequence CreateSequence() => cache.CreateSequence();

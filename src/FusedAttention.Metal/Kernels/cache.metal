@@ -1,12 +1,19 @@
-// Writing a paged cache: new tokens into their slots, and slots from one block to another. Only bits move: ELEMENT_T, from the host, is an unsigned integer of the
-// size of an element.
+// Writing a paged cache: new tokens into their slots, and slots from one block to another. From the host, ELEMENT_T is what the cache holds. Where only bits move, it is an unsigned integer of the size of
+// an element; where new tokens are converted, it is the element type, and SOURCE_T is that of the tokens.
 
 #define THREADS 128
 
+#ifdef SOURCE_T
+INLINE ELEMENT_T stored(SOURCE_T x) { return narrow<ELEMENT_T>(widen(x)); }
+#else
+#define SOURCE_T ELEMENT_T
+INLINE ELEMENT_T stored(ELEMENT_T x) { return x; }
+#endif
+
 // A threadgroup writes the keys (grid y 0) or values (1) of one token: all heads, side by side in the slot.
 kernel void append(
-    device const ELEMENT_T *keys [[buffer(0)]],
-    device const ELEMENT_T *values [[buffer(1)]],
+    device const SOURCE_T *keys [[buffer(0)]],
+    device const SOURCE_T *values [[buffer(1)]],
     device ELEMENT_T *key_cache [[buffer(2)]],
     device ELEMENT_T *value_cache [[buffer(3)]],
     device const long *slots [[buffer(4)]],
@@ -18,11 +25,11 @@ kernel void append(
     int dim = is_value ? parameters.value_dim : parameters.key_dim;
     long token_stride = is_value ? parameters.value_token_stride : parameters.key_token_stride;
     long head_stride = is_value ? parameters.value_head_stride : parameters.key_head_stride;
-    device const ELEMENT_T *from = (is_value ? values : keys) + place.x * token_stride;
+    device const SOURCE_T *from = (is_value ? values : keys) + place.x * token_stride;
     device ELEMENT_T *to = (is_value ? value_cache : key_cache) + slots[place.x] * parameters.heads * dim;
     for (int i = int(thread_index); i < parameters.heads * dim; i += THREADS) {
         int head = i / dim;
-        to[i] = from[head * head_stride + (i - head * dim)];
+        to[i] = stored(from[head * head_stride + (i - head * dim)]);
     }
 }
 

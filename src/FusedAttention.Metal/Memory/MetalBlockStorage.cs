@@ -2,32 +2,28 @@ using System.Collections.Immutable;
 using FusedAttention.Devices;
 using FusedAttention.Metal.Launching;
 using FusedAttention.Metal.Planning;
-using FusedAttention.Paging;
+using FusedAttention.Paging.Formats;
+using FusedAttention.Paging.Storage;
 
 namespace FusedAttention.Metal.Memory;
 
-/// <summary>The contents of a cache's blocks in memory that processor and GPU share: two allocations a layer, so that a layer waits for its own work only.</summary>
-internal sealed unsafe class MetalBlockStorage<T> : BlockStorage<T>
-    where T : unmanaged
+/// <summary>The contents of a cache's blocks in memory that processor and GPU share: an allocation for each layer and plane, so that a layer waits for its own work only.</summary>
+internal sealed unsafe class MetalBlockStorage : BlockStorage
 {
     private readonly MetalDevice _device;
-    private readonly SharedMemory[] _keys;
-    private readonly SharedMemory[] _values;
-    private readonly CacheShape _shape;
+    private readonly SharedMemory[][] _layers;
 
-    public MetalBlockStorage(MetalDevice device, PagedKeyValueCacheOptions options)
-        : base(options)
+    public MetalBlockStorage(MetalDevice device, PagedKeyValueCacheOptions options, CacheFormat format)
+        : base(options, format)
     {
         _device = device;
-        _shape = new(sizeof(T), options.KeyValueHeads, options.KeyDim, options.ValueDim);
-        _keys = new SharedMemory[options.Layers];
-        _values = new SharedMemory[options.Layers];
+        _layers = new SharedMemory[options.Layers][];
         try
         {
             for (int layer = 0; layer < options.Layers; layer++)
             {
-                _keys[layer] = device.AllocateMemory(KeyLayerBytes);
-                _values[layer] = device.AllocateMemory(ValueLayerBytes);
+                _layers[layer] = new SharedMemory[format.Planes.Length];
+                for (int plane = 0; plane < format.Planes.Length; plane++) _layers[layer][plane] = device.AllocateMemory(LayerBytes(plane));
             }
         }
         catch
@@ -37,13 +33,8 @@ internal sealed unsafe class MetalBlockStorage<T> : BlockStorage<T>
         }
     }
 
-    public override bool IsDisposed => _keys[0].IsClosed;
-
-    public CacheShape Shape => _shape;
-
-    public SharedMemory KeyMemory(int layer) => _keys[layer];
-
-    public SharedMemory ValueMemory(int layer) => _values[layer];
+    /// <summary>The memory of a layer, plane by plane.</summary>
+    public ReadOnlySpan<SharedMemory> MemoryOf(int layer) => _layers[layer];
 
     /// <summary>
     /// The processor copies if the GPU is done with the cache, and the GPU otherwise, behind what it has been given: nobody waits, which matters under the ledger's lock.
@@ -51,7 +42,8 @@ internal sealed unsafe class MetalBlockStorage<T> : BlockStorage<T>
     public override void CopyBlock(int from, int to, int slots)
     {
         bool isPending = false;
-        for (int layer = 0; layer < _keys.Length; layer++) isPending |= _keys[layer].IsPending || _values[layer].IsPending;
+        foreach (SharedMemory[] layer in _layers)
+            foreach (SharedMemory plane in layer) isPending |= plane.IsPending;
         if (!isPending)
         {
             base.CopyBlock(from, to, slots);
@@ -59,21 +51,24 @@ internal sealed unsafe class MetalBlockStorage<T> : BlockStorage<T>
         }
 
         using TransientPool.Rental transient = _device.Transient.Rent();
-        var launches = ImmutableArray.CreateBuilder<KernelLaunch>(_keys.Length);
-        var uses = new MemoryUse[2 * _keys.Length];
+        int planes = Format.Planes.Length;
+        var launches = ImmutableArray.CreateBuilder<KernelLaunch>(_layers.Length * planes / 2);
+        var uses = new MemoryUse[_layers.Length * planes];
         SlotCopy copy = new() { From = (long)from * Options.BlockSize, To = (long)to * Options.BlockSize, Slots = slots };
         int held = 0;
         try
         {
-            for (int layer = 0; layer < _keys.Length; layer++)
+            foreach (SharedMemory[] layer in _layers)
             {
-                foreach (SharedMemory memory in (ReadOnlySpan<SharedMemory>)[_keys[layer], _values[layer]])
+                foreach (SharedMemory plane in layer)
                 {
-                    memory.Hold();
-                    uses[held++] = new(memory, IsWritten: true);
+                    plane.Hold();
+                    uses[held++] = new(plane, IsWritten: true);
                 }
 
-                if (CachePlan.CopySlots(_shape, new(_keys[layer].Memory, 0), new(_values[layer].Memory, 0), [copy], transient) is { } launch) launches.Add(launch);
+                // A launch copies a pair of planes: keys and values, or what belongs to them.
+                for (int pair = 0; pair < planes; pair += 2)
+                    if (CachePlan.CopySlots(CacheShape.Of(Format, pair), new(layer[pair].Memory, 0), new(layer[pair + 1].Memory, 0), [copy], transient) is { } launch) launches.Add(launch);
             }
 
             if (launches.Count > 0) _device.Submit([launches.DrainToImmutable()], transient, uses);
@@ -84,50 +79,39 @@ internal sealed unsafe class MetalBlockStorage<T> : BlockStorage<T>
         }
     }
 
-    protected override T* KeysOf(int layer) => (T*)_keys[layer].Pointer;
-
-    protected override T* ValuesOf(int layer) => (T*)_values[layer].Pointer;
-
-    protected override void AwaitWrites(int layer)
-    {
-        _keys[layer].AwaitWrites();
-        _values[layer].AwaitWrites();
-    }
+    protected override byte* PlaneOf(int plane, int layer) => _layers[layer][plane].Pointer;
 
     protected override void Acquire(int layer)
     {
-        _keys[layer].Hold();
+        int held = 0;
         try
         {
-            _values[layer].Hold();
-        }
-        catch
-        {
-            _keys[layer].DangerousRelease();
-            throw;
-        }
+            foreach (SharedMemory plane in _layers[layer])
+            {
+                plane.Hold();
+                held++;
+            }
 
-        try
-        {
-            _keys[layer].AwaitUse();
-            _values[layer].AwaitUse();
+            foreach (SharedMemory plane in _layers[layer]) plane.AwaitUse();
         }
         catch
         {
-            Release(layer);
+            foreach (SharedMemory plane in _layers[layer].AsSpan(0, held)) plane.DangerousRelease();
             throw;
         }
     }
 
     protected override void Release(int layer)
     {
-        _keys[layer].DangerousRelease();
-        _values[layer].DangerousRelease();
+        foreach (SharedMemory plane in _layers[layer]) plane.DangerousRelease();
     }
 
     protected override void Dispose(bool disposing)
     {
-        foreach (SharedMemory? memory in _keys) memory?.Dispose();
-        foreach (SharedMemory? memory in _values) memory?.Dispose();
+        foreach (SharedMemory?[]? layer in _layers)
+        {
+            if (layer is null) continue;
+            foreach (SharedMemory? plane in layer) plane?.Dispose();
+        }
     }
 }

@@ -2,15 +2,22 @@ using System.Collections.Immutable;
 using System.Runtime.InteropServices;
 using FusedAttention.Devices;
 using FusedAttention.Metal.Launching;
+using FusedAttention.Paging.Formats;
+using FusedAttention.Tensors;
 
 namespace FusedAttention.Metal.Planning;
 
-/// <summary>What a layer of a paged cache holds: contiguous <c>[blocks, blockSize, heads, dim]</c> for keys and for values.</summary>
-/// <param name="ElementBytes">2 or 4: only bits move.</param>
+/// <summary>A pair of planes of a paged cache: contiguous <c>[blocks, blockSize, heads, dim]</c> for keys and for values, or for what belongs to them.</summary>
+/// <param name="ElementType">Of both planes.</param>
 /// <param name="Heads">Key/value heads.</param>
-/// <param name="KeyDim">Elements of a head's key.</param>
-/// <param name="ValueDim">Elements of a head's value.</param>
-internal readonly record struct CacheShape(int ElementBytes, int Heads, int KeyDim, int ValueDim);
+/// <param name="KeyDim">Elements of a head in the plane of the keys.</param>
+/// <param name="ValueDim">Elements of a head in the plane of the values.</param>
+internal readonly record struct CacheShape(AttentionElementType ElementType, int Heads, int KeyDim, int ValueDim)
+{
+    /// <summary>The planes <paramref name="first"/> and the next of a format.</summary>
+    public static CacheShape Of(CacheFormat format, int first = CacheFormat.Keys) =>
+        new(format.Planes[first].ElementType, format.Heads, format.Planes[first].Elements, format.Planes[first + 1].Elements);
+}
 
 /// <summary>New keys or values <c>[tokens, heads, dim]</c>: where they begin, and strides in elements; the last dimension is contiguous.</summary>
 internal readonly record struct TokenPlace(MemoryPlace Place, long TokenStride, long HeadStride);
@@ -21,11 +28,16 @@ internal static class CachePlan
     private const int Threads = 128;
     private const int ParameterIndex = 5;
 
-    /// <summary>Both kernels, for compiling ahead.</summary>
-    public static ImmutableArray<KernelFunction> Functions(in CacheShape shape) => [Function("append", shape), Function("copy_slots", shape)];
+    /// <summary>Both kernels, for compiling ahead: new tokens may be of the cache's type, or float.</summary>
+    public static ImmutableArray<KernelFunction> Functions(in CacheShape shape)
+    {
+        ImmutableArray<KernelFunction> functions = [AppendFunction(shape, shape.ElementType), Function("copy_slots", shape)];
+        return shape.ElementType == AttentionElementType.Float32 ? functions : functions.Add(AppendFunction(shape, AttentionElementType.Float32));
+    }
 
     /// <summary>Writes new tokens into their slots; null when there is none.</summary>
     /// <param name="shape">The cache.</param>
+    /// <param name="sourceType">The type of the new keys and values: converted on the way if it is not the cache's.</param>
     /// <param name="keys">New keys.</param>
     /// <param name="values">New values.</param>
     /// <param name="keyCache">Where the layer's keys begin.</param>
@@ -33,7 +45,7 @@ internal static class CachePlan
     /// <param name="slots">For each token its slot, <c>block * blockSize + slot in block</c>; no slot twice.</param>
     /// <param name="transient">Takes the slots.</param>
     public static KernelLaunch? Append(
-        in CacheShape shape, TokenPlace keys, TokenPlace values, MemoryPlace keyCache, MemoryPlace valueCache, ReadOnlySpan<long> slots, ITransientMemory transient)
+        in CacheShape shape, AttentionElementType sourceType, TokenPlace keys, TokenPlace values, MemoryPlace keyCache, MemoryPlace valueCache, ReadOnlySpan<long> slots, ITransientMemory transient)
     {
         if (slots.IsEmpty) return null;
         var parameters = new CacheParameters
@@ -47,7 +59,7 @@ internal static class CachePlan
             ValueDim = shape.ValueDim,
         };
         return Launch(
-            Function("append", shape),
+            AppendFunction(shape, sourceType),
             [
                 new BufferBinding(0, keys.Place.Memory, keys.Place.Offset, IsWritten: false),
                 new BufferBinding(1, values.Place.Memory, values.Place.Offset, IsWritten: false),
@@ -70,8 +82,23 @@ internal static class CachePlan
         return Launch(Function("copy_slots", shape), [], keyCache, valueCache, Table(copies, transient), parameters, new GridSize((uint)copies.Length, checked((uint)slots), 2));
     }
 
-    private static KernelFunction Function(string name, in CacheShape shape) =>
-        new(KernelFamily.Cache, name, [new SourceDefinition("ELEMENT_T", shape.ElementBytes == sizeof(ushort) ? "ushort" : "uint")], []);
+    /// <summary>Where only bits move, the two 16-bit types share a kernel.</summary>
+    private static KernelFunction Function(string name, in CacheShape shape) => new(KernelFamily.Cache, name, [new SourceDefinition("ELEMENT_T", BitsOf(shape.ElementType))], []);
+
+    private static KernelFunction AppendFunction(in CacheShape shape, AttentionElementType sourceType) => sourceType == shape.ElementType
+        ? Function("append", shape)
+        : new(
+            KernelFamily.Cache,
+            "append",
+            [new SourceDefinition("ELEMENT_T", KernelLibrary.NameOf(shape.ElementType)), new SourceDefinition("SOURCE_T", KernelLibrary.NameOf(sourceType))],
+            []);
+
+    private static string BitsOf(AttentionElementType type) => type.Size() switch
+    {
+        sizeof(ushort) => "ushort",
+        sizeof(uint) => "uint",
+        int size => throw new ArgumentOutOfRangeException(nameof(type), type, $"No cache holds elements of {size} bytes."),
+    };
 
     private static KernelLaunch Launch(
         KernelFunction function, ImmutableArray<BufferBinding> sources, MemoryPlace keyCache, MemoryPlace valueCache, MemoryPlace table, in CacheParameters parameters, GridSize grid) => new(

@@ -1,12 +1,15 @@
 using System.Runtime.CompilerServices;
-using FusedAttention.Paging;
+using FusedAttention.Paging.Ledger;
 
 namespace FusedAttention;
 
 /// <summary>
-/// Collects the sequences of one <c>ForwardPaged</c> call: cumulative query lengths, context lengths and block tables. Made by the cache, used again for every step; allocates only to grow.
+/// Collects the sequences of one step of a model: cumulative query lengths, context lengths and block tables. Made by the cache, used again for every step; allocates only to grow.
 /// </summary>
-/// <remarks>Lengths and tables are as they were when a sequence was added: append its new tokens first. Not for use by several threads at once.</remarks>
+/// <remarks>
+/// Lengths are as they were when a sequence was added: append its new tokens first. The calls over a cache and a batch bring the block tables up to date if others have changed them, and refuse a batch
+/// with a sequence that was freed or shortened since. Not for use by several threads at once.
+/// </remarks>
 public sealed class PagedBatch
 {
     /// <summary>
@@ -20,8 +23,15 @@ public sealed class PagedBatch
     private int[] _cumulativeQueryLengths = new int[9];
     private int[] _contextLengths = new int[8];
     private CacheSequence[] _sequences = new CacheSequence[8];
+    private long[] _addedAt = new long[8];
     private int[] _tables = [];
     private int _width = 8;
+
+    /// <summary>The ledger's version that the tables are true of.</summary>
+    private long _currentAt;
+
+    /// <summary>The ledger's version in which the rows of the batch can be written; 0 if nobody has asked yet.</summary>
+    private long _writableAt;
 
     internal PagedBatch(CacheLedger ledger, object memory)
     {
@@ -40,7 +50,8 @@ public sealed class PagedBatch
     public int MaxContextLength { get; private set; }
 
     /// <summary>
-    /// What <c>ForwardPaged</c> wants, valid until the next <see cref="Add"/> or <see cref="Clear"/>. Block-table entries past a sequence's last block, and those of dropped blocks, are -1.
+    /// The batch for those calls that take tensors instead of a cache, valid until it is changed or handed to a cache again. Block-table entries past a sequence's last block, and those of dropped blocks,
+    /// are -1.
     /// </summary>
     public PagedSequences Sequences => new(
         _cumulativeQueryLengths.AsSpan(0, Count + 1),
@@ -50,11 +61,21 @@ public sealed class PagedBatch
 
     internal CacheLedger Ledger => _ledger;
 
-    /// <summary>The handles of the sequences, in the order in which they were added.</summary>
-    internal ReadOnlySpan<CacheSequence> Handles => _sequences.AsSpan(0, Count);
+    /// <summary>Where the rows of the batch go.</summary>
+    internal SlotRuns Slots => new(_cumulativeQueryLengths.AsSpan(0, Count + 1), _contextLengths.AsSpan(0, Count), _tables.AsSpan(0, Count * _width), _width, firstBlock: 0, _ledger.BlockSize);
+
+    private BatchTables Tables => new()
+    {
+        Sequences = _sequences.AsSpan(0, Count),
+        CumulativeLengths = _cumulativeQueryLengths.AsSpan(0, Count + 1),
+        ContextLengths = _contextLengths.AsSpan(0, Count),
+        AddedAt = _addedAt.AsSpan(0, Count),
+        Tables = _tables.AsSpan(0, Count * _width),
+        Width = _width,
+    };
 
     /// <summary>Adds a sequence. Its context is all it holds now, so the new tokens must be in the cache already (at least by <c>Extend</c>).</summary>
-    /// <param name="sequence">A sequence of the batch's cache; it may be added more than once.</param>
+    /// <param name="sequence">A sequence of the batch's cache. It may be added more than once to a batch that is only read.</param>
     /// <param name="queryTokens">How many rows of the packed queries are this sequence's; 0 or more, usually the tokens just appended.</param>
     /// <returns>The first of these rows.</returns>
     /// <exception cref="ArgumentOutOfRangeException">The number is negative, or all queries together pass 2^31 - 1.</exception>
@@ -62,26 +83,50 @@ public sealed class PagedBatch
     /// <exception cref="ObjectDisposedException">The cache is disposed.</exception>
     public int Add(CacheSequence sequence, int queryTokens)
     {
-        ArgumentOutOfRangeException.ThrowIfNegative(queryTokens);
         int firstRow = TotalQueries;
-        if (queryTokens > int.MaxValue - firstRow)
-            throw new ArgumentOutOfRangeException(nameof(queryTokens), queryTokens, $"The batch has {firstRow} query tokens; {queryTokens} more would pass {int.MaxValue}.");
+        Add([sequence], [queryTokens]);
+        return firstRow;
+    }
 
-        EnsureCapacity(Count + 1, _width);
-        int length;
-        while (true)
+    /// <summary>Adds several sequences, all or none, as adding one after the other does, but asks the cache only once.</summary>
+    /// <param name="sequences">Sequences of the batch's cache.</param>
+    /// <param name="queryTokens">The number of rows of each; 0 or more.</param>
+    /// <exception cref="ArgumentOutOfRangeException">A number is negative, or all queries together pass 2^31 - 1.</exception>
+    /// <exception cref="ArgumentException">The spans differ in length, or a handle is stale.</exception>
+    /// <exception cref="ObjectDisposedException">The cache is disposed.</exception>
+    public void Add(ReadOnlySpan<CacheSequence> sequences, ReadOnlySpan<int> queryTokens)
+    {
+        if (sequences.Length != queryTokens.Length)
+            throw new ArgumentException($"There are {sequences.Length} sequences and {queryTokens.Length} numbers of tokens; each sequence needs one.", nameof(queryTokens));
+        int count = Count + sequences.Length;
+        EnsureCapacity(count, _width);
+        int row = TotalQueries;
+        for (int i = 0; i < queryTokens.Length; i++)
         {
-            int blocks = _ledger.CopyTable(sequence, _tables.AsSpan(Count * _width, _width), out length);
-            if (blocks <= _width) break;
-            EnsureCapacity(Count + 1, Math.Max(blocks, (int)Math.Min(Array.MaxLength, 2L * _width)));
+            ArgumentOutOfRangeException.ThrowIfNegative(queryTokens[i], nameof(queryTokens));
+            if (queryTokens[i] > int.MaxValue - row)
+                throw new ArgumentOutOfRangeException(nameof(queryTokens), queryTokens[i], $"The batch has {row} query tokens; {queryTokens[i]} more would pass {int.MaxValue}.");
+            row += queryTokens[i];
+            _cumulativeQueryLengths[Count + i + 1] = row;
         }
 
-        _sequences[Count] = sequence;
-        _contextLengths[Count] = length;
-        MaxContextLength = Math.Max(MaxContextLength, length);
-        Count++;
-        _cumulativeQueryLengths[Count] = firstRow + queryTokens;
-        return firstRow;
+        Span<int> lengths = _contextLengths.AsSpan(Count, sequences.Length);
+        long version;
+        while (true)
+        {
+            int blocks = _ledger.CopyTables(sequences, _tables.AsSpan(Count * _width, sequences.Length * _width), _width, lengths, out version);
+            if (blocks <= _width) break;
+            EnsureCapacity(count, Math.Max(blocks, (int)Math.Min(Array.MaxLength, 2L * _width)));
+        }
+
+        sequences.CopyTo(_sequences.AsSpan(Count));
+        _addedAt.AsSpan(Count, sequences.Length).Fill(version);
+        foreach (int length in lengths) MaxContextLength = Math.Max(MaxContextLength, length);
+
+        // Tables that were copied before may be out of date by now: the older version stands for all.
+        if (Count == 0) _currentAt = version;
+        _writableAt = 0;
+        Count = count;
     }
 
     /// <summary>Empties the batch and keeps its memory.</summary>
@@ -89,7 +134,14 @@ public sealed class PagedBatch
     {
         Count = 0;
         MaxContextLength = 0;
+        _writableAt = 0;
     }
+
+    /// <summary>Brings the tables up to date before they are read.</summary>
+    internal void Refresh() => _ledger.Refresh(Tables, ref _currentAt);
+
+    /// <summary>Makes sure that nobody else sees what is about to be written to one layer, and brings the tables up to date.</summary>
+    internal void PrepareWrite(int layer) => _ledger.PrepareWrite(Tables, layer, ref _currentAt, ref _writableAt);
 
     private int[] NewTables(int entries)
     {
@@ -102,9 +154,11 @@ public sealed class PagedBatch
     {
         if (sequences > _contextLengths.Length)
         {
-            Array.Resize(ref _contextLengths, 2 * _contextLengths.Length);
-            Array.Resize(ref _sequences, _contextLengths.Length);
-            Array.Resize(ref _cumulativeQueryLengths, _contextLengths.Length + 1);
+            int capacity = Math.Max(sequences, 2 * _contextLengths.Length);
+            Array.Resize(ref _cumulativeQueryLengths, capacity + 1);
+            Array.Resize(ref _sequences, capacity);
+            Array.Resize(ref _addedAt, capacity);
+            Array.Resize(ref _contextLengths, capacity);
         }
 
         long needed = (long)sequences * width;

@@ -1,31 +1,22 @@
+using System.ComponentModel;
 using System.Numerics.Tensors;
-using FusedAttention.Paging;
+using FusedAttention.Paging.Formats;
+using FusedAttention.Paging.Ledger;
+using FusedAttention.Paging.Storage;
 
 namespace FusedAttention;
 
-/// <summary>
-/// Keys and values of many sequences in blocks of a fixed size, taken from one pool as sequences grow (Kwon et al. 2023, arXiv:2309.06180), in host memory unless the type
-/// says otherwise.
-/// Sequences that begin alike share blocks; a block that somebody else sees is copied before it is written.
-/// </summary>
+/// <summary>A paged key/value cache in host memory, for <see cref="Attention"/>. Everything but access to the memory is <see cref="KeyValueCache"/>'s.</summary>
 /// <remarks>
-/// <para>One step of a model with one layer: <c>Append</c> the new tokens' keys and values, add the sequences to a <see cref="PagedBatch"/>, and call <c>Attention.ForwardPaged</c> with
-/// <c>Keys(0)</c>, <c>Values(0)</c> and the batch's <see cref="PagedBatch.Sequences"/>. With several layers: <see cref="Extend(CacheSequence, int)"/> once, then for each layer <c>Write</c> and
-/// <c>ForwardPaged</c>. All layers share a sequence's block table.</para>
-/// <para>Threads: every method may be called from any thread; one lock serialises the bookkeeping, and contents are copied outside of it, except for copies on write. Blocks in use never
-/// move, so a call that reads some sequences (<c>ForwardPaged</c>) may run while others are created, appended to, forked, freed, even where they share blocks with those that are read. A
-/// sequence itself must not be changed (appended to, written, truncated, dropped from, freed) while a call reads or writes it; two threads must not write one sequence at once. Breaking this rule
-/// gives wrong contents, never an access outside of the cache.</para>
-/// <para>Lifetime: <see cref="Keys"/> and <see cref="Values"/> are views of native memory that <see cref="Dispose"/> frees, and the finaliser if nobody disposed the cache. A
-/// view must not be used after that: dispose the cache when no call runs (a <c>using</c> that encloses the calls does). The block tables of a living <see cref="PagedBatch"/> keep the cache alive.</para>
-/// <para>Nothing is allocated by appending, extending, writing, truncating, dropping and freeing once a sequence's table has been as long before.</para>
+/// Lifetime: <see cref="GetKeys"/> and <see cref="GetValues"/> are views of native memory that <see cref="KeyValueCache.Dispose"/> frees, and the finaliser if nobody disposed the cache. A
+/// view must not be used after that: dispose the cache when no call runs (a <c>using</c> that encloses the calls does). Calls that are given the cache itself hold the memory while they run, and the block
+/// tables of a living <see cref="PagedBatch"/> keep it alive.
 /// </remarks>
 /// <typeparam name="T"><see cref="float"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
-public unsafe partial class PagedKeyValueCache<T> : IDisposable
+public sealed class PagedKeyValueCache<T> : KeyValueCache
     where T : unmanaged
 {
-    private readonly CacheLedger _ledger;
-    private readonly BlockStorage<T> _storage;
+    private readonly BlockStorage _storage;
 
     /// <summary>Allocates the whole pool. The system gives memory to it as blocks are first written.</summary>
     /// <param name="options">The sizes.</param>
@@ -38,181 +29,66 @@ public unsafe partial class PagedKeyValueCache<T> : IDisposable
     }
 
     internal PagedKeyValueCache(PagedKeyValueCacheOptions options, int prefixBuckets)
-        : this(options, static options => new HostBlockStorage<T>(options), prefixBuckets)
+        : this(options, CreateStorage(options), prefixBuckets)
     {
     }
 
-    /// <summary>A cache whose contents lie elsewhere: in memory that a device shares.</summary>
-    /// <param name="options">The sizes.</param>
-    /// <param name="createStorage">Makes the storage when the options are known to be good.</param>
-    /// <param name="prefixBuckets">Buckets of the prefix index; 0 for as many as blocks.</param>
-    private protected PagedKeyValueCache(PagedKeyValueCacheOptions options, Func<PagedKeyValueCacheOptions, BlockStorage<T>> createStorage, int prefixBuckets = 0)
+    private PagedKeyValueCache(PagedKeyValueCacheOptions options, BlockStorage storage, int prefixBuckets)
+        : base(options, storage.Format, storage, prefixBuckets)
     {
-        ArgumentNullException.ThrowIfNull(options);
-        if (typeof(T) != typeof(float) && typeof(T) != typeof(Half) && typeof(T) != typeof(BFloat16))
-            throw new NotSupportedException($"A cache holds float, Half or BFloat16, not {typeof(T)}.");
-        Options = options;
-        _storage = createStorage(options);
-        _ledger = new(options.Blocks, options.BlockSize, _storage, prefixBuckets);
+        _storage = storage;
     }
-
-    /// <summary>The sizes that the cache was made with.</summary>
-    public PagedKeyValueCacheOptions Options { get; }
-
-    /// <summary>Bytes of native memory that the pool takes, all layers together.</summary>
-    public long Bytes => _storage.Bytes;
-
-    /// <summary>Blocks that new tokens can have: those that no sequence uses, <see cref="KeptBlocks"/> included.</summary>
-    public int FreeBlocks => _ledger.AvailableBlocks;
-
-    /// <summary>Blocks that a sequence uses; a shared one counts once. With <see cref="FreeBlocks"/> it makes up all blocks.</summary>
-    public int UsedBlocks => _ledger.UsedBlocks;
-
-    /// <summary>Free blocks whose published contents can still be found by <see cref="CreateSequence(ReadOnlySpan{int}, out int)"/>. They are given up, those released longest ago first, when no other block is free.</summary>
-    public int KeptBlocks => _ledger.KeptBlocks;
-
-    /// <summary>Sequences that were created and not yet freed.</summary>
-    public int SequenceCount => _ledger.Sequences;
-
-    internal CacheLedger Ledger => _ledger;
-
-    internal BlockStorage<T> Storage => _storage;
-
-    internal object Memory => _storage;
 
     /// <summary>A layer's keys, <c>[Blocks, BlockSize, KeyValueHeads, KeyDim]</c>. Slots that were never written hold anything.</summary>
     /// <param name="layer">From 0 to Layers - 1.</param>
     /// <exception cref="ArgumentOutOfRangeException">There is no such layer.</exception>
     /// <exception cref="ObjectDisposedException">The cache is disposed.</exception>
-    public ReadOnlyTensorSpan<T> Keys(int layer = 0)
+    public ReadOnlyTensorSpan<T> GetKeys(int layer = 0)
     {
         CheckLayer(layer);
-        return _storage.Keys(layer);
+        return _storage.View<T>(CacheFormat.Keys, layer);
     }
 
     /// <summary>A layer's values, <c>[Blocks, BlockSize, KeyValueHeads, ValueDim]</c>. Slots that were never written hold anything.</summary>
     /// <param name="layer">From 0 to Layers - 1.</param>
     /// <exception cref="ArgumentOutOfRangeException">There is no such layer.</exception>
     /// <exception cref="ObjectDisposedException">The cache is disposed.</exception>
-    public ReadOnlyTensorSpan<T> Values(int layer = 0)
+    public ReadOnlyTensorSpan<T> GetValues(int layer = 0)
     {
         CheckLayer(layer);
-        return _storage.Values(layer);
+        return _storage.View<T>(CacheFormat.Values, layer);
     }
 
-    /// <summary>A builder of the arguments that <c>ForwardPaged</c> wants, for sequences of this cache; use it again for every step.</summary>
-    public PagedBatch CreateBatch() => new(_ledger, _storage);
+    /// <summary><see cref="GetKeys"/> by its first name.</summary>
+    /// <inheritdoc cref="GetKeys"/>
+    [EditorBrowsable(EditorBrowsableState.Never)]
+    public ReadOnlyTensorSpan<T> Keys(int layer = 0) => GetKeys(layer);
 
-    /// <summary>An empty sequence. It takes no block until tokens come.</summary>
-    /// <exception cref="ObjectDisposedException">The cache is disposed.</exception>
-    public CacheSequence CreateSequence() => _ledger.Create();
+    /// <summary><see cref="GetValues"/> by its first name.</summary>
+    /// <inheritdoc cref="GetValues"/>
+    [EditorBrowsable(EditorBrowsableState.Never)]
+    public ReadOnlyTensorSpan<T> Values(int layer = 0) => GetValues(layer);
 
-    /// <summary>
-    /// A sequence that starts with the longest run of full blocks, published by <see cref="Publish"/>, that hold the first of these tokens; it shares them with whoever else has them.
-    /// The rest is to be computed and appended as for any other sequence.
-    /// </summary>
-    /// <remarks>Tokens themselves are compared, not only hashes. A model that needs the last token's own output must compute that token: pass the prompt without it.</remarks>
-    /// <param name="tokens">The prompt.</param>
-    /// <param name="cachedTokens">How many tokens the sequence has: a multiple of the block size, 0 if nothing was found.</param>
-    /// <exception cref="ObjectDisposedException">The cache is disposed.</exception>
-    public CacheSequence CreateSequence(ReadOnlySpan<int> tokens, out int cachedTokens) => _ledger.Create(tokens, out cachedTokens);
+    /// <summary>Appends packed rows of the cache's own element type: so that <c>[1, 2, 3]</c> is a row of it.</summary>
+    /// <inheritdoc cref="KeyValueCache.Append{TSource}(CacheSequence, ReadOnlySpan{TSource}, ReadOnlySpan{TSource})"/>
+    public int Append(CacheSequence sequence, ReadOnlySpan<T> keys, ReadOnlySpan<T> values) => Append<T>(sequence, keys, values);
 
-    /// <summary>
-    /// Makes the full blocks of a sequence findable by <see cref="CreateSequence(ReadOnlySpan{int}, out int)"/>. Call it when their keys and values are written in all layers; calling it again
-    /// as the sequence grows publishes the blocks that have become full since.
-    /// </summary>
-    /// <remarks>
-    /// Blocks stay published when the sequence is freed, until their space is needed. Writing to a published block that no other sequence uses takes it back.
-    /// If the same prefix is published already, it stays as it is. Keys and values must depend on nothing but the tokens and their positions: a cache for several models or adapters needs one pool each.
-    /// </remarks>
-    /// <param name="sequence">The sequence.</param>
-    /// <param name="tokens">Its tokens from position 0 on: all of them or the first ones; those after the last full block are ignored.</param>
-    /// <exception cref="ArgumentException">There are more tokens than the sequence has, or they differ from those a block was published with, or the handle is stale.</exception>
-    /// <exception cref="ObjectDisposedException">The cache is disposed.</exception>
-    public void Publish(CacheSequence sequence, ReadOnlySpan<int> tokens) => _ledger.Publish(sequence, tokens);
+    /// <summary>Writes packed rows of the cache's own element type at positions that the sequence has.</summary>
+    /// <inheritdoc cref="KeyValueCache.Write{TSource}(int, CacheSequence, int, ReadOnlySpan{TSource}, ReadOnlySpan{TSource})"/>
+    public void Write(int layer, CacheSequence sequence, int position, ReadOnlySpan<T> keys, ReadOnlySpan<T> values) => Write<T>(layer, sequence, position, keys, values);
 
-    /// <summary>Forgets all that was published, as a change of the model's weights requires. Sequences keep their blocks.</summary>
-    /// <exception cref="ObjectDisposedException">The cache is disposed.</exception>
-    public void ForgetPrefixes() => _ledger.ForgetPrefixes();
+    /// <summary>Writes packed rows of the cache's own element type for a whole batch.</summary>
+    /// <inheritdoc cref="KeyValueCache.Write{TSource}(int, PagedBatch, ReadOnlySpan{TSource}, ReadOnlySpan{TSource})"/>
+    public void Write(int layer, PagedBatch batch, ReadOnlySpan<T> keys, ReadOnlySpan<T> values) => Write<T>(layer, batch, keys, values);
 
-    /// <summary>A second sequence with the same tokens. It shares all blocks, the last partial one too; whoever writes to a shared block first gets a copy of it.</summary>
-    /// <param name="sequence">The sequence to fork.</param>
-    /// <exception cref="ArgumentException">The handle is stale.</exception>
-    /// <exception cref="ObjectDisposedException">The cache is disposed.</exception>
-    public CacheSequence Fork(CacheSequence sequence) => _ledger.Fork(sequence);
+    /// <summary>Keeps the memory of a layer until the lease is disposed, whatever other threads do.</summary>
+    internal BlockStorage.Lease Hold(int layer) => _storage.Hold(layer);
 
-    /// <summary>Forgets the tokens from position <paramref name="length"/> on and gives back the blocks that held nothing else.</summary>
-    /// <param name="sequence">The sequence.</param>
-    /// <param name="length">How many tokens remain, from 0 to the sequence's length. It may not lie among dropped tokens, except at 0.</param>
-    /// <exception cref="ArgumentOutOfRangeException">The length is not one of these.</exception>
-    /// <exception cref="ArgumentException">The handle is stale.</exception>
-    /// <exception cref="ObjectDisposedException">The cache is disposed.</exception>
-    public void Truncate(CacheSequence sequence, int length) => _ledger.Truncate(sequence, length);
+    private protected override void Store(int layer, SlotRuns runs, in TokenRows keys, in TokenRows values) => _storage.Store(layer, runs, keys, values);
 
-    /// <summary>
-    /// Gives back the blocks whose tokens all lie before a position, as a sliding window passes them. Positions and the length stay as they are; in block tables the dropped blocks read -1,
-    /// so calls must have a window that never reaches them.
-    /// </summary>
-    /// <param name="sequence">The sequence.</param>
-    /// <param name="position">The first position that is still needed, from 0 to the sequence's length.</param>
-    /// <exception cref="ArgumentOutOfRangeException">The position is not one of these.</exception>
-    /// <exception cref="ArgumentException">The handle is stale.</exception>
-    /// <exception cref="ObjectDisposedException">The cache is disposed.</exception>
-    public void DropBefore(CacheSequence sequence, int position) => _ledger.DropBefore(sequence, position);
-
-    /// <summary>Ends a sequence. Its handle is refused from now on; blocks that no other sequence uses are free.</summary>
-    /// <param name="sequence">The sequence.</param>
-    /// <exception cref="ArgumentException">The handle is stale.</exception>
-    /// <exception cref="ObjectDisposedException">The cache is disposed.</exception>
-    public void Free(CacheSequence sequence) => _ledger.Free(sequence);
-
-    /// <summary>Whether the handle names a living sequence of this cache.</summary>
-    /// <param name="sequence">Any handle.</param>
-    public bool Contains(CacheSequence sequence) => _ledger.Contains(sequence);
-
-    /// <summary>How many tokens a sequence has; dropped ones count.</summary>
-    /// <param name="sequence">The sequence.</param>
-    /// <exception cref="ArgumentException">The handle is stale.</exception>
-    /// <exception cref="ObjectDisposedException">The cache is disposed.</exception>
-    public int Length(CacheSequence sequence) => _ledger.Length(sequence);
-
-    /// <summary>The first position that was not dropped: a multiple of the block size.</summary>
-    /// <param name="sequence">The sequence.</param>
-    /// <exception cref="ArgumentException">The handle is stale.</exception>
-    /// <exception cref="ObjectDisposedException">The cache is disposed.</exception>
-    public int FirstPosition(CacheSequence sequence) => _ledger.FirstPosition(sequence);
-
-    /// <summary>
-    /// How many blocks appending would take from <see cref="FreeBlocks"/>, the copy of a shared last block included. For several sequences the sum is enough, and may be too much where they share
-    /// a last block.
-    /// </summary>
-    /// <param name="sequence">The sequence.</param>
-    /// <param name="tokens">How many tokens; 0 or more.</param>
-    /// <exception cref="ArgumentOutOfRangeException">The number is negative.</exception>
-    /// <exception cref="ArgumentException">The handle is stale.</exception>
-    /// <exception cref="ObjectDisposedException">The cache is disposed.</exception>
-    public int BlocksNeeded(CacheSequence sequence, int tokens) => _ledger.BlocksNeeded(sequence, tokens);
-
-    /// <summary>Copies a sequence's block table: the block of position <c>p</c> is entry <c>p / BlockSize</c>, -1 where it was dropped.</summary>
-    /// <param name="sequence">The sequence.</param>
-    /// <param name="destination">Receives the table, and -1 in the rest. If it is too short it is left as it is.</param>
-    /// <returns>How many entries the table has, whether it was copied or not.</returns>
-    /// <exception cref="ArgumentException">The handle is stale.</exception>
-    /// <exception cref="ObjectDisposedException">The cache is disposed.</exception>
-    public int CopyBlockTable(CacheSequence sequence, Span<int> destination) => _ledger.CopyTable(sequence, destination, out _);
-
-    /// <summary>Frees the memory, once writes that are under way in other threads have ended. Views of it must not be used any more.</summary>
-    public void Dispose()
+    private static HostBlockStorage CreateStorage(PagedKeyValueCacheOptions options)
     {
-        _ledger.Close();
-        _storage.Dispose();
-        GC.SuppressFinalize(this);
-    }
-
-    private protected void CheckLayer(int layer)
-    {
-        ObjectDisposedException.ThrowIf(_storage.IsDisposed, this);
-        if ((uint)layer >= (uint)Options.Layers)
-            throw new ArgumentOutOfRangeException(nameof(layer), layer, $"The cache has {Options.Layers} {(Options.Layers == 1 ? "layer" : "layers")}; layer must be from 0 to {Options.Layers - 1}.");
+        ArgumentNullException.ThrowIfNull(options);
+        return new(options, CacheFormat.Of<T>(options));
     }
 }

@@ -21,8 +21,17 @@ public sealed partial class BatchScheduler
         for (int i = 0; i < _running.Count; i++)
         {
             GenerationRequest request = _running[i];
-            int tokens = Math.Min(request.Uncomputed, budget - (_running.Count - 1 - i));
-            int needed = _ledger.BlocksNeeded(request.Sequence, tokens);
+            int share = budget - (_running.Count - 1 - i);
+            int tokens = Math.Min(request.Uncomputed, share);
+            if (!_ledger.TryGetBlocksNeeded(request.Sequence, request.Computed, tokens, out int needed))
+            {
+                // Its sequence was given up, or somebody else has changed it: what it holds is not known.
+                Release(request);
+                Start(request);
+                tokens = Math.Min(request.Uncomputed, share);
+                needed = _ledger.GetBlocksNeeded(request.Sequence, tokens);
+            }
+
             while (reserved + needed > _ledger.AvailableBlocks && i < _running.Count) PutBackYoungest();
             if (i == _running.Count) break;
             reserved += needed;
@@ -41,20 +50,16 @@ public sealed partial class BatchScheduler
     {
         if (_waiting.Count == 0) return;
         long promised = 0;
-        foreach (GenerationRequest request in _running) promised += _ledger.BlocksNeeded(request.Sequence, request.Uncomputed);
+        foreach (GenerationRequest request in _running) promised += _ledger.GetBlocksNeeded(request.Sequence, request.Uncomputed);
         int most = Math.Min(Options.MaxRunningRequests, Options.MaxTokensPerStep);
         while (budget > 0 && _waiting.Count > 0 && _running.Count < most)
         {
             GenerationRequest request = _waiting[0];
-            ReadOnlySpan<int> tokens = request.Tokens;
-            int shared = 0;
-
-            // Without the last token, whose logits somebody has to compute.
-            CacheSequence sequence = Options.SharePrefixes ? _ledger.Create(tokens[..^1], out shared) : _ledger.Create();
-            int needed = _ledger.BlocksNeeded(sequence, tokens.Length - shared);
-            if (promised + needed + _running.Count > _ledger.AvailableBlocks || IsBeingComputed(tokens[..^1], shared))
+            CacheSequence sequence = CreateSequence(request, out int shared);
+            int needed = _ledger.GetBlocksNeeded(sequence, request.Tokens.Length - shared);
+            if (promised + needed + _running.Count > _ledger.AvailableBlocks || IsBeingComputed(request.Tokens[..^1], shared))
             {
-                _ledger.Free(sequence);
+                _ledger.Discard(sequence);
                 return;
             }
 
@@ -62,14 +67,28 @@ public sealed partial class BatchScheduler
             _waiting.RemoveAt(0);
             _running.Add(request);
             request.State = GenerationState.Running;
-            request.Sequence = sequence;
-            request.Computed = shared;
-            request.SharedTokens += shared;
-            SharedTokens += shared;
+            Start(request, sequence, shared);
             int count = Math.Min(request.Uncomputed, budget);
             budget -= count;
             _step.Add(request, count);
         }
+    }
+
+    /// <summary>A sequence that starts with what is in the cache of a request's tokens, but for the last one, whose logits somebody has to compute.</summary>
+    private CacheSequence CreateSequence(GenerationRequest request, out int shared)
+    {
+        shared = 0;
+        return Options.SharePrefixes ? _ledger.Create(request.Tokens[..^1], out shared) : _ledger.Create();
+    }
+
+    private void Start(GenerationRequest request) => Start(request, CreateSequence(request, out int shared), shared);
+
+    private void Start(GenerationRequest request, CacheSequence sequence, int shared)
+    {
+        request.Sequence = sequence;
+        request.Computed = shared;
+        request.SharedTokens += shared;
+        SharedTokens += shared;
     }
 
     /// <summary>Whether a running request is about to compute more full blocks of these tokens than are shared already: then it is worth waiting for them.</summary>

@@ -1,4 +1,4 @@
-using FusedAttention.Paging;
+using FusedAttention.Paging.Ledger;
 
 namespace FusedAttention.Serving;
 
@@ -7,11 +7,13 @@ namespace FusedAttention.Serving;
 /// the pool is full the youngest request is put back and computed again later. It decides what runs; the model, and who samples, are the caller's.
 /// </summary>
 /// <remarks>
-/// <para>The loop: <see cref="Next"/> says what to run; the caller runs it and samples one token for each of <see cref="BatchStep.LogitRows"/>; <see cref="Complete"/> takes these, or
-/// <see cref="Abandon"/> takes the step back.</para>
+/// <para>The loop: <see cref="WaitForWorkAsync"/> returns when there is something to do; <see cref="TryNext"/> says what to run; the caller runs it and samples one token for each of
+/// <see cref="BatchStep.LogitRows"/>; <see cref="Complete"/> takes these, or <see cref="Abandon"/> takes the step back.</para>
 /// <para>Order: running requests are older than all waiting ones, each takes part in every step, and only the youngest is ever put back. So the oldest always moves on, and every request ends.
 /// What is scheduled follows from the order of calls alone.</para>
 /// <para>Threads: every method may be called from any thread; one lock serialises them. One thread at a time runs the steps, while others add and cancel requests.</para>
+/// <para>Failures: a call that throws has changed nothing but what its documentation says, and the next call finds everything as it should be. Whoever changes a request's sequence in the cache
+/// (<see cref="ScheduledRun.Sequence"/>) other than by dropping what a window has passed makes the scheduler compute that request again from its start.</para>
 /// </remarks>
 public sealed partial class BatchScheduler : IDisposable
 {
@@ -21,7 +23,8 @@ public sealed partial class BatchScheduler : IDisposable
     private readonly List<GenerationRequest> _running = [];     // oldest first
     private readonly List<GenerationRequest> _waiting = [];     // oldest first, all younger than those that run
     private long _nextId;
-    private bool _isStepOut;
+    private StepState _state;
+    private long _plannedAt;                                    // the ledger's version in which the step has room
     private bool _isDisposed;
 
     private BatchScheduler(CacheLedger ledger, PagedBatch batch, BatchSchedulerOptions options)
@@ -64,9 +67,7 @@ public sealed partial class BatchScheduler : IDisposable
     /// <summary>A scheduler that serves requests out of a cache. Several may share one, and other sequences may live beside theirs.</summary>
     /// <param name="cache">The cache; the scheduler does not dispose it.</param>
     /// <param name="options">Limits; null for the defaults.</param>
-    /// <typeparam name="T">Element type of the cache.</typeparam>
-    public static BatchScheduler Create<T>(PagedKeyValueCache<T> cache, BatchSchedulerOptions? options = null)
-        where T : unmanaged
+    public static BatchScheduler Create(KeyValueCache cache, BatchSchedulerOptions? options = null)
     {
         ArgumentNullException.ThrowIfNull(cache);
         return new(cache.Ledger, cache.CreateBatch(), options ?? new());
@@ -94,6 +95,7 @@ public sealed partial class BatchScheduler : IDisposable
             ObjectDisposedException.ThrowIf(_isDisposed, this);
             var request = new GenerationRequest(this, _nextId++, prompt, maxNewTokens, stopTokens);
             _waiting.Add(request);
+            WakeWaiters();
             return request;
         }
     }
@@ -115,81 +117,8 @@ public sealed partial class BatchScheduler : IDisposable
             (request.State == GenerationState.Running ? _running : _waiting).Remove(request);
             request.State = GenerationState.Cancelled;
             if (!request.InStep) Release(request);
+            WakeWaiters();
             return true;
-        }
-    }
-
-    /// <summary>
-    /// Plans the next step and makes room for it in the cache: running requests first, oldest first; then waiting ones, as long as tokens and blocks suffice.
-    /// </summary>
-    /// <returns>
-    /// The step. It is empty, and needs no <see cref="Complete"/>, when there is no work, or when sequences outside of this scheduler hold the blocks that its oldest request needs.
-    /// </returns>
-    /// <exception cref="InvalidOperationException">The last step was neither completed nor abandoned.</exception>
-    /// <exception cref="OutOfBlocksException">Another user of the cache took blocks in between. No step is under way and nothing is lost: call again.</exception>
-    /// <exception cref="ObjectDisposedException">The scheduler or the cache is disposed.</exception>
-    public BatchStep Next()
-    {
-        lock (_gate)
-        {
-            ObjectDisposedException.ThrowIf(_isDisposed, this);
-            if (_isStepOut) throw new InvalidOperationException("The last step was neither completed nor abandoned.");
-            _step.Clear();
-            try
-            {
-                Plan();
-                _ledger.Extend(_step.Sequences, _step.Counts);
-                _isStepOut = !_step.IsEmpty;
-                foreach (ScheduledRun run in _step.Runs)
-                {
-                    run.Request.InStep = true;
-                    _step.Batch.Add(run.Sequence, run.TokenCount);
-                }
-            }
-            catch
-            {
-                EndStep();
-                throw;
-            }
-
-            return _step;
-        }
-    }
-
-    /// <summary>Ends the step: its tokens' keys and values are in the cache, in all layers, and a token was sampled after each of its logit rows.</summary>
-    /// <param name="sampledTokens">One token for each of <see cref="BatchStep.LogitRows"/>, in that order.</param>
-    /// <exception cref="ArgumentException">There are more or fewer tokens; the step is still under way.</exception>
-    /// <exception cref="InvalidOperationException">No step is under way.</exception>
-    public void Complete(ReadOnlySpan<int> sampledTokens)
-    {
-        lock (_gate)
-        {
-            ThrowIfNoStep();
-            if (sampledTokens.Length != _step.LogitRows.Length)
-                throw new ArgumentException($"{sampledTokens.Length} tokens were given, but the step has {_step.LogitRows.Length} rows to sample after.", nameof(sampledTokens));
-            foreach (ScheduledRun run in _step.Runs)
-            {
-                GenerationRequest request = run.Request;
-                request.Computed += run.TokenCount;
-                ComputedTokens += run.TokenCount;
-                if (Options.SharePrefixes && request.Computed / _ledger.BlockSize > run.Position / _ledger.BlockSize)
-                    _ledger.Publish(request.Sequence, request.Tokens[..request.Computed]);
-                if (request.State == GenerationState.Running && run.NeedsLogits && request.Append(sampledTokens[run.LogitIndex]))
-                    request.State = GenerationState.Finished;
-            }
-
-            EndStep();
-        }
-    }
-
-    /// <summary>Takes the step back, as if it had never been planned: for a model that failed in the middle of it. Its requests run again with the next step.</summary>
-    /// <exception cref="InvalidOperationException">No step is under way.</exception>
-    public void Abandon()
-    {
-        lock (_gate)
-        {
-            ThrowIfNoStep();
-            EndStep();
         }
     }
 
@@ -206,35 +135,7 @@ public sealed partial class BatchScheduler : IDisposable
             EndStep();
             _running.Clear();
             _waiting.Clear();
+            WakeWaiters();
         }
-    }
-
-    private void ThrowIfNoStep()
-    {
-        if (!_isStepOut) throw new InvalidOperationException("No step is under way: Next starts one.");
-    }
-
-    /// <summary>Leaves each sequence with what is computed, and those that ended with nothing.</summary>
-    private void EndStep()
-    {
-        _isStepOut = false;
-        foreach (ScheduledRun run in _step.Runs)
-        {
-            GenerationRequest request = run.Request;
-            request.InStep = false;
-            if (request.HasEnded) Release(request);
-            else if (_ledger.Length(request.Sequence) > request.Computed) _ledger.Truncate(request.Sequence, request.Computed);
-        }
-
-        _running.RemoveAll(static request => request.HasEnded);
-        _step.Clear();
-    }
-
-    private void Release(GenerationRequest request)
-    {
-        // A cache that was disposed first has no sequences any more.
-        if (_ledger.Contains(request.Sequence)) _ledger.Free(request.Sequence);
-        request.Sequence = default;
-        request.Computed = 0;
     }
 }

@@ -67,6 +67,9 @@ public sealed class GenerationRequest
     /// <summary>The request as text, for messages and logs.</summary>
     public override string ToString() => $"request {Id}: {State}, {PromptLength} + {_tokens.Count - PromptLength} of {MaxNewTokens} tokens";
 
+    /// <summary>Makes room, so that <see cref="Append"/> cannot fail.</summary>
+    internal void ReserveToken() => _tokens.EnsureCapacity(_tokens.Count + 1);
+
     /// <returns>Whether the request is complete with this token.</returns>
     internal bool Append(int token)
     {

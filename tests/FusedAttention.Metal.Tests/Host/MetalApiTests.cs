@@ -47,7 +47,7 @@ public sealed class MetalApiTests : IDisposable
         using var cache = new MetalPagedKeyValueCache<Half>(device, options);
         using var expected = new PagedKeyValueCache<Half>(options);
         var random = new Random(5);
-        PagedKeyValueCache<Half>[] caches = [cache, expected];
+        KeyValueCache[] caches = [cache, expected];
         PagedBatch[] batches = [cache.CreateBatch(), expected.CreateBatch()];
         var attention = new AttentionOptions { Mask = AttentionMask.Causal };
 
@@ -70,12 +70,11 @@ public sealed class MetalApiTests : IDisposable
                 using MetalTensor<Half> query = Noise(total * Heads).Reshape(total, Heads, Dim), output = device.Allocate<Half>(total, Heads, Dim);
                 using MetalTensor<Half> keys = Noise(total * KeyValueHeads), values = Noise(total * KeyValueHeads);
                 cache.Write(layer, batches[0], keys.Reshape(total, KeyValueHeads, Dim), values.Reshape(total, KeyValueHeads, Dim));
-                MetalAttention.ForwardPaged(query, cache.KeyTensor(layer), cache.ValueTensor(layer), output, batches[0].Sequences, attention);
+                MetalAttention.ForwardPaged(query, output, cache, layer, batches[0], attention);
 
                 expected.Write(layer, batches[1], keys.AsReadOnlySpan(), values.AsReadOnlySpan());
                 var result = new Half[total * Heads * Dim];
-                Attention.ForwardPaged(
-                    query.AsReadOnlyTensorSpan(), expected.Keys(layer), expected.Values(layer), new TensorSpan<Half>(result, [total, Heads, Dim]), batches[1].Sequences, attention);
+                Attention.ForwardPaged(query.AsReadOnlyTensorSpan(), new TensorSpan<Half>(result, [total, Heads, Dim]), expected, layer, batches[1], attention);
                 for (int i = 0; i < result.Length; i++) Assert.InRange((float)output.AsReadOnlySpan()[i], (float)result[i] - 2e-3f, (float)result[i] + 2e-3f);
                 Assert.Contains(result, static x => x != Half.Zero);
             }

@@ -25,11 +25,11 @@ public sealed class MetalCacheTests : IDisposable
         cache.Write(1, sequence, 0, Rows(5, KeyDim, 100), Rows(5, ValueDim, 200));
         Assert.Equal(Rows(5, KeyDim, 100), Read(cache, sequence, 1, keys: true));
         Assert.Equal(Rows(5, ValueDim, 200), Read(cache, sequence, 1, keys: false));
-        Assert.Equal([8, 4, Heads, KeyDim], cache.KeyTensor(1).Lengths.ToArray());
-        Assert.Equal([8, 4, Heads, ValueDim], cache.ValueTensor().Lengths.ToArray());
+        Assert.Equal([8, 4, Heads, KeyDim], cache.GetKeys(1).Lengths.ToArray());
+        Assert.Equal([8, 4, Heads, ValueDim], cache.GetValues().Lengths.ToArray());
         Assert.Equal(4, _runtime.Living);
         Assert.Empty(_runtime.Submissions);
-        Assert.Throws<ArgumentOutOfRangeException>(() => cache.KeyTensor(2));
+        Assert.Throws<ArgumentOutOfRangeException>(() => cache.GetKeys(2));
 
         using BatchScheduler scheduler = BatchScheduler.Create(cache);
         GenerationRequest request = scheduler.Add([1, 2, 3], 1);
@@ -97,7 +97,7 @@ public sealed class MetalCacheTests : IDisposable
         cache.Extend(a, 4);
         cache.Write(0, a, 0, keys, values);
         cache.Write(1, a, 0, Rows(2, KeyDim, 9), Rows(2, ValueDim, 9));
-        cache.Keys(1);
+        cache.GetKeys(1).AsReadOnlyTensorSpan();
         Assert.Empty(_runtime.Waits);
         cache.Write(0, a, 2, Rows(2, KeyDim, 9), Rows(2, ValueDim, 9));
         Assert.Equal(1, Assert.Single(_runtime.Waits.Distinct()));
@@ -107,9 +107,9 @@ public sealed class MetalCacheTests : IDisposable
         PagedBatch batch = cache.CreateBatch();
         batch.Add(a, 1);
         _runtime.Waits.Clear();
-        MetalAttention.ForwardPaged(query, cache.KeyTensor(), cache.ValueTensor(), output, batch.Sequences);
-        cache.Keys();
-        cache.Values();
+        MetalAttention.ForwardPaged(query, output, cache, 0, batch);
+        cache.GetKeys().AsReadOnlyTensorSpan();
+        cache.GetValues().AsReadOnlyTensorSpan();
         Assert.Empty(_runtime.Waits);
         cache.Free(a);
         CacheSequence next = cache.CreateSequence();
@@ -171,7 +171,7 @@ public sealed class MetalCacheTests : IDisposable
         Refused("values", () => cache.Append(a, keys, values.Slice(..1, .., ..)), "same number of tokens");
         Refused("keys", () => cache.Append(a, _device.Allocate<float>(2, Heads, KeyDim * 2).View(0, [2, Heads, KeyDim], [12, 6, 2]), values), "contiguous");
         Refused("keys", () => cache.Append(a, elsewhere.Allocate<float>(2, Heads, KeyDim), values), "the cache is on Recorder");
-        Refused("keys", () => cache.Append(a, cache.KeyTensor().Reshape(32, Heads, KeyDim).Slice(..2, .., ..), values), "part of the cache");
+        Refused("keys", () => cache.Append(a, cache.GetKeys().Reshape(32, Heads, KeyDim).Slice(..2, .., ..), values), "part of the cache");
         Assert.Throws<ArgumentNullException>("values", () => cache.Append(a, keys, null!));
         Assert.Throws<InvalidOperationException>(() => layered.Append(layered.CreateSequence(), keys, values));
         Assert.Throws<OutOfBlocksException>(() => cache.Append(a, Tensor(33, KeyDim, 0), Tensor(33, ValueDim, 0)));
@@ -188,7 +188,7 @@ public sealed class MetalCacheTests : IDisposable
         // What cannot be queued takes nothing.
         _runtime.PrepareFailure = new MetalException("no");
         Assert.Throws<MetalException>(() => cache.Append(a, keys, values));
-        Assert.Equal(2, cache.Length(a));
+        Assert.Equal(2, cache.GetLength(a));
         Assert.Empty(_runtime.Submissions);
         Assert.Throws<ArgumentNullException>("device", () => new MetalPagedKeyValueCache<float>(null!, Options()));
         Assert.Throws<NotSupportedException>(() => new MetalPagedKeyValueCache<int>(_device, Options()));
@@ -200,13 +200,12 @@ public sealed class MetalCacheTests : IDisposable
         var cache = new MetalPagedKeyValueCache<float>(_device, Options(layers: 2));
         CacheSequence a = cache.CreateSequence();
         cache.Extend(a, 2);
-        MetalTensor<float> keys = Tensor(2, KeyDim, 0), values = Tensor(2, ValueDim, 0), view = cache.KeyTensor();
+        MetalTensor<float> keys = Tensor(2, KeyDim, 0), values = Tensor(2, ValueDim, 0), view = cache.GetKeys();
         cache.Prepare();
         cache.Write(0, a, 0, keys, values);
         cache.Dispose();
         cache.Dispose();
-        Assert.Throws<ObjectDisposedException>(() => cache.KeyTensor());
-        Assert.Throws<ObjectDisposedException>(() => cache.Keys());
+        Assert.Throws<ObjectDisposedException>(() => cache.GetKeys());
         Assert.Throws<ObjectDisposedException>(() => view.AsReadOnlyTensorSpan().FlattenedLength);
         Assert.Throws<ObjectDisposedException>(() => cache.Write(0, a, 0, keys, values));
         Assert.Equal(5, _runtime.Living);       // layer 0 of the cache, the two tensors, the transient chunk
@@ -239,9 +238,9 @@ public sealed class MetalCacheTests : IDisposable
     {
         int[] table = new int[8];
         cache.CopyBlockTable(sequence, table);
-        var contents = keys ? cache.Keys(layer) : cache.Values(layer);
+        var contents = (keys ? cache.GetKeys(layer) : cache.GetValues(layer)).AsReadOnlyTensorSpan();
         var rows = new List<float>();
-        for (int position = 0; position < cache.Length(sequence); position++)
+        for (int position = 0; position < cache.GetLength(sequence); position++)
         {
             for (int head = 0; head < Heads; head++)
                 for (int d = 0; d < (keys ? KeyDim : ValueDim); d++) rows.Add(contents[table[position / 4], position % 4, head, d]);

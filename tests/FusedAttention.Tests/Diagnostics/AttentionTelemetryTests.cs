@@ -1,7 +1,6 @@
 using System.Diagnostics.Metrics;
 using System.Diagnostics.Tracing;
 using FusedAttention.Diagnostics;
-using FusedAttention.Paging;
 using Xunit;
 
 namespace FusedAttention.Tests.Diagnostics;

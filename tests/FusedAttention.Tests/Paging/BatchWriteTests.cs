@@ -11,13 +11,13 @@ public sealed class BatchWriteTests
         using PagedKeyValueCache<float> cache = Create(blocks: 6);
         CacheSequence a = cache.CreateSequence(), b = cache.CreateSequence(), c = cache.CreateSequence();
         cache.Extend([a, b], [3, 5]);
-        Assert.Equal((3, 5, 5), (cache.Length(a), cache.Length(b), cache.UsedBlocks));
+        Assert.Equal((3, 5, 5), (cache.GetLength(a), cache.GetLength(b), cache.UsedBlocks));
         OutOfBlocksException full = Assert.Throws<OutOfBlocksException>(() => cache.Extend([c, a, b], [3, 1, 1]));
         Assert.Equal((2, 1), (full.Needed, full.Free));
-        Assert.Equal((3, 5, 0, 5), (cache.Length(a), cache.Length(b), cache.Length(c), cache.UsedBlocks));
+        Assert.Equal((3, 5, 0, 5), (cache.GetLength(a), cache.GetLength(b), cache.GetLength(c), cache.UsedBlocks));
         cache.Extend([a, b, c], [1, 1, 0]);
         cache.Extend([c, a], [2, 0]);
-        Assert.Equal((4, 6, 2, 6), (cache.Length(a), cache.Length(b), cache.Length(c), cache.UsedBlocks));
+        Assert.Equal((4, 6, 2, 6), (cache.GetLength(a), cache.GetLength(b), cache.GetLength(c), cache.UsedBlocks));
         cache.Extend([], []);
     }
 
@@ -75,7 +75,8 @@ public sealed class BatchWriteTests
         Assert.Throws<ArgumentException>("values", () => cache.Write(0, batch, [1, 2, 3], [1, 2]));
         Assert.Throws<ArgumentOutOfRangeException>("layer", () => cache.Write(1, batch, [1, 2, 3], [1, 2, 3]));
         cache.Truncate(b, 0);
-        Assert.Throws<ArgumentOutOfRangeException>("position", () => cache.Write(0, batch, [1, 2, 3], [1, 2, 3]));
+        ArgumentException old = Assert.Throws<ArgumentException>("batch", () => cache.Write(0, batch, [1, 2, 3], [1, 2, 3]));
+        Assert.StartsWith($"The batch is out of date: {b} was shortened since it was added.", old.Message, StringComparison.Ordinal);
     }
 
     private static PagedKeyValueCache<float> Create(int blocks) => new(new() { Blocks = blocks, BlockSize = 2, KeyValueHeads = 1, KeyDim = 1 });
@@ -84,6 +85,6 @@ public sealed class BatchWriteTests
     {
         int[] table = new int[cache.CopyBlockTable(sequence, [])];
         cache.CopyBlockTable(sequence, table);
-        return [.. Enumerable.Range(0, cache.Length(sequence)).Select(i => cache.Keys()[table[i / 2], i % 2, 0, 0])];
+        return [.. Enumerable.Range(0, cache.GetLength(sequence)).Select(i => cache.GetKeys()[table[i / 2], i % 2, 0, 0])];
     }
 }

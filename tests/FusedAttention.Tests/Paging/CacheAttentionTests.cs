@@ -71,7 +71,7 @@ public sealed class CacheAttentionTests
 
             // What a window has passed is dropped, and others take the blocks.
             AttentionMask window = AttentionMask.CausalWindow(left: 30);
-            foreach (int s in new[] { 0, 4 }) _cache.DropBefore(_sequences[s].Handle, _cache.Length(_sequences[s].Handle) - 31);
+            foreach (int s in new[] { 0, 4 }) _cache.DropBefore(_sequences[s].Handle, _cache.GetLength(_sequences[s].Handle) - 31);
             Append(1, 200);
             Append(0, 1);
             Append(4, 1);
@@ -99,8 +99,8 @@ public sealed class CacheAttentionTests
             var options = new AttentionOptions { Mask = mask };
             Attention.ForwardPaged(
                 new ReadOnlyTensorSpan<TQuery>(query, [total, QueryHeads, KeyDim]),
-                _cache.Keys(),
-                _cache.Values(),
+                _cache.GetKeys(),
+                _cache.GetValues(),
                 new TensorSpan<TQuery>(output, [total, QueryHeads, ValueDim]),
                 batch.Sequences,
                 options);

@@ -161,7 +161,7 @@ public sealed class CacheConcurrencyTests
     private static void Verify(PagedKeyValueCache<float> cache, CacheSequence sequence, int sharedTokens, int owner, int length)
     {
         int[] table = Table(cache, sequence);
-        ReadOnlyTensorSpan<float> keys = cache.Keys(), values = cache.Values();
+        ReadOnlyTensorSpan<float> keys = cache.GetKeys(), values = cache.GetValues();
         for (int p = 0; p < length; p++)
         {
             float expected = Mark(p < sharedTokens ? 0 : owner, p);

@@ -9,11 +9,11 @@ public sealed class CacheErrorTests
     public static TheoryData<string, string, Action<PagedKeyValueCache<float>, CacheSequence>> Mistakes { get; } = new()
     {
         // The sequence has 5 tokens in blocks of 2, the first block dropped; 2 heads, key dim 3, value dim 1, two layers.
-        { "layer", "The cache has 2 layers; layer must be from 0 to 1.", static (c, s) => c.Keys(2) },
-        { "layer", "The cache has 2 layers; layer must be from 0 to 1.", static (c, s) => c.Values(-1) },
+        { "layer", "The cache has 2 layers; layer must be from 0 to 1.", static (c, s) => c.GetKeys(2) },
+        { "layer", "The cache has 2 layers; layer must be from 0 to 1.", static (c, s) => c.GetValues(-1) },
         { "layer", "The cache has 2 layers; layer must be from 0 to 1.", static (c, s) => c.Write(2, s, 2, new float[6], new float[2]) },
         { "tokens", "must be a non-negative value", static (c, s) => c.Extend(s, -1) },
-        { "tokens", "must be a non-negative value", static (c, s) => c.BlocksNeeded(s, -1) },
+        { "tokens", "must be a non-negative value", static (c, s) => c.GetBlocksNeeded(s, -1) },
         { "tokens", "{s} has 5 tokens; with 2147483647 more it would pass the longest length, 2147483647.", static (c, s) => c.Extend(s, int.MaxValue) },
         { "length", "{s} has 5 tokens; it cannot be truncated to 6.", static (c, s) => c.Truncate(s, 6) },
         { "length", "{s} has 5 tokens; it cannot be truncated to -1.", static (c, s) => c.Truncate(s, -1) },
@@ -31,7 +31,7 @@ public sealed class CacheErrorTests
         { "values", "values is [1, 2, 3], but must be [tokens, 2, 1] for this cache.", static (c, s) => c.Write(0, s, 2, Rows(1, 2, 3), Rows(1, 2, 3)) },
         { "values", "values is [2, 2, 1] and keys is [1, 2, 3]: both must have the same number of tokens.", static (c, s) => c.Write(0, s, 2, Rows(1, 2, 3), Rows(2, 2, 1)) },
         { "tokens", "6 tokens were given, but {s} has only 5.", static (c, s) => c.Publish(s, new int[6]) },
-        { "sequence", "The handle is default(CacheSequence), which names no sequence: CreateSequence or Fork makes one.", static (c, s) => c.Length(default) },
+        { "sequence", "The handle is default(CacheSequence), which names no sequence: CreateSequence or Fork makes one.", static (c, s) => c.GetLength(default) },
         { "queryTokens", "must be a non-negative value", static (c, s) => c.CreateBatch().Add(s, -1) },
         { "queryTokens", "The batch has 1 query tokens; 2147483647 more would pass 2147483647.", static (c, s) => Twice(c.CreateBatch(), s) },
     };
@@ -49,7 +49,7 @@ public sealed class CacheErrorTests
         ArgumentException e = Assert.ThrowsAny<ArgumentException>(() => mistake(cache, sequence));
         Assert.Equal(argument, e.ParamName);
         Assert.Contains(message.Replace("{s}", sequence.ToString(), StringComparison.Ordinal), e.Message, StringComparison.Ordinal);
-        Assert.Equal(5, cache.Length(sequence));
+        Assert.Equal(5, cache.GetLength(sequence));
         Assert.Equal(table, Table(cache, sequence));
         Assert.Equal((2, 6), (cache.UsedBlocks, cache.FreeBlocks));
     }
@@ -70,7 +70,7 @@ public sealed class CacheErrorTests
             Action[] uses =
             [
                 () => cache.Append(stale, [1], [1]), () => cache.Extend(stale, 1), () => cache.Write(0, stale, 0, [], []), () => cache.Fork(stale), () => cache.Truncate(stale, 0),
-                () => cache.DropBefore(stale, 0), () => cache.Free(stale), () => cache.Length(stale), () => cache.FirstPosition(stale), () => cache.BlocksNeeded(stale, 1),
+                () => cache.DropBefore(stale, 0), () => cache.Free(stale), () => cache.GetLength(stale), () => cache.GetFirstPosition(stale), () => cache.GetBlocksNeeded(stale, 1),
                 () => cache.CopyBlockTable(stale, new int[4]), () => cache.Publish(stale, []), () => cache.CreateBatch().Add(stale, 1),
             ];
             foreach (Action use in uses)
@@ -81,7 +81,7 @@ public sealed class CacheErrorTests
             }
         }
 
-        Assert.Equal(0, cache.Length(successor));
+        Assert.Equal(0, cache.GetLength(successor));
         Assert.Equal("no sequence", default(CacheSequence).ToString());
         Assert.Equal($"sequence {successor.Id} (generation {successor.Generation})", successor.ToString());
     }
@@ -97,9 +97,9 @@ public sealed class CacheErrorTests
         Action[] uses =
         [
             () => cache.CreateSequence(), () => cache.CreateSequence([1, 2], out _), () => cache.Append(sequence, [1], [1]), () => cache.Extend(sequence, 1), () => cache.Write(0, sequence, 0, [], []),
-            () => cache.Fork(sequence), () => cache.Truncate(sequence, 0), () => cache.DropBefore(sequence, 0), () => cache.Free(sequence), () => cache.Length(sequence),
-            () => cache.FirstPosition(sequence), () => cache.BlocksNeeded(sequence, 1), () => cache.CopyBlockTable(sequence, new int[4]), () => cache.Publish(sequence, []),
-            () => cache.ForgetPrefixes(), () => cache.Keys(), () => cache.Values(), () => batch.Add(sequence, 1),
+            () => cache.Fork(sequence), () => cache.Truncate(sequence, 0), () => cache.DropBefore(sequence, 0), () => cache.Free(sequence), () => cache.GetLength(sequence),
+            () => cache.GetFirstPosition(sequence), () => cache.GetBlocksNeeded(sequence, 1), () => cache.CopyBlockTable(sequence, new int[4]), () => cache.Publish(sequence, []),
+            () => cache.ForgetPrefixes(), () => cache.GetKeys(), () => cache.GetValues(), () => batch.Add(sequence, 1),
         ];
         foreach (Action use in uses) Assert.Contains("PagedKeyValueCache", Assert.Throws<ObjectDisposedException>(use).ObjectName, StringComparison.Ordinal);
         Assert.False(cache.Contains(sequence));
@@ -134,7 +134,7 @@ public sealed class CacheErrorTests
         CacheSequence sequence = cache.CreateSequence();
         InvalidOperationException e = Assert.Throws<InvalidOperationException>(() => cache.Append(sequence, [1], [1]));
         Assert.Equal("Append is for caches with one layer, and this one has 4: call Extend once, then Write for each layer.", e.Message);
-        Assert.Equal(0, cache.Length(sequence));
+        Assert.Equal(0, cache.GetLength(sequence));
     }
 
     private static Tensor<float> Rows(int tokens, int heads, int dim) => Tensor.Create(new float[tokens * heads * dim], [tokens, heads, dim]);

@@ -1,5 +1,5 @@
 using System.Runtime.CompilerServices;
-using FusedAttention.Paging;
+using FusedAttention.Diagnostics;
 using Xunit;
 using static FusedAttention.Tests.Paging.CacheOperationTests;
 

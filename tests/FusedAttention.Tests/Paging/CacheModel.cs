@@ -4,16 +4,19 @@ using Xunit;
 namespace FusedAttention.Tests.Paging;
 
 /// <summary>A cache and the naive model of it, changed together; every operation checks what it promises, <see cref="Check"/> compares everything.</summary>
-internal sealed class CacheModel : IDisposable
+internal sealed partial class CacheModel : IDisposable
 {
     private readonly Random _random;
     private readonly int _alphabet;
     private readonly int[] _table = new int[4096];
+    private readonly PagedBatch _batch;
     private bool _justExhausted;
+    private int _weights = 1;
 
     public CacheModel(PagedKeyValueCacheOptions options, int seed, int alphabet, int prefixBuckets)
     {
         Cache = new(options, prefixBuckets);
+        _batch = Cache.CreateBatch();
         _random = new(seed);
         _alphabet = alphabet;
     }
@@ -28,6 +31,15 @@ internal sealed class CacheModel : IDisposable
 
     public int CopiesOnWrite { get; private set; }
 
+    /// <summary>Times that blocks of other weights were offered for publishing.</summary>
+    public int StaleOffers { get; private set; }
+
+    /// <summary>Times that a block was published which had been computed again in place.</summary>
+    public int RecomputedOffers { get; private set; }
+
+    /// <summary>Times that somebody came to share a block of a batch between two layers.</summary>
+    public int SharedInStep { get; private set; }
+
     private int BlockSize => Cache.Options.BlockSize;
 
     public void Step()
@@ -35,8 +47,11 @@ internal sealed class CacheModel : IDisposable
         int choice = _random.Next(100);
         if (Living.Count == 0 || choice < 6) Create();
         else if (choice < 16) CreateFromPrefix();
-        else if (choice < 40) Append(1);
-        else if (choice < 55) Append(_random.Next(0, (2 * BlockSize) + 4));
+        else if (choice < 34) Append(1);
+        else if (choice < 46) StepBatch();
+        else if (choice < 47) Forget();
+        else if (choice < 50) Recompute();
+        else if (choice < 58) Append(_random.Next(0, (2 * BlockSize) + 4));
         else if (choice < 65) Fork();
         else if (choice < 73) Truncate();
         else if (choice < 77) Drop();
@@ -56,7 +71,7 @@ internal sealed class CacheModel : IDisposable
         Cache.Free(handle);
         Living.RemoveAt(index);
         Assert.False(Cache.Contains(handle));
-        Assert.Throws<ArgumentException>(() => Cache.Length(handle));
+        Assert.Throws<ArgumentException>(() => Cache.GetLength(handle));
     }
 
     /// <summary>Contents through the block tables, lengths, owners of every block, and that nothing is lost between used and free.</summary>
@@ -66,9 +81,9 @@ internal sealed class CacheModel : IDisposable
         foreach ((CacheSequence handle, ModelSequence model) in Living)
         {
             int count = Cache.CopyBlockTable(handle, _table);
-            Assert.Equal(model.Length, Cache.Length(handle));
+            Assert.Equal(model.Length, Cache.GetLength(handle));
             Assert.Equal((model.Length + BlockSize - 1) / BlockSize, count);
-            Assert.Equal(model.Dropped * BlockSize, Cache.FirstPosition(handle));
+            Assert.Equal(model.Dropped * BlockSize, Cache.GetFirstPosition(handle));
             for (int i = 0; i < count; i++)
             {
                 if (i < model.Dropped) Assert.Equal(-1, _table[i]);
@@ -98,7 +113,7 @@ internal sealed class CacheModel : IDisposable
         Cache.CopyBlockTable(handle, _table);
         for (int layer = 0; layer < o.Layers; layer++)
         {
-            ReadOnlyTensorSpan<float> keys = Cache.Keys(layer), values = Cache.Values(layer);
+            ReadOnlyTensorSpan<float> keys = Cache.GetKeys(layer), values = Cache.GetValues(layer);
             for (int p = model.Dropped * BlockSize; p < model.Length; p++)
             {
                 int block = _table[p / BlockSize], slot = p % BlockSize;
@@ -126,7 +141,7 @@ internal sealed class CacheModel : IDisposable
         Assert.InRange(cached, 0, prompt.Count);
         Assert.Equal(kept - Cache.KeptBlocks, free - Cache.FreeBlocks);
         var model = new ModelSequence();
-        for (int i = 0; i < cached; i++) model.Append(prompt[i]);
+        for (int i = 0; i < cached; i++) model.Append(prompt[i], _weights);
         Living.Add((handle, model));
         if (cached > 0) PrefixHits++;
         CheckContents(handle, model);
@@ -135,9 +150,9 @@ internal sealed class CacheModel : IDisposable
     private void Append(int tokens)
     {
         (CacheSequence handle, ModelSequence model) = Any();
-        int free = Cache.FreeBlocks, length = model.Length, needed = Cache.BlocksNeeded(handle, tokens);
+        int free = Cache.FreeBlocks, length = model.Length, needed = Cache.GetBlocksNeeded(handle, tokens);
         ModelSequence grown = model.Copy();
-        for (int i = 0; i < tokens; i++) grown.Append(_random.Next(_alphabet));
+        for (int i = 0; i < tokens; i++) grown.Append(_random.Next(_alphabet), _weights);
         try
         {
             if (Cache.Options.Layers == 1)
@@ -204,10 +219,15 @@ internal sealed class CacheModel : IDisposable
     {
         (CacheSequence handle, ModelSequence model) = Any();
         int[] tokens = model.Tokens.Take(model.Faithful).ToArray();
+        int blocks = tokens.Length / BlockSize, fresh = model.ComputedBy(_weights) / BlockSize;
         Cache.Publish(handle, tokens);
-        if (!model.Pristine) return;
+        if (fresh < blocks) StaleOffers++;
+        if (_recomputed.Contains(handle) && fresh > 0) RecomputedOffers++;
         CacheSequence again = Cache.CreateSequence(tokens, out int cached);
-        Assert.Equal(tokens.Length / BlockSize * BlockSize, cached);
+        if (model.Pristine) Assert.InRange(cached, fresh * BlockSize, blocks * BlockSize);
+        var found = new ModelSequence();
+        foreach (int token in tokens.AsSpan(0, cached)) found.Append(token, _weights);
+        CheckContents(again, found);
         Cache.Free(again);
     }
 

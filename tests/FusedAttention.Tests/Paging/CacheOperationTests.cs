@@ -22,8 +22,8 @@ public sealed class CacheOperationTests
             {
                 for (int h = 0; h < Heads; h++)
                 {
-                    for (int d = 0; d < Dim; d++) Assert.Equal((t * s[0]) + (h * s[1]) + (d * s[2]), At(cache, cache.Keys(), sequence, t, h, d));
-                    Assert.Equal((t * s[0]) + (h * s[1]), At(cache, cache.Values(), sequence, t, h, 0));
+                    for (int d = 0; d < Dim; d++) Assert.Equal((t * s[0]) + (h * s[1]) + (d * s[2]), At(cache, cache.GetKeys(), sequence, t, h, d));
+                    Assert.Equal((t * s[0]) + (h * s[1]), At(cache, cache.GetValues(), sequence, t, h, 0));
                 }
             }
         }
@@ -37,8 +37,8 @@ public sealed class CacheOperationTests
         Tensor<Half> one = Tensor.Create([(Half)7], [1, 1, 1]);
         Assert.Equal(0, cache.Append(sequence, one, one));
         Assert.Equal(1, cache.Append(sequence, [(Half)8], [(Half)9]));
-        Assert.Equal((Half)8, At(cache, cache.Keys(), sequence, 1, 0, 0));
-        Assert.Equal((Half)9, At(cache, cache.Values(), sequence, 1, 0, 0));
+        Assert.Equal((Half)8, At(cache, cache.GetKeys(), sequence, 1, 0, 0));
+        Assert.Equal((Half)9, At(cache, cache.GetValues(), sequence, 1, 0, 0));
     }
 
     [Fact]
@@ -49,7 +49,7 @@ public sealed class CacheOperationTests
         cache.Append(sequence, [-1], [-1]);
         float[] rows = Enumerable.Range(0, 299).Select(static i => (float)i).ToArray();
         Assert.Equal(1, cache.Append(sequence, rows, rows));
-        for (int p = 0; p < 299; p++) Assert.Equal(p, At(cache, cache.Keys(), sequence, p + 1, 0, 0));
+        for (int p = 0; p < 299; p++) Assert.Equal(p, At(cache, cache.GetKeys(), sequence, p + 1, 0, 0));
         Assert.Equal(0, cache.FreeBlocks);
     }
 
@@ -60,11 +60,11 @@ public sealed class CacheOperationTests
         using var cache = new PagedKeyValueCache<BFloat16>(options);
         for (int layer = 0; layer < 3; layer++)
         {
-            Assert.Equal<nint>([5, 3, 1, 7], cache.Keys(layer).Lengths.ToArray());
-            Assert.Equal<nint>([5, 3, 1, 2], cache.Values(layer).Lengths.ToArray());
-            Assert.Equal<nint>([21, 7, 0, 1], cache.Keys(layer).Strides.ToArray());
-            Assert.Equal(0, AddressOf(cache.Keys(layer)) % 64);
-            Assert.Equal(0, AddressOf(cache.Values(layer)) % 64);
+            Assert.Equal<nint>([5, 3, 1, 7], cache.GetKeys(layer).Lengths.ToArray());
+            Assert.Equal<nint>([5, 3, 1, 2], cache.GetValues(layer).Lengths.ToArray());
+            Assert.Equal<nint>([21, 7, 0, 1], cache.GetKeys(layer).Strides.ToArray());
+            Assert.Equal(0, AddressOf(cache.GetKeys(layer)) % 64);
+            Assert.Equal(0, AddressOf(cache.GetValues(layer)) % 64);
         }
 
         Assert.Equal(3 * (256 + 64), cache.Bytes);
@@ -86,13 +86,13 @@ public sealed class CacheOperationTests
         CacheSequence b = cache.Fork(a);
         Assert.Equal((2, 2), (cache.UsedBlocks, cache.FreeBlocks));
         Assert.Equal(Table(cache, a), Table(cache, b));
-        Assert.Equal(1, cache.BlocksNeeded(a, 1));
-        Assert.Equal(2, cache.BlocksNeeded(a, 3));
-        Assert.Equal(0, cache.BlocksNeeded(a, 0));
+        Assert.Equal(1, cache.GetBlocksNeeded(a, 1));
+        Assert.Equal(2, cache.GetBlocksNeeded(a, 3));
+        Assert.Equal(0, cache.GetBlocksNeeded(a, 0));
 
         cache.Append(b, [60], [60]);
         Assert.Equal((3, 1), (cache.UsedBlocks, cache.FreeBlocks));
-        Assert.Equal(0, cache.BlocksNeeded(a, 1));
+        Assert.Equal(0, cache.GetBlocksNeeded(a, 1));
         cache.Append(a, [6], [6]);
         Assert.Equal((3, 1), (cache.UsedBlocks, cache.FreeBlocks));
         Assert.Equal(Table(cache, a)[0], Table(cache, b)[0]);
@@ -135,21 +135,21 @@ public sealed class CacheOperationTests
             Assert.InRange(cache.UsedBlocks, 1, 3);
         }
 
-        Assert.Equal(100, cache.Length(s));
-        Assert.Equal(96, cache.FirstPosition(s));
+        Assert.Equal(100, cache.GetLength(s));
+        Assert.Equal(96, cache.GetFirstPosition(s));
         Assert.Equal([.. Enumerable.Repeat(-1, 48), .. Table(cache, s)[48..]], Table(cache, s));
         Assert.All(Table(cache, s)[48..], static block => Assert.InRange(block, 0, 3));
-        Assert.Equal(99, At(cache, cache.Keys(), s, 99, 0, 0));
+        Assert.Equal(99, At(cache, cache.GetKeys(), s, 99, 0, 0));
 
         CacheSequence fork = cache.Fork(s);
         Assert.Equal(Table(cache, s), Table(cache, fork));
         cache.Truncate(fork, 0);
-        Assert.Equal(0, cache.FirstPosition(fork));
+        Assert.Equal(0, cache.GetFirstPosition(fork));
         Assert.Equal(0, cache.Append(fork, [1], [1]));
         cache.DropBefore(s, 100);
         Assert.Equal(1, cache.UsedBlocks);
         cache.Append(s, [100], [100]);
-        Assert.Equal(100, At(cache, cache.Keys(), s, 100, 0, 0));
+        Assert.Equal(100, At(cache, cache.GetKeys(), s, 100, 0, 0));
     }
 
     [Fact]
@@ -192,11 +192,11 @@ public sealed class CacheOperationTests
 
     internal static float[] Contents(PagedKeyValueCache<float> cache, CacheSequence sequence, int layer = 0)
     {
-        var contents = new float[cache.Length(sequence)];
+        var contents = new float[cache.GetLength(sequence)];
         for (int p = 0; p < contents.Length; p++)
         {
-            contents[p] = At(cache, cache.Keys(layer), sequence, p, 0, 0);
-            Assert.Equal(contents[p], At(cache, cache.Values(layer), sequence, p, 0, 0));
+            contents[p] = At(cache, cache.GetKeys(layer), sequence, p, 0, 0);
+            Assert.Equal(contents[p], At(cache, cache.GetValues(layer), sequence, p, 0, 0));
         }
 
         return contents;

@@ -25,6 +25,9 @@ public sealed class CachePropertyTests
         Assert.True(model.Exhausted > 100, $"exhausted {model.Exhausted} times");
         Assert.True(model.PrefixHits > 50, $"{model.PrefixHits} prefix hits");
         Assert.True(model.CopiesOnWrite > 50 || blockSize == 1, $"{model.CopiesOnWrite} copies on write");
+        Assert.True(model.StaleOffers > 50, $"{model.StaleOffers} stale offers");
+        Assert.True(model.RecomputedOffers > 5, $"{model.RecomputedOffers} offers of what was computed again");
+        Assert.True(model.SharedInStep > 50, $"{model.SharedInStep} blocks shared in a step");
 
         while (model.Living.Count > 0) model.Free(model.Living.Count / 2);
         model.Check();

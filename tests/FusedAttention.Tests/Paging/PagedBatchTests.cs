@@ -55,7 +55,7 @@ public sealed class PagedBatchTests
             for (int i = 0; i < sequences.Count; i++)
             {
                 AssertRow(batch, i, Table(cache, sequences[i]));
-                Assert.Equal(cache.Length(sequences[i]), batch.Sequences.ContextLengths[i]);
+                Assert.Equal(cache.GetLength(sequences[i]), batch.Sequences.ContextLengths[i]);
                 Assert.Equal(i % 3, batch.Sequences.CumulativeQueryLengths[i + 1] - batch.Sequences.CumulativeQueryLengths[i]);
                 cache.Free(sequences[i]);
             }

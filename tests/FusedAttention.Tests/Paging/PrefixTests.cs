@@ -133,7 +133,7 @@ public sealed class PrefixTests
         Assert.Equal((2, 2, 0), (cache.UsedBlocks, cache.FreeBlocks, cache.KeptBlocks));
         Assert.Equal([1, 2], Contents(cache, a));
         cache.Publish(a, [1, 2]);
-        AssertCached(cache, 2, 1, 2);
+        AssertCached(cache, 0, 1, 2);
     }
 
     private static CacheSequence Prompt(PagedKeyValueCache<float> cache, params int[] tokens)
@@ -148,7 +148,7 @@ public sealed class PrefixTests
     {
         CacheSequence sequence = cache.CreateSequence(tokens, out int cached);
         Assert.Equal(expected, cached);
-        Assert.Equal(expected, cache.Length(sequence));
+        Assert.Equal(expected, cache.GetLength(sequence));
         Assert.Equal(Array.ConvertAll(tokens[..cached], static t => (float)t), Contents(cache, sequence));
         cache.Free(sequence);
     }

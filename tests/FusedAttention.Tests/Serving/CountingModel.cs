@@ -111,10 +111,10 @@ internal sealed class CountingModel : IDisposable
         {
             int block = sequences.BlockTables[(index * sequences.MaxBlocksPerSequence) + (j / _blockSize)];
             int slot = j % _blockSize;
-            float token = Cache.Keys(0)[block, slot, 0, 0];
-            Assert.Equal(token, Cache.Values(1)[block, slot, 0, 0]);
-            Assert.Equal(token + 1000, Cache.Values(0)[block, slot, 0, 0]);
-            Assert.Equal(token + 1000, Cache.Keys(1)[block, slot, 0, 0]);
+            float token = Cache.GetKeys(0)[block, slot, 0, 0];
+            Assert.Equal(token, Cache.GetValues(1)[block, slot, 0, 0]);
+            Assert.Equal(token + 1000, Cache.GetValues(0)[block, slot, 0, 0]);
+            Assert.Equal(token + 1000, Cache.GetKeys(1)[block, slot, 0, 0]);
             tokens[j] = (int)token;
         }
 

@@ -35,6 +35,22 @@ public sealed class SchedulerPropertyTests(ITestOutputHelper output)
         if (share) Assert.True(simulation.Model.Scheduler.SharedTokens > 1000);
     }
 
+    /// <summary>Sequences of requests are freed, cut, and extended behind the scheduler's back, during steps and between them; and prefixes are forgotten.</summary>
+    [Slow]
+    [Theory]
+    [InlineData(4, 30, 16, true)]
+    [InlineData(1, 120, 24, true)]
+    [InlineData(8, 16, 100, false)]
+    public void Every_request_ends_with_the_right_text_though_somebody_meddles(int blockSize, int blocks, int tokensPerStep, bool share)
+    {
+        using var simulation = new Simulation(3, blockSize, blocks, tokensPerStep, share, otherUser: false) { Meddles = true };
+        for (int step = 0; step < Steps / 2; step++) simulation.Step();
+        simulation.Drain();
+        output.WriteLine(simulation.ToString());
+        Assert.True(simulation.Finished > Steps / 100);
+        Assert.True(simulation.Refused > 50, $"{simulation.Refused} steps refused");
+    }
+
     [Slow]
     [Fact]
     public void The_same_calls_give_the_same_steps()
@@ -57,6 +73,7 @@ public sealed class SchedulerPropertyTests(ITestOutputHelper output)
         private readonly List<GenerationRequest> _live = [];
         private readonly List<CacheSequence> _others = [];
         private readonly HashCodeBuilder _trace = new();
+        private CacheSequence _lastSequence;
 
         public Simulation(int seed, int blockSize, int blocks, int tokensPerStep, bool share, bool otherUser)
         {
@@ -72,6 +89,11 @@ public sealed class SchedulerPropertyTests(ITestOutputHelper output)
 
         public int Cancelled { get; private set; }
 
+        public bool Meddles { get; init; }
+
+        /// <summary>Steps that could not be completed.</summary>
+        public int Refused { get; private set; }
+
         public long Trace => _trace.Value;
 
         public void Step()
@@ -85,14 +107,19 @@ public sealed class SchedulerPropertyTests(ITestOutputHelper output)
             {
                 if (_random.Next(50) == 0)
                 {
+                    if (Meddles) Meddle(step);
                     Model.Scheduler.Abandon();
                 }
                 else
                 {
                     int[] sampled = Model.Run(step);
                     if (_random.Next(20) == 0) CancelOne();
-                    Model.Scheduler.Complete(sampled);
+                    if (Meddles && _random.Next(20) == 0) Meddle(step);
+                    Complete(sampled);
                 }
+
+                if (Meddles && _random.Next(30) == 0) Meddle(_lastSequence);
+                if (Meddles && _random.Next(100) == 0) Model.Cache.ForgetPrefixes();
             }
 
             Collect();
@@ -114,6 +141,35 @@ public sealed class SchedulerPropertyTests(ITestOutputHelper output)
 
         public override string ToString() =>
             $"{Finished} finished, {Cancelled} cancelled, {Model.Scheduler.Preemptions} preemptions, {Model.Scheduler.ComputedTokens} tokens computed, {Model.Scheduler.SharedTokens} shared";
+
+        private void Complete(int[] sampled)
+        {
+            try
+            {
+                Model.Scheduler.Complete(sampled);
+            }
+            catch (InvalidOperationException) when (Meddles)
+            {
+                Refused++;
+                Model.Scheduler.Abandon();
+            }
+        }
+
+        private void Meddle(BatchStep step) => Meddle(step.Runs[_random.Next(step.Runs.Length)].Sequence);
+
+        private void Meddle(CacheSequence sequence)
+        {
+            if (!Model.Cache.Contains(sequence)) return;
+            int length = Model.Cache.GetLength(sequence);
+            switch (_random.Next(3))
+            {
+                case 0: Model.Cache.Free(sequence); break;
+                case 1: Model.Cache.Truncate(sequence, _random.Next(length + 1)); break;
+                default:
+                    if (Model.Cache.GetBlocksNeeded(sequence, 3) <= Model.Cache.FreeBlocks) Model.Cache.Extend(sequence, 3);
+                    break;
+            }
+        }
 
         private void Arrive()
         {
@@ -145,7 +201,7 @@ public sealed class SchedulerPropertyTests(ITestOutputHelper output)
             CacheSequence other = Model.Cache.CreateSequence();
             _others.Add(other);
             int tokens = _random.Next(1, 30);
-            if (Model.Cache.BlocksNeeded(other, tokens) <= Model.Cache.FreeBlocks) Model.Cache.Extend(other, tokens);
+            if (Model.Cache.GetBlocksNeeded(other, tokens) <= Model.Cache.FreeBlocks) Model.Cache.Extend(other, tokens);
         }
 
         private void Check(BatchStep step)
@@ -159,6 +215,7 @@ public sealed class SchedulerPropertyTests(ITestOutputHelper output)
                 id = run.Request.Id;
                 Assert.True(run.TokenCount > 0);
                 _trace.Add(id, run.TokenCount, run.Position, run.Sequence.Id);
+                _lastSequence = run.Sequence;
             }
 
             // Those that wait are younger than those that run; and unless somebody else has the blocks, the oldest one runs.

@@ -9,9 +9,9 @@ internal sealed class PreparedMetalCache<T>(MetalPagedKeyValueCache<T> cache) : 
 {
     private readonly MetalPagedKeyValueCache<T> _cache = cache;
 
-    public override LoadedTensor Keys => Pool("keys", _cache.KeyTensor().AsReadOnlySpan(), _cache.Options.KeyDim);
+    public override LoadedTensor Keys => Pool("keys", _cache.GetKeys().AsReadOnlySpan(), _cache.Options.KeyDim);
 
-    public override LoadedTensor Values => Pool("values", _cache.ValueTensor().AsReadOnlySpan(), _cache.Options.ValueDim);
+    public override LoadedTensor Values => Pool("values", _cache.GetValues().AsReadOnlySpan(), _cache.Options.ValueDim);
 
     public override void Append(CacheSequence sequence, LoadedTensor keys, LoadedTensor values)
     {

@@ -1,17 +1,18 @@
-namespace FusedAttention.Paging;
+namespace FusedAttention.Paging.Ledger;
 
+/// <content>Prompts that begin alike.</content>
 internal sealed partial class CacheLedger
 {
-    /// <summary>Blocks whose contents can be found by their tokens, for tests.</summary>
-    internal bool IsPublished(int block)
-    {
-        lock (_gate) return _prefixes.Contains(block);
-    }
+    /// <summary>How often prefixes were forgotten, from 1 on.</summary>
+    private long _epoch = 1;
+
+    /// <summary>The version in which they were forgotten last.</summary>
+    private long _forgottenAt;
 
     /// <summary>A sequence that starts with as many full blocks as are known to hold the first of these tokens.</summary>
     public CacheSequence Create(ReadOnlySpan<int> tokens, out int cachedTokens)
     {
-        lock (_gate)
+        using (Enter())
         {
             ThrowIfClosed();
             CacheSequence sequence = NewSequence(out BlockTable table, tokens.Length / BlockSize);
@@ -25,15 +26,17 @@ internal sealed partial class CacheLedger
                 parent = block;
             }
 
+            if (table.Count > 0) _version++;
             cachedTokens = table.Length = table.Count * BlockSize;
+            table.Freshness.Start(_epoch, table.Length);
             return sequence;
         }
     }
 
-    /// <summary>Makes the sequence's full blocks findable by the tokens they were computed from.</summary>
+    /// <summary>Makes the sequence's full blocks findable by the tokens they were computed from, as far as they were computed since prefixes were forgotten.</summary>
     public void Publish(CacheSequence sequence, ReadOnlySpan<int> tokens)
     {
-        lock (_gate)
+        using (Enter())
         {
             BlockTable table = Find(sequence);
             if (tokens.Length > table.Length)
@@ -47,6 +50,7 @@ internal sealed partial class CacheLedger
                     throw new ArgumentException($"The tokens from position {i * BlockSize} on are not those that this block of {sequence} was published with.", nameof(tokens));
             }
 
+            blocks = Math.Min(blocks, table.Freshness.Tokens(_epoch) / BlockSize);
             int parent = PrefixIndex.Root;
             for (int i = 0; i < blocks; i++)
             {
@@ -61,6 +65,8 @@ internal sealed partial class CacheLedger
                     // entry, because whoever followed the old entry does not follow the new one.
                     if (_prefixes.Contains(known)) _prefixes.Remove(known);
                     _prefixes.Insert(known, parent, own);
+                    _version++;
+                    BlocksAreReleased();
                 }
 
                 parent = known;
@@ -68,14 +74,22 @@ internal sealed partial class CacheLedger
         }
     }
 
-    /// <summary>Forgets every published prefix.</summary>
+    /// <summary>Forgets every published prefix, and that any token in the cache was computed from nothing but tokens.</summary>
     public void ForgetPrefixes()
     {
-        lock (_gate)
+        using (Enter())
         {
             ThrowIfClosed();
             _prefixes.Clear();
             _pool.FreeKept();
+            _epoch++;
+            _forgottenAt = ++_version;
         }
+    }
+
+    /// <summary>Blocks whose contents can be found by their tokens, for tests.</summary>
+    internal bool IsPublished(int block)
+    {
+        using (Enter()) return _prefixes.Contains(block);
     }
 }

@@ -1,4 +1,6 @@
-namespace FusedAttention.Paging;
+using FusedAttention.Diagnostics;
+
+namespace FusedAttention.Paging.Ledger;
 
 /// <summary>
 /// The bookkeeping of a paged cache apart from its contents: sequences, their block tables, owners of blocks, copy on write, prompt prefixes. Caches in host and in device
@@ -9,7 +11,7 @@ namespace FusedAttention.Paging;
 /// Blocks in use never move: a copy on write gives the writer a new block and leaves the old one to its other owners.
 /// Nothing is allocated once the tables have reached their size.
 /// </remarks>
-internal sealed partial class CacheLedger
+internal sealed partial class CacheLedger : IBlockCounts
 {
     private static long _lastGeneration;
 
@@ -17,22 +19,34 @@ internal sealed partial class CacheLedger
     private readonly BlockPool _pool;
     private readonly PrefixIndex _prefixes;
     private readonly IBlockStorage _storage;
+    private readonly Type _owner;
+    private readonly int _layers;
     private readonly Stack<int> _unusedIds = new();
     private BlockTable[] _tables = [];
     private int _sequences;
+    private long _lastCall;
     private bool _closed;
+
+    /// <summary>
+    /// Grows whenever what somebody was told may no longer hold: a block got another owner or can be found by its tokens, so it must not be written; or a table lost a block or got another one in its
+    /// place, or its sequence became shorter or ended, so a copy of the table is out of date.
+    /// </summary>
+    private long _version = 1;
 
     /// <param name="blocks">Blocks in the pool.</param>
     /// <param name="blockSize">Tokens in a block.</param>
+    /// <param name="layers">Layers that a token is written in.</param>
     /// <param name="storage">Holds the contents.</param>
+    /// <param name="owner">The kind of cache, for messages.</param>
     /// <param name="prefixBuckets">Buckets of the prefix index; 0 for as many as blocks.</param>
-    public CacheLedger(int blocks, int blockSize, IBlockStorage storage, int prefixBuckets = 0)
+    public CacheLedger(int blocks, int blockSize, int layers, IBlockStorage storage, Type owner, int prefixBuckets = 0)
     {
         BlockSize = blockSize;
+        _layers = layers;
         _storage = storage;
+        _owner = owner;
         _pool = new(blocks);
         _prefixes = new(blocks, prefixBuckets);
-        CacheCensus.Add(this);
     }
 
     public int BlockSize { get; }
@@ -47,21 +61,27 @@ internal sealed partial class CacheLedger
 
     public int Sequences => Volatile.Read(ref _sequences);
 
+    public bool IsClosed => Volatile.Read(ref _closed);
+
+    /// <summary>Now, in changes of block tables.</summary>
+    public long Version => Volatile.Read(ref _version);
+
+    /// <summary>How often the lock was taken, for tests of what a step costs.</summary>
+    internal long Entries { get; private set; }
+
     /// <summary>Refuses all further operations.</summary>
     public void Close()
     {
-        lock (_gate)
+        using (Enter())
         {
-            if (_closed) return;
-            _closed = true;
+            Volatile.Write(ref _closed, true);
+            BlocksAreReleased();
         }
-
-        CacheCensus.Remove(this);
     }
 
     public CacheSequence Create()
     {
-        lock (_gate)
+        using (Enter())
         {
             ThrowIfClosed();
             return NewSequence(out _);
@@ -70,71 +90,24 @@ internal sealed partial class CacheLedger
 
     public bool Contains(CacheSequence sequence)
     {
-        lock (_gate) return !_closed && TryFind(sequence, out _);
+        using (Enter()) return TryFind(sequence, out _);
     }
 
-    public int Length(CacheSequence sequence)
+    public int GetLength(CacheSequence sequence)
     {
-        lock (_gate) return Find(sequence).Length;
+        using (Enter()) return Find(sequence).Length;
     }
 
     /// <summary>The first position whose block was not dropped.</summary>
-    public int FirstPosition(CacheSequence sequence)
+    public int GetFirstPosition(CacheSequence sequence)
     {
-        lock (_gate) return Find(sequence).DroppedBlocks * BlockSize;
-    }
-
-    /// <summary>How many blocks <see cref="Extend(CacheSequence, int)"/> would take.</summary>
-    public int BlocksNeeded(CacheSequence sequence, int tokens)
-    {
-        ArgumentOutOfRangeException.ThrowIfNegative(tokens);
-        lock (_gate) return BlocksNeeded(Find(sequence), tokens);
-    }
-
-    /// <summary>Adds slots for more tokens, all or none, in blocks that no other sequence sees.</summary>
-    /// <returns>The position of the first new token.</returns>
-    public int Extend(CacheSequence sequence, int tokens)
-    {
-        ArgumentOutOfRangeException.ThrowIfNegative(tokens);
-        lock (_gate)
-        {
-            BlockTable table = Find(sequence);
-            int start = table.Length;
-            if (tokens > int.MaxValue - start)
-                throw new ArgumentOutOfRangeException(nameof(tokens), tokens, $"{sequence} has {start} tokens; with {tokens} more it would pass the longest length, {int.MaxValue}.");
-            if (tokens == 0) return start;
-
-            ThrowIfFewerThan(BlocksNeeded(table, tokens));
-            table.EnsureCapacity(BlocksFor(start + tokens));
-            Extend(table, tokens);
-            return start;
-        }
-    }
-
-    /// <summary>Makes the blocks of these positions the sequence's own, before they are written again.</summary>
-    public void PrepareWrite(CacheSequence sequence, int position, int tokens)
-    {
-        lock (_gate)
-        {
-            BlockTable table = Find(sequence);
-            if (position < 0 || tokens > table.Length - position)
-                throw new ArgumentOutOfRangeException(nameof(position), position, $"{sequence} has {table.Length} tokens; {tokens} at position {position} do not lie within them.");
-            if (tokens == 0) return;
-            int first = position / BlockSize, last = (int)(((long)position + tokens - 1) / BlockSize);
-            if (first < table.DroppedBlocks)
-                throw new ArgumentOutOfRangeException(nameof(position), position, $"{sequence} has dropped its tokens before position {table.DroppedBlocks * BlockSize}; position {position} cannot be written.");
-
-            int shared = 0;
-            for (int i = first; i <= last; i++) shared += _pool.Owners(table[i]) > 1 ? 1 : 0;
-            ThrowIfFewerThan(shared);
-            for (int i = first; i <= last; i++) MakeWritable(table, i);
-        }
+        using (Enter()) return Find(sequence).DroppedBlocks * BlockSize;
     }
 
     /// <summary>A second sequence with the same tokens, in the same blocks.</summary>
     public CacheSequence Fork(CacheSequence sequence)
     {
-        lock (_gate)
+        using (Enter())
         {
             BlockTable source = Find(sequence);
             CacheSequence fork = NewSequence(out BlockTable table, source.Count);
@@ -144,8 +117,11 @@ internal sealed partial class CacheLedger
                 table.Add(block);
             }
 
+            _version++;
             table.Length = source.Length;
             table.DroppedBlocks = source.DroppedBlocks;
+            table.DroppedAt = source.DroppedAt;
+            table.Freshness.CopyFrom(source.Freshness);
             return fork;
         }
     }
@@ -153,7 +129,7 @@ internal sealed partial class CacheLedger
     /// <summary>Forgets the tokens from position <paramref name="length"/> on.</summary>
     public void Truncate(CacheSequence sequence, int length)
     {
-        lock (_gate)
+        using (Enter())
         {
             BlockTable table = Find(sequence);
             if (length < 0 || length > table.Length)
@@ -161,93 +137,135 @@ internal sealed partial class CacheLedger
             int firstPosition = table.DroppedBlocks * BlockSize;
             if (length > 0 && length < firstPosition)
                 throw new ArgumentOutOfRangeException(nameof(length), length, $"{sequence} has dropped its tokens before position {firstPosition}; it can be truncated to 0 or to {firstPosition} and more, not to {length}.");
+            Truncate(table, length);
+        }
+    }
 
-            int blocks = BlocksFor(length);
-            while (table.Count > blocks) Release(table.RemoveLast());
-            table.Length = length;
-            if (length == 0) table.DroppedBlocks = 0;
+    /// <summary>Takes back what was appended to a sequence, if it is then what it was before.</summary>
+    /// <param name="sequence">The sequence.</param>
+    /// <param name="length">Its tokens before.</param>
+    /// <param name="since">The <see cref="Version"/> then.</param>
+    /// <returns>
+    /// False if the sequence is not there, or is shorter, or has dropped blocks for the sake of what is to be taken back: a window that ends earlier may need them. Then nothing has changed.
+    /// </returns>
+    public bool TryTakeBack(CacheSequence sequence, int length, long since)
+    {
+        using (Enter())
+        {
+            if (!TryFind(sequence, out BlockTable table) || length > table.Length) return false;
+            bool lacksBlocks = table.DroppedAt > since || length < table.DroppedBlocks * BlockSize;
+            if (length < table.Length && lacksBlocks) return false;
+            Truncate(table, length);
+            return true;
         }
     }
 
     /// <summary>Gives back the blocks whose tokens all lie before <paramref name="position"/>.</summary>
     public void DropBefore(CacheSequence sequence, int position)
     {
-        lock (_gate)
+        using (Enter())
         {
             BlockTable table = Find(sequence);
             if (position < 0 || position > table.Length)
                 throw new ArgumentOutOfRangeException(nameof(position), position, $"{sequence} has {table.Length} tokens; there is no position {position} to drop them before.");
             int blocks = position / BlockSize;
+            if (blocks <= table.DroppedBlocks) return;
             for (int i = blocks - 1; i >= table.DroppedBlocks; i--)
             {
                 Release(table[i]);
                 table[i] = BlockTable.Dropped;
             }
 
-            table.DroppedBlocks = Math.Max(table.DroppedBlocks, blocks);
+            table.DroppedBlocks = blocks;
+            table.DroppedAt = ++_version;
+            BlocksAreReleased();
         }
     }
 
     public void Free(CacheSequence sequence)
     {
-        lock (_gate)
+        using (Enter())
         {
-            BlockTable table = Find(sequence);
-
-            // From the end, so that of a kept prompt the last blocks are the first to be given up: the shorter a prefix, the likelier that it is asked for again.
-            while (table.Count > 0) Release(table.RemoveLast());
-            table.Reset();
-            _unusedIds.Push(sequence.Id);
-            Volatile.Write(ref _sequences, _sequences - 1);
+            Free(sequence.Id, Find(sequence));
+            BlocksAreReleased();
         }
+    }
+
+    /// <summary>Frees a sequence if it is there.</summary>
+    public void TryFree(CacheSequence sequence)
+    {
+        using (Enter())
+        {
+            if (!TryFind(sequence, out BlockTable table)) return;
+            Free(sequence.Id, table);
+            BlocksAreReleased();
+        }
+    }
+
+    /// <summary>Takes back the creation of a sequence that nothing was added to: nobody who waits for blocks is told, because there are no more than before.</summary>
+    public void Discard(CacheSequence sequence)
+    {
+        using (Enter()) Free(sequence.Id, Find(sequence));
     }
 
     /// <summary>Copies the whole table and pads the rest of <paramref name="destination"/> with -1; copies nothing if it is too short.</summary>
     /// <returns>How many blocks the table has.</returns>
-    public int CopyTable(CacheSequence sequence, Span<int> destination, out int length)
+    public int CopyTable(CacheSequence sequence, Span<int> destination)
     {
-        lock (_gate)
+        using (Enter())
         {
             BlockTable table = Find(sequence);
-            length = table.Length;
-            if (table.Count > destination.Length) return table.Count;
-            table.Blocks.CopyTo(destination);
-            destination[table.Count..].Fill(BlockTable.Dropped);
+            if (table.Count <= destination.Length) CopyPadded(table.Blocks, destination);
             return table.Count;
-        }
-    }
-
-    /// <summary>Copies blocks that are about to be written.</summary>
-    public void CopyBlocks(CacheSequence sequence, int first, Span<int> destination)
-    {
-        lock (_gate)
-        {
-            BlockTable table = Find(sequence);
-            if (first < table.DroppedBlocks || first + destination.Length > table.Count)
-                throw new InvalidOperationException($"{sequence} was changed by another thread while its tokens were being written.");
-            table.Blocks.Slice(first, destination.Length).CopyTo(destination);
         }
     }
 
     /// <summary>How many sequences own a block, for tests.</summary>
     internal int Owners(int block)
     {
-        lock (_gate) return _pool.Owners(block);
+        using (Enter()) return _pool.Owners(block);
+    }
+
+    private static void CopyPadded(ReadOnlySpan<int> blocks, Span<int> destination)
+    {
+        blocks.CopyTo(destination);
+        destination[blocks.Length..].Fill(BlockTable.Dropped);
+    }
+
+    private Lock.Scope Enter()
+    {
+        Lock.Scope scope = _gate.EnterScope();
+        Entries++;
+        return scope;
     }
 
     private int BlocksFor(int tokens) => (int)(((long)tokens + BlockSize - 1) / BlockSize);
 
-    private int BlocksNeeded(BlockTable table, int tokens)
-    {
-        if (tokens == 0) return 0;
-        long added = (((long)table.Length + tokens + BlockSize - 1) / BlockSize) - table.Count;
-        bool copies = table.Length % BlockSize != 0 && _pool.Owners(table[table.Count - 1]) > 1;
-        return (int)Math.Min(int.MaxValue, added + (copies ? 1 : 0));
-    }
-
     private void ThrowIfFewerThan(int needed)
     {
         if (needed > _pool.Available) throw new OutOfBlocksException(needed, _pool.Available, _pool.Total);
+    }
+
+    private void Truncate(BlockTable table, int length)
+    {
+        if (length == table.Length) return;
+        int blocks = BlocksFor(length), before = table.Count;
+        while (table.Count > blocks) Release(table.RemoveLast());
+        table.Length = length;
+        table.Freshness.Truncate(length);
+        table.ShortenedAt = ++_version;
+        if (length == 0) table.DroppedBlocks = 0;
+        if (blocks < before) BlocksAreReleased();
+    }
+
+    private void Free(int id, BlockTable table)
+    {
+        // From the end, so that of a kept prompt the last blocks are the first to be given up: the shorter a prefix, the likelier that it is asked for again.
+        while (table.Count > 0) Release(table.RemoveLast());
+        table.Reset();
+        _unusedIds.Push(id);
+        _version++;
+        Volatile.Write(ref _sequences, _sequences - 1);
     }
 
     /// <summary>Copies the block if others see it too, and takes it out of the prefix index, since it will no longer hold what the index says.</summary>
@@ -272,6 +290,7 @@ internal sealed partial class CacheLedger
         }
 
         table[index] = copy;
+        _version++;
         Release(block);
     }
 
@@ -320,7 +339,7 @@ internal sealed partial class CacheLedger
     private bool TryFind(CacheSequence sequence, out BlockTable table)
     {
         table = (uint)sequence.Id < (uint)_tables.Length ? _tables[sequence.Id] : null!;
-        return table is not null && sequence.Generation != 0 && table.Generation == sequence.Generation;
+        return !_closed && table is not null && sequence.Generation != 0 && table.Generation == sequence.Generation;
     }
 
     private BlockTable Find(CacheSequence sequence)
@@ -334,8 +353,5 @@ internal sealed partial class CacheLedger
             nameof(sequence));
     }
 
-    private void ThrowIfClosed()
-    {
-        ObjectDisposedException.ThrowIf(_closed, typeof(PagedKeyValueCache<>));
-    }
+    private void ThrowIfClosed() => ObjectDisposedException.ThrowIf(_closed, _owner);
 }

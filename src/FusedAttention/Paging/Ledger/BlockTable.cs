@@ -1,4 +1,4 @@
-namespace FusedAttention.Paging;
+namespace FusedAttention.Paging.Ledger;
 
 /// <summary>The blocks of one sequence, in the order of its tokens: position <c>p</c> lies in block <c>Blocks[p / blockSize]</c>, at slot <c>p % blockSize</c>.</summary>
 internal sealed class BlockTable
@@ -11,14 +11,23 @@ internal sealed class BlockTable
     /// <summary>Tells this use of the table from earlier ones; 0 while no sequence has it.</summary>
     public long Generation { get; set; }
 
-    /// <summary>The last call that extended several tables at once and named this one, so that a table named twice is noticed.</summary>
-    public long LastExtension { get; set; }
+    /// <summary>The last call that was given several tables at once and met this one, so that a table named twice is noticed.</summary>
+    public long LastCall { get; set; }
+
+    /// <summary>The ledger's version when the sequence was last made shorter.</summary>
+    public long ShortenedAt { get; set; }
+
+    /// <summary>The ledger's version when blocks of the sequence were last dropped.</summary>
+    public long DroppedAt { get; set; }
 
     /// <summary>Tokens, dropped ones included.</summary>
     public int Length { get; set; }
 
     /// <summary>How many leading blocks were dropped.</summary>
     public int DroppedBlocks { get; set; }
+
+    /// <summary>Which of the tokens may be published.</summary>
+    public Freshness Freshness { get; } = new();
 
     /// <summary>Blocks, dropped ones included.</summary>
     public int Count { get; private set; }
@@ -49,5 +58,8 @@ internal sealed class BlockTable
         Length = 0;
         Count = 0;
         DroppedBlocks = 0;
+        ShortenedAt = 0;
+        DroppedAt = 0;
+        Freshness.Reset();
     }
 }

@@ -1,6 +1,6 @@
 using System.Runtime.InteropServices;
 
-namespace FusedAttention.Paging;
+namespace FusedAttention.Paging.Ledger;
 
 /// <summary>
 /// Finds full blocks by the tokens they were computed from: an entry says "this block holds these tokens, and before them comes what that parent entry says".

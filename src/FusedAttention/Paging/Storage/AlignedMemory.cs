@@ -1,6 +1,6 @@
 using System.Runtime.InteropServices;
 
-namespace FusedAttention.Paging;
+namespace FusedAttention.Paging.Storage;
 
 /// <summary>Native memory that starts at a cache line, known to the garbage collector by its size, freed when nobody holds it any more.</summary>
 internal sealed unsafe class AlignedMemory : SafeHandle

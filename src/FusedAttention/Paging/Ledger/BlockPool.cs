@@ -1,4 +1,4 @@
-namespace FusedAttention.Paging;
+namespace FusedAttention.Paging.Ledger;
 
 /// <summary>
 /// Which blocks of a fixed number are in use, by how many owners, and which one is handed out next. Knows nothing of what the blocks hold.

@@ -1,0 +1,63 @@
+using System.Numerics.Tensors;
+using FusedAttention.Paging.Storage;
+
+namespace FusedAttention;
+
+/// <content>Attention over a cache that this library manages.</content>
+public static unsafe partial class Attention
+{
+    /// <summary>
+    /// Attention of a batch over one layer of a cache: any number of query tokens a sequence, so that decoding, chunked prefill and whole prefills mix in one call. The cache's memory is held while the
+    /// call runs.
+    /// </summary>
+    /// <typeparam name="TQuery">Element type of query and output.</typeparam>
+    /// <typeparam name="T">Element type of the cache: that of the query, or <see cref="Half"/> or <see cref="BFloat16"/> under <see cref="float"/> queries.</typeparam>
+    /// <param name="query"><c>[batch.TotalQueries, heads, KeyDim]</c>.</param>
+    /// <param name="output"><c>[batch.TotalQueries, heads, ValueDim]</c>; must not overlap an input or itself.</param>
+    /// <param name="cache">Keys and values.</param>
+    /// <param name="layer">From 0 to Layers - 1.</param>
+    /// <param name="batch">Sequences of the cache, each with the query tokens that are its last ones.</param>
+    /// <param name="options">Scale, mask and the rest; null for <see cref="AttentionOptions.Default"/>.</param>
+    /// <param name="operands">Boolean mask, bias, query offsets, log-sum-exp output.</param>
+    /// <exception cref="ArgumentOutOfRangeException">There is no such layer.</exception>
+    /// <exception cref="ArgumentException">
+    /// A shape, stride, type or overlap is not as described; or the batch is another cache's, or a sequence of it was freed or shortened since it was added; or a query may see what its sequence has dropped.
+    /// </exception>
+    /// <exception cref="PlatformNotSupportedException">The instruction set that the options name is not available.</exception>
+    /// <exception cref="OperationCanceledException">The options' token was cancelled; the output is undefined.</exception>
+    /// <exception cref="ObjectDisposedException">The cache is disposed.</exception>
+    public static void ForwardPaged<TQuery, T>(
+        scoped in ReadOnlyTensorSpan<TQuery> query,
+        scoped in TensorSpan<TQuery> output,
+        PagedKeyValueCache<T> cache,
+        int layer,
+        PagedBatch batch,
+        AttentionOptions? options = null,
+        scoped in AttentionOperands operands = default)
+        where TQuery : unmanaged
+        where T : unmanaged
+    {
+        ArgumentNullException.ThrowIfNull(cache);
+        cache.PrepareRead(layer, batch);
+        using BlockStorage.Lease lease = cache.Hold(layer);
+        ForwardPaged(query, cache.GetKeys(layer), cache.GetValues(layer), output, batch.Sequences, options, operands);
+    }
+
+    /// <summary>Attention of a batch over one layer of a cache, on tensors.</summary>
+    /// <inheritdoc cref="ForwardPaged{TQuery, T}(in ReadOnlyTensorSpan{TQuery}, in TensorSpan{TQuery}, PagedKeyValueCache{T}, int, PagedBatch, AttentionOptions, in AttentionOperands)"/>
+    public static void ForwardPaged<TQuery, T>(
+        Tensor<TQuery> query,
+        Tensor<TQuery> output,
+        PagedKeyValueCache<T> cache,
+        int layer,
+        PagedBatch batch,
+        AttentionOptions? options = null,
+        scoped in AttentionOperands operands = default)
+        where TQuery : unmanaged
+        where T : unmanaged
+    {
+        ArgumentNullException.ThrowIfNull(query);
+        ArgumentNullException.ThrowIfNull(output);
+        ForwardPaged(query.AsReadOnlyTensorSpan(), output.AsTensorSpan(), cache, layer, batch, options, operands);
+    }
+}

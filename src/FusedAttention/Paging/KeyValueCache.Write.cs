@@ -1,0 +1,238 @@
+using System.Numerics.Tensors;
+using System.Runtime.CompilerServices;
+using FusedAttention.Paging.Formats;
+using FusedAttention.Paging.Ledger;
+using FusedAttention.Problems;
+using FusedAttention.Tensors;
+
+namespace FusedAttention;
+
+/// <content>Writing rows of the host, of any element type. Each form comes as a packed span, as a tensor span of any strides, and as a tensor.</content>
+public abstract unsafe partial class KeyValueCache
+{
+    /// <summary>Blocks that are looked up at once: enough that the lock costs nothing beside the copies, few enough for the stack.</summary>
+    private const int BlocksPerLookup = 64;
+
+    /// <summary>Appends one token or many to a sequence of a cache with one layer.</summary>
+    /// <typeparam name="TSource">Element type of the rows: <see cref="float"/>, <see cref="Half"/> or <see cref="BFloat16"/>. They are converted to that of the cache, to nearest with ties to even.</typeparam>
+    /// <param name="sequence">The sequence.</param>
+    /// <param name="keys"><c>[tokens, KeyValueHeads, KeyDim]</c>, any strides.</param>
+    /// <param name="values"><c>[tokens, KeyValueHeads, ValueDim]</c>, any strides.</param>
+    /// <returns>The position of the first new token.</returns>
+    /// <exception cref="OutOfBlocksException">There are not enough free blocks; nothing was changed.</exception>
+    /// <exception cref="ArgumentException">A shape or element type is not as described, or the handle is stale.</exception>
+    /// <exception cref="InvalidOperationException">The cache has more than one layer: use <see cref="Extend(CacheSequence, int)"/> and <c>Write</c>.</exception>
+    /// <exception cref="ObjectDisposedException">The cache is disposed.</exception>
+    public int Append<TSource>(CacheSequence sequence, scoped in ReadOnlyTensorSpan<TSource> keys, scoped in ReadOnlyTensorSpan<TSource> values)
+        where TSource : unmanaged
+    {
+        ThrowIfManyLayers();
+        TensorLayout keyLayout = TensorLayout.Of(keys), valueLayout = TensorLayout.Of(values);
+        int tokens = CheckRows(keyLayout, valueLayout);
+        AttentionElementType type = ElementTypes.Of<TSource>(nameof(keys));
+        fixed (TSource* firstKey = keys)
+        fixed (TSource* firstValue = values)
+        {
+            return Append(sequence, tokens, new(type, firstKey, keyLayout), new(type, firstValue, valueLayout));
+        }
+    }
+
+    /// <summary>Appends tensors to a sequence of a cache with one layer.</summary>
+    /// <inheritdoc cref="Append{TSource}(CacheSequence, in ReadOnlyTensorSpan{TSource}, in ReadOnlyTensorSpan{TSource})"/>
+    public int Append<TSource>(CacheSequence sequence, Tensor<TSource> keys, Tensor<TSource> values)
+        where TSource : unmanaged
+    {
+        ArgumentNullException.ThrowIfNull(keys);
+        ArgumentNullException.ThrowIfNull(values);
+        return Append(sequence, keys.AsReadOnlyTensorSpan(), values.AsReadOnlyTensorSpan());
+    }
+
+    /// <summary>Appends one token or many, packed, to a sequence of a cache with one layer.</summary>
+    /// <param name="sequence">The sequence.</param>
+    /// <param name="keys">tokens x KeyValueHeads x KeyDim elements.</param>
+    /// <param name="values">tokens x KeyValueHeads x ValueDim elements.</param>
+    /// <inheritdoc cref="Append{TSource}(CacheSequence, in ReadOnlyTensorSpan{TSource}, in ReadOnlyTensorSpan{TSource})"/>
+    public int Append<TSource>(CacheSequence sequence, ReadOnlySpan<TSource> keys, ReadOnlySpan<TSource> values)
+        where TSource : unmanaged
+    {
+        ThrowIfManyLayers();
+        int tokens = CheckRows(keys.Length, values.Length);
+        AttentionElementType type = ElementTypes.Of<TSource>(nameof(keys));
+        fixed (TSource* firstKey = keys)
+        fixed (TSource* firstValue = values)
+        {
+            return Append(sequence, tokens, PackedKeys(type, firstKey), PackedValues(type, firstValue));
+        }
+    }
+
+    /// <summary>
+    /// Writes keys and values of one layer at positions that the sequence has. A block that another sequence sees too is copied first, in all layers; a published one that nobody else uses
+    /// is taken back from the index.
+    /// </summary>
+    /// <typeparam name="TSource">Element type of the rows: <see cref="float"/>, <see cref="Half"/> or <see cref="BFloat16"/>. They are converted to that of the cache, to nearest with ties to even.</typeparam>
+    /// <param name="layer">From 0 to Layers - 1.</param>
+    /// <param name="sequence">The sequence.</param>
+    /// <param name="position">The position of the first token written.</param>
+    /// <param name="keys"><c>[tokens, KeyValueHeads, KeyDim]</c>, any strides.</param>
+    /// <param name="values"><c>[tokens, KeyValueHeads, ValueDim]</c>, any strides.</param>
+    /// <exception cref="OutOfBlocksException">There are not enough free blocks for the copies; nothing was changed.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">There is no such layer, or the sequence does not have these positions, or has dropped them.</exception>
+    /// <exception cref="ArgumentException">A shape or element type is not as described, or the handle is stale.</exception>
+    /// <exception cref="ObjectDisposedException">The cache is disposed.</exception>
+    public void Write<TSource>(int layer, CacheSequence sequence, int position, scoped in ReadOnlyTensorSpan<TSource> keys, scoped in ReadOnlyTensorSpan<TSource> values)
+        where TSource : unmanaged
+    {
+        CheckLayer(layer);
+        TensorLayout keyLayout = TensorLayout.Of(keys), valueLayout = TensorLayout.Of(values);
+        int tokens = CheckRows(keyLayout, valueLayout);
+        AttentionElementType type = ElementTypes.Of<TSource>(nameof(keys));
+        fixed (TSource* firstKey = keys)
+        fixed (TSource* firstValue = values)
+        {
+            Write(layer, sequence, position, tokens, new(type, firstKey, keyLayout), new(type, firstValue, valueLayout));
+        }
+    }
+
+    /// <summary>Writes tensors of one layer at positions that the sequence has.</summary>
+    /// <inheritdoc cref="Write{TSource}(int, CacheSequence, int, in ReadOnlyTensorSpan{TSource}, in ReadOnlyTensorSpan{TSource})"/>
+    public void Write<TSource>(int layer, CacheSequence sequence, int position, Tensor<TSource> keys, Tensor<TSource> values)
+        where TSource : unmanaged
+    {
+        ArgumentNullException.ThrowIfNull(keys);
+        ArgumentNullException.ThrowIfNull(values);
+        Write(layer, sequence, position, keys.AsReadOnlyTensorSpan(), values.AsReadOnlyTensorSpan());
+    }
+
+    /// <summary>Writes packed keys and values of one layer at positions that the sequence has.</summary>
+    /// <param name="layer">From 0 to Layers - 1.</param>
+    /// <param name="sequence">The sequence.</param>
+    /// <param name="position">The position of the first token written.</param>
+    /// <param name="keys">tokens x KeyValueHeads x KeyDim elements.</param>
+    /// <param name="values">tokens x KeyValueHeads x ValueDim elements.</param>
+    /// <inheritdoc cref="Write{TSource}(int, CacheSequence, int, in ReadOnlyTensorSpan{TSource}, in ReadOnlyTensorSpan{TSource})"/>
+    public void Write<TSource>(int layer, CacheSequence sequence, int position, ReadOnlySpan<TSource> keys, ReadOnlySpan<TSource> values)
+        where TSource : unmanaged
+    {
+        CheckLayer(layer);
+        int tokens = CheckRows(keys.Length, values.Length);
+        AttentionElementType type = ElementTypes.Of<TSource>(nameof(keys));
+        fixed (TSource* firstKey = keys)
+        fixed (TSource* firstValue = values)
+        {
+            Write(layer, sequence, position, tokens, PackedKeys(type, firstKey), PackedValues(type, firstValue));
+        }
+    }
+
+    /// <summary>
+    /// Writes one layer's keys and values of a whole batch: row <c>r</c> goes where row <c>r</c> of the batch's queries stands, so that <c>ForwardPaged</c> can follow with the same batch.
+    /// Shared blocks are copied first, as by the other <c>Write</c>. The bookkeeping is asked once a call, and does nothing from the second layer of a step on.
+    /// </summary>
+    /// <typeparam name="TSource">Element type of the rows: <see cref="float"/>, <see cref="Half"/> or <see cref="BFloat16"/>. They are converted to that of the cache, to nearest with ties to even.</typeparam>
+    /// <param name="layer">From 0 to Layers - 1.</param>
+    /// <param name="batch">Sequences of this cache, each added once with the query tokens that are its last ones.</param>
+    /// <param name="keys"><c>[batch.TotalQueries, KeyValueHeads, KeyDim]</c>, any strides: a slice of packed rows of queries, keys and values will do.</param>
+    /// <param name="values"><c>[batch.TotalQueries, KeyValueHeads, ValueDim]</c>, any strides.</param>
+    /// <exception cref="OutOfBlocksException">There are not enough free blocks for the copies; nothing was changed.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">There is no such layer, or a sequence of the batch has dropped these tokens.</exception>
+    /// <exception cref="ArgumentException">
+    /// A shape or element type is not as described; or the batch is another cache's, has rows for a sequence twice, or a sequence of it was freed or shortened since it was added.
+    /// </exception>
+    /// <exception cref="ObjectDisposedException">The cache is disposed.</exception>
+    public void Write<TSource>(int layer, PagedBatch batch, scoped in ReadOnlyTensorSpan<TSource> keys, scoped in ReadOnlyTensorSpan<TSource> values)
+        where TSource : unmanaged
+    {
+        CheckLayer(layer);
+        TensorLayout keyLayout = TensorLayout.Of(keys), valueLayout = TensorLayout.Of(values);
+        AttentionElementType type = ElementTypes.Of<TSource>(nameof(keys));
+        SlotRuns runs = PrepareWrite(layer, batch, CheckRows(keyLayout, valueLayout));
+        fixed (TSource* firstKey = keys)
+        fixed (TSource* firstValue = values)
+        {
+            Store(layer, runs, new TokenRows(type, firstKey, keyLayout), new TokenRows(type, firstValue, valueLayout));
+        }
+    }
+
+    /// <summary>Writes one layer's keys and values of a whole batch, as tensors.</summary>
+    /// <inheritdoc cref="Write{TSource}(int, PagedBatch, in ReadOnlyTensorSpan{TSource}, in ReadOnlyTensorSpan{TSource})"/>
+    public void Write<TSource>(int layer, PagedBatch batch, Tensor<TSource> keys, Tensor<TSource> values)
+        where TSource : unmanaged
+    {
+        ArgumentNullException.ThrowIfNull(keys);
+        ArgumentNullException.ThrowIfNull(values);
+        Write(layer, batch, keys.AsReadOnlyTensorSpan(), values.AsReadOnlyTensorSpan());
+    }
+
+    /// <summary>Writes one layer's keys and values of a whole batch, packed.</summary>
+    /// <param name="layer">From 0 to Layers - 1.</param>
+    /// <param name="batch">Sequences of this cache, each added once with the query tokens that are its last ones.</param>
+    /// <param name="keys">batch.TotalQueries x KeyValueHeads x KeyDim elements.</param>
+    /// <param name="values">batch.TotalQueries x KeyValueHeads x ValueDim elements.</param>
+    /// <inheritdoc cref="Write{TSource}(int, PagedBatch, in ReadOnlyTensorSpan{TSource}, in ReadOnlyTensorSpan{TSource})"/>
+    public void Write<TSource>(int layer, PagedBatch batch, ReadOnlySpan<TSource> keys, ReadOnlySpan<TSource> values)
+        where TSource : unmanaged
+    {
+        CheckLayer(layer);
+        AttentionElementType type = ElementTypes.Of<TSource>(nameof(keys));
+        SlotRuns runs = PrepareWrite(layer, batch, CheckRows(keys.Length, values.Length));
+        fixed (TSource* firstKey = keys)
+        fixed (TSource* firstValue = values)
+        {
+            Store(layer, runs, PackedKeys(type, firstKey), PackedValues(type, firstValue));
+        }
+    }
+
+    /// <summary>Converts and writes rows of the host into blocks that are the sequences' own, without the ledger's lock: nobody else writes them. The memory stays, even if the cache is disposed meanwhile.</summary>
+    private protected abstract void Store(int layer, SlotRuns runs, in TokenRows keys, in TokenRows values);
+
+    private TokenRows PackedKeys(AttentionElementType type, void* first) => new(type, first, Options.KeyValueHeads, Options.KeyDim);
+
+    private TokenRows PackedValues(AttentionElementType type, void* first) => new(type, first, Options.KeyValueHeads, Options.ValueDim);
+
+    [SkipLocalsInit]
+    private int Append(CacheSequence sequence, int tokens, in TokenRows keys, in TokenRows values)
+    {
+        Span<int> blocks = stackalloc int[BlocksPerLookup];
+        int position = _ledger.Extend(sequence, tokens, blocks);
+        try
+        {
+            Store(0, sequence, position, tokens, blocks, keys, values);
+            return position;
+        }
+        catch
+        {
+            // Tokens without contents must not be left behind.
+            _ledger.TryTakeBack(sequence, position, _ledger.Version);
+            throw;
+        }
+    }
+
+    [SkipLocalsInit]
+    private void Write(int layer, CacheSequence sequence, int position, int tokens, in TokenRows keys, in TokenRows values)
+    {
+        Span<int> blocks = stackalloc int[BlocksPerLookup];
+        _ledger.PrepareWrite(sequence, layer, position, tokens, blocks);
+        Store(layer, sequence, position, tokens, blocks, keys, values);
+    }
+
+    /// <param name="layer">Which.</param>
+    /// <param name="sequence">Whose tokens they are.</param>
+    /// <param name="position">Of the first of them.</param>
+    /// <param name="tokens">How many.</param>
+    /// <param name="blocks">The first of their blocks, as many as it holds.</param>
+    /// <param name="keys">The rows of the keys.</param>
+    /// <param name="values">The rows of the values.</param>
+    private void Store(int layer, CacheSequence sequence, int position, int tokens, Span<int> blocks, in TokenRows keys, in TokenRows values)
+    {
+        int blockSize = Options.BlockSize;
+        int done = 0;
+        while (done < tokens)
+        {
+            int first = (position + done) / blockSize, last = (position + tokens - 1) / blockSize;
+            Span<int> some = blocks[..Math.Min(blocks.Length, last - first + 1)];
+            if (done > 0) _ledger.CopyBlocks(sequence, first, some);
+            int end = (int)Math.Min(tokens, ((long)(first + some.Length) * blockSize) - position);
+            Store(layer, new SlotRuns([done, end], [position + end], some, some.Length, first, blockSize), keys, values);
+            done = end;
+        }
+    }
+}

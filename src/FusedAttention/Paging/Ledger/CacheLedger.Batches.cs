@@ -1,0 +1,110 @@
+namespace FusedAttention.Paging.Ledger;
+
+/// <content>What a step of a model does with many sequences, layer after layer: asked once a step, and again only if the ledger's version says that the answer may be another one.</content>
+internal sealed partial class CacheLedger
+{
+    /// <summary>Copies block tables and lengths of several sequences.</summary>
+    /// <param name="sequences">The sequences.</param>
+    /// <param name="tables">Rows of <paramref name="width"/> entries, padded with -1.</param>
+    /// <param name="width">The length of a row.</param>
+    /// <param name="lengths">Receives the lengths.</param>
+    /// <param name="version">Receives the version that this is true of.</param>
+    /// <returns>The blocks of the longest table. If that is more than <paramref name="width"/>, the copies are not complete.</returns>
+    public int CopyTables(ReadOnlySpan<CacheSequence> sequences, Span<int> tables, int width, Span<int> lengths, out long version)
+    {
+        using (Enter())
+        {
+            version = _version;
+            int longest = 0;
+            for (int i = 0; i < sequences.Length; i++)
+            {
+                BlockTable table = Find(sequences[i]);
+                longest = Math.Max(longest, table.Count);
+                lengths[i] = table.Length;
+                if (longest <= width) CopyPadded(table.Blocks, tables.Slice(i * width, width));
+            }
+
+            return longest;
+        }
+    }
+
+    /// <summary>Brings a batch's tables up to date.</summary>
+    /// <param name="batch">The batch.</param>
+    /// <param name="currentAt">The version that its tables are true of.</param>
+    /// <exception cref="ArgumentException">A sequence was freed or shortened since it was added.</exception>
+    public void Refresh(scoped in BatchTables batch, ref long currentAt)
+    {
+        using (Enter())
+        {
+            ThrowIfClosed();
+            if (currentAt == _version) return;
+            for (int i = 0; i < batch.Sequences.Length; i++) CopyContext(Find(batch, i), batch, i);
+            currentAt = _version;
+        }
+    }
+
+    /// <summary>Makes the blocks of a batch's rows the sequences' own, before they are written in one layer; and brings its tables up to date.</summary>
+    /// <param name="batch">The batch.</param>
+    /// <param name="layer">Which.</param>
+    /// <param name="currentAt">The version that its tables are true of.</param>
+    /// <param name="writableAt">The version in which its rows can be written.</param>
+    /// <exception cref="ArgumentException">A sequence was freed or shortened since it was added, or is named twice.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">A sequence has dropped what is to be written.</exception>
+    public void PrepareWrite(scoped in BatchTables batch, int layer, ref long currentAt, ref long writableAt)
+    {
+        using (Enter())
+        {
+            ThrowIfClosed();
+            if (writableAt == _version) return;
+            CheckWrite(batch);
+            bool rewrites = false;
+            for (int i = 0; i < batch.Sequences.Length; i++)
+            {
+                int count = batch.RowsOf(i);
+                if (count == 0) continue;
+                BlockTable table = Find(batch, i);
+                int position = batch.ContextLengths[i] - count;
+                MakeWritable(table, position, count);
+
+                // What was planned before prefixes were forgotten may have been computed before too.
+                if (batch.AddedAt[i] >= _forgottenAt) rewrites |= table.Freshness.Rewrite(_epoch, table.Length, layer, _layers, position, count);
+            }
+
+            for (int i = 0; i < batch.Sequences.Length; i++) CopyContext(Find(batch, i), batch, i);
+            currentAt = _version;
+
+            // The other layers must be asked for too if they decide what is fresh.
+            writableAt = rewrites ? 0 : _version;
+        }
+    }
+
+    private void CheckWrite(scoped in BatchTables batch)
+    {
+        long call = ++_lastCall, shared = 0;
+        for (int i = 0; i < batch.Sequences.Length; i++)
+        {
+            BlockTable table = Find(batch, i);
+            int count = batch.RowsOf(i), position = batch.ContextLengths[i] - count;
+            if (count == 0) continue;
+
+            // Its rows would have the same places twice.
+            if (table.LastCall == call) throw new ArgumentException($"The batch has {batch.Sequences[i]} twice, so its rows cannot be written.", nameof(batch));
+            table.LastCall = call;
+            CheckPositions(batch.Sequences[i], table, position, count);
+            shared += SharedBlocks(table, position, count);
+        }
+
+        ThrowIfFewerThan((int)Math.Min(int.MaxValue, shared));
+    }
+
+    private BlockTable Find(scoped in BatchTables batch, int index)
+    {
+        CacheSequence sequence = batch.Sequences[index];
+        bool isThere = TryFind(sequence, out BlockTable table);
+        if (isThere && table.ShortenedAt <= batch.AddedAt[index]) return table;
+        throw new ArgumentException($"The batch is out of date: {sequence} was {(isThere ? "shortened" : "freed")} since it was added. Clear the batch and add its sequences again.", nameof(batch));
+    }
+
+    private void CopyContext(BlockTable table, scoped in BatchTables batch, int index) =>
+        CopyPadded(table.Blocks[..BlocksFor(batch.ContextLengths[index])], batch.Tables.Slice(index * batch.Width, batch.Width));
+}
