@@ -16,12 +16,12 @@ public sealed class VisibleBitsTests
     [InlineData(false, 4, 4, 32, 30)]
     public void Capacity_and_the_way_of_hiding_do_not_show(bool rowInvariant, int heads, int keyValueHeads, int dim, int queries)
     {
-        const int Visible = 200;
+        const int Visible = 700;     // more than a chunk
         foreach (int threads in new[] { 1, 3 })
         {
             // A bias is added to scaled scores, where the other ways scale in the exponential: its bits are its own.
             var first = new Dictionary<bool, float[]>();
-            foreach (int keys in new[] { Visible, Visible + 1, 257, 300, 1100, 32_769 })
+            foreach (int keys in new[] { Visible, Visible + 1, 1023, 1100, 32_769, 70_000 })
             {
                 foreach (string way in Ways)
                 {
