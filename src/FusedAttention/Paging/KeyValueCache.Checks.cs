@@ -1,4 +1,5 @@
 using FusedAttention.Paging.Ledger;
+using FusedAttention.Problems;
 using FusedAttention.Tensors;
 
 namespace FusedAttention;

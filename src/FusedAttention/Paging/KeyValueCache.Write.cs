@@ -2,6 +2,7 @@ using System.Numerics.Tensors;
 using System.Runtime.CompilerServices;
 using FusedAttention.Paging.Formats;
 using FusedAttention.Paging.Ledger;
+using FusedAttention.Tensors;
 
 namespace FusedAttention;
 
