@@ -63,6 +63,28 @@ public sealed class MetalPlanTests
         Assert.Contains("1025", exception.Message, StringComparison.Ordinal);
     }
 
+    /// <summary>The device has no double precision, in which the CPU computes such calls.</summary>
+    [Theory]
+    [InlineData(8.6e-19f, 0f, 0f, "scale is 8.6E-19", "2^-60 to 2^10")]
+    [InlineData(1025f, 0f, 0f, "scale is 1025", "2^-60 to 2^10")]
+    [InlineData(1f, 9e-13f, 0f, "SoftCap is 9E-13", "2^-40 to 2^60")]
+    [InlineData(1f, 1.2e18f, 0f, "SoftCap is 1.2E+18", "2^-40 to 2^60")]
+    [InlineData(1f, 0f, -1.2e18f, "AlibiSlopes[1] is -1.2E+18", "2^60")]
+    public void Numbers_beyond_the_float_range_are_refused(float scale, float softCap, float slope, string what, string limits)
+    {
+        var options = new AttentionOptions { Scale = scale, SoftCap = softCap, AlibiSlopes = slope == 0 ? default : [0, slope] };
+        var exception = Assert.Throws<NotSupportedException>(() => Plan(new AttentionShape(1, 1, 1, 2, 2, 64, 64), options));
+        Assert.Contains(what, exception.Message, StringComparison.Ordinal);
+        Assert.Contains(limits, exception.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void The_ends_of_the_float_range_are_taken() => Assert.Equal(
+        2,
+        Plan(
+            new AttentionShape(1, 1, 1, 2, 2, 64, 64),
+            new AttentionOptions { Scale = FloatRange.SmallestScale, SoftCap = FloatRange.LargestSoftCap, AlibiSlopes = [FloatRange.LargestSlope, 0] }).WorkItems);
+
     [Fact]
     public void Threadgroup_memory_stays_within_the_budget_for_all_dimensions()
     {

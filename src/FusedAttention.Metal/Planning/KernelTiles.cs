@@ -25,7 +25,7 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, DecodeTile? De
     /// <param name="problem">The call; its pointers are not looked at.</param>
     /// <param name="device">Where it will run.</param>
     /// <param name="forced">The only kernel to use; null for the choice that calls get.</param>
-    /// <exception cref="NotSupportedException">No kernel takes these dimensions; the message has them.</exception>
+    /// <exception cref="NotSupportedException">No kernel takes these dimensions, or the call's numbers leave <see cref="FloatRange"/>; the message has them.</exception>
     public static KernelTiles Of(AttentionProblem problem, MetalDeviceDescription device, AttentionKernel? forced = null)
     {
         if (problem.KeyDim > TileTable.MaxPlainDim || problem.ValueDim > TileTable.MaxPlainDim)
@@ -33,6 +33,7 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, DecodeTile? De
             throw new NotSupportedException($"The Metal kernels take dimensions up to {TileTable.MaxPlainDim}; the key dimension is {problem.KeyDim} and the value dimension {problem.ValueDim}.");
         }
 
+        FloatRange.Require(problem, "Metal");
         PrefillTile? prefill = device.HasKnownLaneMap ? TileTable.Prefill(problem.KeyDim, problem.ValueDim, problem.KeyValueType) : null;
         DecodeTile? decode = TileTable.Decode(problem.KeyDim, problem.ValueDim);
         return new(prefill, decode, KernelChoice.Of(problem, prefill is not null, decode is not null, forced));

@@ -50,7 +50,7 @@ internal sealed class MetalPlan
     /// <param name="problem">The call; its pointers are not looked at.</param>
     /// <param name="device">Where it will run.</param>
     /// <param name="forced">The only kernel to use; null for the choice that calls get.</param>
-    /// <exception cref="NotSupportedException">No kernel takes these dimensions; the message has them.</exception>
+    /// <exception cref="NotSupportedException">No kernel takes these dimensions, or the call's numbers leave <see cref="FloatRange"/>; the message has them.</exception>
     public void Build(AttentionProblem problem, MetalDeviceDescription device, AttentionKernel? forced = null)
     {
         (_problem, _device) = (problem, device);

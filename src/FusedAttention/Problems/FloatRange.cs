@@ -1,3 +1,5 @@
+using System.Globalization;
+
 namespace FusedAttention.Problems;
 
 /// <summary>
@@ -41,13 +43,39 @@ internal static class FloatRange
     public static float LargestProduct(float scale) => LargestQuery(scale) * ProductOverQuery;
 
     /// <summary>Whether a call's own numbers are inside the limits.</summary>
-    public static bool Holds(float scale, float softCap, ReadOnlySpan<float> slopes)
+    public static bool Holds(float scale, float softCap, ReadOnlySpan<float> slopes) => HoldsScale(scale) && HoldsSoftCap(softCap) && FirstSteep(slopes) < 0;
+
+    /// <summary>Refuses a call that leaves the limits, for a backend that has no double precision to compute it in.</summary>
+    /// <param name="problem">The call.</param>
+    /// <param name="backend">The backend, as users know it.</param>
+    /// <exception cref="NotSupportedException">The call's numbers are beyond the limits; the message has the number and its limits.</exception>
+    public static void Require(AttentionProblem problem, string backend)
     {
-        foreach (float slope in slopes)
+        if (!problem.IsBeyondFloats) return;
+        (string what, string limits) = Excess(problem.Scale, problem.SoftCap, problem.AlibiSlopes.Span);
+        throw new NotSupportedException($"{what}; the {backend} kernels compute in 32 bits and take {limits}. The CPU has no such limit.");
+    }
+
+    private static (string What, string Limits) Excess(float scale, float softCap, ReadOnlySpan<float> slopes)
+    {
+        if (!HoldsScale(scale)) return (string.Create(CultureInfo.InvariantCulture, $"The scale is {scale}"), "scales from 2^-60 to 2^10");
+        if (!HoldsSoftCap(softCap)) return (string.Create(CultureInfo.InvariantCulture, $"SoftCap is {softCap}"), "soft caps from 2^-40 to 2^60");
+        int head = FirstSteep(slopes);
+        return (string.Create(CultureInfo.InvariantCulture, $"AlibiSlopes[{head}] is {slopes[head]}"), "slopes up to 2^60");
+    }
+
+    private static bool HoldsScale(float scale) => scale is >= SmallestScale and <= LargestScale;
+
+    private static bool HoldsSoftCap(float softCap) => softCap is 0 or (>= SmallestSoftCap and <= LargestSoftCap);
+
+    /// <summary>The first head whose slope is beyond the limit, or -1.</summary>
+    private static int FirstSteep(ReadOnlySpan<float> slopes)
+    {
+        for (int head = 0; head < slopes.Length; head++)
         {
-            if (Math.Abs(slope) > LargestSlope) return false;
+            if (Math.Abs(slopes[head]) > LargestSlope) return head;
         }
 
-        return scale is >= SmallestScale and <= LargestScale && softCap is 0 or (>= SmallestSoftCap and <= LargestSoftCap);
+        return -1;
     }
 }
