@@ -11,15 +11,18 @@ public sealed class KernelMistakeTests
     private const string Barrier = "threadgroup_barrier(mem_flags::mem_threadgroup);";
 
     [Theory]
-    [InlineData(nameof(AttentionKernel.Prefill))]
-    [InlineData(nameof(AttentionKernel.Decode))]
-    public void Every_barrier_is_for_all(string family) => AssertReported(
-        Enum.Parse<AttentionKernel>(family), EmulatorFlavour.Plain, text => ReplaceNth(text, 0, Barrier, $"if (lane < 20) {Barrier}"), "barrier for some lanes", "threads of a threadgroup wait at different barriers");
+    [InlineData(nameof(AttentionKernel.Prefill), 0)]
+    [InlineData(nameof(AttentionKernel.Decode), 1)]
+    public void Every_barrier_is_for_all(string family, int n) => AssertReported(
+        Enum.Parse<AttentionKernel>(family), EmulatorFlavour.Plain, text => ReplaceNth(text, n, Barrier, $"if (lane < 20) {Barrier}"), "barrier for some lanes", "threads of a threadgroup wait at different barriers");
 
     [Theory]
     [InlineData(nameof(AttentionKernel.Prefill), "if (key >= start && key < end && d < DIM)", "if (key >= start && d < DIM)")]
+    [InlineData(nameof(AttentionKernel.Prefill), "if (key >= start && key < end && d < DIM)", "if (key >= start && key <= end && d < DIM)")]
     [InlineData(nameof(AttentionKernel.Decode), "return min(max(key, first_key), end_key - 1);", "return max(key, first_key);")]
+    [InlineData(nameof(AttentionKernel.Decode), "return min(max(key, first_key), end_key - 1);", "return min(max(key, first_key), end_key);")]
     [InlineData(nameof(AttentionKernel.Plain), "int end = min(row.end - tile, 32);", "int end = 32;")]
+    [InlineData(nameof(AttentionKernel.Plain), "int end = min(row.end - tile, 32);", "int end = min(row.end - tile + 1, 32);")]
     public void Keys_beyond_the_end_are_reported(string family, string right, string wrong)
     {
         var kernel = Enum.Parse<AttentionKernel>(family);
@@ -27,15 +30,30 @@ public sealed class KernelMistakeTests
         AssertReported(kernel, EmulatorFlavour.Address, text => ReplaceNth(text, 0, right, wrong), wrong, "heap-buffer-overflow", "READ of size", $"{family.ToLowerInvariant()}.metal");
     }
 
+    /// <summary>Pages of one token, those before the window being gone: their entries in the block table are -1.</summary>
+    [Theory]
+    [InlineData(nameof(AttentionKernel.Prefill), "if (key >= start && key < end && d < DIM)", "if (key + 1 >= start && key < end && d < DIM)")]
+    [InlineData(nameof(AttentionKernel.Decode), "return min(max(key, first_key), end_key - 1);", "return min(key, end_key - 1);")]
+    [InlineData(nameof(AttentionKernel.Plain), "int first = max(row.start - tile, 0);", "int first = 0;")]
+    public void Keys_before_the_start_are_reported(string family, string right, string wrong)
+    {
+        var kernel = Enum.Parse<AttentionKernel>(family);
+        Run(kernel, EmulatorFlavour.Address, text => text, isWindow: true);
+        AssertReported(kernel, EmulatorFlavour.Address, text => ReplaceNth(text, 0, right, wrong), wrong, isWindow: true, "AddressSanitizer", $"in kernel {family.ToLowerInvariant()}");
+    }
+
     [Fact]
     public void A_slot_that_the_host_does_not_bind_is_reported() =>
         AssertReported(AttentionKernel.Prefill, EmulatorFlavour.Plain, text => ReplaceNth(text, 0, "[[buffer(5)]]", "[[buffer(15)]]"), "slot 15", "nothing is bound to slot 15 (items)");
 
-    private static void AssertReported(AttentionKernel family, EmulatorFlavour flavour, Func<string, string> change, string what, params ReadOnlySpan<string> words)
+    private static void AssertReported(AttentionKernel family, EmulatorFlavour flavour, Func<string, string> change, string what, params ReadOnlySpan<string> words) =>
+        AssertReported(family, flavour, change, what, isWindow: false, words);
+
+    private static void AssertReported(AttentionKernel family, EmulatorFlavour flavour, Func<string, string> change, string what, bool isWindow, params ReadOnlySpan<string> words)
     {
         try
         {
-            Run(family, flavour, change);
+            Run(family, flavour, change, isWindow);
         }
         catch (MetalEmulationException e)
         {
@@ -47,13 +65,14 @@ public sealed class KernelMistakeTests
     }
 
     /// <summary>Three tiles of keys and an odd rest, two blocks of rows, and for decode all simdgroups on one set of rows.</summary>
-    private static void Run(AttentionKernel family, EmulatorFlavour flavour, Func<string, string> change)
+    private static void Run(AttentionKernel family, EmulatorFlavour flavour, Func<string, string> change, bool isWindow = false)
     {
         Assert.SkipWhen(EmulatorToolchain.SkipReason is not null, EmulatorToolchain.SkipReason ?? "");
         Problem problem = new ProblemGenerator(78).Fill(new Problem
         {
             Name = "mistakes",
-            Form = CallForm.Packed,
+            Form = isWindow ? CallForm.Paged : CallForm.Packed,
+            BlockSize = 1,
             QueryType = AttentionElementType.Float16,
             KeyValueType = AttentionElementType.Float16,
             Heads = 2,
@@ -65,7 +84,7 @@ public sealed class KernelMistakeTests
             Query = [],
             Key = [],
             Value = [],
-            Options = new AttentionOptions(),
+            Options = new AttentionOptions { Mask = isWindow ? AttentionMask.CausalWindow(29) : AttentionMask.Full },
         });
         using var runtime = new EmulatedRuntime(flavour) { Source = function => change(KernelSource.Compose(function)) };
         Caller.Run(problem, arrangement: null, new MetalCaller(runtime, family)).AssertClose(problem, RowByRow.Solve(problem));

@@ -80,13 +80,13 @@ INLINE void rescale_outputs(thread DecodeState &state, float rescale)
     }
 }
 
-// Of a tile that reaches beyond the item's keys, the nearest of them: loads have no condition, and what is loaded twice gets the weight 0 the second time. Some row of
-// the item sees it, so its value is a number.
+// Of a tile that reaches beyond the item's keys, the nearest of them: loads have no condition, and what is loaded twice gets the weight 0 the second time.
 INLINE int nearest_key(int key, int first_key, int end_key) { return min(max(key, first_key), end_key - 1); }
 
 // Takes one tile of keys through products, softmax and weighted sums.
 INLINE void add_tile(
     thread DecodeState &state,
+    thread KeySpan &specials,
     thread const KeyRows &keys,
     thread const KeyRows &values,
     thread const Row &row,
@@ -128,10 +128,11 @@ INLINE void add_tile(
 
     UNROLL
     for (int step = 0; step < STEPS; step++) {
-        device const KEY_VALUE_T *from = key_row(values, nearest_key(tile + step * SIDE_BY_SIDE + side, first_key, end_key)) + lane_of_key * 4;
+        int key = nearest_key(tile + step * SIDE_BY_SIDE + side, first_key, end_key);
+        device const KEY_VALUE_T *from = key_row(values, key) + lane_of_key * 4;
         float4 elements[VALUE_CHUNKS];
         UNROLL
-        for (int c = 0; c < VALUE_CHUNKS; c++) elements[c] = widen(load4<KEY_VALUE_T4>(from + c * (4 * LANES)));
+        for (int c = 0; c < VALUE_CHUNKS; c++) elements[c] = widen(without_specials(load4<KEY_VALUE_T4>(from + c * (4 * LANES)), key, specials));
         UNROLL
         for (int r = 0; r < ROWS; r++) {
             float4 w = float4(simd_shuffle(weight, ushort(side * LANES + r * STEPS + step)));
@@ -163,6 +164,7 @@ kernel void decode(
 {
     threadgroup float4 shared_outputs[SIMDGROUPS / 2 * ROWS * (VALUE_DIM / 4)];
     threadgroup float2 shared_statistics[SIMDGROUPS / 2 * ROWS];
+    threadgroup int2 special_keys[SIMDGROUPS];
 
     WorkItem item = items[place.x];
     SequenceEntry sequence = sequences[item.sequence];
@@ -207,9 +209,14 @@ kernel void decode(
         for (int c = 0; c < VALUE_CHUNKS; c++) state.outputs[r][c] = float4(0.0f);
     }
 
+    KeySpan specials = no_keys();
     for (int tile = (item.first_key / TILE_KEYS + slice) * TILE_KEYS; tile < item.end_key; tile += slices * TILE_KEYS) {
-        add_tile(state, keys, values, row, tile, item.first_key, item.end_key, lane, factor, parameters);
+        add_tile(state, specials, keys, values, row, tile, item.first_key, item.end_key, lane, factor, parameters);
     }
+
+    share_span(special_keys, specials, simdgroup_index, lane_index);
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    specials = span_of_all(special_keys);
 
     // Over the keys side by side.
     state.sum = sum_of_scores(state.sum);
@@ -287,6 +294,16 @@ kernel void decode(
             to[c * (4 * LANES) + 1] = narrow<QUERY_T>(state.outputs[r][c].y);
             to[c * (4 * LANES) + 2] = narrow<QUERY_T>(state.outputs[r][c].z);
             to[c * (4 * LANES) + 3] = narrow<QUERY_T>(state.outputs[r][c].w);
+        }
+    }
+    if (specials.first >= specials.end) return;
+    for (int index = first_row; index < min(first_row + ROWS, item.end_row); index++) {
+        Row of_output = row_at(index, head, sequence, parameters, mask, bias, alibi_slopes);
+        if (item.partial >= 0) {
+            device float *to = partial_outputs + partial_row(item.partial, head, index, sequence, parameters) * VALUE_DIM;
+            add_specials<4, 4 * LANES>(to, of_output, values, specials, lane_of_key * 4, parameters);
+        } else {
+            add_specials<4, 4 * LANES>(output_row(output, of_output, sequence, parameters), of_output, values, specials, lane_of_key * 4, parameters);
         }
     }
 }

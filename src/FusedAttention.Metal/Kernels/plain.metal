@@ -55,6 +55,7 @@ kernel void plain(
         for (int i = 0; i < VALUE_SLOTS; i++) outputs[i] = 0.0f;
         float maximum = NEVER_SEEN;
         float sum = 0.0f;
+        KeySpan specials = no_keys();   // of the lane's columns
 
         for (int tile = row.start / 32 * 32; tile < row.end; tile += 32) {
             int first = max(row.start - tile, 0);
@@ -89,7 +90,7 @@ kernel void plain(
                 float w = simd_shuffle(weight, ushort(j));
                 UNROLL
                 for (int i = 0; i < VALUE_SLOTS; i++) {
-                    if (i * 32 + lane < VALUE_DIM) sums[i] = fma(w, widen(v[i * 32 + lane]), sums[i]);
+                    if (i * 32 + lane < VALUE_DIM) sums[i] = fma(w, without_special(widen(v[i * 32 + lane]), tile + j, specials), sums[i]);
                 }
             }
             UNROLL
@@ -103,13 +104,16 @@ kernel void plain(
             for (int i = 0; i < VALUE_SLOTS; i++) {
                 if (i * 32 + lane < VALUE_DIM) to[i * 32 + lane] = narrow<QUERY_T>(outputs[i] * row_end.factor);
             }
+            add_specials<1, 32>(to, row, values, specials, lane, parameters);
             if (has_log_sum_exp && lane == 0) store_log_sum_exp(log_sum_exp, row_end.log_sum_exp, row, sequence, parameters);
         } else {
             long partial = partial_row(item.partial, head, index, sequence, parameters);
+            device float *to = partial_outputs + partial * VALUE_DIM;
             UNROLL
             for (int i = 0; i < VALUE_SLOTS; i++) {
-                if (i * 32 + lane < VALUE_DIM) partial_outputs[partial * VALUE_DIM + i * 32 + lane] = outputs[i];
+                if (i * 32 + lane < VALUE_DIM) to[i * 32 + lane] = outputs[i];
             }
+            add_specials<1, 32>(to, row, values, specials, lane, parameters);
             if (lane == 0) {
                 partial_statistics[partial * 2] = maximum;
                 partial_statistics[partial * 2 + 1] = sum;

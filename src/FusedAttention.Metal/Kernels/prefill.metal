@@ -29,10 +29,10 @@
 #define VALUE_STRIDE (VALUE_DIM + ROW_PADDING)
 #define TILE_STRIDE (KEY_STRIDE > VALUE_STRIDE ? KEY_STRIDE : VALUE_STRIDE)
 
-// Brings the rows of a tile into threadgroup memory. Keys outside [start, end) are no row's to see: they are not read, and are zeros, because a weight of zero
-// would not undo a NaN.
-template <int DIM, int PADDED_DIM, int STRIDE>
-INLINE void stage(threadgroup KEY_VALUE_T *staged, thread const KeyRows &rows, int tile, int start, int end, uint thread_index)
+// Brings the rows of a tile into threadgroup memory. Keys outside [start, end) are no row's to see: they are not read, and are zeros. Values are staged without special
+// ones (specials.metal); keys as they are, because what they do to scores that no row may see is replaced with those scores.
+template <bool IS_VALUE, int DIM, int PADDED_DIM, int STRIDE>
+INLINE void stage(threadgroup KEY_VALUE_T *staged, thread KeySpan &specials, thread const KeyRows &rows, int tile, int start, int end, uint thread_index)
 {
     // Unrolled, so that all loads of a thread are under way at once; only the last turn may have threads without work.
     constexpr int CHUNKS = PADDED_DIM / 4;
@@ -45,6 +45,7 @@ INLINE void stage(threadgroup KEY_VALUE_T *staged, thread const KeyRows &rows, i
         int key = tile + j;
         KEY_VALUE_T4 elements = KEY_VALUE_T4(0);
         if (key >= start && key < end && d < DIM) elements = load4<KEY_VALUE_T4>(key_row(rows, key) + d);
+        if (IS_VALUE) elements = without_specials(elements, key, specials);
         *(threadgroup KEY_VALUE_T4 *)(staged + (j * STRIDE + d)) = elements;
     }
 }
@@ -135,6 +136,7 @@ kernel void prefill(
 {
     threadgroup KEY_VALUE_T4 tile_memory[TILE_KEYS * TILE_STRIDE / 4];
     threadgroup KEY_VALUE_T *staged = (threadgroup KEY_VALUE_T *)tile_memory;
+    threadgroup int2 special_keys[SIMDGROUPS];
 
     WorkItem item = items[place.x];
     SequenceEntry sequence = sequences[item.sequence];
@@ -171,6 +173,7 @@ kernel void prefill(
     UNROLL
     for (int d = 0; d < VALUE_FRAGMENTS; d++) outputs[d] = float2(0.0f);
 
+    KeySpan specials = no_keys();       // of what the thread has staged; of the block at the end
     for (int tile = start / TILE_KEYS * TILE_KEYS; tile < end; tile += TILE_KEYS) {
         bool sees_tile = has_rows && tile < end_of_any && tile + TILE_KEYS > start_of_any;
         bool sees_whole_tile = tile >= start_of_all && tile + TILE_KEYS <= end_of_all;
@@ -178,11 +181,11 @@ kernel void prefill(
         float rescale = 1.0f;
 
         threadgroup_barrier(mem_flags::mem_threadgroup);
-        stage<KEY_DIM, KEY_STEPS * 16, KEY_STRIDE>(staged, keys, tile, start, end, thread_index);
+        stage<false, KEY_DIM, KEY_STEPS * 16, KEY_STRIDE>(staged, specials, keys, tile, start, end, thread_index);
         threadgroup_barrier(mem_flags::mem_threadgroup);
         if (sees_tile) multiply_keys(scores, query_row, staged, lane_row, lane_column);
         threadgroup_barrier(mem_flags::mem_threadgroup);
-        stage<VALUE_DIM, VALUE_DIM, VALUE_STRIDE>(staged, values, tile, start, end, thread_index);
+        stage<true, VALUE_DIM, VALUE_DIM, VALUE_STRIDE>(staged, specials, values, tile, start, end, thread_index);
         if (sees_tile) {
             if (modifies_scores() || !sees_whole_tile) modify_scores(scores, row, tile, lane_column, parameters);
             float tile_maximum = NEVER_SEEN;
@@ -203,6 +206,10 @@ kernel void prefill(
         if (sees_tile) multiply_values(outputs, scores, rescale, staged, lane_row, lane_column);
     }
 
+    share_span(special_keys, specials, simdgroup_index, lane);
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    specials = span_of_all(special_keys);
+
     RowEnd row_end = end_of_row(maximum, sum_of_row(sum), unit, row, sink_logits);
     if (!stores) return;
     device QUERY_T *to = output_row(output, row, sequence, parameters);
@@ -211,5 +218,6 @@ kernel void prefill(
         to[d * 8 + lane_column] = narrow<QUERY_T>(outputs[d].x * row_end.factor);
         to[d * 8 + lane_column + 1] = narrow<QUERY_T>(outputs[d].y * row_end.factor);
     }
+    add_specials<2, 8>(to, row, values, specials, lane_column, parameters);
     if (has_log_sum_exp && lane_column == 0) store_log_sum_exp(log_sum_exp, row_end.log_sum_exp, row, sequence, parameters);
 }

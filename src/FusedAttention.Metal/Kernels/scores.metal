@@ -1,7 +1,5 @@
 // What the attention kernels share: which keys a row may see, where a key lies in memory, and what happens to a score between the product of query and key
-// and its weight. Positions, masks and sinks mean what AttentionProblem says they mean; here are only numbers.
-//
-//     s = scale * q.k,  s = cap * tanh(s / cap),  s = s + bias,  s = s - slope * |position - key|,  weight = exp2((s - m) * log2(e))
+// and its weight. Positions, masks and sinks mean what AttentionProblem says they mean, and the steps from product to score have the order of ScoreLaw; here are only numbers.
 
 FUNCTION_CONSTANT(bool, has_mask, 0);
 FUNCTION_CONSTANT(bool, has_bias, 1);
@@ -135,23 +133,63 @@ INLINE float bias_of(thread const Row &row, int key)
     return ((device const float *)row.bias)[key];
 }
 
-// The score of key tile + j. Distances are taken from the tile's start: exact below 2^24, wherever the context begins.
+// A score on its way, and whether the row may see the key at all. What hides a key leaves the number alone: it is replaced at the end, whatever it has become.
+struct Score {
+    float value;
+    bool is_seen;
+};
+
+// The steps, a function each: weight = exp2((s - m) * log2(e)) comes after them.
+
+// s = scale * q.k
+INLINE void scale(thread Score &score, constant AttentionParameters &parameters)
+{
+    if (has_natural_scores()) score.value *= parameters.scale;
+}
+
+// s = cap * tanh(s / cap)
+INLINE void cap_softly(thread Score &score, constant AttentionParameters &parameters)
+{
+    score.value = parameters.soft_cap * precise::tanh(score.value / parameters.soft_cap);
+}
+
+// s = s + bias
+INLINE void add_bias(thread Score &score, thread const Row &row, int key)
+{
+    float bias = bias_of(row, key);
+    if (is_negative_infinity(bias)) score.is_seen = false;
+    score.value += bias;
+}
+
+// s = s - slope * |position - key|. Distances are taken from the tile's start: exact below 2^24, wherever the context begins.
+INLINE void subtract_distance(thread Score &score, thread const Row &row, int tile, int j)
+{
+    score.value -= row.slope * fabs(float(row.position - tile) - float(j));
+}
+
+INLINE void apply_mask(thread Score &score, thread const Row &row, int key)
+{
+    if (row.mask[key] == 0) score.is_seen = false;
+}
+
+// The score of key tile + j. The host puts the steps, in the order of ScoreLaw, in place of the line that says so.
 INLINE float score_of(float product, thread const Row &row, int tile, int j, constant AttentionParameters &parameters)
 {
     int key = tile + j;
     if (key < row.start || key >= row.end) return NEVER_SEEN;
-    if (has_mask && row.mask[key] == 0) return NEVER_SEEN;
-    float score = product;
-    if (has_natural_scores()) score *= parameters.scale;
-    if (has_soft_cap) score = parameters.soft_cap * precise::tanh(score / parameters.soft_cap);
-    if (has_bias) {
-        float bias = bias_of(row, key);
-        if (is_negative_infinity(bias)) return NEVER_SEEN;
-        score += bias;
-    }
-    if (has_alibi) score -= row.slope * fabs(float(row.position - tile) - float(j));
-    if (has_bias && score < LOWEST_SCORE) score = LOWEST_SCORE;
-    return score;
+    Score score;
+    score.value = product;
+    score.is_seen = true;
+    // SCORE_STEPS
+    if (!score.is_seen) return NEVER_SEEN;
+    if (has_bias && score.value < LOWEST_SCORE) return LOWEST_SCORE;
+    return score.value;
+}
+
+// Whether a row sees a key: by the score's own tests, so that there are no others. A finite product cannot make a score that only hidden keys have.
+INLINE bool sees_key(thread const Row &row, int key, constant AttentionParameters &parameters)
+{
+    return as_type<uint>(score_of(0.0f, row, key, 0, parameters)) != as_type<uint>(NEVER_SEEN);
 }
 
 // What is subtracted from scores. A row that has seen nothing subtracts zero, so that its scores, all NEVER_SEEN, get the weight 0 and not exp2(0).

@@ -50,11 +50,15 @@ kernel void merge_splits(
     device QUERY_T *to = output_row(output, row, sequence, parameters);
     for (int d = int(lane); d < VALUE_DIM; d += 32) {
         float o = 0.0f;
+        uint special = 0u;
         for (int split = item.first_key; split < item.end_key; split++) {
             long at = first + split * stride;
-            o = fma(partial_outputs[at * VALUE_DIM + d], weight_of(partial_statistics[at * 2], base, factor), o);
+            float partial = partial_outputs[at * VALUE_DIM + d];
+            uint of_split = special_of(partial);
+            special |= of_split;
+            if (of_split == 0u) o = fma(partial, weight_of(partial_statistics[at * 2], base, factor), o);
         }
-        to[d] = narrow<QUERY_T>(o * row_end.factor);
+        to[d] = narrow<QUERY_T>(with_special(o * row_end.factor, special));
     }
     if (has_log_sum_exp && lane == 0) store_log_sum_exp(log_sum_exp, row_end.log_sum_exp, row, sequence, parameters);
 }

@@ -14,6 +14,11 @@ internal static class KernelSource
     /// <summary>In front of every family, in this order.</summary>
     private static readonly string[] Shared = ["common.metal", "parameters.metal"];
 
+    private const string ScoresFile = "scores.metal";
+
+    /// <summary>The line of that file that stands for the steps of <see cref="MetalScoreSteps"/>.</summary>
+    private const string ScoreSteps = "    // SCORE_STEPS\n";
+
     private static readonly ConcurrentDictionary<string, string> Files = new(StringComparer.Ordinal);
 
     /// <summary>The whole text of a function's library, with <c>#line</c> marks that make the compiler's messages name our files.</summary>
@@ -26,21 +31,33 @@ internal static class KernelSource
         return text.ToString();
     }
 
-    /// <summary>One embedded file.</summary>
-    public static string File(string name) => Files.GetOrAdd(name, static name =>
+    /// <summary>One embedded file, with the score's steps where it has a place for them.</summary>
+    public static string File(string name) => Files.GetOrAdd(name, static name => name is ScoresFile ? WithScoreSteps(Embedded(name)) : Embedded(name));
+
+    /// <summary>Puts the steps in place of their marker, and the file's own line numbers behind them.</summary>
+    private static string WithScoreSteps(string text)
+    {
+        int at = text.IndexOf(ScoreSteps, StringComparison.Ordinal);
+        if (at < 0) throw new InvalidOperationException($"{ScoresFile} has no line \"{ScoreSteps.Trim()}\".");
+        int line = text.AsSpan(0, at).Count('\n') + 1;
+        return string.Create(
+            CultureInfo.InvariantCulture, $"{text.AsSpan(0, at)}{MetalScoreSteps.Lines()}#line {line + 1} \"{ScoresFile}\"\n{text.AsSpan(at + ScoreSteps.Length)}");
+    }
+
+    private static string Embedded(string name)
     {
         using Stream stream = Assembly.GetExecutingAssembly().GetManifestResourceStream(name)
             ?? throw new InvalidOperationException($"The assembly has no resource {name}.");
         using var reader = new StreamReader(stream, Encoding.UTF8);
         return reader.ReadToEnd();
-    });
+    }
 
     /// <summary>The files of a family, its own last.</summary>
     public static string[] FilesOf(KernelFamily family) => family switch
     {
-        KernelFamily.Plain => ["scores.metal", "rows.metal", "splits.metal", "plain.metal"],
-        KernelFamily.Prefill => ["scores.metal", "rows.metal", "fragments.metal", "prefill.metal"],
-        KernelFamily.Decode => ["scores.metal", "rows.metal", "splits.metal", "decode.metal"],
+        KernelFamily.Plain => [ScoresFile, "rows.metal", "specials.metal", "splits.metal", "plain.metal"],
+        KernelFamily.Prefill => [ScoresFile, "rows.metal", "specials.metal", "fragments.metal", "prefill.metal"],
+        KernelFamily.Decode => [ScoresFile, "rows.metal", "specials.metal", "splits.metal", "decode.metal"],
         KernelFamily.Merge => ["merge.metal"],
         KernelFamily.Cache => ["cache.metal"],
         KernelFamily.LaneMap => ["fragments.metal", "lane_map.metal"],

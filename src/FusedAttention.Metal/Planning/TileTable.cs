@@ -77,11 +77,11 @@ internal static class TileTable
     private const int DecodeMaxDim = 256;
 
     /// <summary>
-    /// Keys of a prefill tile by the bytes of the longer row of K and V. A row takes 16 bytes more in threadgroup memory, so 32 keys fit 16 KB up to 496 bytes: D = 192 in
-    /// 16 bits (12,800 bytes), 96 in 32 bits (12,800). 16 keys up to 1008: D = 256 in 16 bits (8,448), 192 in 32 bits (12,544). 8 keys: D = 256 in 32 bits (8,320). A lane has
+    /// Keys of a prefill tile by the bytes of the longer row of K and V. A row takes 16 bytes more in threadgroup memory, so 32 keys fit 16 KB up to 480 bytes: D = 192 in
+    /// 16 bits (12,800 bytes), 96 in 32 bits (12,800). 16 keys up to 992: D = 256 in 16 bits (8,448), 192 in 32 bits (12,544). 8 keys: D = 256 in 32 bits (8,320). A lane has
     /// keys / 4 scores beside D / 4 outputs and D / 4 queries (half that in 16 bits): 104 floats with D = 256 in 16 bits, 130 in 32 bits, where some spill.
     /// </summary>
-    private static readonly (int RowBytes, int Keys)[] PrefillKeys = [(496, 32), (1008, 16), (2032, 8)];
+    private static readonly (int RowBytes, int Keys)[] PrefillKeys = [(480, 32), (992, 16), (2016, 8)];
 
     /// <summary>The tile of a prefill, or null if its dimensions are not multiples of 8 from 32 to 256.</summary>
     public static PrefillTile? Prefill(int keyDim, int valueDim, AttentionElementType keyValueType)
@@ -91,7 +91,7 @@ internal static class TileTable
         int rowBytes = Math.Max((keyDim + 15) / 16 * 16, valueDim) * size;
         foreach ((int most, int keys) in PrefillKeys)
         {
-            if (rowBytes <= most) return new PrefillTile(keys, PrefillSimdgroups, keys * (rowBytes + 16));
+            if (rowBytes <= most) return new PrefillTile(keys, PrefillSimdgroups, (keys * (rowBytes + 16)) + SpanBytes(PrefillSimdgroups));
         }
 
         return null;
@@ -112,6 +112,9 @@ internal static class TileTable
         if (lanes < 2 || floats > DecodeMaxRegisters) return null;
         int rows = Math.Min(lanes, DecodeMaxRows);
         while (rows > 1 && rows * floats > DecodeRegisters) rows /= 2;
-        return new DecodeTile(lanes, rows, DecodeSimdgroups, DecodeSimdgroups / 2 * rows * (valueDim + 2) * sizeof(float));
+        return new DecodeTile(lanes, rows, DecodeSimdgroups, (DecodeSimdgroups / 2 * rows * (valueDim + 2) * sizeof(float)) + SpanBytes(DecodeSimdgroups));
     }
+
+    /// <summary>Threadgroup memory in which simdgroups tell each other between which keys they have seen infinities and NaN: two numbers each (<c>specials.metal</c>).</summary>
+    private static int SpanBytes(int simdgroups) => simdgroups * 2 * sizeof(int);
 }

@@ -162,9 +162,7 @@ struct SlotCopy {
 };
 #line 1 "scores.metal"
 // What the attention kernels share: which keys a row may see, where a key lies in memory, and what happens to a score between the product of query and key
-// and its weight. Positions, masks and sinks mean what AttentionProblem says they mean; here are only numbers.
-//
-//     s = scale * q.k,  s = cap * tanh(s / cap),  s = s + bias,  s = s - slope * |position - key|,  weight = exp2((s - m) * log2(e))
+// and its weight. Positions, masks and sinks mean what AttentionProblem says they mean, and the steps from product to score have the order of ScoreLaw; here are only numbers.
 
 FUNCTION_CONSTANT(bool, has_mask, 0);
 FUNCTION_CONSTANT(bool, has_bias, 1);
@@ -298,23 +296,68 @@ INLINE float bias_of(thread const Row &row, int key)
     return ((device const float *)row.bias)[key];
 }
 
-// The score of key tile + j. Distances are taken from the tile's start: exact below 2^24, wherever the context begins.
+// A score on its way, and whether the row may see the key at all. What hides a key leaves the number alone: it is replaced at the end, whatever it has become.
+struct Score {
+    float value;
+    bool is_seen;
+};
+
+// The steps, a function each: weight = exp2((s - m) * log2(e)) comes after them.
+
+// s = scale * q.k
+INLINE void scale(thread Score &score, constant AttentionParameters &parameters)
+{
+    if (has_natural_scores()) score.value *= parameters.scale;
+}
+
+// s = cap * tanh(s / cap)
+INLINE void cap_softly(thread Score &score, constant AttentionParameters &parameters)
+{
+    score.value = parameters.soft_cap * precise::tanh(score.value / parameters.soft_cap);
+}
+
+// s = s + bias
+INLINE void add_bias(thread Score &score, thread const Row &row, int key)
+{
+    float bias = bias_of(row, key);
+    if (is_negative_infinity(bias)) score.is_seen = false;
+    score.value += bias;
+}
+
+// s = s - slope * |position - key|. Distances are taken from the tile's start: exact below 2^24, wherever the context begins.
+INLINE void subtract_distance(thread Score &score, thread const Row &row, int tile, int j)
+{
+    score.value -= row.slope * fabs(float(row.position - tile) - float(j));
+}
+
+INLINE void apply_mask(thread Score &score, thread const Row &row, int key)
+{
+    if (row.mask[key] == 0) score.is_seen = false;
+}
+
+// The score of key tile + j. The host puts the steps, in the order of ScoreLaw, in place of the line that says so.
 INLINE float score_of(float product, thread const Row &row, int tile, int j, constant AttentionParameters &parameters)
 {
     int key = tile + j;
     if (key < row.start || key >= row.end) return NEVER_SEEN;
-    if (has_mask && row.mask[key] == 0) return NEVER_SEEN;
-    float score = product;
-    if (has_natural_scores()) score *= parameters.scale;
-    if (has_soft_cap) score = parameters.soft_cap * precise::tanh(score / parameters.soft_cap);
-    if (has_bias) {
-        float bias = bias_of(row, key);
-        if (is_negative_infinity(bias)) return NEVER_SEEN;
-        score += bias;
-    }
-    if (has_alibi) score -= row.slope * fabs(float(row.position - tile) - float(j));
-    if (has_bias && score < LOWEST_SCORE) score = LOWEST_SCORE;
-    return score;
+    Score score;
+    score.value = product;
+    score.is_seen = true;
+    scale(score, parameters);
+    if (has_soft_cap) cap_softly(score, parameters);
+    if (has_bias) add_bias(score, row, key);
+    if (has_alibi) subtract_distance(score, row, tile, j);
+    if (has_mask) apply_mask(score, row, key);
+#line 184 "scores.metal"
+    if (!score.is_seen) return NEVER_SEEN;
+    if (has_bias && score.value < LOWEST_SCORE) return LOWEST_SCORE;
+    return score.value;
+}
+
+// Whether a row sees a key: by the score's own tests, so that there are no others. A finite product cannot make a score that only hidden keys have.
+INLINE bool sees_key(thread const Row &row, int key, constant AttentionParameters &parameters)
+{
+    return as_type<uint>(score_of(0.0f, row, key, 0, parameters)) != as_type<uint>(NEVER_SEEN);
 }
 
 // What is subtracted from scores. A row that has seen nothing subtracts zero, so that its scores, all NEVER_SEEN, get the weight 0 and not exp2(0).
@@ -367,6 +410,120 @@ INLINE void store_log_sum_exp(
     device float *log_sum_exp, float value, thread const Row &row, thread const SequenceEntry &sequence, constant AttentionParameters &parameters)
 {
     log_sum_exp[sequence.log_sum_exp_start + row.head * parameters.log_sum_exp_head_stride + row.query * parameters.log_sum_exp_query_stride] = value;
+}
+#line 1 "specials.metal"
+// Values that are infinite or NaN, "special" for short. A weight of zero does not undo them (0 * NaN is NaN), and matrix products have one weight for each row and key, so sums
+// are taken with zeros in their place: what a row may not see cannot change a bit of it. A kernel remembers between which keys there was one, which is nowhere, as a rule. Where
+// there was, each lane looks through those keys once its results are stored, and puts into its elements what their rows do see: infinity plus infinity of the other sign is NaN.
+//
+// All of it by bits, since fast math gives no meaning to arithmetic with them.
+
+// A special value as two bits, so that a sum of several is their bitwise or; 0 for every other number.
+constant uint POSITIVE_INFINITY = 1u;
+constant uint NEGATIVE_INFINITY = 2u;
+constant uint NOT_A_NUMBER = 3u;
+
+INLINE bool is_special(float x) { return (as_type<uint>(x) & 0x7F800000u) == 0x7F800000u; }
+INLINE bool is_special(half x) { return (uint(as_type<ushort>(x)) & 0x7C00u) == 0x7C00u; }
+INLINE bool is_special(bfloat_bits x) { return (uint(x) & 0x7F80u) == 0x7F80u; }
+
+INLINE uint special_of(float x)
+{
+    uint bits = as_type<uint>(x);
+    if (!is_special(x)) return 0u;
+    if ((bits & 0x007FFFFFu) != 0u) return NOT_A_NUMBER;
+    return (bits >> 31) != 0u ? NEGATIVE_INFINITY : POSITIVE_INFINITY;
+}
+
+// A finished sum and what was left out of it.
+INLINE float with_special(float x, uint special)
+{
+    if (special == 0u) return x;
+    uint all = special | special_of(x);
+    return as_type<float>(all == NOT_A_NUMBER ? 0x7FC00000u : all == NEGATIVE_INFINITY ? 0xFF800000u : 0x7F800000u);
+}
+
+// Keys [first, end) among which all special values are; at first none.
+struct KeySpan {
+    int first;
+    int end;
+};
+
+INLINE KeySpan no_keys()
+{
+    KeySpan span;
+    span.first = 0x7FFFFFFF;
+    span.end = 0;
+    return span;
+}
+
+INLINE void note_key(thread KeySpan &span, int key, bool found)
+{
+    span.first = found ? min(span.first, key) : span.first;
+    span.end = found ? max(span.end, key + 1) : span.end;
+}
+
+// An element of a key's value, or zero in place of a special one.
+template <typename T> INLINE T without_special(T element, int key, thread KeySpan &specials)
+{
+    bool found = is_special(element);
+    note_key(specials, key, found);
+    if (found) element = 0;
+    return element;
+}
+
+// Four of them.
+template <typename T4> INLINE T4 without_specials(T4 elements, int key, thread KeySpan &specials)
+{
+    bool x = is_special(elements.x);
+    bool y = is_special(elements.y);
+    bool z = is_special(elements.z);
+    bool w = is_special(elements.w);
+    note_key(specials, key, x || y || z || w);
+    if (x) elements.x = 0;
+    if (y) elements.y = 0;
+    if (z) elements.z = 0;
+    if (w) elements.w = 0;
+    return elements;
+}
+
+// What the lanes of a threadgroup have found: each simdgroup leaves its span, and after a barrier everyone has all of them.
+INLINE void share_span(threadgroup int2 *spans, KeySpan span, uint simdgroup_index, uint lane)
+{
+    int first = simd_min(span.first);
+    int end = simd_max(span.end);
+    if (lane == 0) spans[simdgroup_index] = int2(first, end);
+}
+
+INLINE KeySpan span_of_all(threadgroup const int2 *spans)
+{
+    KeySpan span = no_keys();
+    for (int i = 0; i < SIMDGROUPS; i++) {
+        span.first = min(span.first, spans[i].x);
+        span.end = max(span.end, spans[i].y);
+    }
+    return span;
+}
+
+// Adds what a row sees of the special values between two keys to its results, where they were stored: RUN columns from first_column on, and as many after each STRIDE. Only the
+// lane that has stored them may ask, since no other could be sure to find them.
+template <int RUN, int STRIDE, typename T>
+INLINE void add_specials(
+    device T *results, thread const Row &row, thread const KeyRows &values, KeySpan specials, int first_column, constant AttentionParameters &parameters)
+{
+    int first = max(specials.first, row.start);
+    int end = min(specials.end, row.end);
+    if (first >= end) return;
+    for (int start = first_column; start < VALUE_DIM; start += STRIDE) {
+        for (int column = start; column < start + RUN; column++) {
+            uint special = 0u;
+            for (int key = first; key < end; key++) {
+                uint of_key = special_of(widen(key_row(values, key)[column]));
+                if (of_key != 0u && sees_key(row, key, parameters)) special |= of_key;
+            }
+            if (special != 0u) results[column] = narrow<T>(with_special(widen(results[column]), special));
+        }
+    }
 }
 #line 1 "fragments.metal"
 // The one place that knows how the 64 elements of a simdgroup matrix lie in the 32 lanes. The layout is not documented; lane_map.metal checks it on the
@@ -441,10 +598,10 @@ INLINE float2 multiply_add(float2 a, float2 b, float2 c)
 #define VALUE_STRIDE (VALUE_DIM + ROW_PADDING)
 #define TILE_STRIDE (KEY_STRIDE > VALUE_STRIDE ? KEY_STRIDE : VALUE_STRIDE)
 
-// Brings the rows of a tile into threadgroup memory. Keys outside [start, end) are no row's to see: they are not read, and are zeros, because a weight of zero
-// would not undo a NaN.
-template <int DIM, int PADDED_DIM, int STRIDE>
-INLINE void stage(threadgroup KEY_VALUE_T *staged, thread const KeyRows &rows, int tile, int start, int end, uint thread_index)
+// Brings the rows of a tile into threadgroup memory. Keys outside [start, end) are no row's to see: they are not read, and are zeros. Values are staged without special
+// ones (specials.metal); keys as they are, because what they do to scores that no row may see is replaced with those scores.
+template <bool IS_VALUE, int DIM, int PADDED_DIM, int STRIDE>
+INLINE void stage(threadgroup KEY_VALUE_T *staged, thread KeySpan &specials, thread const KeyRows &rows, int tile, int start, int end, uint thread_index)
 {
     // Unrolled, so that all loads of a thread are under way at once; only the last turn may have threads without work.
     constexpr int CHUNKS = PADDED_DIM / 4;
@@ -457,6 +614,7 @@ INLINE void stage(threadgroup KEY_VALUE_T *staged, thread const KeyRows &rows, i
         int key = tile + j;
         KEY_VALUE_T4 elements = KEY_VALUE_T4(0);
         if (key >= start && key < end && d < DIM) elements = load4<KEY_VALUE_T4>(key_row(rows, key) + d);
+        if (IS_VALUE) elements = without_specials(elements, key, specials);
         *(threadgroup KEY_VALUE_T4 *)(staged + (j * STRIDE + d)) = elements;
     }
 }
@@ -547,6 +705,7 @@ kernel void prefill(
 {
     threadgroup KEY_VALUE_T4 tile_memory[TILE_KEYS * TILE_STRIDE / 4];
     threadgroup KEY_VALUE_T *staged = (threadgroup KEY_VALUE_T *)tile_memory;
+    threadgroup int2 special_keys[SIMDGROUPS];
 
     WorkItem item = items[place.x];
     SequenceEntry sequence = sequences[item.sequence];
@@ -583,6 +742,7 @@ kernel void prefill(
     UNROLL
     for (int d = 0; d < VALUE_FRAGMENTS; d++) outputs[d] = float2(0.0f);
 
+    KeySpan specials = no_keys();       // of what the thread has staged; of the block at the end
     for (int tile = start / TILE_KEYS * TILE_KEYS; tile < end; tile += TILE_KEYS) {
         bool sees_tile = has_rows && tile < end_of_any && tile + TILE_KEYS > start_of_any;
         bool sees_whole_tile = tile >= start_of_all && tile + TILE_KEYS <= end_of_all;
@@ -590,11 +750,11 @@ kernel void prefill(
         float rescale = 1.0f;
 
         threadgroup_barrier(mem_flags::mem_threadgroup);
-        stage<KEY_DIM, KEY_STEPS * 16, KEY_STRIDE>(staged, keys, tile, start, end, thread_index);
+        stage<false, KEY_DIM, KEY_STEPS * 16, KEY_STRIDE>(staged, specials, keys, tile, start, end, thread_index);
         threadgroup_barrier(mem_flags::mem_threadgroup);
         if (sees_tile) multiply_keys(scores, query_row, staged, lane_row, lane_column);
         threadgroup_barrier(mem_flags::mem_threadgroup);
-        stage<VALUE_DIM, VALUE_DIM, VALUE_STRIDE>(staged, values, tile, start, end, thread_index);
+        stage<true, VALUE_DIM, VALUE_DIM, VALUE_STRIDE>(staged, specials, values, tile, start, end, thread_index);
         if (sees_tile) {
             if (modifies_scores() || !sees_whole_tile) modify_scores(scores, row, tile, lane_column, parameters);
             float tile_maximum = NEVER_SEEN;
@@ -615,6 +775,10 @@ kernel void prefill(
         if (sees_tile) multiply_values(outputs, scores, rescale, staged, lane_row, lane_column);
     }
 
+    share_span(special_keys, specials, simdgroup_index, lane);
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    specials = span_of_all(special_keys);
+
     RowEnd row_end = end_of_row(maximum, sum_of_row(sum), unit, row, sink_logits);
     if (!stores) return;
     device QUERY_T *to = output_row(output, row, sequence, parameters);
@@ -623,5 +787,6 @@ kernel void prefill(
         to[d * 8 + lane_column] = narrow<QUERY_T>(outputs[d].x * row_end.factor);
         to[d * 8 + lane_column + 1] = narrow<QUERY_T>(outputs[d].y * row_end.factor);
     }
+    add_specials<2, 8>(to, row, values, specials, lane_column, parameters);
     if (has_log_sum_exp && lane_column == 0) store_log_sum_exp(log_sum_exp, row_end.log_sum_exp, row, sequence, parameters);
 }
