@@ -4,7 +4,6 @@ using FusedAttention.Metal.Memory;
 using FusedAttention.Metal.Planning;
 using FusedAttention.Paging.Formats;
 using FusedAttention.Paging.Ledger;
-using FusedAttention.Problems;
 using FusedAttention.Tensors;
 
 namespace FusedAttention;
