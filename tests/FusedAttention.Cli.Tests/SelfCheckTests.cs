@@ -23,6 +23,7 @@ public sealed class SelfCheckTests(ITestOutputHelper output)
         Assert.Contains("---- summary", run.Output, StringComparison.Ordinal);
     }
 
+    [Slow]
     [Theory]
     [InlineData("simdgroup matrices", "lane map", 1)]
     [InlineData("merge: fp32, D", "merge", 1)]

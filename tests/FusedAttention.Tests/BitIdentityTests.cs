@@ -121,6 +121,7 @@ public sealed class BitIdentityTests
         Run(problem).AssertSameBits(Run(problem), $"the same call twice, {problem}");
     }
 
+    [Slow]
     [Theory]
     [MemberData(nameof(Seeds))]
     public void Neighbours_in_the_batch_do_not_change_a_bit(int seed)

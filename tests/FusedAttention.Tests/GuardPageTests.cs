@@ -10,6 +10,7 @@ namespace FusedAttention.Tests;
 /// If the test process dies, the file fusedattention-guard-pages-*.txt in the folder of temporary files names the problem that was running; it is
 /// deleted when all went well.
 /// </remarks>
+[Slow]
 public sealed class GuardPageTests
 {
     private const int CasesPerTest = 12;
@@ -29,7 +30,6 @@ public sealed class GuardPageTests
         return cases;
     }
 
-    [Slow]
     [Theory]
     [MemberData(nameof(Cases))]
     public void No_tensor_is_read_or_written_out_of_bounds(CpuInstructionSet variant, Placement placement, int firstSeed)

@@ -43,6 +43,7 @@ public sealed class InstructionSetTests(ITestOutputHelper output)
         Assert.All(result, x => Assert.Equal(7, x));
     }
 
+    [Slow]
     [Fact]
     public void Variants_differ_from_each_other_only_by_rounding()
     {
