@@ -72,7 +72,7 @@ public sealed partial class MetalPagedKeyValueCache<T> : KeyValueCache
 
     /// <summary>Compiles what writing tensors of the cache's type, or of float, into the cache runs, so that the first step does not wait for the compiler.</summary>
     /// <exception cref="MetalException">A kernel does not compile.</exception>
-    public void Prepare() => Device.Prepare(CachePlan.Functions(CacheShape.Of(_storage.Format)));
+    public void Prepare() => Device.Prepare(CachePlan.Functions(_storage.Shape));
 
     private protected override void Store(int layer, SlotRuns runs, in TokenRows keys, in TokenRows values) => _storage.Store(layer, runs, keys, values);
 
@@ -104,7 +104,7 @@ public sealed partial class MetalPagedKeyValueCache<T> : KeyValueCache
             MemoryPlace keyCache = uses.Add(_keyTensors[layer], "the cache", nameof(layer), isWritten: true), valueCache = uses.Add(_valueTensors[layer], "the cache", nameof(layer), isWritten: true);
             using TransientPool.Rental transient = Device.Transient.Rent();
             AttentionElementType sourceType = ElementTypes.Of<TSource>(nameof(keys));
-            if (CachePlan.Append(CacheShape.Of(_storage.Format), sourceType, newKeys, newValues, keyCache, valueCache, slots, transient) is { } launch)
+            if (CachePlan.Append(_storage.Shape, sourceType, newKeys, newValues, keyCache, valueCache, slots, transient) is { } launch)
                 Device.Submit([[launch]], transient, uses.All);
         }
         finally

@@ -4,7 +4,7 @@ using Xunit;
 namespace FusedAttention.Testing;
 
 /// <summary>Elements of a type on which a conversion can go wrong.</summary>
-internal static class ConversionCases
+public static class ConversionCases
 {
     /// <summary>
     /// Every pattern of a 16-bit type. Of floats: every value of both 16-bit types, every midpoint between two neighbours of them, and the floats on both sides of each midpoint; so all infinities, NaN of

@@ -1,4 +1,3 @@
-using FusedAttention.Testing;
 using Xunit;
 
 namespace FusedAttention.Tests;
@@ -22,6 +21,7 @@ public sealed class FloatRangeTests
     }
 
     /// <summary>Queries, keys and scale over the whole range of exponents, their product near 1.</summary>
+    [Slow]
     [Theory]
     [MemberData(nameof(Cases))]
     public void Scores_of_ordinary_size_may_be_made_of_extreme_numbers(CpuInstructionSet variant, bool rowInvariant, int queries)
@@ -42,6 +42,7 @@ public sealed class FloatRangeTests
         }
     }
 
+    [Slow]
     [Theory]
     [MemberData(nameof(Cases))]
     public void Averages_of_large_and_of_tiny_values_are_right(CpuInstructionSet variant, bool rowInvariant, int queries)
@@ -106,6 +107,7 @@ public sealed class FloatRangeTests
         }
     }
 
+    [Slow]
     [Theory]
     [InlineData(true)]
     [InlineData(false)]

@@ -8,6 +8,7 @@ public sealed class VisibleBitsTests
 {
     private static readonly string[] Ways = ["key lengths", "mask", "bias", "binary16 bias", "causal", "window"];
 
+    [Slow]
     [Theory]
     [InlineData(false, 4, 2, 32, 1)]
     [InlineData(true, 4, 2, 32, 1)]
@@ -67,10 +68,10 @@ public sealed class VisibleBitsTests
             _ => options,
         };
         var operands = new AttentionOperands();
-        if (way == "key lengths" || (queries > 1 && way is "causal" or "window")) operands.KeyLengths = new[] { visible };
-        if (way == "mask") operands.BooleanMask = new ReadOnlyTensorSpan<bool>(mask, [keys]);
-        if (way == "bias") operands.Bias = new ReadOnlyTensorSpan<float>(bias, [keys]);
-        if (way == "binary16 bias") operands.Bias = new ReadOnlyTensorSpan<Half>(halfBias, [keys]);
+        if (way is "key lengths" || (queries > 1 && way is "causal" or "window")) operands.KeyLengths = new[] { visible };
+        if (way is "mask") operands.BooleanMask = new ReadOnlyTensorSpan<bool>(mask, [keys]);
+        if (way is "bias") operands.Bias = new ReadOnlyTensorSpan<float>(bias, [keys]);
+        if (way is "binary16 bias") operands.Bias = new ReadOnlyTensorSpan<Half>(halfBias, [keys]);
         Attention.Forward<float, float>(query, key, value, output, new AttentionShape(1, queries, keys, heads, keyValueHeads, dim), options, operands);
         return output;
     }

@@ -33,6 +33,9 @@ internal sealed unsafe class MetalBlockStorage : BlockStorage
         }
     }
 
+    /// <summary>Keys and values themselves, as kernels see them.</summary>
+    public CacheShape Shape => ShapeOf(CacheFormat.Keys);
+
     /// <summary>The memory of a layer, plane by plane.</summary>
     public ReadOnlySpan<SharedMemory> MemoryOf(int layer) => _layers[layer];
 
@@ -68,7 +71,7 @@ internal sealed unsafe class MetalBlockStorage : BlockStorage
 
                 // A launch copies a pair of planes: keys and values, or what belongs to them.
                 for (int pair = 0; pair < planes; pair += 2)
-                    if (CachePlan.CopySlots(CacheShape.Of(Format, pair), new(layer[pair].Memory, 0), new(layer[pair + 1].Memory, 0), [copy], transient) is { } launch) launches.Add(launch);
+                    if (CachePlan.CopySlots(ShapeOf(pair), new(layer[pair].Memory, 0), new(layer[pair + 1].Memory, 0), [copy], transient) is { } launch) launches.Add(launch);
             }
 
             if (launches.Count > 0) _device.Submit([launches.DrainToImmutable()], transient, uses);
@@ -78,6 +81,8 @@ internal sealed unsafe class MetalBlockStorage : BlockStorage
             foreach (MemoryUse use in uses.AsSpan(0, held)) use.Memory.DangerousRelease();
         }
     }
+
+    private CacheShape ShapeOf(int pair) => new(Format.Planes[pair].ElementType, Format.Heads, Format.Planes[pair].Elements, Format.Planes[pair + 1].Elements);
 
     protected override byte* PlaneOf(int plane, int layer) => _layers[layer][plane].Pointer;
 

@@ -2,7 +2,6 @@ using System.Collections.Immutable;
 using System.Runtime.InteropServices;
 using FusedAttention.Devices;
 using FusedAttention.Metal.Launching;
-using FusedAttention.Paging.Formats;
 using FusedAttention.Tensors;
 
 namespace FusedAttention.Metal.Planning;
@@ -12,12 +11,7 @@ namespace FusedAttention.Metal.Planning;
 /// <param name="Heads">Key/value heads.</param>
 /// <param name="KeyDim">Elements of a head in the plane of the keys.</param>
 /// <param name="ValueDim">Elements of a head in the plane of the values.</param>
-internal readonly record struct CacheShape(AttentionElementType ElementType, int Heads, int KeyDim, int ValueDim)
-{
-    /// <summary>The planes <paramref name="first"/> and the next of a format.</summary>
-    public static CacheShape Of(CacheFormat format, int first = CacheFormat.Keys) =>
-        new(format.Planes[first].ElementType, format.Heads, format.Planes[first].Elements, format.Planes[first + 1].Elements);
-}
+internal readonly record struct CacheShape(AttentionElementType ElementType, int Heads, int KeyDim, int ValueDim);
 
 /// <summary>New keys or values <c>[tokens, heads, dim]</c>: where they begin, and strides in elements; the last dimension is contiguous.</summary>
 internal readonly record struct TokenPlace(MemoryPlace Place, long TokenStride, long HeadStride);

@@ -2,7 +2,6 @@ using System.Numerics.Tensors;
 using System.Runtime.CompilerServices;
 using FusedAttention.Paging.Formats;
 using FusedAttention.Paging.Ledger;
-using FusedAttention.Problems;
 using FusedAttention.Tensors;
 
 namespace FusedAttention;

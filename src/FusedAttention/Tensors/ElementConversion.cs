@@ -45,7 +45,7 @@ internal static unsafe class ElementConversion
                 ConvertThroughFloats(from, source, to, destination, count);
                 break;
             default:
-                throw new ArgumentOutOfRangeException(nameof(from), $"There is no conversion from {from} to {to}.");
+                throw ElementTypes.Unknown(from);
         }
     }
 
@@ -67,7 +67,7 @@ internal static unsafe class ElementConversion
         {
             case AttentionElementType.Float16: TensorPrimitives.ConvertToSingle(new ReadOnlySpan<Half>(source, floats.Length), floats); break;
             case AttentionElementType.BFloat16: WidenBFloat16((ushort*)source, floats); break;
-            default: throw new ArgumentOutOfRangeException(nameof(from), from, null);
+            default: throw ElementTypes.Unknown(from);
         }
     }
 
@@ -77,7 +77,7 @@ internal static unsafe class ElementConversion
         {
             case AttentionElementType.Float16: TensorPrimitives.ConvertToHalf(floats, new Span<Half>(destination, floats.Length)); break;
             case AttentionElementType.BFloat16: NarrowToBFloat16(floats, (ushort*)destination); break;
-            default: throw new ArgumentOutOfRangeException(nameof(to), to, null);
+            default: throw ElementTypes.Unknown(to);
         }
     }
 

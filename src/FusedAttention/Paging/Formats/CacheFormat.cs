@@ -1,4 +1,3 @@
-using FusedAttention.Problems;
 using FusedAttention.Tensors;
 
 namespace FusedAttention.Paging.Formats;
