@@ -1,5 +1,6 @@
+using FusedAttention.Devices;
 using FusedAttention.Metal.Calls;
-using FusedAttention.Metal.Memory;
+using FusedAttention.Metal.Launching;
 using FusedAttention.Metal.Planning;
 using FusedAttention.Problems;
 using FusedAttention.Tensors;
@@ -8,6 +9,8 @@ namespace FusedAttention;
 
 public static unsafe partial class MetalAttention
 {
+    private static readonly CallPool<LaunchList> MergeLaunches = new(MergePlan.NewLaunches);
+
     /// <summary>
     /// Combines attention over parts of a context (a shared prefix and the rest, pieces held by several machines) into attention over the whole,
     /// by the parts' log-sum-exps: <c>o = sum_i exp(lse_i - lse) * o_i</c> with <c>lse = log(sum_i exp(lse_i))</c>.
@@ -42,6 +45,7 @@ public static unsafe partial class MetalAttention
         AttentionElementType partialType = ElementTypes.Of<TPartial>(nameof(partialOutputs)), outputType = ElementTypes.Of<TOutput>(nameof(output));
         MetalDevice device = partialOutputs.Device;
         var uses = new CallUses(device);
+        LaunchList launches = MergeLaunches.Rent();
         try
         {
             var memory = new MergeMemory(
@@ -55,16 +59,21 @@ public static unsafe partial class MetalAttention
             fixed (float* sinks = sinkLogits)
             {
                 MergeShape.CheckOverlaps(
-                    partialOutputs.First, partials, partialLogSumExps.First, partialLses, sinks, sinkLogits.Length, output.First, result, logSumExp is null ? null : logSumExp.First, lse);
+                    TensorArgument.Of(partialOutputs.First, partials, nameof(partialOutputs)), TensorArgument.Of(partialLogSumExps.First, partialLses, nameof(partialLogSumExps)),
+                    TensorArgument.Of(sinks, TensorLayout.Of([sinkLogits.Length], [1]), nameof(sinkLogits)), TensorArgument.Of(output.First, result, nameof(output)),
+                    logSumExp is null ? default : TensorArgument.Of(logSumExp.First, lse, nameof(logSumExp)));
             }
 
             using TransientPool.Rental transient = device.Transient.Rent();
             if (!sinkLogits.IsEmpty) memory = memory with { SinkLogits = Place(sinkLogits, transient) };
-            if (MergePlan.Bind(shape, partialType, outputType, memory) is { } launch) device.Submit([[launch]], transient, uses.All);
+            MergePlan.Bind(shape, partialType, outputType, memory, launches);
+            device.Submit(launches, transient, uses.All);
         }
         finally
         {
             uses.Dispose();
+            launches.Clear();
+            MergeLaunches.Return(launches);
         }
     }
 

@@ -10,7 +10,7 @@ namespace FusedAttention;
 /// <para>A call checks everything, queues its work and returns; the results are there when an output's elements are touched (<see cref="MetalTensor{T}"/>) or after
 /// <see cref="MetalDevice.Synchronize"/>. Calls on one device run in the order in which they were made, and each sees what the ones before it wrote, so the output of one can be the input of the next
 /// without waiting. Arrays and spans of lengths, offsets and block tables are read during the call; tensors may be disposed as soon as it has returned.</para>
-/// <para>The first call of a kind compiles its kernels (0.1 s to some seconds): <see cref="Prepare{TQuery, TKeyValue}(MetalDevice, in AttentionShape, AttentionOptions, MetalOperandKinds)"/> does that
+/// <para>The first call of a kind compiles its kernels (0.1 s to some seconds): <see cref="Prepare{TQuery, TKeyValue}(MetalDevice, in AttentionShape, AttentionOptions, OperandKinds)"/> does that
 /// ahead.</para>
 /// <para>Options of the CPU: <see cref="AttentionOptions.InstructionSet"/> must be <see cref="CpuInstructionSet.Auto"/>; <see cref="AttentionOptions.MaxDegreeOfParallelism"/>, which never changes a
 /// result, has no effect; <see cref="AttentionOptions.CancellationToken"/> is looked at before the work is queued, and not after.</para>
@@ -45,7 +45,7 @@ public static unsafe partial class MetalAttention
     {
         using AttentionCall call = AttentionCall.Of(query, key, nameof(key), value, nameof(value), output, operands);
         options ??= AttentionOptions.Default;
-        ProblemBuilder.Dense(call.Problem, call.Tensors, options, call.Operands);
+        ProblemBuilder.Dense(call.Problem, call.Tensors, options, AttentionCall.LengthsOf(operands));
         call.Queue(options);
     }
 
@@ -73,7 +73,7 @@ public static unsafe partial class MetalAttention
     {
         using AttentionCall call = AttentionCall.Of(query, key, nameof(key), value, nameof(value), output, operands);
         options ??= AttentionOptions.Default;
-        ProblemBuilder.Packed(call.Problem, call.Tensors, cumulativeQueryLengths, cumulativeKeyLengths, options, call.Operands);
+        ProblemBuilder.Packed(call.Problem, call.Tensors, cumulativeQueryLengths, cumulativeKeyLengths, options, AttentionCall.LengthsOf(operands));
         call.Queue(options);
     }
 
@@ -104,7 +104,7 @@ public static unsafe partial class MetalAttention
         options ??= AttentionOptions.Default;
         fixed (int* tables = sequences.BlockTables)
         {
-            ProblemBuilder.Paged(call.Problem, call.Tensors, sequences, tables, options, call.Operands);
+            ProblemBuilder.Paged(call.Problem, call.Tensors, sequences, tables, options, AttentionCall.LengthsOf(operands));
             call.Queue(options);
         }
     }

@@ -1,9 +1,9 @@
+using FusedAttention.Devices;
 using FusedAttention.Metal.Calls;
 using FusedAttention.Metal.Memory;
 using FusedAttention.Metal.Planning;
 using FusedAttention.Paging.Formats;
 using FusedAttention.Paging.Ledger;
-using FusedAttention.Problems;
 using FusedAttention.Tensors;
 
 namespace FusedAttention;

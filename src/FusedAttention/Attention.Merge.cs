@@ -47,7 +47,10 @@ public static unsafe partial class Attention
         fixed (float* lseFirst = logSumExp)
         fixed (float* sinksFirst = sinkLogits)
         {
-            MergeShape.CheckOverlaps(partialsFirst, partials, partialLsesFirst, partialLses, sinksFirst, sinkLogits.Length, resultFirst, result, lseFirst, lse);
+            MergeShape.CheckOverlaps(
+                TensorArgument.Of(partialsFirst, partials, nameof(partialOutputs)), TensorArgument.Of(partialLsesFirst, partialLses, nameof(partialLogSumExps)),
+                TensorArgument.Of(sinksFirst, TensorLayout.Of([sinkLogits.Length], [1]), nameof(sinkLogits)), TensorArgument.Of(resultFirst, result, nameof(output)),
+                TensorArgument.Of(lseFirst, lse, nameof(logSumExp)));
             MergeKernel.Run(shape, partialsFirst, partialLsesFirst, sinksFirst, resultFirst, lseFirst);
         }
     }

@@ -13,8 +13,8 @@ namespace FusedAttention;
 /// <para>Element types: query and output are <see cref="float"/>, <see cref="Half"/> or <see cref="BFloat16"/>; key and value have the type of the query, or
 /// are <see cref="Half"/> or <see cref="BFloat16"/> under <see cref="float"/> queries. Sums are always 32-bit.</para>
 /// <para>Query heads are a multiple of key/value heads; query head <c>h</c> uses key/value head <c>h / (heads / kvHeads)</c>.</para>
-/// <para>A row without an allowed key gives zeros, never NaN. Values (and keys) at places that no query of the call may see are never read.
-/// Values must be finite at keys that another row of the call may see, or that only a mask or bias excludes.</para>
+/// <para>A row without an allowed key gives zeros, never NaN; so does one whose allowed keys all score negative infinity. Keys and values at places that no query of the call may see by position, length
+/// or page are never read, and what a row may not see cannot change a bit of its result, whatever it holds. What it sees follows IEEE arithmetic.</para>
 /// <para>All methods may be called from any number of threads at once. On an exception about an argument the outputs are untouched.</para>
 /// </remarks>
 public static unsafe partial class Attention
@@ -46,7 +46,9 @@ public static unsafe partial class Attention
         fixed (TKeyValue* v = value)
         fixed (TQuery* o = output)
         {
-            ForwardDense(q, TensorLayout.Of(query), k, TensorLayout.Of(key), v, TensorLayout.Of(value), o, TensorLayout.Of(output), options, operands);
+            ForwardDense(
+                TensorArgument.Of(q, TensorLayout.Of(query), nameof(query)), TensorArgument.Of(k, TensorLayout.Of(key), nameof(key)),
+                TensorArgument.Of(v, TensorLayout.Of(value), nameof(value)), TensorArgument.Of(o, TensorLayout.Of(output), nameof(output)), options, operands);
         }
     }
 
@@ -96,7 +98,9 @@ public static unsafe partial class Attention
         fixed (TKeyValue* v = value)
         fixed (TQuery* o = output)
         {
-            ForwardDense(q, layouts.Query, k, layouts.Key, v, layouts.Value, o, layouts.Output, options, operands);
+            ForwardDense(
+                TensorArgument.Of(q, layouts.Query, nameof(query)), TensorArgument.Of(k, layouts.Key, nameof(key)),
+                TensorArgument.Of(v, layouts.Value, nameof(value)), TensorArgument.Of(o, layouts.Output, nameof(output)), options, operands);
         }
     }
 
@@ -128,7 +132,9 @@ public static unsafe partial class Attention
         ShapeLayouts.CheckPointer(key, layouts.Key, "key");
         ShapeLayouts.CheckPointer(value, layouts.Value, "value");
         ShapeLayouts.CheckPointer(output, layouts.Output, "output");
-        ForwardDense(query, layouts.Query, key, layouts.Key, value, layouts.Value, output, layouts.Output, options, operands);
+        ForwardDense(
+            TensorArgument.Of(query, layouts.Query, nameof(query)), TensorArgument.Of(key, layouts.Key, nameof(key)),
+            TensorArgument.Of(value, layouts.Value, nameof(value)), TensorArgument.Of(output, layouts.Output, nameof(output)), options, operands);
     }
 
     /// <summary>Attention on sequences of different lengths, packed one after the other.</summary>
@@ -166,8 +172,8 @@ public static unsafe partial class Attention
         fixed (float* logSumExp = operands.LogSumExp)
         {
             CallTensors tensors = CallTensors.Of(
-                q, TensorLayout.Of(query), k, TensorLayout.Of(key), nameof(key), v, TensorLayout.Of(value), nameof(value), o, TensorLayout.Of(output),
-                (byte*)mask, bias, logSumExp, operands);
+                TensorArgument.Of(q, TensorLayout.Of(query), nameof(query)), TensorArgument.Of(k, TensorLayout.Of(key), nameof(key)),
+                TensorArgument.Of(v, TensorLayout.Of(value), nameof(value)), TensorArgument.Of(o, TensorLayout.Of(output), nameof(output))).With(mask, bias, logSumExp, operands);
             options ??= AttentionOptions.Default;
             CpuCall call = CpuCall.Rent();
             try
@@ -239,8 +245,8 @@ public static unsafe partial class Attention
         fixed (float* logSumExp = operands.LogSumExp)
         {
             CallTensors tensors = CallTensors.Of(
-                q, TensorLayout.Of(query), k, TensorLayout.Of(keyCache), nameof(keyCache), v, TensorLayout.Of(valueCache), nameof(valueCache), o, TensorLayout.Of(output),
-                (byte*)mask, bias, logSumExp, operands);
+                TensorArgument.Of(q, TensorLayout.Of(query), nameof(query)), TensorArgument.Of(k, TensorLayout.Of(keyCache), nameof(keyCache)),
+                TensorArgument.Of(v, TensorLayout.Of(valueCache), nameof(valueCache)), TensorArgument.Of(o, TensorLayout.Of(output), nameof(output))).With(mask, bias, logSumExp, operands);
             options ??= AttentionOptions.Default;
             CpuCall call = CpuCall.Rent();
             try
@@ -281,18 +287,13 @@ public static unsafe partial class Attention
         ArgumentNullException.ThrowIfNull(output);
     }
 
-    private static void ForwardDense<TQuery, TKeyValue>(
-        TQuery* query, in TensorLayout queryLayout, TKeyValue* key, in TensorLayout keyLayout, TKeyValue* value, in TensorLayout valueLayout,
-        TQuery* output, in TensorLayout outputLayout, AttentionOptions? options, scoped in AttentionOperands operands)
-        where TQuery : unmanaged
-        where TKeyValue : unmanaged
+    private static void ForwardDense(in TensorArgument query, in TensorArgument key, in TensorArgument value, in TensorArgument output, AttentionOptions? options, scoped in AttentionOperands operands)
     {
         fixed (bool* mask = operands.BooleanMask)
         fixed (byte* bias = operands.Bias)
         fixed (float* logSumExp = operands.LogSumExp)
         {
-            CallTensors tensors = CallTensors.Of(
-                query, queryLayout, key, keyLayout, nameof(key), value, valueLayout, nameof(value), output, outputLayout, (byte*)mask, bias, logSumExp, operands);
+            CallTensors tensors = CallTensors.Of(query, key, value, output).With(mask, bias, logSumExp, operands);
             options ??= AttentionOptions.Default;
             CpuCall call = CpuCall.Rent();
             try

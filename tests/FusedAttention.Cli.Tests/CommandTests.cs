@@ -104,6 +104,7 @@ public sealed class CommandTests : IDisposable
             Assert.Equal(File.ReadAllBytes(_folder.File("1.npy")), File.ReadAllBytes(_folder.File(other)));
     }
 
+    [Slow]
     [Fact]
     public async Task The_sample_of_the_repository_verifies_itself()
     {
@@ -116,6 +117,7 @@ public sealed class CommandTests : IDisposable
         Assert.StartsWith("verified against double precision", run.LastLine, StringComparison.Ordinal);
     }
 
+    [Slow]
     [Fact]
     public async Task Real_queries_keys_and_values_verify_against_the_output_in_their_file()
     {

@@ -88,6 +88,7 @@ public sealed class MetalCommandTests(ITestOutputHelper log) : IDisposable
         Assert.True(json.RootElement.GetProperty("milliseconds").GetDouble() > 0);
     }
 
+    [Slow]
     [Fact]
     public async Task Without_a_shape_bench_goes_through_a_table_with_targets()
     {
@@ -120,6 +121,7 @@ public sealed class MetalCommandTests(ITestOutputHelper log) : IDisposable
         (await ToolRun.Execute("bench", "--only", "1k")).AssertRefused("--only chooses among the rows");
     }
 
+    [Slow]
     [Fact]
     public async Task A_row_that_fails_does_not_keep_the_others_from_running()
     {

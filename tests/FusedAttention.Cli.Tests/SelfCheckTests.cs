@@ -11,6 +11,7 @@ namespace FusedAttention.Cli.Tests;
 /// <summary><c>verify</c> without files: that it reaches everything, passes what is right, and fails what is wrong.</summary>
 public sealed class SelfCheckTests(ITestOutputHelper output)
 {
+    [Slow]
     [Fact]
     public async Task The_cpu_passes()
     {
@@ -42,6 +43,7 @@ public sealed class SelfCheckTests(ITestOutputHelper output)
         Assert.Matches($@"\n{System.Text.RegularExpressions.Regex.Escape(kernel)} +{count} +{count} ", run.Output);
     }
 
+    [Slow]
     [Fact]
     public async Task A_device_that_computes_nothing_fails_everything()
     {
@@ -74,7 +76,7 @@ public sealed class SelfCheckTests(ITestOutputHelper output)
     public unsafe void A_second_call_with_other_bits_fails()
     {
         int calls = 0;
-        using RecordingRuntime runtime = new() { Device = Machines.Idle().Device, OnLaunch = launch => *(ushort*)launch.Buffers.First(static b => b.Index == 3).Memory.Pointer = (ushort)calls++ };
+        using RecordingRuntime runtime = new() { Device = Machines.Idle().Device, OnLaunch = launch => *(ushort*)RecordingRuntime.At(launch, 3) = (ushort)calls++ };
 
         CheckOutcome outcome = new ProblemCheck("bits", "twice", new() { QueryLengths = [3], KeyLengths = [9] }).Run(new MetalBackend(new(runtime)), AttentionOptions.Default);
 
@@ -82,6 +84,7 @@ public sealed class SelfCheckTests(ITestOutputHelper output)
         Assert.EndsWith("; a second call gave other bits", outcome.Failure, StringComparison.Ordinal);
     }
 
+    [Slow]
     [Fact]
     public void Every_kernel_pair_of_types_and_feature_is_reached()
     {

@@ -1,5 +1,6 @@
 using System.Collections.Immutable;
 using System.Globalization;
+using FusedAttention.Devices;
 using FusedAttention.Metal.Launching;
 
 namespace FusedAttention.Metal.Emulation;

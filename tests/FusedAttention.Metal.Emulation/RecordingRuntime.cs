@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using FusedAttention.Devices;
 using FusedAttention.Metal.Launching;
 using Xunit;
 
@@ -46,6 +47,13 @@ internal sealed unsafe class RecordingRuntime : IMetalRuntime
 
     public bool IsDisposed { get; private set; }
 
+    /// <summary>Where what a launch has in a slot begins.</summary>
+    public static byte* At(KernelLaunch launch, int slot)
+    {
+        BufferBinding binding = launch.Buffers.Single(buffer => buffer.Index == slot);
+        return binding.Memory.Pointer + binding.Offset;
+    }
+
     public void End(long submission)
     {
         lock (_lock) _completed = Math.Max(_completed, submission);
@@ -76,7 +84,8 @@ internal sealed unsafe class RecordingRuntime : IMetalRuntime
                 OnLaunch?.Invoke(launch);
             }
 
-            Submissions.Add(launches.ToArray());
+            // Launches are the caller's again afterwards, and are used again.
+            Submissions.Add([.. launches.ToArray().Select(static launch => launch with { Buffers = [.. launch.Buffers], Parameters = [.. launch.Parameters] })]);
             return Submissions.Count;
         }
     }

@@ -1,5 +1,5 @@
-using System.Collections.Immutable;
 using System.Runtime.InteropServices;
+using FusedAttention.Devices;
 using FusedAttention.Metal.Launching;
 using Xunit;
 
@@ -67,7 +67,7 @@ internal sealed class TestKernel : IDisposable
     public TestKernel Run(string name, GridSize threads, GridSize groups)
     {
         var function = new KernelFunction(KernelFamily.Plain, name, [], [.. _constants]);
-        _runtime.Wait(_runtime.Submit([new KernelLaunch(function, [.. _buffers], _parameterSlot, ImmutableArray.Create(_parameters), groups, threads)]));
+        _runtime.Wait(_runtime.Submit([new KernelLaunch(function, [.. _buffers], _parameterSlot, _parameters, groups, threads)]));
         return this;
     }
 

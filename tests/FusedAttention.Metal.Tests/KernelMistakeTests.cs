@@ -1,3 +1,4 @@
+using FusedAttention.Devices;
 using FusedAttention.Metal.Emulation;
 using FusedAttention.Metal.Launching;
 using Xunit;
@@ -10,27 +11,27 @@ public sealed class KernelMistakeTests
     private const string Barrier = "threadgroup_barrier(mem_flags::mem_threadgroup);";
 
     [Theory]
-    [InlineData(nameof(KernelFamily.Prefill))]
-    [InlineData(nameof(KernelFamily.Decode))]
+    [InlineData(nameof(AttentionKernel.Prefill))]
+    [InlineData(nameof(AttentionKernel.Decode))]
     public void Every_barrier_is_for_all(string family) => AssertReported(
-        Enum.Parse<KernelFamily>(family), EmulatorFlavour.Plain, text => ReplaceNth(text, 0, Barrier, $"if (lane < 20) {Barrier}"), "barrier for some lanes", "threads of a threadgroup wait at different barriers");
+        Enum.Parse<AttentionKernel>(family), EmulatorFlavour.Plain, text => ReplaceNth(text, 0, Barrier, $"if (lane < 20) {Barrier}"), "barrier for some lanes", "threads of a threadgroup wait at different barriers");
 
     [Theory]
-    [InlineData(nameof(KernelFamily.Prefill), "if (key >= start && key < end && d < DIM)", "if (key >= start && d < DIM)")]
-    [InlineData(nameof(KernelFamily.Decode), "return min(max(key, first_key), end_key - 1);", "return max(key, first_key);")]
-    [InlineData(nameof(KernelFamily.Plain), "int end = min(row.end - tile, 32);", "int end = 32;")]
+    [InlineData(nameof(AttentionKernel.Prefill), "if (key >= start && key < end && d < DIM)", "if (key >= start && d < DIM)")]
+    [InlineData(nameof(AttentionKernel.Decode), "return min(max(key, first_key), end_key - 1);", "return max(key, first_key);")]
+    [InlineData(nameof(AttentionKernel.Plain), "int end = min(row.end - tile, 32);", "int end = 32;")]
     public void Keys_beyond_the_end_are_reported(string family, string right, string wrong)
     {
-        var kernel = Enum.Parse<KernelFamily>(family);
+        var kernel = Enum.Parse<AttentionKernel>(family);
         Run(kernel, EmulatorFlavour.Address, text => text);
         AssertReported(kernel, EmulatorFlavour.Address, text => ReplaceNth(text, 0, right, wrong), wrong, "heap-buffer-overflow", "READ of size", $"{family.ToLowerInvariant()}.metal");
     }
 
     [Fact]
     public void A_slot_that_the_host_does_not_bind_is_reported() =>
-        AssertReported(KernelFamily.Prefill, EmulatorFlavour.Plain, text => ReplaceNth(text, 0, "[[buffer(5)]]", "[[buffer(15)]]"), "slot 15", "nothing is bound to slot 15 (items)");
+        AssertReported(AttentionKernel.Prefill, EmulatorFlavour.Plain, text => ReplaceNth(text, 0, "[[buffer(5)]]", "[[buffer(15)]]"), "slot 15", "nothing is bound to slot 15 (items)");
 
-    private static void AssertReported(KernelFamily family, EmulatorFlavour flavour, Func<string, string> change, string what, params ReadOnlySpan<string> words)
+    private static void AssertReported(AttentionKernel family, EmulatorFlavour flavour, Func<string, string> change, string what, params ReadOnlySpan<string> words)
     {
         try
         {
@@ -46,7 +47,7 @@ public sealed class KernelMistakeTests
     }
 
     /// <summary>Three tiles of keys and an odd rest, two blocks of rows, and for decode all simdgroups on one set of rows.</summary>
-    private static void Run(KernelFamily family, EmulatorFlavour flavour, Func<string, string> change)
+    private static void Run(AttentionKernel family, EmulatorFlavour flavour, Func<string, string> change)
     {
         Assert.SkipWhen(EmulatorToolchain.SkipReason is not null, EmulatorToolchain.SkipReason ?? "");
         Problem problem = new ProblemGenerator(78).Fill(new Problem
@@ -59,7 +60,7 @@ public sealed class KernelMistakeTests
             KeyValueHeads = 1,
             KeyDim = 64,
             ValueDim = 64,
-            QueryLengths = [family == KernelFamily.Decode ? 1 : 21],
+            QueryLengths = [family == AttentionKernel.Decode ? 1 : 21],
             KeyLengths = [107],
             Query = [],
             Key = [],

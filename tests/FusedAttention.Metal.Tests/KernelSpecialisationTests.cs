@@ -1,3 +1,4 @@
+using FusedAttention.Devices;
 using FusedAttention.Metal.Emulation;
 using FusedAttention.Metal.Launching;
 using FusedAttention.Metal.Planning;
@@ -11,6 +12,7 @@ public sealed class KernelSpecialisationTests(ITestOutputHelper output)
 {
     public static TheoryData<string> Libraries() => [.. Functions().Select(function => function.LibraryKey).Distinct(StringComparer.Ordinal)];
 
+    [Slow]
     [Theory]
     [MemberData(nameof(Libraries))]
     public void Libraries_keep_to_the_rules_and_budgets(string key)
@@ -36,9 +38,9 @@ public sealed class KernelSpecialisationTests(ITestOutputHelper output)
         foreach ((AttentionElementType query, AttentionElementType keyValue, int keyDim, int valueDim) in MetalProblems.Specialisations)
         {
             var problem = new AttentionProblem { QueryType = query, KeyValueType = keyValue, KeyDim = keyDim, ValueDim = valueDim };
-            if (TileTable.Prefill(keyDim, valueDim, keyValue) is not null) yield return KernelLibrary.Main(KernelFamily.Prefill, problem, []);
-            if (TileTable.Decode(keyDim, valueDim) is not null) yield return KernelLibrary.Main(KernelFamily.Decode, problem, []);
-            yield return KernelLibrary.Main(KernelFamily.Plain, problem, []);
+            if (TileTable.Prefill(keyDim, valueDim, keyValue) is not null) yield return KernelLibrary.Main(AttentionKernel.Prefill, KernelTraits.Of(problem, isAligned: true));
+            if (TileTable.Decode(keyDim, valueDim) is not null) yield return KernelLibrary.Main(AttentionKernel.Decode, KernelTraits.Of(problem, isAligned: true));
+            yield return KernelLibrary.Main(AttentionKernel.Plain, KernelTraits.Of(problem, isAligned: true));
         }
 
         foreach (AttentionElementType type in Enum.GetValues<AttentionElementType>())

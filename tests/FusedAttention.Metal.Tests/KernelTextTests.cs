@@ -1,6 +1,7 @@
 using System.Reflection;
 using System.Runtime.InteropServices;
 using System.Text.RegularExpressions;
+using FusedAttention.Devices;
 using FusedAttention.Metal.Emulation;
 using FusedAttention.Metal.Launching;
 using FusedAttention.Metal.Planning;
@@ -45,7 +46,7 @@ public sealed partial class KernelTextTests
         Dictionary<string, (RecordField[] Fields, int Size)> records = RecordLayouts.Of(KernelSource.File("common.metal") + text, names);
         foreach (string name in names)
         {
-            Type host = Metal.GetTypes().FirstOrDefault(type => type.IsValueType && string.Equals(type.Name, name, StringComparison.Ordinal)) ?? throw new InvalidOperationException($"The host has no struct {name}.");
+            Type host = typeof(AttentionParameters).Assembly.GetType($"{typeof(AttentionParameters).Namespace}.{name}") ?? throw new InvalidOperationException($"The host has no struct {name}.");
             string[] expected = [.. host.GetFields(BindingFlags.Instance | BindingFlags.Public | BindingFlags.NonPublic)
                 .Select(field => $"{MetalName(field.FieldType)} {SnakeCase(field.Name)} at {Marshal.OffsetOf(host, field.Name)}"), $"{Marshal.SizeOf(host)} bytes"];
             string[] actual = [.. records[name].Fields.Select(field => $"{field.Type} {field.Name} at {field.Offset}"), $"{records[name].Size} bytes"];

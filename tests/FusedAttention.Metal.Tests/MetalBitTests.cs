@@ -1,5 +1,5 @@
+using FusedAttention.Devices;
 using FusedAttention.Metal.Emulation;
-using FusedAttention.Metal.Launching;
 using Xunit;
 
 namespace FusedAttention.Metal.Tests;
@@ -24,6 +24,7 @@ public sealed class MetalBitTests
     }
 
     /// <summary>Among the arrangements are some whose strides allow no vector loads.</summary>
+    [Slow]
     [Theory]
     [MemberData(nameof(Seeds))]
     public void Layout_in_memory_does_not_change_a_bit(int seed)
@@ -38,6 +39,7 @@ public sealed class MetalBitTests
         }
     }
 
+    [Slow]
     [Theory]
     [MemberData(nameof(Seeds))]
     public void Dense_packed_and_paged_calls_agree_for_every_block_size_and_order(int seed)
@@ -54,6 +56,7 @@ public sealed class MetalBitTests
     }
 
     /// <summary>One query, or a few, over a context that is split: whole splits, remainders, windows that begin inside one.</summary>
+    [Slow]
     [Theory]
     [InlineData(1, 255, 8, 2, null)]
     [InlineData(1, 256, 8, 8, null)]
@@ -84,7 +87,7 @@ public sealed class MetalBitTests
             Options = new AttentionOptions { Mask = window is int left ? AttentionMask.CausalWindow(left) : AttentionMask.Causal },
         });
         Solution solution = RowByRow.Solve(problem);
-        foreach (KernelFamily family in (KernelFamily[])[KernelFamily.Decode, KernelFamily.Plain])
+        foreach (AttentionKernel family in (AttentionKernel[])[AttentionKernel.Decode, AttentionKernel.Plain])
         {
             using EmulatedRuntime runtime = MetalProblems.Start();
             var caller = new MetalCaller(runtime, family);

@@ -1,4 +1,5 @@
 using System.Numerics.Tensors;
+using FusedAttention.Devices;
 using FusedAttention.Metal.Emulation;
 using FusedAttention.Metal.Launching;
 using FusedAttention.Metal.Planning;
@@ -13,7 +14,7 @@ namespace FusedAttention.Metal.Tests;
 /// </summary>
 /// <param name="runtime">The emulator.</param>
 /// <param name="forced">The only kernel to use; null for the planner's choice.</param>
-internal sealed unsafe class MetalCaller(EmulatedRuntime runtime, KernelFamily? forced = null) : ICallTarget
+internal sealed unsafe class MetalCaller(EmulatedRuntime runtime, AttentionKernel? forced = null) : ICallTarget
 {
     /// <summary>Plans of the calls so far.</summary>
     public List<MetalPlan> Plans { get; } = [];
@@ -52,7 +53,8 @@ internal sealed unsafe class MetalCaller(EmulatedRuntime runtime, KernelFamily? 
         fixed (float* logSumExp = operands.LogSumExp)
         {
             CallTensors tensors = CallTensors.Of(
-                q, TensorLayout.Of(query), k, TensorLayout.Of(key), "key", v, TensorLayout.Of(value), "value", o, TensorLayout.Of(output), (byte*)mask, bias, logSumExp, operands);
+                TensorArgument.Of(q, TensorLayout.Of(query), "query"), TensorArgument.Of(k, TensorLayout.Of(key), "key"),
+                TensorArgument.Of(v, TensorLayout.Of(value), "value"), TensorArgument.Of(o, TensorLayout.Of(output), "output")).With(mask, bias, logSumExp, operands);
             var problem = new AttentionProblem();
             build.Build(problem, tensors, operands, problem => Submit(problem, tensors));
         }
@@ -64,18 +66,13 @@ internal sealed unsafe class MetalCaller(EmulatedRuntime runtime, KernelFamily? 
         Plans.Add(plan);
         using var transient = new TransientMemory(runtime);
         var memory = new CallMemory(
-            Place(tensors.Query, tensors.QueryLayout, tensors.QueryType.Size())!.Value,
-            Place(tensors.Key, tensors.KeyLayout, tensors.KeyValueType.Size())!.Value,
-            Place(tensors.Value, tensors.ValueLayout, tensors.KeyValueType.Size())!.Value,
-            Place(tensors.Output, tensors.OutputLayout, tensors.QueryType.Size())!.Value,
-            Place(tensors.Mask, tensors.MaskLayout, sizeof(bool)),
-            Place(tensors.Bias, tensors.BiasLayout, tensors.BiasType.Size()),
-            Place(tensors.LogSumExp, tensors.LogSumExpLayout, sizeof(float)));
-        foreach (var submission in plan.Bind(problem, memory, transient)) runtime.Wait(runtime.Submit(submission.AsSpan()));
+            Place(tensors.Query)!.Value, Place(tensors.Key)!.Value, Place(tensors.Value)!.Value, Place(tensors.Output)!.Value, Place(tensors.Mask), Place(tensors.Bias), Place(tensors.LogSumExp));
+        LaunchList launches = plan.Bind(problem, memory, transient);
+        for (int i = 0; i < launches.Count; i++) runtime.Wait(runtime.Submit(launches[i]));
     }
 
-    private MemoryPlace? Place(void* pointer, in TensorLayout layout, int size) =>
-        layout.IsAbsent ? null : new MemoryPlace(runtime.Wrap((nint)pointer, layout.Extent * size), 0);
+    private MemoryPlace? Place(in TensorArgument tensor) =>
+        tensor.IsAbsent ? null : new MemoryPlace(runtime.Wrap((nint)tensor.Pointer, tensor.Layout.Extent * tensor.ElementBytes), 0);
 
     private interface IBuild
     {

@@ -1,5 +1,7 @@
 using System.Numerics.Tensors;
+using FusedAttention.Devices;
 using FusedAttention.Metal.Emulation;
+using FusedAttention.Metal.Launching;
 using FusedAttention.Metal.Planning;
 using FusedAttention.Problems;
 using FusedAttention.Tensors;
@@ -113,7 +115,9 @@ public sealed unsafe class MetalMergeTests
             var memory = new MergeMemory(
                 Place(p, TensorLayout.Of(partials).Extent, sizeof(TPartial)), Place(l, TensorLayout.Of(lses).Extent, sizeof(float)), Place(o, TensorLayout.Of(output).Extent, sizeof(TOutput)),
                 Place(e, TensorLayout.Of(lse).Extent, sizeof(float)), sinks.Length == 0 ? null : Place(s, sinks.Length, sizeof(float)));
-            runtime.Submit([MergePlan.Bind(shape, Elements.TypeOf<TPartial>(), Elements.TypeOf<TOutput>(), memory)!]);
+            LaunchList launches = MergePlan.NewLaunches();
+            MergePlan.Bind(shape, Elements.TypeOf<TPartial>(), Elements.TypeOf<TOutput>(), memory, launches);
+            runtime.Submit(launches[0]);
         }
 
         MemoryPlace Place(void* pointer, long elements, int size) => new(runtime.Wrap((nint)pointer, elements * size), 0);

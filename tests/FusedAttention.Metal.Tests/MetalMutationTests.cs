@@ -1,3 +1,4 @@
+using FusedAttention.Devices;
 using FusedAttention.Metal.Emulation;
 using FusedAttention.Metal.Launching;
 using Xunit;
@@ -8,6 +9,7 @@ namespace FusedAttention.Metal.Tests;
 /// Tests of the tests: kernels with a seeded mistake each. A few small problems, of the kind that the sweeps draw at random, must notice every one of them: by a wrong
 /// number, by bits that depend on the order of lanes, or by the emulator's own checks.
 /// </summary>
+[Slow]
 public sealed class MetalMutationTests(ITestOutputHelper output)
 {
     /// <summary>The kernel that runs, what stands in its text, what takes its place (empty: nothing), and which of several places is meant, from 0.</summary>
@@ -69,7 +71,7 @@ public sealed class MetalMutationTests(ITestOutputHelper output)
     [MemberData(nameof(Mistakes))]
     public void A_mistake_is_noticed(string kernel, string correct, string wrong, int occurrence)
     {
-        var family = Enum.Parse<KernelFamily>(kernel);
+        var family = Enum.Parse<AttentionKernel>(kernel);
         using EmulatedRuntime runtime = MetalProblems.Start();
         using var mistaken = new EmulatedRuntime { Orders = [.. MetalProblems.AllOrders], Source = function => Mutate(KernelSource.Compose(function), correct, wrong, occurrence) };
         foreach (Problem problem in Problems(family))
@@ -89,14 +91,14 @@ public sealed class MetalMutationTests(ITestOutputHelper output)
     }
 
     [Theory]
-    [InlineData(nameof(KernelFamily.Plain))]
-    [InlineData(nameof(KernelFamily.Prefill))]
-    [InlineData(nameof(KernelFamily.Decode))]
+    [InlineData(nameof(AttentionKernel.Plain))]
+    [InlineData(nameof(AttentionKernel.Prefill))]
+    [InlineData(nameof(AttentionKernel.Decode))]
     public void Without_a_mistake_all_of_them_pass(string kernel)
     {
-        foreach (Problem problem in Problems(Enum.Parse<KernelFamily>(kernel)))
+        foreach (Problem problem in Problems(Enum.Parse<AttentionKernel>(kernel)))
         {
-            MetalProblems.Run(problem, null, Enum.Parse<KernelFamily>(kernel)).AssertClose(problem, RowByRow.Solve(problem));
+            MetalProblems.Run(problem, null, Enum.Parse<AttentionKernel>(kernel)).AssertClose(problem, RowByRow.Solve(problem));
         }
     }
 
@@ -108,9 +110,9 @@ public sealed class MetalMutationTests(ITestOutputHelper output)
         return text[..at] + wrong + text[(at + correct.Length)..];
     }
 
-    private static IEnumerable<Problem> Problems(KernelFamily family)
+    private static IEnumerable<Problem> Problems(AttentionKernel family)
     {
-        bool isFew = family == KernelFamily.Decode;
+        bool isFew = family == AttentionKernel.Decode;
         int queries = isFew ? 3 : 37;
         int keys = isFew ? 330 : 71;
         Problem one = new()
@@ -128,7 +130,7 @@ public sealed class MetalMutationTests(ITestOutputHelper output)
             Query = [],
             Key = [],
             Value = [],
-            Options = new AttentionOptions { Mask = AttentionMask.Causal, RowInvariant = family == KernelFamily.Prefill },
+            Options = new AttentionOptions { Mask = AttentionMask.Causal, RowInvariant = family == AttentionKernel.Prefill },
         };
         var generator = new ProblemGenerator(5);
         yield return generator.Fill(one);

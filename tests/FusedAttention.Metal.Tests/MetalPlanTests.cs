@@ -1,5 +1,5 @@
-using System.Collections.Immutable;
 using System.Runtime.InteropServices;
+using FusedAttention.Devices;
 using FusedAttention.Metal.Emulation;
 using FusedAttention.Metal.Launching;
 using FusedAttention.Metal.Planning;
@@ -94,10 +94,11 @@ public sealed class MetalPlanTests
         using var transient = new TransientMemory(runtime);
         using DeviceMemory memory = runtime.Allocate(16);
         var place = new MemoryPlace(memory, 0);
-        ImmutableArray<ImmutableArray<KernelLaunch>> submissions = plan.Bind(problem, new CallMemory(place, place, place, place), transient);
+        LaunchList launchList = plan.Bind(problem, new CallMemory(place, place, place, place), transient);
+        KernelLaunch[][] submissions = [.. Enumerable.Range(0, launchList.Count).Select(i => launchList[i].ToArray())];
 
         double work = 2.0 * problem.AllowedPairs() * 32 * 256;
-        Assert.InRange(submissions.Length, Math.Max(1, work / WorkList.BufferBudget * 0.9), (work / WorkList.BufferBudget * 1.2) + 2);
+        Assert.InRange(submissions.Length, Math.Max(1, work / TileTable.CommandBufferBudget * 0.9), (work / TileTable.CommandBufferBudget * 1.2) + 2);
         var rows = new HashSet<int>();
         foreach (KernelLaunch launch in submissions.SelectMany(launches => launches))
         {
@@ -129,13 +130,13 @@ public sealed class ThreadgroupMemoryTests
         using EmulatedRuntime runtime = MetalProblems.Start();
         (AttentionElementType query, AttentionElementType keyValue, int keyDim, int valueDim) = MetalProblems.Specialisations[specialisation];
         var problem = new AttentionProblem { QueryType = query, KeyValueType = keyValue, KeyDim = keyDim, ValueDim = valueDim };
-        if (TileTable.Prefill(keyDim, valueDim, keyValue) is PrefillTile prefill) AssertBytes(KernelFamily.Prefill, prefill.ThreadgroupBytes);
-        if (TileTable.Decode(keyDim, valueDim) is DecodeTile decode) AssertBytes(KernelFamily.Decode, decode.ThreadgroupBytes);
-        AssertBytes(KernelFamily.Plain, 0);
+        if (TileTable.Prefill(keyDim, valueDim, keyValue) is PrefillTile prefill) AssertBytes(AttentionKernel.Prefill, prefill.ThreadgroupBytes);
+        if (TileTable.Decode(keyDim, valueDim) is DecodeTile decode) AssertBytes(AttentionKernel.Decode, decode.ThreadgroupBytes);
+        AssertBytes(AttentionKernel.Plain, 0);
 
-        void AssertBytes(KernelFamily family, int expected)
+        void AssertBytes(AttentionKernel family, int expected)
         {
-            KernelFunction function = KernelLibrary.Main(family, problem, []);
+            KernelFunction function = KernelLibrary.Main(family, KernelTraits.Of(problem, isAligned: true));
             Assert.InRange(runtime.Library(function).ThreadgroupBytes(function.Name), expected, expected + 32);
         }
     }

@@ -1,5 +1,5 @@
+using FusedAttention.Devices;
 using FusedAttention.Metal.Emulation;
-using FusedAttention.Metal.Launching;
 using Xunit;
 
 namespace FusedAttention.Metal.Tests;
@@ -33,7 +33,7 @@ internal static class MetalProblems
     }
 
     /// <summary>Runs a problem on the emulator.</summary>
-    public static CallResult Run(Problem problem, Arrangement? arrangement = null, KernelFamily? forced = null, EmulatorFlavour flavour = EmulatorFlavour.Plain)
+    public static CallResult Run(Problem problem, Arrangement? arrangement = null, AttentionKernel? forced = null, EmulatorFlavour flavour = EmulatorFlavour.Plain)
     {
         using EmulatedRuntime runtime = Start(flavour);
         return Caller.Run(problem, arrangement, new MetalCaller(runtime, forced));

@@ -1,21 +1,22 @@
 using System.Globalization;
 using System.Text.RegularExpressions;
 using FusedAttention.Checking.Conformance;
+using FusedAttention.Devices;
 using FusedAttention.Metal.Emulation;
-using FusedAttention.Metal.Launching;
 using FusedAttention.Metal.Planning;
 using Xunit;
 
 namespace FusedAttention.Metal.Tests;
 
 /// <summary>Cases of the reference set within the limits that the set states, with the kernel that a call gets and with each one that can take the case.</summary>
+[Slow]
 public sealed partial class MetalReferenceTests
 {
     public static TheoryData<string> All => [.. ReferenceData.Cases];
 
-    public static TheoryData<string> Prefill => Of(KernelFamily.Prefill);
+    public static TheoryData<string> Prefill => Of(AttentionKernel.Prefill);
 
-    public static TheoryData<string> Decode => Of(KernelFamily.Decode);
+    public static TheoryData<string> Decode => Of(AttentionKernel.Decode);
 
     /// <summary>In all orders of threads.</summary>
     [Theory]
@@ -24,35 +25,35 @@ public sealed partial class MetalReferenceTests
 
     [Theory]
     [MemberData(nameof(All))]
-    public void Case_passes_in_the_plain_kernel(string name) => AssertPasses(name, KernelFamily.Plain);
+    public void Case_passes_in_the_plain_kernel(string name) => AssertPasses(name, AttentionKernel.Plain);
 
     /// <summary>Any number of rows, as RowInvariant has it.</summary>
     [Theory]
     [MemberData(nameof(Prefill))]
-    public void Case_passes_in_the_prefill_kernel(string name) => AssertPasses(name, KernelFamily.Prefill);
+    public void Case_passes_in_the_prefill_kernel(string name) => AssertPasses(name, AttentionKernel.Prefill);
 
     /// <summary>Any number of rows: more than a plan would give to it.</summary>
     [Theory]
     [MemberData(nameof(Decode))]
-    public void Case_passes_in_the_decode_kernel(string name) => AssertPasses(name, KernelFamily.Decode);
+    public void Case_passes_in_the_decode_kernel(string name) => AssertPasses(name, AttentionKernel.Decode);
 
     /// <summary>Whether a kernel takes these dimensions.</summary>
-    internal static bool Takes(KernelFamily family, int keyDim, int valueDim, AttentionElementType keyValueType) => family switch
+    internal static bool Takes(AttentionKernel family, int keyDim, int valueDim, AttentionElementType keyValueType) => family switch
     {
-        KernelFamily.Prefill => TileTable.Prefill(keyDim, valueDim, keyValueType) is not null,
-        KernelFamily.Decode => TileTable.Decode(keyDim, valueDim) is not null,
+        AttentionKernel.Prefill => TileTable.Prefill(keyDim, valueDim, keyValueType) is not null,
+        AttentionKernel.Decode => TileTable.Decode(keyDim, valueDim) is not null,
         _ => true,
     };
 
-    internal static void AssertPasses(string name, KernelFamily? forced, EmulatorFlavour flavour = EmulatorFlavour.Plain)
+    internal static void AssertPasses(string name, AttentionKernel? forced, EmulatorFlavour flavour = EmulatorFlavour.Plain)
     {
         using EmulatedRuntime runtime = MetalProblems.Start(flavour, forced is null ? MetalProblems.AllOrders : []);
-        CaseOutcome outcome = MetalReference.Run(ReferenceCase.Load(ReferenceData.PathOf(name)), new MetalCaller(runtime, forced), rowInvariant: forced == KernelFamily.Prefill);
+        CaseOutcome outcome = MetalReference.Run(ReferenceCase.Load(ReferenceData.PathOf(name)), new MetalCaller(runtime, forced), rowInvariant: forced == AttentionKernel.Prefill);
         Assert.True(outcome.Passed, $"{name}: {outcome.Failure}");
     }
 
     /// <summary>A case's name says its dimensions: "-d64", "-d16v40".</summary>
-    private static TheoryData<string> Of(KernelFamily family)
+    private static TheoryData<string> Of(AttentionKernel family)
     {
         var cases = new TheoryData<string>();
         foreach (string name in ReferenceData.Cases)

@@ -1,5 +1,5 @@
+using FusedAttention.Devices;
 using FusedAttention.Metal.Emulation;
-using FusedAttention.Metal.Launching;
 using Xunit;
 
 namespace FusedAttention.Metal.Tests;
@@ -8,6 +8,7 @@ namespace FusedAttention.Metal.Tests;
 /// The attention kernels under sanitizers (out of bounds, undefined behaviour, reads of what nobody wrote), and with the fast arithmetic that is Metal's default: few
 /// and small problems, because each flavour is a compilation of its own and ten times slower.
 /// </summary>
+[Slow]
 public sealed class MetalSanitizerTests
 {
     private static readonly (AttentionElementType Query, AttentionElementType KeyValue, int KeyDim, int ValueDim)[] Specialisations =
@@ -37,7 +38,7 @@ public sealed class MetalSanitizerTests
         Problem problem = generator.NextProblem();
         Solution solution = RowByRow.Solve(problem);
         MetalProblems.Run(problem, generator.NextArrangement(), forced: null, flavour).AssertClose(problem, solution);
-        foreach (KernelFamily family in (KernelFamily[])[KernelFamily.Plain, KernelFamily.Prefill, KernelFamily.Decode])
+        foreach (AttentionKernel family in (AttentionKernel[])[AttentionKernel.Plain, AttentionKernel.Prefill, AttentionKernel.Decode])
         {
             MetalProblems.Run(problem, generator.NextArrangement(), family, flavour).AssertClose(problem, solution);
         }
@@ -69,7 +70,7 @@ public sealed class MetalSanitizerTests
             Options = new AttentionOptions { Mask = AttentionMask.CausalWindow(500), SinkLogits = [0, 1, 2, 3, 4, float.NegativeInfinity] },
         });
         Solution solution = RowByRow.Solve(problem);
-        MetalProblems.Run(problem, null, KernelFamily.Decode, Enum.Parse<EmulatorFlavour>(name)).AssertClose(problem, solution);
-        MetalProblems.Run(problem, null, KernelFamily.Plain, Enum.Parse<EmulatorFlavour>(name)).AssertClose(problem, solution);
+        MetalProblems.Run(problem, null, AttentionKernel.Decode, Enum.Parse<EmulatorFlavour>(name)).AssertClose(problem, solution);
+        MetalProblems.Run(problem, null, AttentionKernel.Plain, Enum.Parse<EmulatorFlavour>(name)).AssertClose(problem, solution);
     }
 }

@@ -1,5 +1,5 @@
+using FusedAttention.Devices;
 using FusedAttention.Metal.Emulation;
-using FusedAttention.Metal.Launching;
 using Xunit;
 
 namespace FusedAttention.Metal.Tests;
@@ -25,6 +25,7 @@ public sealed class MetalSweepTests
         Caller.Run(problem, generator.NextArrangement(), new MetalCaller(runtime)).AssertClose(problem, RowByRow.Solve(problem));
     }
 
+    [Slow]
     [Theory]
     [MemberData(nameof(Seeds))]
     public void Every_kernel_that_takes_a_problem_solves_it(int seed)
@@ -33,7 +34,7 @@ public sealed class MetalSweepTests
         ProblemGenerator generator = MetalProblems.Generator(201_000 + seed);
         Problem problem = generator.NextProblem();
         Solution solution = RowByRow.Solve(problem);
-        foreach (KernelFamily family in (KernelFamily[])[KernelFamily.Plain, KernelFamily.Prefill, KernelFamily.Decode])
+        foreach (AttentionKernel family in (AttentionKernel[])[AttentionKernel.Plain, AttentionKernel.Prefill, AttentionKernel.Decode])
         {
             if (!MetalReferenceTests.Takes(family, problem.KeyDim, problem.ValueDim, problem.KeyValueType)) continue;
             MetalProblems.Run(problem, generator.NextArrangement(), family).AssertClose(problem, solution);
@@ -42,12 +43,12 @@ public sealed class MetalSweepTests
 
     /// <summary>NaN and +inf in a bias come out as IEEE arithmetic has it, in the rows that have them and in no other.</summary>
     [Theory]
-    [InlineData(nameof(KernelFamily.Plain), 5)]
-    [InlineData(nameof(KernelFamily.Prefill), 40)]
-    [InlineData(nameof(KernelFamily.Decode), 5)]
+    [InlineData(nameof(AttentionKernel.Plain), 5)]
+    [InlineData(nameof(AttentionKernel.Prefill), 40)]
+    [InlineData(nameof(AttentionKernel.Decode), 5)]
     public void Not_a_number_in_a_bias_stays_in_its_row(string kernel, int queries)
     {
-        KernelFamily family = Enum.Parse<KernelFamily>(kernel);
+        AttentionKernel family = Enum.Parse<AttentionKernel>(kernel);
         Problem problem = new ProblemGenerator(3).Fill(new Problem
         {
             Name = "bias with NaN",

@@ -5,6 +5,7 @@ using Xunit;
 namespace FusedAttention.Samples.Tests;
 
 /// <summary>A request's logits do not depend on its company, the blocks or the threads; of a row-invariant model, not on chunks and preemptions either.</summary>
+[Slow]
 public sealed class LogitBitsTests(ITestOutputHelper output)
 {
     /// <summary>Takes all prompts in one step, so that each is prefilled whole, as it is alone.</summary>

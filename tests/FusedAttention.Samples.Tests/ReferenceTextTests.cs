@@ -9,6 +9,7 @@ using Xunit;
 namespace FusedAttention.Samples.Tests;
 
 /// <summary>The models generate what they generate in double precision elsewhere.</summary>
+[Slow]
 public sealed class ReferenceTextTests(ITestOutputHelper output)
 {
     [Theory]

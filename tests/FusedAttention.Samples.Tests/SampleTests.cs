@@ -83,6 +83,7 @@ public sealed class SampleTests
         }
     }
 
+    [Slow]
     [Fact]
     public async Task The_program_generates_and_reports()
     {
@@ -109,6 +110,7 @@ public sealed class SampleTests
         Assert.Matches("^[01]\\.[0-9]{6} nats per byte over 54 bytes", text);
     }
 
+    [Slow]
     [Fact]
     public async Task The_demonstrations_run()
     {

@@ -38,7 +38,7 @@ public sealed class AllocationTests
         AttentionOptions options = Options(threads);
         var shape = new AttentionShape(2, queries, Keys, Heads, KeyValueHeads, Dim);
         int[] keyLengths = [Keys, 177];
-        AssertNothingAllocated(() =>
+        Allocations.AssertNone(() =>
         {
             var operands = new AttentionOperands
             {
@@ -57,7 +57,7 @@ public sealed class AllocationTests
     public void Calls_on_tensor_spans_allocate_nothing(int threads)
     {
         AttentionOptions options = Options(threads);
-        AssertNothingAllocated(() => Attention.Forward(
+        Allocations.AssertNone(() => Attention.Forward(
             new ReadOnlyTensorSpan<float>(_query, [2, 64, Heads, Dim]),
             new ReadOnlyTensorSpan<Half>(_key, 0, [2, Keys, KeyValueHeads, Dim], default),
             new ReadOnlyTensorSpan<Half>(_value, 0, [2, Keys, KeyValueHeads, Dim], default),
@@ -74,7 +74,7 @@ public sealed class AllocationTests
         int[] queries = [0, 1, 1, 70, 71, 128];
         int[] keys = [0, 200, 210, 280, 500, 640];
         long[] offsets = [199, 3, 0, 200, 80];
-        AssertNothingAllocated(() => Attention.ForwardVariableLength(
+        Allocations.AssertNone(() => Attention.ForwardVariableLength(
             new ReadOnlyTensorSpan<float>(_query, [128, Heads, Dim]),
             new ReadOnlyTensorSpan<Half>(_key, [640, KeyValueHeads, Dim]),
             new ReadOnlyTensorSpan<Half>(_value, [640, KeyValueHeads, Dim]),
@@ -92,7 +92,7 @@ public sealed class AllocationTests
         int[] queries = [0, 1, 2, 34];
         int[] contexts = [300, 17, 160];
         int[] tables = [.. Enumerable.Range(0, 20), .. Enumerable.Range(20, 20), .. Enumerable.Range(5, 20)];
-        AssertNothingAllocated(() => Attention.ForwardPaged(
+        Allocations.AssertNone(() => Attention.ForwardPaged(
             new ReadOnlyTensorSpan<float>(_query, 0, [34, Heads, Dim], default),
             new ReadOnlyTensorSpan<Half>(_key, [40, 16, KeyValueHeads, Dim]),
             new ReadOnlyTensorSpan<Half>(_value, [40, 16, KeyValueHeads, Dim]),
@@ -104,7 +104,7 @@ public sealed class AllocationTests
     public void Changing_shapes_allocate_nothing_once_each_has_been_seen()
     {
         AttentionOptions options = Options(2);
-        AssertNothingAllocated(() =>
+        Allocations.AssertNone(() =>
         {
             for (int queries = 1; queries <= 64; queries += 21)
             {
@@ -121,21 +121,6 @@ public sealed class AllocationTests
         SinkLogits = [0.5f, -1, 0, 2],
         SoftCap = 30,
     };
-
-    private static void AssertNothingAllocated(Action call)
-    {
-        for (int i = 0; i < 60; i++) call();
-        // The test framework may allocate on its own threads now and then; a call that allocates does so in every round.
-        long least = long.MaxValue;
-        for (int round = 0; round < 8 && least > 0; round++)
-        {
-            long before = GC.GetTotalAllocatedBytes(precise: true);
-            for (int i = 0; i < 50; i++) call();
-            least = Math.Min(least, GC.GetTotalAllocatedBytes(precise: true) - before);
-        }
-
-        Assert.Equal(0, least);
-    }
 
     private static float[] Numbers(int count) => new ProblemGenerator(count).Numbers(count, 1, AttentionElementType.Float32);
 }

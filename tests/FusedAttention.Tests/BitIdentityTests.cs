@@ -60,6 +60,7 @@ public sealed class BitIdentityTests
         }
     }
 
+    [Slow]
     [Theory]
     [MemberData(nameof(Seeds))]
     public void Threads_do_not_change_a_bit(int seed)
@@ -73,6 +74,7 @@ public sealed class BitIdentityTests
     }
 
     /// <summary>A few queries over a long context: the keys are split, and the split must not know of threads, neighbours or blocks.</summary>
+    [Slow]
     [Theory]
     [InlineData(1, 4000, 8, 8)]
     [InlineData(1, 1537, 8, 2)]
@@ -133,6 +135,7 @@ public sealed class BitIdentityTests
         }
     }
 
+    [Slow]
     [Theory]
     [MemberData(nameof(Seeds))]
     public void Unused_key_capacity_does_not_change_a_bit(int seed)
@@ -146,6 +149,7 @@ public sealed class BitIdentityTests
         }
     }
 
+    [Slow]
     [Theory]
     [MemberData(nameof(Seeds))]
     public void Layout_in_memory_does_not_change_a_bit(int seed)
@@ -160,6 +164,7 @@ public sealed class BitIdentityTests
         }
     }
 
+    [Slow]
     [Theory]
     [MemberData(nameof(Seeds))]
     public void Dense_packed_and_paged_calls_agree_for_every_block_size_and_order(int seed)
@@ -178,6 +183,7 @@ public sealed class BitIdentityTests
         }
     }
 
+    [Slow]
     [Theory]
     [MemberData(nameof(Seeds))]
     public void Every_variant_keeps_these_promises(int seed)

@@ -5,6 +5,7 @@ namespace FusedAttention.Tests;
 /// <summary>Any number of threads may call at once.</summary>
 public sealed class ConcurrencyTests
 {
+    [Slow]
     [Fact]
     public void Many_callers_with_different_shapes_get_the_bits_of_a_single_caller()
     {

@@ -1,4 +1,3 @@
-using FusedAttention.Testing;
 using Xunit;
 
 namespace FusedAttention.Tests;
@@ -22,6 +21,7 @@ public sealed class FloatRangeTests
     }
 
     /// <summary>Queries, keys and scale over the whole range of exponents, their product near 1.</summary>
+    [Slow]
     [Theory]
     [MemberData(nameof(Cases))]
     public void Scores_of_ordinary_size_may_be_made_of_extreme_numbers(CpuInstructionSet variant, bool rowInvariant, int queries)
@@ -42,6 +42,7 @@ public sealed class FloatRangeTests
         }
     }
 
+    [Slow]
     [Theory]
     [MemberData(nameof(Cases))]
     public void Averages_of_large_and_of_tiny_values_are_right(CpuInstructionSet variant, bool rowInvariant, int queries)
@@ -82,7 +83,11 @@ public sealed class FloatRangeTests
         foreach (float cap in new[] { 1e-45f, 1e-39f, 1e-30f, 1e-10f, 1e10f, 1e20f, 1e30f, 3e38f })
         {
             Problem problem = Create(queries, 60, AttentionElementType.Float32, variant, rowInvariant);
-            AssertRight(problem with { Name = $"cap {cap}", Options = problem.Options with { SoftCap = cap } });
+            Problem capped = problem with { Name = $"cap {cap}", Options = problem.Options with { SoftCap = cap } };
+
+            // A cap far above all scores leaves them as they are, and the oracle's limit grows with the cap: so against the problem without one.
+            if (cap < 1e9f) AssertRight(capped);
+            else Caller.Run(capped).AssertClose(problem, RowByRow.Solve(problem));
             Array.Clear(problem.Query[0]);
             AssertRight(problem with { Name = $"zeros, cap {cap}", Options = problem.Options with { SoftCap = cap } });
         }
@@ -102,20 +107,21 @@ public sealed class FloatRangeTests
         }
     }
 
+    [Slow]
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
     public void Sums_over_millions_of_keys_stay_within_the_limit(bool rowInvariant)
     {
-        const int Keys = 4_000_000;
-        float[] value = new float[Keys];
-        double mean = 0;
+        const int Keys = 4_000_000, Columns = 4;
+        float[] value = new float[Keys * Columns];
+        double[] means = new double[Columns];
         var random = new Random(1);
-        for (int j = 0; j < Keys; j++) mean += (value[j] = (float)(0.9 + (0.2 * random.NextDouble()))) / (double)Keys;
-        float[] output = new float[1];
-        var shape = new AttentionShape(1, 1, Keys, 1, 1, 1) { KeyStrides = new(1, 0, 1) };
+        for (int i = 0; i < value.Length; i++) means[i % Columns] += (value[i] = (float)(0.9 + (0.2 * random.NextDouble()))) / (double)Keys;
+        float[] output = new float[Columns];
+        var shape = new AttentionShape(1, 1, Keys, 1, 1, 1) { ValueDim = Columns, KeyStrides = new(1, 0, 1) };
         Attention.Forward<float, float>(new float[1], new float[1], value, output, shape, new AttentionOptions { RowInvariant = rowInvariant });
-        Assert.InRange(output[0], mean - 1.2e-6, mean + 1.2e-6);     // max|v| (2u + 2^-24 16), the tool's own limit
+        for (int d = 0; d < Columns; d++) Assert.InRange(output[d], means[d] - 1.2e-6, means[d] + 1.2e-6);     // max|v| (2u + 2^-24 16), the tool's own limit
     }
 
     /// <summary>All keys are one key, and a window keeps the work small: positions near 2^31 in tiles, chunks and tables.</summary>

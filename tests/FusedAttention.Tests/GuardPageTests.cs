@@ -29,6 +29,7 @@ public sealed class GuardPageTests
         return cases;
     }
 
+    [Slow]
     [Theory]
     [MemberData(nameof(Cases))]
     public void No_tensor_is_read_or_written_out_of_bounds(CpuInstructionSet variant, Placement placement, int firstSeed)

@@ -1,4 +1,3 @@
-using FusedAttention.Testing;
 using Xunit;
 
 namespace FusedAttention.Tests;
@@ -22,6 +21,7 @@ public sealed class HiddenKeysTests
         return cases;
     }
 
+    [Slow]
     [Theory]
     [MemberData(nameof(Cases))]
     public void Rows_have_the_bits_that_zeros_at_their_hidden_keys_give(CpuInstructionSet variant, int firstSeed)

@@ -5,8 +5,8 @@ using Xunit;
 namespace FusedAttention.Tests;
 
 /// <summary>A context whose score matrices would be 17 GB runs in the memory of its inputs and outputs.</summary>
+[Slow]
 [Collection(AloneDefinition.Name)]
-[Trait("length", "long")]
 public sealed class LongContextTests(ITestOutputHelper output)
 {
     [Fact]

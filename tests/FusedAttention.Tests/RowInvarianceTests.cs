@@ -32,6 +32,7 @@ public sealed class RowInvarianceTests
         AssertChunks(whole, [.. Enumerable.Range(0, 84)]);
     }
 
+    [Slow]
     [Theory]
     [MemberData(nameof(Cases))]
     public void Random_chunks_equal_the_whole_prefill(AttentionElementType queryType, AttentionElementType keyValueType, string features)

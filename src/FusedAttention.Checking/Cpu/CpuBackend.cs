@@ -57,9 +57,9 @@ public sealed class CpuBackend : Backend
     {
         private readonly PagedKeyValueCache<T> _cache = cache;
 
-        public override LoadedTensor Keys => Rows("keys", _cache.Keys(), _cache.Options.KeyDim);
+        public override LoadedTensor Keys => Rows("keys", _cache.GetKeys(), _cache.Options.KeyDim);
 
-        public override LoadedTensor Values => Rows("values", _cache.Values(), _cache.Options.ValueDim);
+        public override LoadedTensor Values => Rows("values", _cache.GetValues(), _cache.Options.ValueDim);
 
         public override void Append(CacheSequence sequence, LoadedTensor keys, LoadedTensor values) => _cache.Append(sequence, keys.Elements<T>(), values.Elements<T>());
 

@@ -1,5 +1,7 @@
+using System.Diagnostics.CodeAnalysis;
+using System.Runtime.CompilerServices;
+using FusedAttention.Devices;
 using FusedAttention.Metal.Memory;
-using FusedAttention.Metal.Planning;
 
 namespace FusedAttention.Metal.Calls;
 
@@ -11,14 +13,15 @@ internal struct CallUses : IDisposable
     /// <summary>Query, key, value, output, mask, bias, log-sum-exp.</summary>
     private const int Most = 7;
 
-    private readonly MemoryUse[] _uses = new MemoryUse[Most];
+    private Uses _uses;
     private int _count;
 
     public CallUses(MetalDevice device) => Device = device;
 
     public MetalDevice Device { get; }
 
-    public readonly ReadOnlySpan<MemoryUse> All => _uses.AsSpan(0, _count);
+    [UnscopedRef]
+    public readonly ReadOnlySpan<MemoryUse> All => ((ReadOnlySpan<MemoryUse>)_uses)[.._count];
 
     /// <param name="tensor">A tensor of the call.</param>
     /// <param name="name">The caller's name for it.</param>
@@ -38,6 +41,12 @@ internal struct CallUses : IDisposable
     public void Dispose()
     {
         foreach (MemoryUse use in All) use.Memory.DangerousRelease();
-        _count = 0;
+        this = default;
+    }
+
+    [InlineArray(Most)]
+    private struct Uses
+    {
+        private MemoryUse _first;
     }
 }

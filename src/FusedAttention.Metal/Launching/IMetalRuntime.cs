@@ -1,3 +1,5 @@
+using FusedAttention.Devices;
+
 namespace FusedAttention.Metal.Launching;
 
 /// <summary>What the planner needs to know of a device.</summary>
@@ -10,17 +12,11 @@ internal sealed record MetalDeviceDescription(string Name, int AppleFamily, int 
 
 /// <summary>
 /// A device as the rest of this library sees it. <c>MetalRuntime</c> is the one that talks to Metal; the tests have another one that runs the same launches in an
-/// emulator. One serial queue: submissions run in order, and each sees what the ones before it wrote.
+/// emulator. One serial queue: submissions run in order, and each sees what the ones before it wrote. Its memory is one address for processor and GPU.
 /// </summary>
-internal interface IMetalRuntime : IDisposable
+internal interface IMetalRuntime : IDeviceQueue, IDisposable
 {
     MetalDeviceDescription Device { get; }
-
-    /// <summary>The number of the last submission known to have ended.</summary>
-    long Completed { get; }
-
-    /// <summary>Fresh shared memory; contents undefined.</summary>
-    DeviceMemory Allocate(long bytes);
 
     /// <summary>The caller's memory as device memory, without a copy: page-aligned and whole pages.</summary>
     DeviceMemory Wrap(nint pointer, long bytes);
@@ -28,7 +24,7 @@ internal interface IMetalRuntime : IDisposable
     /// <summary>Compiles a kernel unless that has been done.</summary>
     void Prepare(KernelFunction function);
 
-    /// <summary>Queues launches as one command buffer, in order; returns its number, counting from 1. Does not wait.</summary>
+    /// <summary>Queues launches as one command buffer, in order; returns its number, counting from 1. Does not wait. The launches are the caller's again when it returns.</summary>
     long Submit(ReadOnlySpan<KernelLaunch> launches);
 
     /// <summary>Waits until a submission has ended; throws if it, or one before it that nobody waited for, failed.</summary>

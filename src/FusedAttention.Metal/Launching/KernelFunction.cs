@@ -25,23 +25,32 @@ internal readonly record struct FunctionConstant(int Index, string Name, Functio
 /// A kernel with everything that is fixed before machine code is made: the family's source, what is defined in front of it, the entry point and the function
 /// constants. Equal functions share one pipeline, and equal <see cref="LibraryKey"/>s one compiled library.
 /// </summary>
+/// <remarks>Calls take theirs from a table of those that exist, so looking for a pipeline compares references, and hashes the texts once in a function's life.</remarks>
 internal sealed record KernelFunction(KernelFamily Family, string Name, ImmutableArray<SourceDefinition> Definitions, ImmutableArray<FunctionConstant> Constants)
 {
+    /// <summary>0 until it is asked for.</summary>
+    private int _hash;
+
+    /// <summary>For <c>with</c>, which is about to change something: the hash is that of another function.</summary>
+    private KernelFunction(KernelFunction other) =>
+        (Family, Name, Definitions, Constants) = (other.Family, other.Name, other.Definitions, other.Constants);
+
     /// <summary>What tells one library (source text) from another.</summary>
     public string LibraryKey => $"{Family} {string.Join(' ', Definitions.Select(d => $"{d.Name}={d.Value}"))}";
 
-    public bool Equals(KernelFunction? other) => other is not null
+    public bool Equals(KernelFunction? other) => ReferenceEquals(this, other) || (other is not null
         && Family == other.Family && string.Equals(Name, other.Name, StringComparison.Ordinal)
         && Definitions.AsSpan().SequenceEqual(other.Definitions.AsSpan())
-        && Constants.AsSpan().SequenceEqual(other.Constants.AsSpan());
+        && Constants.AsSpan().SequenceEqual(other.Constants.AsSpan()));
 
     public override int GetHashCode()
     {
+        if (_hash != 0) return _hash;
         var hash = default(HashCode);
         hash.Add(Family);
         hash.Add(Name, StringComparer.Ordinal);
         foreach (SourceDefinition definition in Definitions) hash.Add(definition);
         foreach (FunctionConstant constant in Constants) hash.Add(constant);
-        return hash.ToHashCode();
+        return _hash = hash.ToHashCode();
     }
 }

@@ -1,4 +1,4 @@
-using System.Collections.Immutable;
+using FusedAttention.Devices;
 
 namespace FusedAttention.Metal.Launching;
 
@@ -17,7 +17,7 @@ internal readonly record struct BufferBinding(int Index, DeviceMemory Memory, lo
 
 /// <summary>
 /// One dispatch, complete: what the runtime encodes and what the emulator of the tests runs. Kernels declare their threadgroup memory themselves, so there is
-/// none to set.
+/// none to set. Whoever made it may change it and its arrays when <see cref="IMetalRuntime.Submit"/> has returned.
 /// </summary>
 /// <param name="Function">The kernel and its constants.</param>
 /// <param name="Buffers">Buffer arguments.</param>
@@ -27,8 +27,15 @@ internal readonly record struct BufferBinding(int Index, DeviceMemory Memory, lo
 /// <param name="ThreadsPerThreadgroup">Threads of each.</param>
 internal sealed record KernelLaunch(
     KernelFunction Function,
-    ImmutableArray<BufferBinding> Buffers,
+    BufferBinding[] Buffers,
     int ParameterIndex,
-    ImmutableArray<byte> Parameters,
+    byte[] Parameters,
     GridSize Threadgroups,
-    GridSize ThreadsPerThreadgroup);
+    GridSize ThreadsPerThreadgroup)
+{
+    public KernelFunction Function { get; set; } = Function;
+
+    public GridSize Threadgroups { get; set; } = Threadgroups;
+
+    public GridSize ThreadsPerThreadgroup { get; set; } = ThreadsPerThreadgroup;
+}

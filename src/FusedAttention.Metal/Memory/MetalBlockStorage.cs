@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using FusedAttention.Devices;
 using FusedAttention.Metal.Launching;
 using FusedAttention.Metal.Planning;
 using FusedAttention.Paging.Formats;

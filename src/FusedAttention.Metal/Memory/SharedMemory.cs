@@ -1,5 +1,5 @@
 using System.Runtime.InteropServices;
-using FusedAttention.Metal.Launching;
+using FusedAttention.Devices;
 
 namespace FusedAttention.Metal.Memory;
 

@@ -1,4 +1,4 @@
-using FusedAttention.Metal.Launching;
+using FusedAttention.Devices;
 
 namespace FusedAttention.Metal.ObjectiveC;
 

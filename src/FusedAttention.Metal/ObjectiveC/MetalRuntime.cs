@@ -1,3 +1,4 @@
+using FusedAttention.Devices;
 using FusedAttention.Metal.Launching;
 
 namespace FusedAttention.Metal.ObjectiveC;
@@ -25,6 +26,9 @@ internal sealed unsafe class MetalRuntime : IMetalRuntime, IGpuClock
     private readonly NativeObject _device;
     private readonly NativeObject _queue;
     private readonly PipelineCache _pipelines;
+
+    /// <summary>Of the launches that are being encoded.</summary>
+    private Pipeline[] _bound = new Pipeline[4];
     private bool _isDisposed;
 
     /// <param name="device">An MTLDevice; taken over, also if this throws.</param>
@@ -81,40 +85,38 @@ internal sealed unsafe class MetalRuntime : IMetalRuntime, IGpuClock
 
     public long Submit(ReadOnlySpan<KernelLaunch> launches)
     {
-        // All that can be refused is refused before the first message: an encoder that is let go unended ends the process.
         if (launches.IsEmpty) throw new ArgumentException("There is nothing to submit.", nameof(launches));
         using NativeObject.Lease device = _device.Use();
-        var pipelines = new Pipeline[launches.Length];
-        string[] kernels = new string[launches.Length];
-        for (int i = 0; i < launches.Length; i++)
-        {
-            pipelines[i] = _pipelines.Get(device.Id, launches[i].Function);
-            kernels[i] = launches[i].Function.Name;
-            Check(launches[i], pipelines[i]);
-        }
-
         lock (_encoding)
         {
-            ObjectDisposedException.ThrowIf(_isDisposed, typeof(MetalDevice));
+            ObjectDisposedException.ThrowIf(_isDisposed, this);
+
+            // All that can be refused is refused before the first message: an encoder that is let go unended ends the process.
+            if (_bound.Length < launches.Length) _bound = new Pipeline[launches.Length];
+            for (int i = 0; i < launches.Length; i++)
+            {
+                _bound[i] = _pipelines.Get(device.Id, launches[i].Function);
+                Check(launches[i], _bound[i]);
+            }
+
             if (_submissions.Count >= MaxUnderWay) _submissions.Await(_submissions.Submitted - MaxUnderWay + 1);
 
             // The queue hands command buffers out unowned; this one must live until it has ended.
             using AutoreleasePool pool = AutoreleasePool.Open();
             using NativeObject.Lease queue = _queue.Use();
-            var commandBuffer = NativeObject.Share(Messages.Get(queue.Id, Selectors.CommandBuffer), "a command buffer");
+            nint commandBuffer = Native.Retain(NativeObject.NotNil(Messages.Get(queue.Id, Selectors.CommandBuffer), "a command buffer"));
             try
             {
-                using NativeObject.Lease buffer = commandBuffer.Use();
-                Encode(buffer.Id, launches, pipelines);
-                Messages.Call(buffer.Id, Selectors.Commit);
+                Encode(commandBuffer, launches, _bound);
+                Messages.Call(commandBuffer, Selectors.Commit);
             }
             catch
             {
-                commandBuffer.Dispose();
+                NativeObject.Release(commandBuffer);
                 throw;
             }
 
-            return _submissions.Add(commandBuffer, kernels);
+            return _submissions.Add(commandBuffer, launches);
         }
     }
 

@@ -34,11 +34,17 @@ internal sealed class NativeObject : SafeHandle
     /// <exception cref="ObjectDisposedException">It is disposed.</exception>
     public Lease Use() => new(this);
 
-    protected override bool ReleaseHandle()
+    /// <summary>Gives back a reference that no handle has.</summary>
+    public static void Release(nint instance)
     {
         // The last release may run any amount of the system's code, on the finaliser's thread too.
         using AutoreleasePool pool = AutoreleasePool.Open();
-        Native.Release(handle);
+        Native.Release(instance);
+    }
+
+    protected override bool ReleaseHandle()
+    {
+        Release(handle);
         return true;
     }
 

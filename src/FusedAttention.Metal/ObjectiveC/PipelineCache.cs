@@ -29,7 +29,7 @@ internal sealed unsafe class PipelineCache(int maxThreadgroupMemory, Func<Kernel
         if (_pipelines.TryGetValue(function, out Pipeline? known)) return known;
         lock (_gate)
         {
-            ObjectDisposedException.ThrowIf(_isDisposed, typeof(MetalDevice));
+            ObjectDisposedException.ThrowIf(_isDisposed, this);
             if (_pipelines.TryGetValue(function, out known)) return known;
             using AutoreleasePool pool = AutoreleasePool.Open();
             using NativeObject specialised = Specialise(Library(device, function), function);

@@ -1,4 +1,4 @@
-using System.Runtime.InteropServices;
+using FusedAttention.Metal.Launching;
 
 namespace FusedAttention.Metal.ObjectiveC;
 
@@ -19,6 +19,7 @@ internal sealed class Submissions
 
     private readonly Lock _gate = new();
     private readonly Queue<Entry> _underWay = new();
+    private readonly Stack<Entry> _idle = new();
     private readonly SortedDictionary<long, Failure> _failures = [];
     private long _submitted;
     private long _completed;
@@ -42,13 +43,16 @@ internal sealed class Submissions
         get { lock (_gate) return _workedSeconds; }
     }
 
-    /// <param name="commandBuffer">Committed; taken over.</param>
-    /// <param name="kernels">For messages.</param>
-    public long Add(NativeObject commandBuffer, string[] kernels)
+    /// <param name="commandBuffer">Committed; the reference is taken over.</param>
+    /// <param name="launches">What it has, for messages.</param>
+    public long Add(nint commandBuffer, ReadOnlySpan<KernelLaunch> launches)
     {
         lock (_gate)
         {
-            _underWay.Enqueue(new(++_submitted, commandBuffer, kernels));
+            if (!_idle.TryPop(out Entry? entry)) entry = new();
+            (entry.Number, entry.CommandBuffer) = (++_submitted, commandBuffer);
+            foreach (KernelLaunch launch in launches) entry.Kernels.Add(launch.Function.Name);
+            _underWay.Enqueue(entry);
             return _submitted;
         }
     }
@@ -61,7 +65,7 @@ internal sealed class Submissions
         {
             if (_underWay.Count == 0) return _completed;
             using AutoreleasePool pool = AutoreleasePool.Open();
-            while (_underWay.TryPeek(out Entry head) && Status(head) >= StatusCompleted) Retire();
+            while (_underWay.TryPeek(out Entry? head) && Messages.Get(head.CommandBuffer, Selectors.Status) >= StatusCompleted) Retire();
             return _completed;
         }
     }
@@ -71,27 +75,28 @@ internal sealed class Submissions
     {
         while (true)
         {
-            Entry head;
-            bool held = false;
+            long awaited;
+            nint commandBuffer;
             lock (_gate)
             {
-                if (_completed >= number || !_underWay.TryPeek(out head)) return;
-                head.CommandBuffer.DangerousAddRef(ref held);
+                if (_completed >= number || !_underWay.TryPeek(out Entry? head)) return;
+                awaited = head.Number;
+                commandBuffer = Native.Retain(head.CommandBuffer);
             }
 
-            // Without the lock: others submit and look meanwhile.
+            // Without the lock: others submit and look meanwhile, and may retire this one.
             try
             {
                 using AutoreleasePool pool = AutoreleasePool.Open();
-                Messages.Call(head.CommandBuffer.DangerousGetHandle(), Selectors.WaitUntilCompleted);
+                Messages.Call(commandBuffer, Selectors.WaitUntilCompleted);
                 lock (_gate)
                 {
-                    if (_underWay.TryPeek(out Entry now) && now.Number == head.Number) Retire();
+                    if (_underWay.TryPeek(out Entry? now) && now.Number == awaited) Retire();
                 }
             }
             finally
             {
-                head.CommandBuffer.DangerousRelease();
+                NativeObject.Release(commandBuffer);
             }
         }
     }
@@ -101,6 +106,7 @@ internal sealed class Submissions
     {
         lock (_gate)
         {
+            if (_failures.Count == 0) return;
             var texts = new List<string>();
             foreach ((long failed, Failure failure) in _failures)
             {
@@ -114,36 +120,40 @@ internal sealed class Submissions
         }
     }
 
-    private static nint Status(in Entry entry)
-    {
-        using NativeObject.Lease buffer = entry.CommandBuffer.Use();
-        return Messages.Get(buffer.Id, Selectors.Status);
-    }
-
     /// <summary>Takes the oldest out, which has ended, and keeps what is to be said of it. Under the lock and in a pool.</summary>
     private void Retire()
     {
         Entry entry = _underWay.Dequeue();
         _completed = entry.Number;
-        nint status = Status(entry);
+        nint status = Messages.Get(entry.CommandBuffer, Selectors.Status);
         if (status != StatusCompleted)
         {
-            using NativeObject.Lease buffer = entry.CommandBuffer.Use();
-            string reason = NativeText.Describe(Messages.Get(buffer.Id, Selectors.Error));
+            string reason = NativeText.Describe(Messages.Get(entry.CommandBuffer, Selectors.Error));
             _failures[entry.Number] = new($"Work on the GPU failed (submission {entry.Number}, status {status}: {string.Join(", ", entry.Kernels)}): {reason}");
             if (_failures.Count > RememberedFailures) _failures.Remove(_failures.Keys.First());
         }
         else
         {
-            using NativeObject.Lease buffer = entry.CommandBuffer.Use();
-            _workedSeconds += Messages.GetSeconds(buffer.Id, Selectors.GpuEndTime) - Messages.GetSeconds(buffer.Id, Selectors.GpuStartTime);
+            _workedSeconds += Messages.GetSeconds(entry.CommandBuffer, Selectors.GpuEndTime) - Messages.GetSeconds(entry.CommandBuffer, Selectors.GpuStartTime);
         }
 
-        entry.CommandBuffer.Dispose();
+        Native.Release(entry.CommandBuffer);
+        entry.CommandBuffer = 0;
+        entry.Kernels.Clear();
+        _idle.Push(entry);
     }
 
-    [StructLayout(LayoutKind.Auto)]
-    private readonly record struct Entry(long Number, NativeObject CommandBuffer, string[] Kernels);
+    /// <summary>
+    /// One command buffer, by a reference of its own that is never handed out: a handle a submission would be the only thing that a warm call allocates. Used again when it has ended.
+    /// </summary>
+    private sealed class Entry
+    {
+        public long Number { get; set; }
+
+        public nint CommandBuffer { get; set; }
+
+        public List<string> Kernels { get; } = [];
+    }
 
     private sealed class Failure(string text)
     {

@@ -1,5 +1,6 @@
 using System.Collections.Immutable;
 using System.Runtime.InteropServices;
+using FusedAttention.Devices;
 using FusedAttention.Metal.Launching;
 using FusedAttention.Tensors;
 

@@ -1,161 +1,90 @@
-using System.Collections.Immutable;
-using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using FusedAttention.Devices;
 using FusedAttention.Metal.Launching;
 using FusedAttention.Problems;
 
 namespace FusedAttention.Metal.Planning;
 
-/// <summary>A plan on given memory: writes the tables, and makes launches that refer to them.</summary>
-internal sealed unsafe class CallBinding
+/// <summary>A plan on given memory: the launches that refer to its tables.</summary>
+internal readonly ref struct CallBinding
 {
-    private readonly AttentionProblem _problem;
-    private readonly CallMemory _memory;
-    private readonly CallItems _items;
-    private readonly ScratchLayout _layout;
+    /// <summary>Query, key, value and block tables.</summary>
+    private const int InputBuffers = 4;
+
+    /// <summary>What <see cref="Shared"/> has.</summary>
+    private const int SharedBuffers = 8;
+
+    /// <summary>Outputs and statistics.</summary>
+    private const int PartialBuffers = 2;
+
+    private const uint SimdWidth = 32;
+
+    private readonly ref readonly CallMemory _memory;
+    private readonly ref readonly ScratchLayout _layout;
     private readonly MemoryPlace _scratch;
-    private readonly ImmutableArray<FunctionConstant> _constants;
-    private readonly ImmutableArray<byte> _parameters;
 
-    public CallBinding(AttentionProblem problem, CallMemory memory, CallItems items, ScratchLayout layout, MemoryPlace scratch)
+    private CallBinding(DevicePlan plan, in CallMemory memory, MemoryPlace scratch)
     {
-        _problem = problem;
-        _memory = memory;
-        _items = items;
-        _layout = layout;
+        _memory = ref memory;
+        _layout = ref plan.Scratch;
         _scratch = scratch;
-        _constants = FunctionConstants.Of(problem, Alignment.Allows(problem) && Alignment.Allows(problem, memory));
-        AttentionParameters parameters = ParametersOf(problem);
-        _parameters = [.. MemoryMarshal.AsBytes(new ReadOnlySpan<AttentionParameters>(in parameters))];
-        WriteSequences();
-        WriteItems();
-        problem.AlibiSlopes.Span.CopyTo(Table<float>(layout.AlibiSlopes, problem.AlibiSlopes.Length));
-        problem.SinkLogits.Span.CopyTo(Table<float>(layout.SinkLogits, problem.SinkLogits.Length));
     }
 
-    /// <summary>Items [first, end) of a kernel's list.</summary>
-    public KernelLaunch Main(KernelFamily family, int first, int end)
+    /// <param name="problem">The call.</param>
+    /// <param name="plan">Its plan, which has work.</param>
+    /// <param name="tiles">The kernels that it was planned with.</param>
+    /// <param name="memory">Where the tensors lie.</param>
+    /// <param name="scratch">Where the tables and partial results lie.</param>
+    /// <param name="launches">Receives them.</param>
+    public static void Bind(AttentionProblem problem, DevicePlan plan, in KernelTiles tiles, in CallMemory memory, MemoryPlace scratch, LaunchList launches)
     {
-        int before = _items.Lists.Where(pair => pair.Key < family).Sum(pair => pair.Value.Count);
-        int simdgroups = family switch
+        var binding = new CallBinding(plan, memory, scratch);
+        KernelTraits traits = KernelTraits.Of(problem, Math.Min(VectorAlignment.OfStrides(problem), VectorAlignment.OfPlaces(problem, memory)) >= TileTable.VectorElements);
+        MemoryMarshal.Write(launches.Parameters, AttentionParameters.Of(problem));
+        foreach (ref readonly LaunchRange range in plan.Launches)
         {
-            KernelFamily.Prefill => TileTable.Prefill(_problem.KeyDim, _problem.ValueDim, _problem.KeyValueType)!.Value.Simdgroups,
-            KernelFamily.Decode => TileTable.Decode(_problem.KeyDim, _problem.ValueDim)!.Value.Simdgroups,
-            _ => TileTable.PlainSimdgroups,
-        };
-        ImmutableArray<BufferBinding> buffers =
-        [
-            Input(BufferSlot.Query, _memory.Query),
-            Input(BufferSlot.Key, _memory.Key),
-            Input(BufferSlot.Value, _memory.Value),
-            .. Shared(_layout.Items, before + first),
-            Scratch(BufferSlot.BlockTables, _layout.BlockTables),
-        ];
-        if (family != KernelFamily.Prefill) buffers = buffers.AddRange(Partials(isWritten: true));
-        return Launch(KernelLibrary.Main(family, _problem, _constants), buffers, end - first, simdgroups);
+            bool hasPartials = range.IsMerge || range.Kernel != AttentionKernel.Prefill;
+            int inputs = range.IsMerge ? 0 : InputBuffers;
+            Span<BufferBinding> bindings = launches.Add(
+                range.IsMerge ? KernelLibrary.MergeSplits(range.Kernel, traits) : KernelLibrary.Main(range.Kernel, traits),
+                inputs + SharedBuffers + (hasPartials ? PartialBuffers : 0),
+                new((uint)range.Count, (uint)problem.KeyValueHeads, 1),
+                new((uint)(range.IsMerge ? TileTable.PlainSimdgroups : tiles.Simdgroups(range.Kernel)) * SimdWidth, 1, 1),
+                range.BeginsSubmission);
+            if (!range.IsMerge) binding.Inputs(bindings);
+            binding.Shared(bindings[inputs..], range.ItemsOffset);
+            if (hasPartials) binding.Partials(bindings[(inputs + SharedBuffers)..], isWritten: !range.IsMerge && plan.PartialRows > 0);
+        }
     }
 
-    /// <summary>Merges [first, end).</summary>
-    public KernelLaunch MergeSplits(KernelFamily family, int first, int end) =>
-        Launch(KernelLibrary.MergeSplits(family, _problem, _constants), [.. Shared(_layout.Merges, first), .. Partials(isWritten: false)], end - first, TileTable.PlainSimdgroups);
-
-    private KernelLaunch Launch(KernelFunction function, ImmutableArray<BufferBinding> buffers, int items, int simdgroups) => new(
-        function, buffers, BufferSlot.Parameters, _parameters,
-        new GridSize((uint)items, (uint)_problem.KeyValueHeads, 1), new GridSize((uint)simdgroups * 32, 1, 1));
+    private void Inputs(scoped Span<BufferBinding> bindings)
+    {
+        bindings[0] = Input(BufferSlot.Query, _memory.Query);
+        bindings[1] = Input(BufferSlot.Key, _memory.Key);
+        bindings[2] = Input(BufferSlot.Value, _memory.Value);
+        bindings[3] = Scratch(BufferSlot.BlockTables, _layout.BlockTables);
+    }
 
     /// <summary>What every kernel takes. Slots of absent tensors get the tables: Metal wants something there, and nothing is read.</summary>
-    private BufferBinding[] Shared(long items, int firstItem) =>
-    [
-        new(BufferSlot.Output, _memory.Output.Memory, _memory.Output.Offset, IsWritten: true),
-        Scratch(BufferSlot.Sequences, _layout.Sequences),
-        Scratch(BufferSlot.Items, items + ((long)firstItem * Unsafe.SizeOf<WorkItem>())),
-        _memory.Mask is MemoryPlace mask ? Input(BufferSlot.Mask, mask) : Scratch(BufferSlot.Mask, 0),
-        _memory.Bias is MemoryPlace bias ? Input(BufferSlot.Bias, bias) : Scratch(BufferSlot.Bias, 0),
-        _memory.LogSumExp is MemoryPlace lse ? new(BufferSlot.LogSumExp, lse.Memory, lse.Offset, IsWritten: true) : Scratch(BufferSlot.LogSumExp, 0),
-        Scratch(BufferSlot.AlibiSlopes, _layout.AlibiSlopes),
-        Scratch(BufferSlot.SinkLogits, _layout.SinkLogits),
-    ];
+    private void Shared(scoped Span<BufferBinding> bindings, long items)
+    {
+        bindings[0] = new(BufferSlot.Output, _memory.Output.Memory, _memory.Output.Offset, IsWritten: true);
+        bindings[1] = Scratch(BufferSlot.Sequences, _layout.Sequences);
+        bindings[2] = Scratch(BufferSlot.Items, items);
+        bindings[3] = _memory.Mask is MemoryPlace mask ? Input(BufferSlot.Mask, mask) : Scratch(BufferSlot.Mask, 0);
+        bindings[4] = _memory.Bias is MemoryPlace bias ? Input(BufferSlot.Bias, bias) : Scratch(BufferSlot.Bias, 0);
+        bindings[5] = _memory.LogSumExp is MemoryPlace lse ? new(BufferSlot.LogSumExp, lse.Memory, lse.Offset, IsWritten: true) : Scratch(BufferSlot.LogSumExp, 0);
+        bindings[6] = Scratch(BufferSlot.AlibiSlopes, _layout.AlibiSlopes);
+        bindings[7] = Scratch(BufferSlot.SinkLogits, _layout.SinkLogits);
+    }
 
-    private BufferBinding[] Partials(bool isWritten) =>
-    [
-        Scratch(BufferSlot.PartialOutputs, _layout.PartialOutputs) with { IsWritten = isWritten && _items.PartialRows > 0 },
-        Scratch(BufferSlot.PartialStatistics, _layout.PartialStatistics) with { IsWritten = isWritten && _items.PartialRows > 0 },
-    ];
+    private void Partials(scoped Span<BufferBinding> bindings, bool isWritten)
+    {
+        bindings[0] = Scratch(BufferSlot.PartialOutputs, _layout.PartialOutputs) with { IsWritten = isWritten };
+        bindings[1] = Scratch(BufferSlot.PartialStatistics, _layout.PartialStatistics) with { IsWritten = isWritten };
+    }
 
     private static BufferBinding Input(int slot, MemoryPlace place) => new(slot, place.Memory, place.Offset, IsWritten: false);
 
     private BufferBinding Scratch(int slot, long offset) => new(slot, _scratch.Memory, _scratch.Offset + offset, IsWritten: false);
-
-    private Span<T> Table<T>(long offset, int count)
-        where T : unmanaged
-        => new(_scratch.Memory.Pointer + _scratch.Offset + offset, count);
-
-    private void WriteItems()
-    {
-        int next = 0;
-        Span<WorkItem> items = Table<WorkItem>(_layout.Items, _items.Lists.Values.Sum(list => list.Count));
-        foreach ((_, WorkList list) in _items.Lists.OrderBy(pair => pair.Key))
-        {
-            for (int i = 0; i < list.Count; i++) items[next++] = list[i];
-        }
-
-        Span<WorkItem> merges = Table<WorkItem>(_layout.Merges, _items.Merges.Count);
-        for (int i = 0; i < merges.Length; i++) merges[i] = _items.Merges[i];
-    }
-
-    private void WriteSequences()
-    {
-        Span<SequenceEntry> entries = Table<SequenceEntry>(_layout.Sequences, _problem.SequenceCount);
-        int* blocks = (int*)(_scratch.Memory.Pointer + _scratch.Offset + _layout.BlockTables);
-        long next = 0;
-        for (int s = 0; s < entries.Length; s++)
-        {
-            ref readonly SequenceProblem sequence = ref _problem.Sequences[s];
-            (int first, int end) = ScratchLayout.Blocks(_problem, sequence);
-            entries[s] = new SequenceEntry
-            {
-                QueryStart = sequence.QueryStart,
-                OutputStart = sequence.OutputStart,
-                KeyStart = sequence.KeyStart,
-                ValueStart = sequence.ValueStart,
-                MaskStart = sequence.MaskStart,
-                BiasStart = sequence.BiasStart,
-                LogSumExpStart = sequence.LogSumExpStart,
-                // Entries before the first block that is needed are not copied; kernels count from block 0.
-                BlockTableStart = next - first,
-                QueryOffset = sequence.QueryOffset,
-                QueryLength = sequence.QueryLength,
-                KeyLength = sequence.KeyLength,
-            };
-            for (int block = first; block < end; block++) blocks[next++] = sequence.BlockTable[block];
-        }
-    }
-
-    private static AttentionParameters ParametersOf(AttentionProblem problem) => new()
-    {
-        QueryTokenStride = problem.QueryTokenStride,
-        QueryHeadStride = problem.QueryHeadStride,
-        OutputTokenStride = problem.OutputTokenStride,
-        OutputHeadStride = problem.OutputHeadStride,
-        KeyTokenStride = problem.KeyTokenStride,
-        KeyHeadStride = problem.KeyHeadStride,
-        ValueTokenStride = problem.ValueTokenStride,
-        ValueHeadStride = problem.ValueHeadStride,
-        KeyBlockStride = problem.KeyBlockStride,
-        ValueBlockStride = problem.ValueBlockStride,
-        MaskHeadStride = problem.MaskHeadStride,
-        MaskQueryStride = problem.MaskQueryStride,
-        BiasHeadStride = problem.BiasHeadStride,
-        BiasQueryStride = problem.BiasQueryStride,
-        LogSumExpHeadStride = problem.LogSumExpHeadStride,
-        LogSumExpQueryStride = problem.LogSumExpQueryStride,
-        LeftReach = problem.LeftReach,
-        RightReach = problem.RightReach,
-        QueryHeads = problem.QueryHeads,
-        KeyValueHeads = problem.KeyValueHeads,
-        Group = problem.Group,
-        BlockSize = problem.BlockSize,
-        Scale = problem.Scale,
-        SoftCap = problem.SoftCap,
-    };
 }

@@ -1,57 +1,75 @@
+using System.Collections.Concurrent;
 using System.Collections.Immutable;
 using System.Globalization;
+using FusedAttention.Devices;
 using FusedAttention.Metal.Launching;
-using FusedAttention.Problems;
+using FusedAttention.Tensors;
 
 namespace FusedAttention.Metal.Planning;
 
-/// <summary>The attention kernels as functions to compile: which macros a library is made with.</summary>
+/// <summary>The attention kernels as functions to compile: which macros a library is made with. Each is made once in a process, and found by value from then on.</summary>
 internal static class KernelLibrary
 {
-    /// <summary>The kernel that works on items of a family.</summary>
-    public static KernelFunction Main(KernelFamily family, AttentionProblem problem, ImmutableArray<FunctionConstant> constants) => new(family, NameOf(family), Definitions(family, problem), constants);
+    private static readonly ConcurrentDictionary<Key, KernelFunction> Functions = new();
 
-    /// <summary>The kernel that merges the splits that a family's items leave behind, in the same library.</summary>
-    public static KernelFunction MergeSplits(KernelFamily family, AttentionProblem problem, ImmutableArray<FunctionConstant> constants) => new(family, "merge_splits", Definitions(family, problem), constants);
+    /// <summary>The kernel that works on items.</summary>
+    public static KernelFunction Main(AttentionKernel kernel, in KernelTraits traits) => Of(new(kernel, IsMerge: false, traits));
 
-    /// <summary>A family's name in plans and its entry point.</summary>
-    public static string NameOf(KernelFamily family) => family switch
+    /// <summary>The kernel that merges the splits that a kernel's items leave behind, in the same library.</summary>
+    public static KernelFunction MergeSplits(AttentionKernel kernel, in KernelTraits traits) => Of(new(kernel, IsMerge: true, traits));
+
+    /// <summary>A kernel's entry point.</summary>
+    public static string NameOf(AttentionKernel kernel) => kernel switch
     {
-        KernelFamily.Prefill => "prefill",
-        KernelFamily.Decode => "decode",
-        KernelFamily.Plain => "plain",
-        _ => throw new ArgumentOutOfRangeException(nameof(family), family, null),
+        AttentionKernel.Prefill => "prefill",
+        AttentionKernel.Decode => "decode",
+        AttentionKernel.Plain => "plain",
+        _ => throw new ArgumentOutOfRangeException(nameof(kernel), kernel, null),
     };
 
     /// <summary>An element type by its name in <c>common.metal</c>.</summary>
     public static string NameOf(AttentionElementType type) => type switch
     {
+        AttentionElementType.Float32 => "float",
         AttentionElementType.Float16 => "half",
         AttentionElementType.BFloat16 => "bfloat_bits",
-        _ => "float",
+        _ => throw ElementTypes.Unknown(type),
     };
 
     public static SourceDefinition Define(string name, int value) => new(name, value.ToString(CultureInfo.InvariantCulture));
 
-    private static ImmutableArray<SourceDefinition> Definitions(KernelFamily family, AttentionProblem problem)
+    private static KernelFunction Of(in Key key) => Functions.TryGetValue(key, out KernelFunction? known) ? known : Functions.GetOrAdd(key, static key => new(
+        FamilyOf(key.Kernel), key.IsMerge ? "merge_splits" : NameOf(key.Kernel), Definitions(key.Kernel, key.Traits), FunctionConstants.Of(key.Traits)));
+
+    private static KernelFamily FamilyOf(AttentionKernel kernel) => kernel switch
+    {
+        AttentionKernel.Prefill => KernelFamily.Prefill,
+        AttentionKernel.Decode => KernelFamily.Decode,
+        AttentionKernel.Plain => KernelFamily.Plain,
+        _ => throw new ArgumentOutOfRangeException(nameof(kernel), kernel, null),
+    };
+
+    private static ImmutableArray<SourceDefinition> Definitions(AttentionKernel kernel, in KernelTraits traits)
     {
         ImmutableArray<SourceDefinition> shared =
         [
-            new SourceDefinition("QUERY_T", NameOf(problem.QueryType)),
-            new SourceDefinition("KEY_VALUE_T", NameOf(problem.KeyValueType)),
-            Define("KEY_DIM", problem.KeyDim),
-            Define("VALUE_DIM", problem.ValueDim),
+            new SourceDefinition("QUERY_T", NameOf(traits.QueryType)),
+            new SourceDefinition("KEY_VALUE_T", NameOf(traits.KeyValueType)),
+            Define("KEY_DIM", traits.KeyDim),
+            Define("VALUE_DIM", traits.ValueDim),
         ];
-        switch (family)
+        switch (kernel)
         {
-            case KernelFamily.Prefill:
-                PrefillTile prefill = TileTable.Prefill(problem.KeyDim, problem.ValueDim, problem.KeyValueType)!.Value;
+            case AttentionKernel.Prefill:
+                PrefillTile prefill = TileTable.Prefill(traits.KeyDim, traits.ValueDim, traits.KeyValueType)!.Value;
                 return shared.AddRange(Define("TILE_KEYS", prefill.Keys), Define("SIMDGROUPS", prefill.Simdgroups));
-            case KernelFamily.Decode:
-                DecodeTile decode = TileTable.Decode(problem.KeyDim, problem.ValueDim)!.Value;
+            case AttentionKernel.Decode:
+                DecodeTile decode = TileTable.Decode(traits.KeyDim, traits.ValueDim)!.Value;
                 return shared.AddRange(Define("LANES", decode.Lanes), Define("ROWS", decode.Rows), Define("SIMDGROUPS", decode.Simdgroups));
             default:
                 return shared.Add(Define("SIMDGROUPS", TileTable.PlainSimdgroups));
         }
     }
+
+    private readonly record struct Key(AttentionKernel Kernel, bool IsMerge, KernelTraits Traits);
 }

@@ -1,90 +1,89 @@
 using System.Collections.Immutable;
+using System.Runtime.CompilerServices;
+using FusedAttention.Devices;
 using FusedAttention.Metal.Launching;
 using FusedAttention.Problems;
 
 namespace FusedAttention.Metal.Planning;
 
-/// <summary>What a call does on a device: which kernels over which work items. Made without running or compiling anything.</summary>
+/// <summary>
+/// What a call does on a device: which kernels over which work items, and the launches of that. Made without running or compiling anything. Reused between calls, so that a call allocates nothing in steady
+/// state: words about it are made when they are asked for.
+/// </summary>
 internal sealed class MetalPlan
 {
-    private readonly KernelChoice _choice;
-    private readonly CallItems _items;
-    private readonly ScratchLayout _scratch;
-
-    private MetalPlan(KernelChoice choice, CallItems items, ScratchLayout scratch) => (_choice, _items, _scratch) = (choice, items, scratch);
+    private readonly DevicePlan _plan = new();
+    private readonly LaunchList _launches = new(BufferSlot.Parameters, Unsafe.SizeOf<AttentionParameters>());
+    private AttentionProblem _problem = null!;
+    private MetalDeviceDescription _device = null!;
+    private KernelTiles _tiles;
 
     /// <summary>The kernels: <c>prefill</c>, <c>decode</c>, <c>plain</c>, joined by <c>+</c>; <c>none</c> for an empty call.</summary>
-    public required string Kernel { get; init; }
-
-    /// <summary>Every function the plan launches, for compiling ahead.</summary>
-    public required ImmutableArray<KernelFunction> Functions { get; init; }
+    public string Kernel => _plan.KernelName;
 
     /// <summary>Bytes of tables and partial results.</summary>
-    public required long ScratchBytes { get; init; }
+    public long ScratchBytes => _plan.Scratch.Bytes;
 
     /// <summary>Threadgroups, all launches together.</summary>
-    public required long WorkItems { get; init; }
+    public long WorkItems => _plan.ItemCount * _problem.KeyValueHeads;
 
     /// <summary>Tiles, splits and the reasons for them, one line each.</summary>
-    public required string Details { get; init; }
+    public string Details => PlanDetails.Of(_problem, _device, _tiles, _plan);
 
-    /// <param name="problem">The call; its pointers are not looked at.</param>
-    /// <param name="device">Where it will run.</param>
-    /// <exception cref="NotSupportedException">No kernel takes these dimensions; the message has them.</exception>
-    public static MetalPlan Of(AttentionProblem problem, MetalDeviceDescription device) => Of(problem, device, forced: null);
+    /// <summary>Every function the plan launches on tensors that begin at multiples of 16 bytes, for compiling ahead.</summary>
+    public ImmutableArray<KernelFunction> Functions => FunctionsOf(IsAligned(_problem));
+
+    /// <summary>The same on tensors that begin anywhere.</summary>
+    public ImmutableArray<KernelFunction> UnalignedFunctions => FunctionsOf(isAligned: false);
+
+    /// <inheritdoc cref="Build"/>
+    public static MetalPlan Of(AttentionProblem problem, MetalDeviceDescription device, AttentionKernel? forced = null)
+    {
+        var plan = new MetalPlan();
+        plan.Build(problem, device, forced);
+        return plan;
+    }
+
+    /// <summary>Whether strides and starts of the call allow loading vectors, where the tensors' beginnings do.</summary>
+    public static bool IsAligned(AttentionProblem problem) => VectorAlignment.OfStrides(problem) >= TileTable.VectorElements;
 
     /// <param name="problem">The call; its pointers are not looked at.</param>
     /// <param name="device">Where it will run.</param>
     /// <param name="forced">The only kernel to use; null for the choice that calls get.</param>
-    internal static MetalPlan Of(AttentionProblem problem, MetalDeviceDescription device, KernelFamily? forced)
+    /// <exception cref="NotSupportedException">No kernel takes these dimensions; the message has them.</exception>
+    public void Build(AttentionProblem problem, MetalDeviceDescription device, AttentionKernel? forced = null)
     {
-        KernelChoice choice = KernelChoice.Of(problem, device, forced);
-        CallItems items = CallItems.Of(problem, choice);
-        ScratchLayout scratch = ScratchLayout.Of(problem, items);
-        KernelFamily[] families = [.. items.Lists.Keys.Order()];
-        return new MetalPlan(choice, items, scratch)
-        {
-            Kernel = families.Length == 0 ? "none" : string.Join(" + ", families.OrderBy(f => f != KernelFamily.Prefill).Select(KernelLibrary.NameOf)),
-            Functions = FunctionsOf(problem, choice, items, families),
-            ScratchBytes = families.Length == 0 ? 0 : scratch.Bytes,
-            WorkItems = (items.Lists.Values.Sum(list => (long)list.Count) + items.Merges.Count) * problem.KeyValueHeads,
-            Details = PlanDetails.Of(problem, device, choice, items),
-        };
+        (_problem, _device) = (problem, device);
+        _tiles = KernelTiles.Of(problem, device, forced);
+        _plan.Build(problem, _tiles);
     }
 
     /// <summary>
-    /// The launches of the plan on given memory, grouped into command buffers of bounded work: each inner array is one submission. Writes the tables into transient memory.
+    /// The launches of the plan on given memory, in command buffers of bounded work; valid until the next call of this or of <see cref="Release"/>. Writes the tables into transient memory.
     /// </summary>
-    public ImmutableArray<ImmutableArray<KernelLaunch>> Bind(AttentionProblem problem, CallMemory memory, ITransientMemory transient)
+    public unsafe LaunchList Bind(AttentionProblem problem, in CallMemory memory, ITransientMemory transient)
     {
-        if (_items.Lists.Count == 0) return [];
-        var binding = new CallBinding(problem, memory, _items, _scratch, transient.Take(_scratch.Bytes));
-        var submissions = ImmutableArray.CreateBuilder<ImmutableArray<KernelLaunch>>();
-        var launches = ImmutableArray.CreateBuilder<KernelLaunch>();
-        double spent = 0;
-        foreach ((KernelFamily family, WorkList list) in _items.Lists.OrderBy(pair => pair.Key != KernelFamily.Prefill))
-        {
-            Add(list, (first, end) => binding.Main(family, first, end));
-        }
-
-        Add(_items.Merges, (first, end) => binding.MergeSplits(_choice.Few, first, end));
-        submissions.Add(launches.DrainToImmutable());
-        return submissions.DrainToImmutable();
-
-        void Add(WorkList list, Func<int, int, KernelLaunch> launch)
-        {
-            foreach ((int first, int end, bool beginsBuffer) in list.Cut(WorkList.BufferBudget, ref spent))
-            {
-                if (beginsBuffer) submissions.Add(launches.DrainToImmutable());
-                launches.Add(launch(first, end));
-            }
-        }
+        _launches.Clear();
+        if (_plan.IsEmpty) return _launches;
+        MemoryPlace scratch = transient.Take(_plan.Scratch.Bytes);
+        CallTables.Write(problem, _plan, scratch.Memory.Pointer + scratch.Offset);
+        CallBinding.Bind(problem, _plan, _tiles, memory, scratch, _launches);
+        return _launches;
     }
 
-    private static ImmutableArray<KernelFunction> FunctionsOf(AttentionProblem problem, KernelChoice choice, CallItems items, KernelFamily[] families)
+    /// <summary>Lets go of memory that the launches refer to.</summary>
+    public void Release() => _launches.Clear();
+
+    private ImmutableArray<KernelFunction> FunctionsOf(bool isAligned)
     {
-        ImmutableArray<FunctionConstant> constants = FunctionConstants.Of(problem, Alignment.Allows(problem));
-        ImmutableArray<KernelFunction> functions = [.. families.Select(family => KernelLibrary.Main(family, problem, constants))];
-        return items.Merges.Count == 0 ? functions : functions.Add(KernelLibrary.MergeSplits(choice.Few, problem, constants));
+        var functions = ImmutableArray.CreateBuilder<KernelFunction>();
+        KernelTraits traits = KernelTraits.Of(_problem, isAligned);
+        foreach (LaunchRange launch in _plan.Launches)
+        {
+            KernelFunction function = launch.IsMerge ? KernelLibrary.MergeSplits(launch.Kernel, traits) : KernelLibrary.Main(launch.Kernel, traits);
+            if (!functions.Contains(function)) functions.Add(function);
+        }
+
+        return functions.DrainToImmutable();
     }
 }

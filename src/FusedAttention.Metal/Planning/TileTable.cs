@@ -30,11 +30,33 @@ internal static class TileTable
     /// <summary>The most dimensions that any kernel takes: 32 floats a lane of each of Q, O and a tile's sum.</summary>
     public const int MaxPlainDim = 1024;
 
+    /// <summary>Elements that queries, keys and values are loaded in at once, where they lie so.</summary>
+    public const int VectorElements = 4;
+
     /// <summary>Simdgroups of a threadgroup of the plain kernel and of the merge of splits, one row each at a time.</summary>
     public const int PlainSimdgroups = 4;
 
     /// <summary>Rows of a plain item: two a simdgroup, so that a long prefill does not have an item for every four rows.</summary>
     public const int PlainItemRows = 8;
+
+    /// <summary>
+    /// Rows of a key/value head (queries times the group) up to which a sequence with more than one query is decoded: a block of the prefill kernel has as many, and from there on
+    /// its products by matrices pay.
+    /// </summary>
+    public const int MostFewRows = 32;
+
+    /// <summary>
+    /// 256 keys a split up to 16k keys, then as many as keep it to <see cref="MostSplits"/>. With 8 key/value heads of 128 in 16 bits a split of 256 keys of one head is 128 KB, and a
+    /// context of 1k makes 32 threadgroups, for 8 to 40 cores.
+    /// </summary>
+    public const int MinSplitKeys = 256;
+
+    public const int MostSplits = 64;
+
+    /// <summary>
+    /// Floating-point operations of a command buffer: half a second to a second of the slowest device (8 cores, 2.6 TFLOP/s at their peak), where the system stops what takes several.
+    /// </summary>
+    public const double CommandBufferBudget = 1e12;
 
     private const int MinPrefillDim = 32;
     private const int MaxPrefillDim = 256;

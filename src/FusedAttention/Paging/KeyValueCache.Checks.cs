@@ -1,4 +1,5 @@
 using FusedAttention.Paging.Ledger;
+using FusedAttention.Problems;
 using FusedAttention.Tensors;
 
 namespace FusedAttention;
@@ -27,7 +28,7 @@ public abstract partial class KeyValueCache
 
     private protected static void CheckBatchRows(PagedBatch batch, int tokens)
     {
-        if (tokens != batch.TotalQueries) throw new ArgumentException($"keys has {tokens} tokens, but the batch has {batch.TotalQueries} query tokens.", "keys");
+        if (tokens != batch.TotalQueries) ArgumentChecks.Throw($"keys has {tokens} tokens, but the batch has {batch.TotalQueries} query tokens.", "keys");
     }
 
     /// <summary>Checks what a call over a batch and a layer is given, and brings the batch up to date.</summary>

@@ -1,3 +1,5 @@
+using System.Diagnostics;
+using System.Numerics;
 using FusedAttention.Problems;
 
 namespace FusedAttention.Planning;
@@ -13,20 +15,23 @@ internal readonly struct KeySplits
 {
     private readonly KeyRange _visible;
     private readonly int _first;
+    private readonly int _shift;
 
     /// <param name="visible">The keys that any query of the sequence may see.</param>
     /// <param name="minKeys">The least size of a split, a power of two.</param>
     /// <param name="mostSplits">How many splits the sizes keep it to: one more where the visible keys begin inside a split.</param>
     public KeySplits(KeyRange visible, int minKeys, int mostSplits)
     {
+        Debug.Assert(BitOperations.IsPow2(minKeys), "Sizes are powers of two.");
         _visible = visible;
-        Keys = SizeOf(visible.Length, minKeys, mostSplits);
-        _first = visible.Start / Keys;
-        Count = visible.IsEmpty ? 1 : ((visible.End - 1) / Keys) - _first + 1;
+        _shift = BitOperations.Log2((uint)minKeys);
+        while ((visible.Length + (1L << _shift) - 1) >> _shift > mostSplits) _shift++;
+        _first = visible.Start >> _shift;
+        Count = visible.IsEmpty ? 1 : ((visible.End - 1) >> _shift) - _first + 1;
     }
 
-    /// <summary>Keys of a split, a power of two.</summary>
-    public int Keys { get; }
+    /// <summary>Keys of a split, a power of two: the least from the minimum on that keeps the visible keys to so many splits.</summary>
+    public int Keys => 1 << _shift;
 
     /// <summary>How many splits hold a visible key. One at least: a sequence that sees nothing has outputs too.</summary>
     public int Count { get; }
@@ -37,16 +42,8 @@ internal readonly struct KeySplits
         get
         {
             if (_visible.IsEmpty) return default;
-            long start = (long)(_first + split) * Keys;
+            long start = (long)(_first + split) << _shift;
             return new((int)Math.Max(_visible.Start, start), (int)Math.Min(_visible.End, start + Keys));
         }
-    }
-
-    /// <summary>The least size that keeps <paramref name="visibleKeys"/> keys to <paramref name="mostSplits"/> splits, doubling from <paramref name="minKeys"/>.</summary>
-    private static int SizeOf(int visibleKeys, int minKeys, int mostSplits)
-    {
-        int keys = minKeys;
-        while ((visibleKeys + (long)keys - 1) / keys > mostSplits) keys *= 2;
-        return keys;
     }
 }

@@ -102,16 +102,19 @@ internal static unsafe class ArgumentChecks
     /// An output must not share memory with another tensor of the call. Tensors that interleave token by token in one buffer (slices of one packed row) are told
     /// apart when they have the same token stride; other interleavings count as overlapping.
     /// </summary>
-    public static void NotOverlapping(
-        void* output, in TensorLayout outputLayout, int outputSize, string outputName, string argument, void* other, in TensorLayout otherLayout, int otherSize, string otherName)
+    /// <param name="written">The output.</param>
+    /// <param name="argument">The parameter that it came in.</param>
+    /// <param name="other">Any other tensor of the call; may be absent.</param>
+    public static void NotOverlapping(in TensorArgument written, string argument, in TensorArgument other)
     {
-        long outputBytes = outputLayout.Extent * outputSize;
-        long otherBytes = otherLayout.Extent * otherSize;
-        if (output == null || other == null || outputBytes == 0 || otherBytes == 0) return;
-        long distance = (long)((byte*)other - (byte*)output);
-        if (distance >= outputBytes || -distance >= otherBytes) return;
-        if (Interleave(distance, outputLayout, outputSize, otherLayout, otherSize)) return;
-        Throw($"{outputName} of shape {outputLayout} overlaps {otherName} of shape {otherLayout} in memory; attention cannot be computed in place.", argument);
+        if (written.Pointer == null || other.Pointer == null) return;
+        long writtenBytes = written.Layout.Extent * written.ElementBytes;
+        long otherBytes = other.Layout.Extent * other.ElementBytes;
+        if (writtenBytes == 0 || otherBytes == 0) return;
+        long distance = (long)(other.Pointer - written.Pointer);
+        if (distance >= writtenBytes || -distance >= otherBytes) return;
+        if (Interleave(distance, written.Layout, written.ElementBytes, other.Layout, other.ElementBytes)) return;
+        Throw($"{written.Name} of shape {written.Layout} overlaps {other.Name} of shape {other.Layout} in memory; attention cannot be computed in place.", argument);
     }
 
     [DoesNotReturn]

@@ -74,7 +74,10 @@ internal sealed unsafe class AttentionProblem
     public float LargestQuery;
     public float LargestProduct;
 
-    // Optional tensors; null when absent.
+    // Optional tensors: whether the call has them, and where. Plans are made of shapes too, where everything is null.
+    public bool HasMask;
+    public bool HasBias;
+    public bool HasLogSumExp;
     public byte* Mask;
     public long MaskHeadStride;
     public long MaskQueryStride;
@@ -143,6 +146,14 @@ internal sealed unsafe class AttentionProblem
     public KeyRange RangeOf(in SequenceProblem sequence, int first, int last) =>
         KeyRange.Of(sequence.QueryOffset + first, sequence.QueryOffset + last, LeftReach, RightReach, sequence.KeyLength);
 
+    /// <summary>The blocks [First, End) of a sequence that hold a key which some query may see: only their entries of the table are looked at. Without pages there is none.</summary>
+    public (int First, int End) NeededBlocks(in SequenceProblem sequence)
+    {
+        if (BlockSize == 0 || sequence.QueryLength == 0) return (0, 0);
+        KeyRange range = RangeOf(sequence, 0, sequence.QueryLength - 1);
+        return range.IsEmpty ? (0, 0) : (range.Start / BlockSize, ((range.End - 1) / BlockSize) + 1);
+    }
+
     /// <summary>Query-key pairs of one head that positions allow, over all sequences.</summary>
     public double AllowedPairs()
     {
@@ -160,6 +171,9 @@ internal sealed unsafe class AttentionProblem
         sum -= SumClamped(sequence.QueryOffset + first - LeftReach, end - first, sequence.KeyLength);
         return sum;
     }
+
+    /// <summary>Multiply-adds of both products on allowed keys, all heads: two floating-point operations each. What calls report, plans and benchmarks count by.</summary>
+    public double MultiplyAdds() => AllowedPairs() * QueryHeads * (KeyDim + ValueDim);
 
     /// <summary>Bytes of keys and values that some query may see, each counted once.</summary>
     public long KeyValueBytes()

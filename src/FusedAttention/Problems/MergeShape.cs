@@ -74,28 +74,19 @@ internal readonly unsafe record struct MergeShape
         throw new ArgumentException($"{name} is {layout}, but must be [{string.Join(", ", expected.ToArray())}] beside partialOutputs {partials}.", name);
     }
 
-    /// <summary>No output may share memory with anything else of the call.</summary>
-    public static void CheckOverlaps<TPartial, TOutput>(
-        TPartial* partials, in TensorLayout partialsLayout, float* partialLogSumExps, in TensorLayout partialLogSumExpsLayout, float* sinkLogits, int sinks,
-        TOutput* output, in TensorLayout outputLayout, float* logSumExp, in TensorLayout logSumExpLayout)
-        where TPartial : unmanaged
-        where TOutput : unmanaged
+    /// <summary>No output may share memory with anything else of the call; what is absent is all zeros.</summary>
+    public static void CheckOverlaps(in TensorArgument partials, in TensorArgument partialLogSumExps, in TensorArgument sinkLogits, in TensorArgument output, in TensorArgument logSumExp)
     {
-        var sinkLayout = TensorLayout.Of([sinks], [1]);
-        NotOverlapping(output, outputLayout, "output", partials, partialsLayout, "partialOutputs");
-        NotOverlapping(output, outputLayout, "output", partialLogSumExps, partialLogSumExpsLayout, "partialLogSumExps");
-        NotOverlapping(output, outputLayout, "output", sinkLogits, sinkLayout, "sinkLogits");
-        NotOverlapping(output, outputLayout, "output", logSumExp, logSumExpLayout, "logSumExp");
-        NotOverlapping(logSumExp, logSumExpLayout, "logSumExp", partials, partialsLayout, "partialOutputs");
-        NotOverlapping(logSumExp, logSumExpLayout, "logSumExp", partialLogSumExps, partialLogSumExpsLayout, "partialLogSumExps");
-        NotOverlapping(logSumExp, logSumExpLayout, "logSumExp", sinkLogits, sinkLayout, "sinkLogits");
+        NotOverlapping(output, partials);
+        NotOverlapping(output, partialLogSumExps);
+        NotOverlapping(output, sinkLogits);
+        NotOverlapping(output, logSumExp);
+        NotOverlapping(logSumExp, partials);
+        NotOverlapping(logSumExp, partialLogSumExps);
+        NotOverlapping(logSumExp, sinkLogits);
     }
 
     /// <summary>With rank 5, tensors are not told apart if they interleave: the shared check knows interleaved tokens, and here the dimensions are others.</summary>
-    private static void NotOverlapping<TWritten, TOther>(
-        TWritten* written, in TensorLayout writtenLayout, string writtenName, TOther* other, in TensorLayout otherLayout, string otherName)
-        where TWritten : unmanaged
-        where TOther : unmanaged
-        => ArgumentChecks.NotOverlapping(
-            written, writtenLayout.PaddedTo(TensorLayout.MaxRank), sizeof(TWritten), writtenName, writtenName, other, otherLayout.PaddedTo(TensorLayout.MaxRank), sizeof(TOther), otherName);
+    private static void NotOverlapping(in TensorArgument written, in TensorArgument other) => ArgumentChecks.NotOverlapping(
+        written with { Layout = written.Layout.PaddedTo(TensorLayout.MaxRank) }, written.Name, other with { Layout = other.Layout.PaddedTo(TensorLayout.MaxRank) });
 }

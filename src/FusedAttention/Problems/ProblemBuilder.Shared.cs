@@ -8,57 +8,57 @@ internal static unsafe partial class ProblemBuilder
     /// <summary>Ranks, heads, dims and strides of the four tensors; the result has them all at rank 4, with leading dimensions of 1 where there were fewer.</summary>
     private static CallTensors CheckTensors(in CallTensors call, ShapeNames shapes)
     {
-        ArgumentChecks.Rank(call.QueryLayout, "query", shapes.QueryRank, shapes.Query);
-        ArgumentChecks.Rank(call.KeyLayout, call.KeyName, shapes.KeyRank, shapes.Key);
-        ArgumentChecks.Rank(call.ValueLayout, call.ValueName, shapes.KeyRank, shapes.Value);
-        ArgumentChecks.Rank(call.OutputLayout, "output", shapes.QueryRank, shapes.Output);
+        ArgumentChecks.Rank(call.Query.Layout, "query", shapes.QueryRank, shapes.Query);
+        ArgumentChecks.Rank(call.Key.Layout, call.Key.Name, shapes.KeyRank, shapes.Key);
+        ArgumentChecks.Rank(call.Value.Layout, call.Value.Name, shapes.KeyRank, shapes.Value);
+        ArgumentChecks.Rank(call.Output.Layout, "output", shapes.QueryRank, shapes.Output);
         CallTensors tensors = call;
-        tensors.QueryLayout = call.QueryLayout.PaddedTo(4);
-        tensors.KeyLayout = call.KeyLayout.PaddedTo(4);
-        tensors.ValueLayout = call.ValueLayout.PaddedTo(4);
-        tensors.OutputLayout = call.OutputLayout.PaddedTo(4);
-        ArgumentChecks.FitsInt(tensors.QueryLayout, "query");
-        ArgumentChecks.FitsInt(tensors.KeyLayout, call.KeyName);
+        tensors.Query.Layout = call.Query.Layout.PaddedTo(4);
+        tensors.Key.Layout = call.Key.Layout.PaddedTo(4);
+        tensors.Value.Layout = call.Value.Layout.PaddedTo(4);
+        tensors.Output.Layout = call.Output.Layout.PaddedTo(4);
+        ArgumentChecks.FitsInt(tensors.Query.Layout, "query");
+        ArgumentChecks.FitsInt(tensors.Key.Layout, call.Key.Name);
 
-        ReadOnlySpan<long> query = tensors.QueryLayout.Lengths;
-        ReadOnlySpan<long> key = tensors.KeyLayout.Lengths;
-        ReadOnlySpan<long> value = tensors.ValueLayout.Lengths;
-        ArgumentChecks.Heads(query[2], key[2], "query", call.KeyName);
+        ReadOnlySpan<long> query = tensors.Query.Layout.Lengths;
+        ReadOnlySpan<long> key = tensors.Key.Layout.Lengths;
+        ReadOnlySpan<long> value = tensors.Value.Layout.Lengths;
+        ArgumentChecks.Heads(query[2], key[2], "query", call.Key.Name);
         ArgumentChecks.Dim(query[3], "query", "head dimension");
-        ArgumentChecks.Length(tensors.KeyLayout, call.KeyName, 3, query[3], "query's head dimension");
-        ArgumentChecks.Length(tensors.ValueLayout, call.ValueName, 2, key[2], "the number of key heads");
-        ArgumentChecks.Dim(value[3], call.ValueName, "head dimension");
-        ArgumentChecks.Length(tensors.OutputLayout, "output", 2, query[2], "query's number of heads");
-        ArgumentChecks.Length(tensors.OutputLayout, "output", 3, value[3], "the value dimension");
-        ArgumentChecks.ContiguousLast(tensors.QueryLayout, "query");
-        ArgumentChecks.ContiguousLast(tensors.KeyLayout, call.KeyName);
-        ArgumentChecks.ContiguousLast(tensors.ValueLayout, call.ValueName);
-        ArgumentChecks.ContiguousLast(tensors.OutputLayout, "output");
-        ArgumentChecks.NotSelfOverlapping(tensors.OutputLayout, "output", "output");
+        ArgumentChecks.Length(tensors.Key.Layout, call.Key.Name, 3, query[3], "query's head dimension");
+        ArgumentChecks.Length(tensors.Value.Layout, call.Value.Name, 2, key[2], "the number of key heads");
+        ArgumentChecks.Dim(value[3], call.Value.Name, "head dimension");
+        ArgumentChecks.Length(tensors.Output.Layout, "output", 2, query[2], "query's number of heads");
+        ArgumentChecks.Length(tensors.Output.Layout, "output", 3, value[3], "the value dimension");
+        ArgumentChecks.ContiguousLast(tensors.Query.Layout, "query");
+        ArgumentChecks.ContiguousLast(tensors.Key.Layout, call.Key.Name);
+        ArgumentChecks.ContiguousLast(tensors.Value.Layout, call.Value.Name);
+        ArgumentChecks.ContiguousLast(tensors.Output.Layout, "output");
+        ArgumentChecks.NotSelfOverlapping(tensors.Output.Layout, "output", "output");
         return tensors;
     }
 
     private static void SetTensors(AttentionProblem problem, in CallTensors tensors)
     {
-        problem.QueryType = tensors.QueryType;
-        problem.KeyValueType = tensors.KeyValueType;
-        problem.Query = tensors.Query;
-        problem.Key = tensors.Key;
-        problem.Value = tensors.Value;
-        problem.Output = tensors.Output;
-        problem.QueryTokenStride = tensors.QueryLayout.Strides[1];
-        problem.QueryHeadStride = tensors.QueryLayout.Strides[2];
-        problem.OutputTokenStride = tensors.OutputLayout.Strides[1];
-        problem.OutputHeadStride = tensors.OutputLayout.Strides[2];
-        problem.KeyTokenStride = tensors.KeyLayout.Strides[1];
-        problem.KeyHeadStride = tensors.KeyLayout.Strides[2];
-        problem.ValueTokenStride = tensors.ValueLayout.Strides[1];
-        problem.ValueHeadStride = tensors.ValueLayout.Strides[2];
-        problem.QueryHeads = (int)tensors.QueryLayout.Lengths[2];
-        problem.KeyValueHeads = (int)tensors.KeyLayout.Lengths[2];
+        problem.QueryType = tensors.Query.Type;
+        problem.KeyValueType = tensors.Key.Type;
+        problem.Query = tensors.Query.Pointer;
+        problem.Key = tensors.Key.Pointer;
+        problem.Value = tensors.Value.Pointer;
+        problem.Output = tensors.Output.Pointer;
+        problem.QueryTokenStride = tensors.Query.Layout.Strides[1];
+        problem.QueryHeadStride = tensors.Query.Layout.Strides[2];
+        problem.OutputTokenStride = tensors.Output.Layout.Strides[1];
+        problem.OutputHeadStride = tensors.Output.Layout.Strides[2];
+        problem.KeyTokenStride = tensors.Key.Layout.Strides[1];
+        problem.KeyHeadStride = tensors.Key.Layout.Strides[2];
+        problem.ValueTokenStride = tensors.Value.Layout.Strides[1];
+        problem.ValueHeadStride = tensors.Value.Layout.Strides[2];
+        problem.QueryHeads = (int)tensors.Query.Layout.Lengths[2];
+        problem.KeyValueHeads = (int)tensors.Key.Layout.Lengths[2];
         problem.Group = problem.QueryHeads / problem.KeyValueHeads;
-        problem.KeyDim = (int)tensors.QueryLayout.Lengths[3];
-        problem.ValueDim = (int)tensors.ValueLayout.Lengths[3];
+        problem.KeyDim = (int)tensors.Query.Layout.Lengths[3];
+        problem.ValueDim = (int)tensors.Value.Layout.Lengths[3];
         problem.BlockSize = 0;
         problem.KeyBlockStride = 0;
         problem.ValueBlockStride = 0;
@@ -67,8 +67,8 @@ internal static unsafe partial class ProblemBuilder
     private static void SetPackedQueries(ref SequenceProblem sequence, in CallTensors tensors, ReadOnlySpan<int> cumulativeQueries, int index)
     {
         sequence.QueryLength = cumulativeQueries[index + 1] - cumulativeQueries[index];
-        sequence.QueryStart = cumulativeQueries[index] * tensors.QueryLayout.Strides[1];
-        sequence.OutputStart = cumulativeQueries[index] * tensors.OutputLayout.Strides[1];
+        sequence.QueryStart = cumulativeQueries[index] * tensors.Query.Layout.Strides[1];
+        sequence.OutputStart = cumulativeQueries[index] * tensors.Output.Layout.Strides[1];
     }
 
     /// <summary>Scale, masks by position and per-head numbers; the alignment becomes one offset a sequence.</summary>
@@ -115,18 +115,20 @@ internal static unsafe partial class ProblemBuilder
     {
         bool packed = !cumulativeQueries.IsEmpty;
         long sequences = packed ? 1 : problem.SequenceCount;
-        TensorLayout mask = CheckScoreLayout(tensors.MaskLayout, "BooleanMask", rank, sequences, problem.QueryHeads, queries, keys, exactKeys);
-        problem.Mask = mask.IsAbsent ? null : tensors.Mask;
+        TensorLayout mask = CheckScoreLayout(tensors.Mask.Layout, "BooleanMask", rank, sequences, problem.QueryHeads, queries, keys, exactKeys);
+        problem.HasMask = !mask.IsAbsent;
+        problem.Mask = mask.IsAbsent ? null : tensors.Mask.Pointer;
         problem.MaskHeadStride = mask.IsAbsent ? 0 : mask.Strides[1];
         problem.MaskQueryStride = mask.IsAbsent ? 0 : mask.Strides[2];
 
-        TensorLayout bias = CheckScoreLayout(tensors.BiasLayout, "Bias", rank, sequences, problem.QueryHeads, queries, keys, exactKeys);
-        problem.Bias = bias.IsAbsent ? null : tensors.Bias;
-        problem.BiasType = tensors.BiasType;
+        TensorLayout bias = CheckScoreLayout(tensors.Bias.Layout, "Bias", rank, sequences, problem.QueryHeads, queries, keys, exactKeys);
+        problem.HasBias = !bias.IsAbsent;
+        problem.Bias = bias.IsAbsent ? null : tensors.Bias.Pointer;
+        problem.BiasType = tensors.Bias.Type;
         problem.BiasHeadStride = bias.IsAbsent ? 0 : bias.Strides[1];
         problem.BiasQueryStride = bias.IsAbsent ? 0 : bias.Strides[2];
 
-        TensorLayout lse = tensors.LogSumExpLayout;
+        TensorLayout lse = tensors.LogSumExp.Layout;
         if (!lse.IsAbsent)
         {
             bool matches = lse.Rank == rank - 1 && lse.Lengths[^1] == queries && lse.Lengths[^2] == problem.QueryHeads && (rank == 3 || lse.Lengths[0] == sequences);
@@ -139,7 +141,8 @@ internal static unsafe partial class ProblemBuilder
             lse = lse.PaddedTo(3);
         }
 
-        problem.LogSumExp = lse.IsAbsent ? null : tensors.LogSumExp;
+        problem.HasLogSumExp = !lse.IsAbsent;
+        problem.LogSumExp = lse.IsAbsent ? null : (float*)tensors.LogSumExp.Pointer;
         problem.LogSumExpHeadStride = lse.IsAbsent ? 0 : lse.Strides[1];
         problem.LogSumExpQueryStride = lse.IsAbsent ? 0 : lse.Strides[2];
         for (int s = 0; s < problem.SequenceCount; s++)
@@ -205,22 +208,18 @@ internal static unsafe partial class ProblemBuilder
 
     private static void CheckOverlaps(in CallTensors tensors)
     {
-        int querySize = tensors.QueryType.Size();
-        int keySize = tensors.KeyValueType.Size();
-        int biasSize = tensors.BiasType.Size();
-        Check(tensors, tensors.Output, tensors.OutputLayout, querySize, "output", "output");
-        if (tensors.LogSumExp == null) return;
-        Check(tensors, tensors.LogSumExp, tensors.LogSumExpLayout, sizeof(float), "LogSumExp", "operands");
-        ArgumentChecks.NotOverlapping(
-            tensors.LogSumExp, tensors.LogSumExpLayout, sizeof(float), "LogSumExp", "operands", tensors.Output, tensors.OutputLayout, querySize, "output");
+        Check(tensors, tensors.Output, "output");
+        if (tensors.LogSumExp.IsAbsent) return;
+        Check(tensors, tensors.LogSumExp, "operands");
+        ArgumentChecks.NotOverlapping(tensors.LogSumExp, "operands", tensors.Output);
 
-        void Check(in CallTensors tensors, void* output, in TensorLayout layout, int size, string name, string argument)
+        static void Check(in CallTensors tensors, in TensorArgument written, string argument)
         {
-            ArgumentChecks.NotOverlapping(output, layout, size, name, argument, tensors.Query, tensors.QueryLayout, querySize, "query");
-            ArgumentChecks.NotOverlapping(output, layout, size, name, argument, tensors.Key, tensors.KeyLayout, keySize, tensors.KeyName);
-            ArgumentChecks.NotOverlapping(output, layout, size, name, argument, tensors.Value, tensors.ValueLayout, keySize, tensors.ValueName);
-            ArgumentChecks.NotOverlapping(output, layout, size, name, argument, tensors.Mask, tensors.MaskLayout, 1, "BooleanMask");
-            ArgumentChecks.NotOverlapping(output, layout, size, name, argument, tensors.Bias, tensors.BiasLayout, biasSize, "Bias");
+            ArgumentChecks.NotOverlapping(written, argument, tensors.Query);
+            ArgumentChecks.NotOverlapping(written, argument, tensors.Key);
+            ArgumentChecks.NotOverlapping(written, argument, tensors.Value);
+            ArgumentChecks.NotOverlapping(written, argument, tensors.Mask);
+            ArgumentChecks.NotOverlapping(written, argument, tensors.Bias);
         }
     }
 

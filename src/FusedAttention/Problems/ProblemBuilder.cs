@@ -9,23 +9,23 @@ internal static unsafe partial class ProblemBuilder
     /// <summary>query [batch, queries, heads, dim], key and value [batch, keys, kvHeads, dim], each of rank 4, or all of rank 3 without the batch.</summary>
     public static void Dense(AttentionProblem problem, in CallTensors call, AttentionOptions options, scoped in AttentionOperands operands)
     {
-        int rank = call.QueryLayout.Rank;
+        int rank = call.Query.Layout.Rank;
         if (rank is not (3 or 4))
         {
-            ArgumentChecks.Throw($"query has shape {call.QueryLayout}; expected [batch, queries, heads, dim] or [queries, heads, dim].", "query");
+            ArgumentChecks.Throw($"query has shape {call.Query.Layout}; expected [batch, queries, heads, dim] or [queries, heads, dim].", "query");
         }
 
         CallTensors tensors = CheckTensors(call, rank == 4 ? ShapeNames.Batched : ShapeNames.Single);
-        long sequences = tensors.QueryLayout.Lengths[0];
-        ArgumentChecks.Length(tensors.KeyLayout, call.KeyName, 0, sequences, "query's batch");
-        ArgumentChecks.Length(tensors.ValueLayout, call.ValueName, 0, sequences, "query's batch");
-        ArgumentChecks.Length(tensors.OutputLayout, "output", 0, sequences, "query's batch");
-        ArgumentChecks.Length(tensors.OutputLayout, "output", 1, tensors.QueryLayout.Lengths[1], "query's length");
-        ArgumentChecks.Length(tensors.ValueLayout, call.ValueName, 1, tensors.KeyLayout.Lengths[1], "key's length");
+        long sequences = tensors.Query.Layout.Lengths[0];
+        ArgumentChecks.Length(tensors.Key.Layout, call.Key.Name, 0, sequences, "query's batch");
+        ArgumentChecks.Length(tensors.Value.Layout, call.Value.Name, 0, sequences, "query's batch");
+        ArgumentChecks.Length(tensors.Output.Layout, "output", 0, sequences, "query's batch");
+        ArgumentChecks.Length(tensors.Output.Layout, "output", 1, tensors.Query.Layout.Lengths[1], "query's length");
+        ArgumentChecks.Length(tensors.Value.Layout, call.Value.Name, 1, tensors.Key.Layout.Lengths[1], "key's length");
 
         int batchRows = (int)sequences;
-        int queries = (int)tensors.QueryLayout.Lengths[1];
-        int keys = (int)tensors.KeyLayout.Lengths[1];
+        int queries = (int)tensors.Query.Layout.Lengths[1];
+        int keys = (int)tensors.Key.Layout.Lengths[1];
         ReadOnlySpan<int> keyLengths = operands.KeyLengths;
         if (!keyLengths.IsEmpty && keyLengths.Length != batchRows)
         {
@@ -41,10 +41,10 @@ internal static unsafe partial class ProblemBuilder
             ref SequenceProblem sequence = ref problem.Sequences[b];
             sequence.QueryLength = queries;
             sequence.KeyLength = keyLength;
-            sequence.QueryStart = b * tensors.QueryLayout.Strides[0];
-            sequence.OutputStart = b * tensors.OutputLayout.Strides[0];
-            sequence.KeyStart = b * tensors.KeyLayout.Strides[0];
-            sequence.ValueStart = b * tensors.ValueLayout.Strides[0];
+            sequence.QueryStart = b * tensors.Query.Layout.Strides[0];
+            sequence.OutputStart = b * tensors.Output.Layout.Strides[0];
+            sequence.KeyStart = b * tensors.Key.Layout.Strides[0];
+            sequence.ValueStart = b * tensors.Value.Layout.Strides[0];
         }
 
         SetSemantics(problem, options, operands);
@@ -58,11 +58,11 @@ internal static unsafe partial class ProblemBuilder
         AttentionOptions options, scoped in AttentionOperands operands)
     {
         CallTensors tensors = CheckTensors(call, ShapeNames.Packed);
-        ArgumentChecks.Length(tensors.OutputLayout, "output", 1, tensors.QueryLayout.Lengths[1], "query's length");
-        ArgumentChecks.Length(tensors.ValueLayout, call.ValueName, 1, tensors.KeyLayout.Lengths[1], "key's length");
+        ArgumentChecks.Length(tensors.Output.Layout, "output", 1, tensors.Query.Layout.Lengths[1], "query's length");
+        ArgumentChecks.Length(tensors.Value.Layout, call.Value.Name, 1, tensors.Key.Layout.Lengths[1], "key's length");
         RefuseKeyLengths(operands, "cumulativeKeyLengths");
-        CheckCumulative(cumulativeQueries, "cumulativeQueryLengths", tensors.QueryLayout.Lengths[1], "query's length");
-        CheckCumulative(cumulativeKeys, "cumulativeKeyLengths", tensors.KeyLayout.Lengths[1], "key's length");
+        CheckCumulative(cumulativeQueries, "cumulativeQueryLengths", tensors.Query.Layout.Lengths[1], "query's length");
+        CheckCumulative(cumulativeKeys, "cumulativeKeyLengths", tensors.Key.Layout.Lengths[1], "key's length");
         if (cumulativeKeys.Length != cumulativeQueries.Length)
         {
             ArgumentChecks.Throw(
@@ -78,13 +78,13 @@ internal static unsafe partial class ProblemBuilder
             ref SequenceProblem sequence = ref problem.Sequences[s];
             SetPackedQueries(ref sequence, tensors, cumulativeQueries, s);
             sequence.KeyLength = cumulativeKeys[s + 1] - cumulativeKeys[s];
-            sequence.KeyStart = cumulativeKeys[s] * tensors.KeyLayout.Strides[1];
-            sequence.ValueStart = cumulativeKeys[s] * tensors.ValueLayout.Strides[1];
+            sequence.KeyStart = cumulativeKeys[s] * tensors.Key.Layout.Strides[1];
+            sequence.ValueStart = cumulativeKeys[s] * tensors.Value.Layout.Strides[1];
             maxKeys = Math.Max(maxKeys, sequence.KeyLength);
         }
 
         SetSemantics(problem, options, operands);
-        SetScoreTensors(problem, tensors, 3, (int)tensors.QueryLayout.Lengths[1], maxKeys, exactKeys: false, cumulativeQueries);
+        SetScoreTensors(problem, tensors, 3, (int)tensors.Query.Layout.Lengths[1], maxKeys, exactKeys: false, cumulativeQueries);
         CheckOverlaps(tensors);
     }
 
@@ -93,12 +93,12 @@ internal static unsafe partial class ProblemBuilder
         AttentionProblem problem, in CallTensors call, scoped in PagedSequences sequences, int* blockTables, AttentionOptions options, scoped in AttentionOperands operands)
     {
         CallTensors tensors = CheckTensors(call, ShapeNames.Paged);
-        ArgumentChecks.Length(tensors.OutputLayout, "output", 1, tensors.QueryLayout.Lengths[1], "query's length");
-        ArgumentChecks.Length(tensors.ValueLayout, call.ValueName, 0, tensors.KeyLayout.Lengths[0], "the number of blocks of keyCache");
-        ArgumentChecks.Length(tensors.ValueLayout, call.ValueName, 1, tensors.KeyLayout.Lengths[1], "the block size of keyCache");
+        ArgumentChecks.Length(tensors.Output.Layout, "output", 1, tensors.Query.Layout.Lengths[1], "query's length");
+        ArgumentChecks.Length(tensors.Value.Layout, call.Value.Name, 0, tensors.Key.Layout.Lengths[0], "the number of blocks of keyCache");
+        ArgumentChecks.Length(tensors.Value.Layout, call.Value.Name, 1, tensors.Key.Layout.Lengths[1], "the block size of keyCache");
         RefuseKeyLengths(operands, "the context lengths");
         ReadOnlySpan<int> cumulativeQueries = sequences.CumulativeQueryLengths;
-        CheckCumulative(cumulativeQueries, "CumulativeQueryLengths", tensors.QueryLayout.Lengths[1], "query's length", "sequences");
+        CheckCumulative(cumulativeQueries, "CumulativeQueryLengths", tensors.Query.Layout.Lengths[1], "query's length", "sequences");
         int count = cumulativeQueries.Length - 1;
         if (sequences.ContextLengths.Length != count)
         {
@@ -112,11 +112,11 @@ internal static unsafe partial class ProblemBuilder
                 $"BlockTables has {sequences.BlockTables.Length} entries; expected {count} sequences x {columns} (MaxBlocksPerSequence) = {(long)columns * count}.", "sequences");
         }
 
-        int blockSize = (int)tensors.KeyLayout.Lengths[1];
+        int blockSize = (int)tensors.Key.Layout.Lengths[1];
         SetTensors(problem, tensors);
         problem.BlockSize = Math.Max(1, blockSize);
-        problem.KeyBlockStride = tensors.KeyLayout.Strides[0];
-        problem.ValueBlockStride = tensors.ValueLayout.Strides[0];
+        problem.KeyBlockStride = tensors.Key.Layout.Strides[0];
+        problem.ValueBlockStride = tensors.Value.Layout.Strides[0];
         problem.SetSequenceCount(count);
         int maxKeys = 0;
         for (int s = 0; s < count; s++)
@@ -136,8 +136,8 @@ internal static unsafe partial class ProblemBuilder
         }
 
         SetSemantics(problem, options, operands);
-        SetScoreTensors(problem, tensors, 3, (int)tensors.QueryLayout.Lengths[1], maxKeys, exactKeys: false, cumulativeQueries);
-        CheckBlockIds(problem, tensors.KeyLayout.Lengths[0]);
+        SetScoreTensors(problem, tensors, 3, (int)tensors.Query.Layout.Lengths[1], maxKeys, exactKeys: false, cumulativeQueries);
+        CheckBlockIds(problem, tensors.Key.Layout.Lengths[0]);
         CheckOverlaps(tensors);
     }
 
@@ -147,16 +147,11 @@ internal static unsafe partial class ProblemBuilder
         for (int s = 0; s < problem.SequenceCount; s++)
         {
             ref readonly SequenceProblem sequence = ref problem.Sequences[s];
-            if (sequence.QueryLength == 0) continue;
-            KeyRange range = problem.RangeOf(sequence, 0, sequence.QueryLength - 1);
-            if (range.IsEmpty) continue;
-            int last = (range.End - 1) / problem.BlockSize;
-            for (int i = range.Start / problem.BlockSize; i <= last; i++)
-            {
-                int id = sequence.BlockTable[i];
-                if ((uint)id < (ulong)blocks) continue;
-                ArgumentChecks.Throw($"Block table of sequence {s}, entry {i}, is block {id}; the cache has blocks 0 to {blocks - 1}.", "sequences");
-            }
+            (int first, int end) = problem.NeededBlocks(sequence);
+            if (first == end) continue;
+            var ids = new ReadOnlySpan<int>(sequence.BlockTable + first, end - first);
+            int bad = blocks == 0 ? 0 : ids.IndexOfAnyExceptInRange(0, (int)Math.Min(blocks - 1, int.MaxValue));
+            if (bad >= 0) ArgumentChecks.Throw($"Block table of sequence {s}, entry {first + bad}, is block {ids[bad]}; the cache has blocks 0 to {blocks - 1}.", "sequences");
         }
     }
 }

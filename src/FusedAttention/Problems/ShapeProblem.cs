@@ -1,24 +1,25 @@
+using FusedAttention.Tensors;
+
 namespace FusedAttention.Problems;
 
 /// <summary>A problem from sizes alone: for plans that are explained, or compiled, before there are tensors. Its tensor pointers are null.</summary>
 internal static unsafe class ShapeProblem
 {
     /// <summary>A dense call.</summary>
-    public static AttentionProblem Dense<TQuery, TKeyValue>(in AttentionShape shape, AttentionOptions options)
+    public static AttentionProblem Dense<TQuery, TKeyValue>(in AttentionShape shape, AttentionOptions options, OperandKinds operands = OperandKinds.None)
         where TQuery : unmanaged
         where TKeyValue : unmanaged
     {
         ShapeLayouts layouts = ShapeLayouts.Of(shape);
-        CallTensors tensors = CallTensors.Of<TQuery, TKeyValue>(
-            null, layouts.Query, null, layouts.Key, "key", null, layouts.Value, "value", null, layouts.Output, null, null, null, default);
         var problem = new AttentionProblem();
-        ProblemBuilder.Dense(problem, tensors, options, default);
+        ProblemBuilder.Dense(problem, Tensors<TQuery, TKeyValue>(layouts.Query, layouts.Key, layouts.Value, layouts.Output), options, default);
+        SetOperands(problem, operands);
         return problem;
     }
 
     /// <summary>A packed call, or with a block size a paged one; the shape's batch and lengths are ignored.</summary>
     public static AttentionProblem Sequences<TQuery, TKeyValue>(
-        in AttentionShape shape, ReadOnlySpan<int> queryLengths, ReadOnlySpan<int> keyLengths, int? blockSize, AttentionOptions options)
+        in AttentionShape shape, ReadOnlySpan<int> queryLengths, ReadOnlySpan<int> keyLengths, int? blockSize, AttentionOptions options, OperandKinds operands = OperandKinds.None)
         where TQuery : unmanaged
         where TKeyValue : unmanaged
     {
@@ -31,15 +32,38 @@ internal static unsafe class ShapeProblem
         int[] cumulativeQueries = Cumulate(queryLengths, nameof(queryLengths));
         int[] cumulativeKeys = Cumulate(keyLengths, nameof(keyLengths));
         ShapeLayouts layouts = ShapeLayouts.Of(shape with { Batch = 1, QueryLength = cumulativeQueries[^1], KeyLength = cumulativeKeys[^1] });
-        CallTensors tensors = CallTensors.Of<TQuery, TKeyValue>(
-            null, layouts.Query.WithoutFirst(), null, layouts.Key.WithoutFirst(), "key", null, layouts.Value.WithoutFirst(), "value",
-            null, layouts.Output.WithoutFirst(), null, null, null, default);
         var problem = new AttentionProblem();
-        ProblemBuilder.Packed(problem, tensors, cumulativeQueries, cumulativeKeys, options, default);
+        ProblemBuilder.Packed(
+            problem,
+            Tensors<TQuery, TKeyValue>(layouts.Query.WithoutFirst(), layouts.Key.WithoutFirst(), layouts.Value.WithoutFirst(), layouts.Output.WithoutFirst()),
+            cumulativeQueries, cumulativeKeys, options, default);
+        SetOperands(problem, operands);
 
         // Pages change addresses only: the plan of a paged call is that of the packed one.
         problem.BlockSize = blockSize ?? 0;
         return problem;
+    }
+
+    private static CallTensors Tensors<TQuery, TKeyValue>(in TensorLayout query, in TensorLayout key, in TensorLayout value, in TensorLayout output)
+        where TQuery : unmanaged
+        where TKeyValue : unmanaged
+        => CallTensors.Of(
+            TensorArgument.Of<TQuery>(null, query, nameof(query)), TensorArgument.Of<TKeyValue>(null, key, nameof(key)),
+            TensorArgument.Of<TKeyValue>(null, value, nameof(value)), TensorArgument.Of<TQuery>(null, output, nameof(output)));
+
+    private static void SetOperands(AttentionProblem problem, OperandKinds operands)
+    {
+        OperandKinds bias = operands & (OperandKinds.BiasFloat32 | OperandKinds.BiasFloat16 | OperandKinds.BiasBFloat16);
+        problem.BiasType = bias switch
+        {
+            OperandKinds.None or OperandKinds.BiasFloat32 => AttentionElementType.Float32,
+            OperandKinds.BiasFloat16 => AttentionElementType.Float16,
+            OperandKinds.BiasBFloat16 => AttentionElementType.BFloat16,
+            _ => throw new ArgumentException($"operands is {operands}; a call has one bias at most.", nameof(operands)),
+        };
+        problem.HasBias = bias != OperandKinds.None;
+        problem.HasMask = operands.HasFlag(OperandKinds.BooleanMask);
+        problem.HasLogSumExp = operands.HasFlag(OperandKinds.LogSumExp);
     }
 
     private static int[] Cumulate(ReadOnlySpan<int> lengths, string name)

@@ -53,7 +53,8 @@ public sealed record AttentionOptions
 
     /// <summary>
     /// ALiBi slopes, one per query head: each score loses <c>slope * |p - j|</c> (Press, Smith, Lewis 2021, arXiv:2108.12409).
-    /// Empty or default: no ALiBi. <see cref="FusedAttention.AlibiSlopes.ForHeads"/> gives the paper's slopes for any number of heads.
+    /// Empty or default: no ALiBi. <see cref="FusedAttention.AlibiSlopes.ForHeads"/> gives the paper's slopes for any number of heads. Distances count exactly; beyond 2^24, where 32-bit numbers cannot tell
+    /// neighbours apart, the processor computes such rows in double precision, which is slow, and a GPU keeps 24 bits of them.
     /// </summary>
     /// <exception cref="ArgumentOutOfRangeException">A slope is NaN or infinite.</exception>
     public ImmutableArray<float> AlibiSlopes

@@ -61,9 +61,9 @@ public sealed class CheckTests
     {
         private readonly PagedKeyValueCache<T> _cache = cache;
 
-        public override LoadedTensor Keys => Pool("keys", Flat(_cache.Keys()), _cache.Options.KeyDim);
+        public override LoadedTensor Keys => Pool("keys", Flat(_cache.GetKeys()), _cache.Options.KeyDim);
 
-        public override LoadedTensor Values => Pool("values", Flat(_cache.Values()), _cache.Options.ValueDim);
+        public override LoadedTensor Values => Pool("values", Flat(_cache.GetValues()), _cache.Options.ValueDim);
 
         public override void Append(CacheSequence sequence, LoadedTensor keys, LoadedTensor values) => _cache.Append(sequence, keys.Elements<T>(), new T[values.ElementCount]);
 

@@ -3,6 +3,7 @@ using Xunit;
 namespace FusedAttention.Checking.Tests;
 
 /// <summary>The reference set again in child processes whose runtime hides instruction sets; each child reports the variant that ran.</summary>
+[Slow]
 public sealed class InstructionSetMatrixTests(ITestOutputHelper output)
 {
     [Fact]

@@ -4,6 +4,7 @@ using Xunit;
 namespace FusedAttention.Checking.Tests;
 
 /// <summary>Queries, keys and values of a trained model (200 tokens, 8 query and 4 key/value heads of 8): peaked rows and outlier channels that random numbers do not have.</summary>
+[Slow]
 public sealed class RealDataTests
 {
     public static TheoryData<CpuInstructionSet, int> Layers()

@@ -37,6 +37,7 @@ public sealed class ReferenceTests
 }
 
 /// <summary>Every case of the reference set on every variant that this machine can run, forced by name.</summary>
+[Slow]
 public sealed class ReferenceVariantTests
 {
     public static TheoryData<CpuInstructionSet, string> Cases()

@@ -99,6 +99,7 @@ public sealed class NpyTests : IDisposable
     [Fact]
     public void A_file_cut_anywhere_is_refused() => MalformedFiles.AssertEveryTruncationIsRefused(_folder, "cut.npy", SmallFile());
 
+    [Slow]
     [Fact]
     public void A_file_damaged_anywhere_is_read_or_refused()
         => Assert.InRange(MalformedFiles.AssertEveryDamageIsReadOrRefused(_folder, "damaged.npy", SmallFile()), 100, int.MaxValue);
@@ -117,12 +118,14 @@ public sealed class NpyTests : IDisposable
         Assert.Equal([7], tensors[1].Elements<int>().ToArray());
     }
 
+    [Slow]
     [Theory]
     [InlineData(CompressionLevel.NoCompression)]
     [InlineData(CompressionLevel.Optimal)]
     public void An_archive_cut_anywhere_is_refused(CompressionLevel level)
         => MalformedFiles.AssertEveryTruncationIsRefused(_folder, "cut.npz", Archive(level));
 
+    [Slow]
     [Theory]
     [InlineData(CompressionLevel.NoCompression)]
     [InlineData(CompressionLevel.Optimal)]

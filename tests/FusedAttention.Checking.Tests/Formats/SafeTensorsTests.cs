@@ -50,6 +50,7 @@ public sealed class SafeTensorsTests : IDisposable
     public void A_file_cut_anywhere_is_refused()
         => MalformedFiles.AssertEveryTruncationIsRefused(_folder, "cut.safetensors", SmallFile());
 
+    [Slow]
     [Fact]
     public void A_file_damaged_anywhere_is_read_or_refused()
         => Assert.InRange(MalformedFiles.AssertEveryDamageIsReadOrRefused(_folder, "damaged.safetensors", SmallFile()), 200, int.MaxValue);

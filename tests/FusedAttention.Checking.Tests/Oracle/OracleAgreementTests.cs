@@ -7,6 +7,7 @@ namespace FusedAttention.Checking.Tests;
 /// The tool's naive oracle and the tests' own (which adds error limits) were written apart from the same page of semantics: where they agree on random
 /// problems, neither has its own idea of a window, an offset or a mask.
 /// </summary>
+[Slow]
 public sealed class OracleAgreementTests
 {
     [Fact]

@@ -8,6 +8,7 @@ namespace FusedAttention.Checking.Tests;
 /// <summary>The naive oracle against the reference set, whose expected values come from two programs that share no code with it.</summary>
 public sealed class OracleTests
 {
+    [Slow]
     [Fact]
     public void Agrees_with_every_case_of_the_reference_set()
     {

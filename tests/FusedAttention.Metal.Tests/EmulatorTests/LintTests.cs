@@ -83,6 +83,7 @@ public sealed class LintTests
     [InlineData("struct A { float lower; }; a.lower = a.some + v.x;")]
     public void Ordinary_text_passes(string line) => Assert.Empty(TextLint.Check("file.metal", line));
 
+    [Slow]
     [Theory]
     [InlineData("inline float total(thread const float* values)", "inline float total(const float* values)", "test.metal:2: total: an argument")]
     [InlineData("    Pair pair;\n", "    Pair pair; float& sum = pair.sum;\n", "test.metal:8: clean: a local pointer")]
@@ -114,6 +115,7 @@ public sealed class LintTests
         Assert.Contains(CompiledLint.Check(TestKernel.TextOf(Text)), problem => problem.Contains("calls itself", StringComparison.Ordinal));
     }
 
+    [Slow]
     [Theory]
     [InlineData("kernel void k(device double* x [[buffer(0)]]) { x[0] = 1; }", "double")]
     [InlineData("kernel void k(device float* x [[buffer(0)]]) { x[0] = unknown(x[0]); }", "unknown")]

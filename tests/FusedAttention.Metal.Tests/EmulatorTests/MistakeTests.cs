@@ -1,3 +1,4 @@
+using FusedAttention.Devices;
 using FusedAttention.Metal.Emulation;
 using Xunit;
 
@@ -216,7 +217,7 @@ public sealed class MistakeTests
         const string Text = "kernel void endless(device int* x [[buffer(0)]]) { while (x[0] == 0) threadgroup_barrier(mem_flags::mem_device); }";
         Assert.SkipWhen(EmulatorToolchain.SkipReason is not null, EmulatorToolchain.SkipReason ?? "");
         using var runtime = new EmulatedRuntime { Source = _ => TestKernel.TextOf(Text), TimeoutSeconds = 1 };
-        using FusedAttention.Metal.Launching.DeviceMemory memory = runtime.Allocate(8);
+        using DeviceMemory memory = runtime.Allocate(8);
         ((EmulatedMemory)memory).Span.Clear();
         var launch = new FusedAttention.Metal.Launching.KernelLaunch(
             new(FusedAttention.Metal.Launching.KernelFamily.Plain, "endless", [], []), [new(0, memory, 0, IsWritten: true)], 0, [], new(1, 1, 1), new(1, 1, 1));

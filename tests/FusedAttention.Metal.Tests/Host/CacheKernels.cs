@@ -1,6 +1,6 @@
 using System.Runtime.InteropServices;
+using FusedAttention.Devices;
 using FusedAttention.Metal.Launching;
-using FusedAttention.Metal.Planning;
 
 namespace FusedAttention.Metal.Tests.Host;
 
@@ -19,7 +19,7 @@ internal static unsafe class CacheKernels
     {
         for (uint token = 0; token < launch.Threadgroups.X; token++)
         {
-            long slot = ((long*)At(launch, 4))[token];
+            long slot = ((long*)RecordingRuntime.At(launch, 4))[token];
             for (int part = 0; part < 2; part++)
             {
                 int dim = part == 0 ? parameters.KeyDim : parameters.ValueDim;
@@ -27,7 +27,7 @@ internal static unsafe class CacheKernels
                 for (int head = 0; head < parameters.Heads; head++)
                 {
                     for (int d = 0; d < dim; d++)
-                        ((uint*)At(launch, 2 + part))[(((slot * parameters.Heads) + head) * dim) + d] = ((uint*)At(launch, part))[(token * tokenStride) + (head * headStride) + d];
+                        ((uint*)RecordingRuntime.At(launch, 2 + part))[(((slot * parameters.Heads) + head) * dim) + d] = ((uint*)RecordingRuntime.At(launch, part))[(token * tokenStride) + (head * headStride) + d];
                 }
             }
         }
@@ -37,19 +37,13 @@ internal static unsafe class CacheKernels
     {
         for (uint i = 0; i < launch.Threadgroups.X; i++)
         {
-            SlotCopy copy = ((SlotCopy*)At(launch, 4))[i];
+            SlotCopy copy = ((SlotCopy*)RecordingRuntime.At(launch, 4))[i];
             for (int part = 0; part < 2; part++)
             {
                 long elements = (long)parameters.Heads * (part == 0 ? parameters.KeyDim : parameters.ValueDim);
-                uint* cache = (uint*)At(launch, 2 + part);
+                uint* cache = (uint*)RecordingRuntime.At(launch, 2 + part);
                 Buffer.MemoryCopy(cache + (copy.From * elements), cache + (copy.To * elements), copy.Slots * elements * 4, copy.Slots * elements * 4);
             }
         }
-    }
-
-    private static byte* At(KernelLaunch launch, int slot)
-    {
-        BufferBinding binding = launch.Buffers.Single(buffer => buffer.Index == slot);
-        return binding.Memory.Pointer + binding.Offset;
     }
 }

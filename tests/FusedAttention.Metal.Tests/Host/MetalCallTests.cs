@@ -198,7 +198,7 @@ public sealed class MetalCallTests : IDisposable
         Assert.DoesNotContain("instruction set", explained.ToString(), StringComparison.Ordinal);
         Assert.Empty(_runtime.Prepared);
 
-        MetalAttention.Prepare<Half, Half>(_device, shape, options, MetalOperandKinds.BooleanMask | MetalOperandKinds.BiasFloat16 | MetalOperandKinds.LogSumExp);
+        MetalAttention.Prepare<Half, Half>(_device, shape, options, OperandKinds.BooleanMask | OperandKinds.BiasFloat16 | OperandKinds.LogSumExp);
         KernelFunction[] prepared = [.. _runtime.Prepared];
         Assert.NotEmpty(prepared);
         Assert.Empty(_runtime.Submissions);
@@ -215,7 +215,7 @@ public sealed class MetalCallTests : IDisposable
 
         MetalAttention.Prepare<float, Half>(_device, shape, [1, 700], [90, 700], blockSize: 16);
         Assert.Equal("decode", MetalAttention.Explain<float, Half>(_device, shape, [1], [90], blockSize: 16).Kernel);
-        Refused("operands", () => MetalAttention.Prepare<Half, Half>(_device, shape, options, MetalOperandKinds.BiasFloat16 | MetalOperandKinds.BiasFloat32), "one bias");
+        Refused("operands", () => MetalAttention.Prepare<Half, Half>(_device, shape, options, OperandKinds.BiasFloat16 | OperandKinds.BiasFloat32), "one bias");
     }
 
     [Fact]

@@ -1,3 +1,4 @@
+using FusedAttention.Devices;
 using FusedAttention.Metal.Launching;
 using FusedAttention.Metal.ObjectiveC;
 using Xunit;

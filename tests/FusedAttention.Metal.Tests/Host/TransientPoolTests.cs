@@ -1,6 +1,5 @@
+using FusedAttention.Devices;
 using FusedAttention.Metal.Emulation;
-using FusedAttention.Metal.Memory;
-using FusedAttention.Metal.Planning;
 using Xunit;
 
 namespace FusedAttention.Metal.Tests.Host;

@@ -20,6 +20,7 @@ public sealed class SchedulerPropertyTests(ITestOutputHelper output)
         { 8, 16, 100, true, false },
     };
 
+    [Slow]
     [Theory]
     [MemberData(nameof(Pools))]
     public void Every_request_ends_with_the_right_text(int blockSize, int blocks, int tokensPerStep, bool share, bool otherUser)
@@ -35,6 +36,7 @@ public sealed class SchedulerPropertyTests(ITestOutputHelper output)
     }
 
     /// <summary>Sequences of requests are freed, cut, and extended behind the scheduler's back, during steps and between them; and prefixes are forgotten.</summary>
+    [Slow]
     [Theory]
     [InlineData(4, 30, 16, true)]
     [InlineData(1, 120, 24, true)]
@@ -49,6 +51,7 @@ public sealed class SchedulerPropertyTests(ITestOutputHelper output)
         Assert.True(simulation.Refused > 50, $"{simulation.Refused} steps refused");
     }
 
+    [Slow]
     [Fact]
     public void The_same_calls_give_the_same_steps()
     {

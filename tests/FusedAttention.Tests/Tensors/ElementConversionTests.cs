@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using FusedAttention.Tensors;
+using FusedAttention.Testing;
 using Xunit;
 
 namespace FusedAttention.Tests.Tensors;

@@ -1,7 +1,6 @@
 using FusedAttention.Checking.Backends;
 using FusedAttention.Checking.Checks;
 using FusedAttention.Metal.Launching;
-using FusedAttention.Metal.Memory;
 using FusedAttention.Metal.SelfTest;
 
 namespace FusedAttention.Cli.Backends.Metal;
@@ -58,7 +57,7 @@ internal sealed record LaneMapCheck(MetalDevice Device) : Check("simdgroup matri
             LaneMapTest.Function,
             [new(0, left.Memory.Memory, 0, IsWritten: false), new(1, right.Memory.Memory, 0, IsWritten: false), new(2, seen.Memory.Memory, 0, IsWritten: true)],
             ParameterIndex: 3, [], new(1, 1, 1), new(Lanes, 1, 1));
-        using (TransientPool.Rental none = Device.Transient.Rent()) Device.Submit([[launch]], none, [new(left.Memory, false), new(right.Memory, false), new(seen.Memory, true)]);
+        Device.Submit(launch, [new(left.Memory, false), new(right.Memory, false), new(seen.Memory, true)]);
         return seen.AsReadOnlySpan().ToArray();
     }
 

@@ -46,16 +46,16 @@ internal sealed class MetalBackend(MetalDevice device) : Backend
 
     protected override PreparedCache CreateCache<T>(PagedKeyValueCacheOptions options) => new PreparedMetalCache<T>(new(Device, options));
 
-    private static MetalOperandKinds Kinds(CallSizes sizes)
+    private static OperandKinds Kinds(CallSizes sizes)
     {
-        MetalOperandKinds kinds = sizes.BiasType switch
+        OperandKinds kinds = sizes.BiasType switch
         {
-            TensorElementType.Float32 => MetalOperandKinds.BiasFloat32,
-            TensorElementType.Float16 => MetalOperandKinds.BiasFloat16,
-            TensorElementType.BFloat16 => MetalOperandKinds.BiasBFloat16,
-            _ => MetalOperandKinds.None,
+            TensorElementType.Float32 => OperandKinds.BiasFloat32,
+            TensorElementType.Float16 => OperandKinds.BiasFloat16,
+            TensorElementType.BFloat16 => OperandKinds.BiasBFloat16,
+            _ => OperandKinds.None,
         };
-        if (sizes.HasMask) kinds |= MetalOperandKinds.BooleanMask;
-        return kinds | MetalOperandKinds.LogSumExp;
+        if (sizes.HasMask) kinds |= OperandKinds.BooleanMask;
+        return kinds | OperandKinds.LogSumExp;
     }
 }

@@ -1,16 +1,14 @@
 using System.Runtime.CompilerServices;
 using FusedAttention.Problems;
 
-namespace FusedAttention.Metal.Planning;
+namespace FusedAttention.Devices;
 
-/// <summary>Where the tables and partial results of a call lie in its transient memory: offsets in bytes, multiples of 256.</summary>
-internal sealed class ScratchLayout
+/// <summary>
+/// Where the tables and partial results of a call lie in its transient memory: offsets in bytes, multiples of 256. The tables, which the processor writes, come first.
+/// </summary>
+internal struct ScratchLayout
 {
     private const int Boundary = 256;
-
-    private ScratchLayout()
-    {
-    }
 
     public long Sequences { get; private set; }
 
@@ -24,32 +22,32 @@ internal sealed class ScratchLayout
 
     public long SinkLogits { get; private set; }
 
+    /// <summary>Bytes of all tables.</summary>
+    public long TableBytes { get; private set; }
+
     public long PartialOutputs { get; private set; }
 
     public long PartialStatistics { get; private set; }
 
     public long Bytes { get; private set; }
 
-    public static ScratchLayout Of(AttentionProblem problem, CallItems items)
+    /// <param name="problem">The call.</param>
+    /// <param name="items">Work items of all kernels.</param>
+    /// <param name="merges">Items of the merge of splits.</param>
+    /// <param name="partialRows">Rows of partial results.</param>
+    public static ScratchLayout Of(AttentionProblem problem, long items, long merges, long partialRows)
     {
-        var layout = new ScratchLayout();
+        var layout = default(ScratchLayout);
         layout.Sequences = layout.Take(problem.SequenceCount, Unsafe.SizeOf<SequenceEntry>());
-        layout.Items = layout.Take(items.Lists.Values.Sum(list => (long)list.Count), Unsafe.SizeOf<WorkItem>());
-        layout.Merges = layout.Take(items.Merges.Count, Unsafe.SizeOf<WorkItem>());
+        layout.Items = layout.Take(items, Unsafe.SizeOf<WorkItem>());
+        layout.Merges = layout.Take(merges, Unsafe.SizeOf<WorkItem>());
         layout.BlockTables = layout.Take(BlockEntries(problem), sizeof(int));
         layout.AlibiSlopes = layout.Take(problem.AlibiSlopes.Length, sizeof(float));
         layout.SinkLogits = layout.Take(problem.SinkLogits.Length, sizeof(float));
-        layout.PartialOutputs = layout.Take(items.PartialRows * problem.ValueDim, sizeof(float));
-        layout.PartialStatistics = layout.Take(items.PartialRows * 2, sizeof(float));
+        layout.TableBytes = layout.Bytes;
+        layout.PartialOutputs = layout.Take(checked(partialRows * problem.ValueDim), sizeof(float));
+        layout.PartialStatistics = layout.Take(partialRows * 2, sizeof(float));
         return layout;
-    }
-
-    /// <summary>The blocks [First, End) of a sequence that hold a key which some query may see: only their entries of the table are sound.</summary>
-    public static (int First, int End) Blocks(AttentionProblem problem, in SequenceProblem sequence)
-    {
-        if (problem.BlockSize == 0 || sequence.QueryLength == 0) return (0, 0);
-        KeyRange range = problem.RangeOf(sequence, 0, sequence.QueryLength - 1);
-        return range.IsEmpty ? (0, 0) : (range.Start / problem.BlockSize, ((range.End - 1) / problem.BlockSize) + 1);
     }
 
     private static long BlockEntries(AttentionProblem problem)
@@ -57,7 +55,7 @@ internal sealed class ScratchLayout
         long entries = 0;
         foreach (ref readonly SequenceProblem sequence in problem.Sequences)
         {
-            (int first, int end) = Blocks(problem, sequence);
+            (int first, int end) = problem.NeededBlocks(sequence);
             entries += end - first;
         }
 

@@ -1,15 +1,17 @@
-namespace FusedAttention.Metal.Launching;
+namespace FusedAttention.Devices;
 
-/// <summary>Memory that the processor and the GPU share: one address for both. Released by whoever asked for it, after the work that uses it has completed.</summary>
+/// <summary>An allocation that a device reads and writes. Released by whoever asked for it, after the work that uses it has completed.</summary>
 internal abstract unsafe class DeviceMemory : IDisposable
 {
+    /// <param name="pointer">Where the processor sees it; null where it does not.</param>
+    /// <param name="bytes">Its length.</param>
     protected DeviceMemory(void* pointer, long bytes)
     {
         Pointer = (byte*)pointer;
         Bytes = bytes;
     }
 
-    /// <summary>Where the processor sees it.</summary>
+    /// <summary>Where the processor sees it; null where it does not.</summary>
     public byte* Pointer { get; }
 
     /// <summary>Its length.</summary>

@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using FusedAttention.Devices;
 using FusedAttention.Metal.Launching;
 using FusedAttention.Metal.Memory;
 using FusedAttention.Metal.SelfTest;
@@ -22,7 +23,7 @@ public sealed unsafe partial class MetalDevice
     private readonly Lock _failures = new();
     private readonly TransientPool _transient;
     private readonly RetiredMemory _retired;
-    private readonly Lazy<MetalDeviceDescription> _description;
+    private MetalDeviceDescription? _examined;
     private MetalException? _untold;
     private long _submitted;
 
@@ -32,7 +33,7 @@ public sealed unsafe partial class MetalDevice
         _runtime = runtime;
         _transient = new(runtime);
         _retired = new(runtime);
-        _description = new(Examine);
+        if (runtime.Device.HasKnownLaneMap) _examined = runtime.Device;
     }
 
     /// <summary>As the system calls it, <c>Apple M4 Pro</c>.</summary>
@@ -44,8 +45,15 @@ public sealed unsafe partial class MetalDevice
     /// <summary>The longest tensor that one allocation can hold, in bytes.</summary>
     public long MaxTensorBytes => _runtime.Device.MaxBufferLength;
 
-    /// <summary>With what only running something tells.</summary>
-    internal MetalDeviceDescription Description => _description.Value;
+    /// <summary>With what only running something tells: the first to ask waits for the self-test, and so does the next one where that failed.</summary>
+    /// <exception cref="MetalException">The self-test could not be run.</exception>
+    internal MetalDeviceDescription Description => Volatile.Read(ref _examined) ?? Examine();
+
+    /// <summary>The same without running anything: where nobody has asked yet, a device with the layout of simdgroup matrices that all known ones have.</summary>
+    internal MetalDeviceDescription ExpectedDescription => Volatile.Read(ref _examined) ?? _runtime.Device with { HasKnownLaneMap = true };
+
+    /// <summary>Whether the self-test has been run, or is not needed.</summary>
+    internal bool IsExamined => Volatile.Read(ref _examined) is not null;
 
     /// <summary>The number of the last submission known to have ended.</summary>
     internal long Completed => _runtime.Completed;
@@ -73,24 +81,32 @@ public sealed unsafe partial class MetalDevice
     }
 
     /// <summary>Queues the command buffers of one call.</summary>
-    /// <param name="submissions">In order; none of them empty.</param>
+    /// <param name="launches">What they have; taken over until this returns.</param>
     /// <param name="transient">What the call took of transient memory.</param>
     /// <param name="uses">What it uses beside that; held by the caller.</param>
-    internal void Submit(ImmutableArray<ImmutableArray<KernelLaunch>> submissions, TransientPool.Rental transient, ReadOnlySpan<MemoryUse> uses)
+    internal void Submit(LaunchList launches, TransientPool.Rental transient, ReadOnlySpan<MemoryUse> uses)
     {
         _retired.Collect();
 
         // Compiling takes long and may fail: before the queue is taken, and before anything is on it.
-        foreach (ImmutableArray<KernelLaunch> launches in submissions)
-            foreach (KernelLaunch launch in launches) _runtime.Prepare(launch.Function);
+        for (int i = 0; i < launches.Count; i++) Prepare(launches[i]);
         lock (_submitting)
         {
-            foreach (ImmutableArray<KernelLaunch> launches in submissions)
-            {
-                _submitted = _runtime.Submit(launches.AsSpan());
-                transient.Use(_submitted);
-                foreach (MemoryUse use in uses) use.Memory.Use(_submitted, use.IsWritten);
-            }
+            for (int i = 0; i < launches.Count; i++) Submit(launches[i], transient, uses);
+        }
+    }
+
+    /// <summary>Queues command buffers that were made for this.</summary>
+    /// <param name="submissions">In order; none of them empty.</param>
+    /// <param name="transient">What they use of transient memory.</param>
+    /// <param name="uses">What they use beside that; held by the caller.</param>
+    internal void Submit(ReadOnlySpan<ImmutableArray<KernelLaunch>> submissions, TransientPool.Rental transient, ReadOnlySpan<MemoryUse> uses)
+    {
+        _retired.Collect();
+        foreach (ImmutableArray<KernelLaunch> launches in submissions) Prepare(launches.AsSpan());
+        lock (_submitting)
+        {
+            foreach (ImmutableArray<KernelLaunch> launches in submissions) Submit(launches.AsSpan(), transient, uses);
         }
     }
 
@@ -144,16 +160,37 @@ public sealed unsafe partial class MetalDevice
         return new(this, _runtime.Allocate(Math.Max(EmptyTensorBytes, bytes)), isCallers: false);
     }
 
-    /// <summary>The self-test of the layout of simdgroup matrices, unless the runtime knows it already.</summary>
+    /// <summary>Queues one launch that takes no transient memory.</summary>
+    internal void Submit(KernelLaunch launch, ReadOnlySpan<MemoryUse> uses)
+    {
+        using TransientPool.Rental none = _transient.Rent();
+        Submit([[launch]], none, uses);
+    }
+
+    private void Prepare(ReadOnlySpan<KernelLaunch> launches)
+    {
+        foreach (KernelLaunch launch in launches) _runtime.Prepare(launch.Function);
+    }
+
+    /// <summary>One command buffer, under the lock.</summary>
+    private void Submit(ReadOnlySpan<KernelLaunch> launches, TransientPool.Rental transient, ReadOnlySpan<MemoryUse> uses)
+    {
+        _submitted = _runtime.Submit(launches);
+        transient.Use(_submitted);
+        foreach (MemoryUse use in uses) use.Memory.Use(_submitted, use.IsWritten);
+    }
+
+    /// <summary>The self-test of the layout of simdgroup matrices. What it throws is not remembered.</summary>
     private MetalDeviceDescription Examine()
     {
-        MetalDeviceDescription device = _runtime.Device;
-        if (device.HasKnownLaneMap) return device;
         lock (_submitting)
         {
+            if (_examined is { } known) return known;
             bool isKnown = LaneMapTest.Run(_runtime, out long submission);
             _submitted = submission;
-            return device with { HasKnownLaneMap = isKnown };
+            MetalDeviceDescription examined = _runtime.Device with { HasKnownLaneMap = isKnown };
+            Volatile.Write(ref _examined, examined);
+            return examined;
         }
     }
 }

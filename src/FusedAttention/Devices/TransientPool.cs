@@ -1,17 +1,15 @@
 using System.Numerics;
-using FusedAttention.Metal.Launching;
-using FusedAttention.Metal.Planning;
 
-namespace FusedAttention.Metal.Memory;
+namespace FusedAttention.Devices;
 
 /// <summary>
-/// Memory for the tables and partial results of calls, used again when the submission that had it has ended: in steady state nothing is allocated on the device.
+/// Memory for the tables and partial results of calls, used again when the submission that had it has ended: in steady state nothing is allocated, on the device or the heap.
 /// </summary>
 /// <remarks>
-/// Memory comes in chunks, of which a call takes what it needs from the front. Chunks under way: at most as many calls as the runtime lets run, so a decode loop settles at a few of
+/// Memory comes in chunks, of which a call takes what it needs from the front. Chunks under way: at most as many calls as the queue lets run, so a decode loop settles at a few of
 /// the smallest size.
 /// </remarks>
-internal sealed class TransientPool(IMetalRuntime runtime)
+internal sealed class TransientPool(IDeviceQueue queue)
 {
     /// <summary>What <see cref="ITransientMemory"/> promises of offsets.</summary>
     private const long Alignment = 256;
@@ -28,6 +26,7 @@ internal sealed class TransientPool(IMetalRuntime runtime)
     private readonly Lock _gate = new();
     private readonly List<Chunk> _idle = [];
     private readonly List<Chunk> _busy = [];
+    private readonly Stack<Rental> _rentals = new();
     private bool _isClosed;
 
     /// <summary>Chunks that exist, for tests.</summary>
@@ -36,7 +35,11 @@ internal sealed class TransientPool(IMetalRuntime runtime)
         get { lock (_gate) return _idle.Count + _busy.Count; }
     }
 
-    public Rental Rent() => new(this);
+    /// <summary>What is to be disposed when the call is queued, once.</summary>
+    public Rental Rent()
+    {
+        lock (_gate) return _rentals.TryPop(out Rental? rental) ? rental : new(this);
+    }
 
     /// <summary>Gives all memory back; nothing uses it any more.</summary>
     public void Close()
@@ -53,7 +56,7 @@ internal sealed class TransientPool(IMetalRuntime runtime)
 
     private Chunk Take(long bytes)
     {
-        long completed = runtime.Completed;
+        long completed = queue.Completed;
         lock (_gate)
         {
             for (int i = _busy.Count - 1; i >= 0; i--)
@@ -76,10 +79,11 @@ internal sealed class TransientPool(IMetalRuntime runtime)
             }
         }
 
-        return new(runtime.Allocate(Math.Max(SmallestChunk, bytes <= Step ? (long)BitOperations.RoundUpToPowerOf2((ulong)bytes) : (bytes + Step - 1) / Step * Step)));
+        return new(queue.Allocate(Math.Max(SmallestChunk, bytes <= Step ? (long)BitOperations.RoundUpToPowerOf2((ulong)bytes) : (bytes + Step - 1) / Step * Step)));
     }
 
-    private void Return(List<Chunk> chunks, long lastUse)
+    /// <summary>Takes a rental back, with its chunks.</summary>
+    private void Return(Rental rental, List<Chunk> chunks, long lastUse)
     {
         lock (_gate)
         {
@@ -90,9 +94,12 @@ internal sealed class TransientPool(IMetalRuntime runtime)
                 else _busy.Add(chunk);
             }
 
+            chunks.Clear();
+            _rentals.Push(rental);
+
             // What is busy becomes idle soon, so both count; only the idle can be let go.
-            long bytes = _idle.Sum(static chunk => chunk.Memory.Bytes) + _busy.Sum(static chunk => chunk.Memory.Bytes);
-            while (bytes > MostIdleBytes && _idle.MaxBy(static chunk => chunk.Memory.Bytes) is { } largest)
+            long bytes = BytesOf(_idle) + BytesOf(_busy);
+            while (bytes > MostIdleBytes && Largest(_idle) is { } largest)
             {
                 _idle.Remove(largest);
                 bytes -= largest.Memory.Bytes;
@@ -101,17 +108,35 @@ internal sealed class TransientPool(IMetalRuntime runtime)
         }
     }
 
-    /// <summary>What one call has taken. Disposing gives it back, to be used again after the last submission that was named.</summary>
-    public sealed class Rental(TransientPool pool) : ITransientMemory, IDisposable
+    private static long BytesOf(List<Chunk> chunks)
     {
+        long bytes = 0;
+        foreach (Chunk chunk in chunks) bytes += chunk.Memory.Bytes;
+        return bytes;
+    }
+
+    private static Chunk? Largest(List<Chunk> chunks)
+    {
+        Chunk? largest = null;
+        foreach (Chunk chunk in chunks)
+            if (largest is null || chunk.Memory.Bytes > largest.Memory.Bytes) largest = chunk;
+        return largest;
+    }
+
+    /// <summary>What one call has taken. Disposing gives it back, to be used again after the last submission that was named.</summary>
+    public sealed class Rental : ITransientMemory, IDisposable
+    {
+        private readonly TransientPool _pool;
         private readonly List<Chunk> _chunks = [];
         private long _lastUse;
+
+        internal Rental(TransientPool pool) => _pool = pool;
 
         public MemoryPlace Take(long bytes)
         {
             ArgumentOutOfRangeException.ThrowIfNegative(bytes);
             long taken = (Math.Max(1, bytes) + Alignment - 1) / Alignment * Alignment;
-            if (_chunks.Count == 0 || _chunks[^1].Memory.Bytes - _chunks[^1].Used < taken) _chunks.Add(pool.Take(taken));
+            if (_chunks.Count == 0 || _chunks[^1].Memory.Bytes - _chunks[^1].Used < taken) _chunks.Add(_pool.Take(taken));
             Chunk chunk = _chunks[^1];
             var place = new MemoryPlace(chunk.Memory, chunk.Used);
             chunk.Used += taken;
@@ -121,7 +146,12 @@ internal sealed class TransientPool(IMetalRuntime runtime)
         /// <summary>Says that a submission uses all that was taken.</summary>
         public void Use(long submission) => _lastUse = submission;
 
-        public void Dispose() => pool.Return(_chunks, _lastUse);
+        public void Dispose()
+        {
+            long lastUse = _lastUse;
+            _lastUse = 0;
+            _pool.Return(this, _chunks, lastUse);
+        }
     }
 
     private sealed class Chunk(DeviceMemory memory)

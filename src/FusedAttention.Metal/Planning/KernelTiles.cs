@@ -1,0 +1,65 @@
+using System.Runtime.InteropServices;
+using FusedAttention.Devices;
+using FusedAttention.Metal.Launching;
+using FusedAttention.Problems;
+
+namespace FusedAttention.Metal.Planning;
+
+/// <summary>The kernels of one call with their tiles: <see cref="TileTable"/> is asked here, once, and everything behind it asks this.</summary>
+/// <param name="Prefill">The tile of the prefill kernel; null if it does not take the call.</param>
+/// <param name="Decode">The tile of the decode kernel; null if it does not take the call.</param>
+/// <param name="Choice">Which kernel sequences get.</param>
+[StructLayout(LayoutKind.Auto)]
+internal readonly record struct KernelTiles(PrefillTile? Prefill, DecodeTile? Decode, KernelChoice Choice) : ITileTable
+{
+    public int MostFewRows => TileTable.MostFewRows;
+
+    public int MinSplitKeys => TileTable.MinSplitKeys;
+
+    public int MostSplits => TileTable.MostSplits;
+
+    public int MergeRows => TileTable.PlainSimdgroups;
+
+    public double SubmissionBudget => TileTable.CommandBufferBudget;
+
+    /// <param name="problem">The call; its pointers are not looked at.</param>
+    /// <param name="device">Where it will run.</param>
+    /// <param name="forced">The only kernel to use; null for the choice that calls get.</param>
+    /// <exception cref="NotSupportedException">No kernel takes these dimensions; the message has them.</exception>
+    public static KernelTiles Of(AttentionProblem problem, MetalDeviceDescription device, AttentionKernel? forced = null)
+    {
+        if (problem.KeyDim > TileTable.MaxPlainDim || problem.ValueDim > TileTable.MaxPlainDim)
+        {
+            throw new NotSupportedException($"The Metal kernels take dimensions up to {TileTable.MaxPlainDim}; the key dimension is {problem.KeyDim} and the value dimension {problem.ValueDim}.");
+        }
+
+        PrefillTile? prefill = device.HasKnownLaneMap ? TileTable.Prefill(problem.KeyDim, problem.ValueDim, problem.KeyValueType) : null;
+        DecodeTile? decode = TileTable.Decode(problem.KeyDim, problem.ValueDim);
+        return new(prefill, decode, KernelChoice.Of(problem, prefill is not null, decode is not null, forced));
+    }
+
+    public int ItemRows(AttentionKernel kernel) => kernel switch
+    {
+        AttentionKernel.Prefill => Prefill.GetValueOrDefault().Rows,
+        AttentionKernel.Decode => Decode.GetValueOrDefault().ItemRows,
+        _ => TileTable.PlainItemRows,
+    };
+
+    /// <summary>
+    /// A guess on the safe side, for bounding command buffers only: decode waits for memory and the plain kernel for its sums over lanes, where matrices run near the peak.
+    /// </summary>
+    public double CostOfWork(AttentionKernel kernel) => kernel switch
+    {
+        AttentionKernel.Prefill => 1,
+        AttentionKernel.Decode => 4,
+        _ => 10,
+    };
+
+    /// <summary>Simdgroups of a threadgroup.</summary>
+    public int Simdgroups(AttentionKernel kernel) => kernel switch
+    {
+        AttentionKernel.Prefill => Prefill.GetValueOrDefault().Simdgroups,
+        AttentionKernel.Decode => Decode.GetValueOrDefault().Simdgroups,
+        _ => TileTable.PlainSimdgroups,
+    };
+}

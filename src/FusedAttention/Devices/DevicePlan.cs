@@ -1,0 +1,200 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using FusedAttention.Planning;
+using FusedAttention.Problems;
+
+namespace FusedAttention.Devices;
+
+/// <summary>
+/// What a call does on a device: which kernel works on which rows and keys, how the work is cut into launches, and where its tables lie. A function of the problem and the tile table alone; made
+/// without running or compiling anything, reused between calls, so that planning allocates nothing in steady state.
+/// </summary>
+/// <remarks>
+/// The kernel and the split of keys, which show in the bits of a result, follow from the sequence alone. Cutting into submissions and the order of items do not show.
+/// </remarks>
+internal sealed class DevicePlan
+{
+    private const int Kernels = 3;
+
+    /// <summary>Kernels count rows and keys of a sequence in 32 bits, and pass the end of a tile by some.</summary>
+    private const int MostRowsOrKeys = int.MaxValue - 1024;
+
+    /// <summary>By <see cref="AttentionKernel"/>.</summary>
+    private readonly WorkList[] _lists = [new(), new(), new()];
+    private readonly List<LaunchRange> _launches = [];
+    private ScratchLayout _scratch;
+
+    public KernelChoice Choice { get; private set; }
+
+    /// <summary>Items of the merge of splits, which comes last, behind the kernel for few rows.</summary>
+    public WorkList Merges { get; } = new();
+
+    /// <summary>Rows of partial results.</summary>
+    public long PartialRows { get; private set; }
+
+    /// <summary>Sequences whose keys are split, and the most splits of one.</summary>
+    public int SplitSequences { get; private set; }
+
+    public int MostSplits { get; private set; }
+
+    /// <summary>Launches, in order.</summary>
+    public ReadOnlySpan<LaunchRange> Launches => CollectionsMarshal.AsSpan(_launches);
+
+    public ref readonly ScratchLayout Scratch => ref _scratch;
+
+    public bool IsEmpty => _launches.Count == 0;
+
+    /// <summary>Items of all kernels and of the merge.</summary>
+    public long ItemCount { get; private set; }
+
+    /// <summary>The kernels in words, joined by <c>+</c>; <c>none</c> for an empty call.</summary>
+    public string KernelName => (_lists[0].Count > 0, _lists[1].Count > 0, _lists[2].Count > 0) switch
+    {
+        (true, false, false) => "prefill",
+        (false, true, false) => "plain",
+        (false, false, true) => "decode",
+        (true, true, false) => "prefill + plain",
+        (true, false, true) => "prefill + decode",
+        (false, true, true) => "plain + decode",
+        (true, true, true) => "prefill + plain + decode",
+        _ => "none",
+    };
+
+    public WorkList ItemsOf(AttentionKernel kernel) => _lists[(int)kernel];
+
+    /// <param name="problem">The call; its pointers are not looked at.</param>
+    /// <param name="tiles">The backend's kernels for it.</param>
+    /// <exception cref="NotSupportedException">A sequence is too long for the kernels' numbers; the message has them.</exception>
+    public void Build<TTiles>(AttentionProblem problem, in TTiles tiles)
+        where TTiles : struct, ITileTable
+    {
+        foreach (WorkList list in _lists) list.Clear();
+        Merges.Clear();
+        _launches.Clear();
+        (PartialRows, SplitSequences, MostSplits) = (0, 0, 0);
+        Choice = tiles.Choice;
+        for (int s = 0; s < problem.SequenceCount; s++)
+        {
+            ref readonly SequenceProblem sequence = ref problem.Sequences[s];
+            if (sequence.QueryLength == 0) continue;
+            CheckSizes(problem, sequence, s);
+            bool isFew = FewRows.Has(problem, sequence, tiles.MostFewRows);
+            AttentionKernel kernel = isFew ? Choice.Few : Choice.Many;
+            WorkList list = _lists[(int)kernel];
+            list.Sequences++;
+            double costOfPair = CostOfPair(problem) * tiles.CostOfWork(kernel);
+            int itemRows = tiles.ItemRows(kernel);
+            if (isFew && Choice.Splits) AddSplits(problem, tiles, list, s, itemRows, costOfPair);
+            else AddBlocks(problem, list, s, itemRows, costOfPair, problem.RangeOf(sequence, 0, sequence.QueryLength - 1), partial: -1);
+        }
+
+        long items = 0;
+        foreach (WorkList list in _lists)
+        {
+            list.Sort();
+            items += list.Count;
+        }
+
+        Merges.Sort();
+        ItemCount = items + Merges.Count;
+        _scratch = items == 0 ? default : ScratchLayout.Of(problem, items, Merges.Count, PartialRows);
+        Cut(tiles.SubmissionBudget);
+    }
+
+    private static void CheckSizes(AttentionProblem problem, in SequenceProblem sequence, int index)
+    {
+        if ((long)sequence.QueryLength * problem.Group <= MostRowsOrKeys && sequence.KeyLength <= MostRowsOrKeys) return;
+        throw new NotSupportedException(
+            $"Sequence {index} has {sequence.QueryLength} queries x {problem.Group} heads a key/value head and {sequence.KeyLength} keys; the kernels take up to {MostRowsOrKeys} of either.");
+    }
+
+    /// <summary>Floating-point operations of a row and a key, over all key/value heads.</summary>
+    private static double CostOfPair(AttentionProblem problem) => 2.0 * (problem.KeyDim + problem.ValueDim) * problem.KeyValueHeads;
+
+    /// <summary>Blocks of rows over keys that some row may see, all of them or a split; of these, what the block's rows may see.</summary>
+    private static void AddBlocks(AttentionProblem problem, WorkList list, int index, int itemRows, double costOfPair, KeyRange keys, int partial)
+    {
+        ref readonly SequenceProblem sequence = ref problem.Sequences[index];
+        int rows = sequence.QueryLength * problem.Group;
+        for (int row = 0; row < rows; row += itemRows)
+        {
+            int end = Math.Min(row + itemRows, rows);
+            KeyRange range = end - row == rows ? keys : problem.RangeOf(sequence, row / problem.Group, (end - 1) / problem.Group).Intersect(keys.Start, keys.End);
+            if (range.IsEmpty) range = default;
+            list.Add(
+                new() { Sequence = index, FirstRow = row, EndRow = end, FirstKey = range.Start, EndKey = range.End, Partial = partial },
+                (double)(end - row) * range.Length * costOfPair);
+        }
+    }
+
+    /// <summary>The keys that the sequence's queries may see, in splits; a single split is no split.</summary>
+    private void AddSplits<TTiles>(AttentionProblem problem, in TTiles tiles, WorkList list, int index, int itemRows, double costOfPair)
+        where TTiles : struct, ITileTable
+    {
+        ref readonly SequenceProblem sequence = ref problem.Sequences[index];
+        var splits = new KeySplits(problem.RangeOf(sequence, 0, sequence.QueryLength - 1), tiles.MinSplitKeys, tiles.MostSplits);
+        int rows = sequence.QueryLength * problem.Group;
+        long start = PartialRows;
+        for (int split = 0; split < splits.Count; split++)
+        {
+            long partial = start + ((long)split * problem.KeyValueHeads * rows);
+            AddBlocks(problem, list, index, itemRows, costOfPair, splits[split], splits.Count == 1 ? -1 : checked((int)partial));
+        }
+
+        if (splits.Count == 1) return;
+        SplitSequences++;
+        MostSplits = Math.Max(MostSplits, splits.Count);
+        PartialRows += (long)splits.Count * problem.KeyValueHeads * rows;
+        double costOfMerge = CostOfPair(problem) * tiles.CostOfWork(AttentionKernel.Plain) * splits.Count;
+        for (int row = 0; row < rows; row += tiles.MergeRows)
+        {
+            int end = Math.Min(row + tiles.MergeRows, rows);
+            Merges.Add(new() { Sequence = index, FirstRow = row, EndRow = end, EndKey = splits.Count, Partial = checked((int)start) }, (end - row) * costOfMerge);
+        }
+    }
+
+    /// <summary>Launches: one a list, or as many as keep each submission to the budget, where each has one item at least.</summary>
+    private void Cut(double budget)
+    {
+        double spent = 0;
+        long offset = _scratch.Items;
+        for (int kernel = 0; kernel < Kernels; kernel++)
+        {
+            Cut((AttentionKernel)kernel, isMerge: false, _lists[kernel], offset, budget, ref spent);
+            offset += (long)_lists[kernel].Count * Unsafe.SizeOf<WorkItem>();
+        }
+
+        Cut(Choice.Few, isMerge: true, Merges, _scratch.Merges, budget, ref spent);
+    }
+
+    private void Cut(AttentionKernel kernel, bool isMerge, WorkList list, long offset, double budget, ref double spent)
+    {
+        int first = 0;
+        bool begins = false;
+        if (spent + list.Cost <= budget)
+        {
+            spent += list.Cost;
+        }
+        else
+        {
+            ReadOnlySpan<double> costs = list.Costs;
+            for (int i = 0; i < costs.Length; i++)
+            {
+                if (spent > 0 && spent + costs[i] > budget)
+                {
+                    Add(i);
+                    (first, begins, spent) = (i, true, 0);
+                }
+
+                spent += costs[i];
+            }
+        }
+
+        Add(list.Count);
+
+        void Add(int end)
+        {
+            if (end > first) _launches.Add(new(kernel, isMerge, offset + ((long)first * Unsafe.SizeOf<WorkItem>()), end - first, begins));
+        }
+    }
+}

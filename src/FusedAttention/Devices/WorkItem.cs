@@ -1,0 +1,22 @@
+using System.Runtime.InteropServices;
+
+namespace FusedAttention.Devices;
+
+/// <summary>What one group of threads does for one key/value head, as the kernels read it.</summary>
+/// <remarks>Where splits are merged, the keys are the splits to merge, and <see cref="Partial"/> is that of the first.</remarks>
+[StructLayout(LayoutKind.Sequential)]
+internal struct WorkItem
+{
+    public int Sequence;
+
+    /// <summary>Rows are queries times the heads of the group, query-major.</summary>
+    public int FirstRow;
+    public int EndRow;
+
+    /// <summary>Absolute key positions of the sequence.</summary>
+    public int FirstKey;
+    public int EndKey;
+
+    /// <summary>The first row of partial results that the item writes; -1 if it writes outputs.</summary>
+    public int Partial;
+}

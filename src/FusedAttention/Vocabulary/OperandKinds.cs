@@ -1,0 +1,33 @@
+namespace FusedAttention;
+
+/// <summary>
+/// Which of the optional tensors a call on a GPU will have, and how its tensors may lie, for what happens before there are tensors: <c>Explain</c> and <c>Prepare</c>. Kernels are compiled for what they
+/// must look at.
+/// </summary>
+[Flags]
+public enum OperandKinds
+{
+    /// <summary>None; query, key and value begin at multiples of 16 bytes.</summary>
+    None = 0,
+
+    /// <summary>A boolean mask.</summary>
+    BooleanMask = 1,
+
+    /// <summary>A bias of <see cref="float"/>.</summary>
+    BiasFloat32 = 2,
+
+    /// <summary>A bias of <see cref="Half"/>.</summary>
+    BiasFloat16 = 4,
+
+    /// <summary>A bias of <see cref="BFloat16"/>.</summary>
+    BiasBFloat16 = 8,
+
+    /// <summary>A log-sum-exp output.</summary>
+    LogSumExp = 16,
+
+    /// <summary>
+    /// Query, key or value may be a part of another tensor that begins at no multiple of 16 bytes. Vectors cannot be loaded then, which is another kernel: <c>Prepare</c> compiles both,
+    /// <c>Explain</c> tells of the slower one.
+    /// </summary>
+    Unaligned = 32,
+}

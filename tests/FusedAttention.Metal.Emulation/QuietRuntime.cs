@@ -1,0 +1,40 @@
+using System.Runtime.InteropServices;
+using FusedAttention.Devices;
+using FusedAttention.Metal.Launching;
+
+namespace FusedAttention.Metal.Emulation;
+
+/// <summary>A device that computes nothing, writes nothing down and has always ended: what is left of a call is the host's own work.</summary>
+internal sealed unsafe class QuietRuntime : IMetalRuntime
+{
+    private long _submitted;
+
+    public MetalDeviceDescription Device { get; init; } = new("Quiet", AppleFamily: 9, MaxThreadgroupMemory: 32768, MaxBufferLength: 1 << 30, HasKnownLaneMap: true);
+
+    public long Completed => _submitted;
+
+    public long Submitted => _submitted;
+
+    public DeviceMemory Allocate(long bytes) => new Memory(NativeMemory.AlignedAlloc((nuint)bytes, 16384), bytes);
+
+    public DeviceMemory Wrap(nint pointer, long bytes) => throw new NotSupportedException();
+
+    public void Prepare(KernelFunction function)
+    {
+    }
+
+    public long Submit(ReadOnlySpan<KernelLaunch> launches) => ++_submitted;
+
+    public void Wait(long submission)
+    {
+    }
+
+    public void Dispose()
+    {
+    }
+
+    private sealed class Memory(void* pointer, long bytes) : DeviceMemory(pointer, bytes)
+    {
+        protected override void Dispose(bool disposing) => NativeMemory.AlignedFree(Pointer);
+    }
+}

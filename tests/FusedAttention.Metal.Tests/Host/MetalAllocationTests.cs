@@ -1,0 +1,124 @@
+using FusedAttention.Metal.Emulation;
+using FusedAttention.Metal.ObjectiveC;
+using Xunit;
+
+namespace FusedAttention.Metal.Tests.Host;
+
+/// <summary>Tests that measure the whole process run without company.</summary>
+[CollectionDefinition(Name, DisableParallelization = true)]
+public sealed class AloneDefinition
+{
+    public const string Name = "alone";
+}
+
+/// <summary>In steady state no call on a device allocates a byte on the managed heap, from the door to what is sent to Metal.</summary>
+[Collection(AloneDefinition.Name)]
+public sealed class MetalAllocationTests : IDisposable
+{
+    private const int Heads = 4;
+    private const int KeyValueHeads = 2;
+    private const int Dim = 64;
+
+    private static readonly AttentionOptions Options = new()
+    {
+        Mask = AttentionMask.CausalWindow(2000),
+        AlibiSlopes = AlibiSlopes.ForHeads(Heads),
+        SinkLogits = [0.5f, -1, 0, 2],
+        SoftCap = 30,
+    };
+
+    private readonly QuietRuntime _runtime = new();
+    private readonly MetalDevice _device;
+
+    public MetalAllocationTests() => _device = new(_runtime);
+
+    public void Dispose() => _device.Close();
+
+    [Theory]
+    [InlineData(64)]
+    [InlineData(1)]
+    public void Dense_calls_allocate_nothing(int queries)
+    {
+        int[] keyLengths = [300, 177];
+        using MetalTensor<float> query = _device.Allocate<float>(2, queries, Heads, Dim), output = _device.Allocate<float>(2, queries, Heads, Dim);
+        using MetalTensor<Half> key = _device.Allocate<Half>(2, 300, KeyValueHeads, Dim), value = _device.Allocate<Half>(2, 300, KeyValueHeads, Dim);
+        using MetalTensor<float> lse = _device.Allocate<float>(2, Heads, queries), bias = _device.Allocate<float>(queries, 300);
+        using MetalTensor<bool> mask = _device.Allocate<bool>(2, 1, queries, 300);
+        Allocations.AssertNone(() => MetalAttention.Forward(
+            query, key, value, output, Options, new MetalOperands { BooleanMask = mask, Bias = bias, LogSumExp = lse, KeyLengths = keyLengths }));
+    }
+
+    [Fact]
+    public void Packed_calls_of_both_kernels_allocate_nothing()
+    {
+        int[] queries = [0, 1, 1, 71, 128], keys = [0, 2000, 2010, 2280, 2640];
+        long[] offsets = [1999, 3, 200, 80];
+        using MetalTensor<Half> query = _device.Allocate<Half>(128, Heads, Dim), output = _device.Allocate<Half>(128, Heads, Dim);
+        using MetalTensor<Half> key = _device.Allocate<Half>(2640, KeyValueHeads, Dim), value = _device.Allocate<Half>(2640, KeyValueHeads, Dim);
+        Allocations.AssertNone(() => MetalAttention.ForwardVariableLength(query, key, value, output, queries, keys, Options, new MetalOperands { QueryOffsets = offsets }));
+    }
+
+    [Fact]
+    public void Paged_calls_with_splits_allocate_nothing()
+    {
+        int[] queries = [0, 1, 2, 40], contexts = [5000, 17, 1600], tables = [.. Enumerable.Range(0, 3 * 320).Select(static i => i % 320)];
+        using MetalTensor<float> query = _device.Allocate<float>(40, Heads, Dim), output = _device.Allocate<float>(40, Heads, Dim);
+        using MetalTensor<Half> keys = _device.Allocate<Half>(320, 16, KeyValueHeads, Dim), values = _device.Allocate<Half>(320, 16, KeyValueHeads, Dim);
+        Allocations.AssertNone(() => MetalAttention.ForwardPaged(query, keys, values, output, new PagedSequences(queries, contexts, tables, 320), Options));
+    }
+
+    [Fact]
+    public void Changing_shapes_allocate_nothing_once_each_has_been_seen()
+    {
+        using MetalTensor<float> query = _device.Allocate<float>(64, Heads, Dim), output = _device.Allocate<float>(64, Heads, Dim), key = _device.Allocate<float>(3000, KeyValueHeads, Dim);
+        using MetalTensor<float> one = _device.Allocate<float>(1, Heads, Dim), oneOutput = _device.Allocate<float>(1, Heads, Dim), wide = _device.Allocate<float>(40, Heads, 100);
+        using MetalTensor<float> wideOutput = _device.Allocate<float>(40, Heads, 100);
+        Allocations.AssertNone(() =>
+        {
+            MetalAttention.Forward(query, key, key, output, Options);
+            MetalAttention.Forward(one, key, key, oneOutput, Options);
+            MetalAttention.Forward(wide, wide, wide, wideOutput, Options);
+        });
+    }
+
+    [Fact]
+    public void Long_calls_of_several_command_buffers_allocate_nothing()
+    {
+        using MetalTensor<Half> query = _device.Allocate<Half>(40_000, Heads, 8), output = _device.Allocate<Half>(40_000, Heads, 8);
+        long before = _runtime.Submitted;
+        MetalAttention.Forward(query, query, query, output);
+        Assert.True(_runtime.Submitted > before + 1, "The call is one command buffer.");
+        Allocations.AssertNone(() => MetalAttention.Forward(query, query, query, output), calls: 4);
+    }
+
+    [Fact]
+    public void Merging_allocates_nothing()
+    {
+        float[] sinks = [1, 2, 3, 4];
+        using MetalTensor<Half> parts = _device.Allocate<Half>(3, 2, 5, Heads, Dim);
+        using MetalTensor<float> lses = _device.Allocate<float>(3, 2, Heads, 5), lse = _device.Allocate<float>(2, Heads, 5), output = _device.Allocate<float>(2, 5, Heads, Dim);
+        Allocations.AssertNone(() => MetalAttention.Merge(parts, lses, output, lse, sinks));
+    }
+
+    /// <summary>Down to the messages: over a Metal that takes them and computes nothing.</summary>
+    [Fact]
+    public void Sending_allocates_nothing()
+    {
+        using var fake = new FakeMetal();
+        using var runtime = new MetalRuntime(NativeObject.Own(Native.CreateSystemDefaultDevice(), "the device"));
+        var device = new MetalDevice(runtime);
+        try
+        {
+            using MetalTensor<Half> query = device.Allocate<Half>(2, 1, Heads, Dim), key = device.Allocate<Half>(2, 3000, KeyValueHeads, Dim), output = device.Allocate<Half>(2, 1, Heads, Dim);
+            Allocations.AssertNone(() =>
+            {
+                MetalAttention.Forward(query, key, key, output, Options);
+                output.Wait();
+            });
+        }
+        finally
+        {
+            device.Close();
+        }
+    }
+}

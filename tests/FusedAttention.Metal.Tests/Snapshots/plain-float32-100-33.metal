@@ -1,0 +1,550 @@
+#define QUERY_T float
+#define KEY_VALUE_T float
+#define KEY_DIM 100
+#define VALUE_DIM 33
+#define SIMDGROUPS 4
+#line 1 "common.metal"
+// What every kernel family begins with. The text is compiled by Metal on the user's machine, and by clang for the emulator of the tests, so it keeps to the
+// rules of docs/metal.md: kernels are plain functions, dimensions and types are macros that the host defines, features are function constants.
+
+#include <metal_stdlib>
+using namespace metal;
+
+// A function constant is a constant of the pipeline: branches on it cost nothing. The emulator sets the same names from outside.
+#ifdef FUSED_ATTENTION_EMULATOR
+#define FUNCTION_CONSTANT(type, name, index) extern constant type name
+#else
+#define FUNCTION_CONSTANT(type, name, index) constant type name [[function_constant(index)]]
+#endif
+
+// Loops over private arrays: an array that is not indexed by constants after unrolling leaves the registers for device memory.
+#define UNROLL _Pragma("clang loop unroll(full)")
+
+// Arrays handed to a function stay in registers only if it becomes part of its caller.
+#define INLINE inline __attribute__((always_inline))
+
+// float -> float4: the host names scalar types only.
+#define VECTOR_OF_(T, n) T##n
+#define VECTOR_OF(T, n) VECTOR_OF_(T, n)
+
+constant float LOG2_E = 1.44269504088896340736f;
+
+// Written by bits: fast math gives no meaning to an expression that makes an infinity, nor to a comparison with one.
+INLINE float negative_infinity() { return as_type<float>(0xFF800000u); }
+INLINE bool is_negative_infinity(float x) { return as_type<uint>(x) == 0xFF800000u; }
+
+// bfloat16 is storage only: its bits are the upper half of a float. Shifting them is one instruction on every Apple GPU, where the language's own type needs
+// Metal 3.1 and is emulated before M3.
+typedef ushort bfloat_bits;
+typedef ushort2 bfloat_bits2;
+typedef ushort4 bfloat_bits4;
+
+INLINE float widen(float x) { return x; }
+INLINE float widen(half x) { return float(x); }
+INLINE float widen(bfloat_bits x) { return as_type<float>(uint(x) << 16); }
+INLINE float2 widen(float2 x) { return x; }
+INLINE float2 widen(half2 x) { return float2(x); }
+INLINE float2 widen(bfloat_bits2 x) { return as_type<float2>(uint2(x) << 16); }
+INLINE float4 widen(float4 x) { return x; }
+INLINE float4 widen(half4 x) { return float4(x); }
+INLINE float4 widen(bfloat_bits4 x) { return as_type<float4>(uint4(x) << 16); }
+
+// To the nearest value of the type, ties to even.
+template <typename T> INLINE T narrow(float x);
+template <> INLINE float narrow<float>(float x) { return x; }
+template <> INLINE half narrow<half>(float x) { return half(x); }
+template <> INLINE bfloat_bits narrow<bfloat_bits>(float x)
+{
+    uint bits = as_type<uint>(x);
+    bool is_nan = (bits & 0x7FFFFFFFu) > 0x7F800000u;
+    uint rounded = bits + 0x7FFFu + ((bits >> 16) & 1u);
+    return ushort((is_nan ? bits | 0x400000u : rounded) >> 16);
+}
+#line 1 "parameters.metal"
+// The contract with the host: these structures have the same fields at the same offsets as those of the same names in C#, and a test compares the two texts. 8-byte
+// fields come first, then 4-byte ones: no padding to get wrong. Strides and starts count elements.
+
+struct AttentionParameters {
+    long query_token_stride;
+    long query_head_stride;
+    long output_token_stride;
+    long output_head_stride;
+    long key_token_stride;
+    long key_head_stride;
+    long value_token_stride;
+    long value_head_stride;
+    long key_block_stride;
+    long value_block_stride;
+    long mask_head_stride;
+    long mask_query_stride;
+    long bias_head_stride;
+    long bias_query_stride;
+    long log_sum_exp_head_stride;
+    long log_sum_exp_query_stride;
+    long left_reach;
+    long right_reach;
+    int query_heads;
+    int key_value_heads;
+    int group;
+    int block_size;
+    float scale;
+    float soft_cap;
+};
+
+// One sequence of a call. A query i stands at position query_offset + i and sees keys [position - left_reach, position + right_reach] of key_length.
+struct SequenceEntry {
+    long query_start;
+    long output_start;
+    long key_start;
+    long value_start;
+    long mask_start;
+    long bias_start;
+    long log_sum_exp_start;
+    long block_table_start;
+    long query_offset;
+    int query_length;
+    int key_length;
+};
+
+// What one threadgroup does (its grid position y is the key/value head): rows [first_row, end_row) of a sequence, rows being queries times the heads of the
+// group, query-major, and their keys [first_key, end_key). An item whose keys are only a split of what its rows see leaves partial results, from row `partial` of
+// them on; for all others `partial` is -1.
+struct WorkItem {
+    int sequence;
+    int first_row;
+    int end_row;
+    int first_key;
+    int end_key;
+    int partial;
+};
+
+// For merge.metal: a row is one (batch, query, head), and every tensor has a stride for each of the three; partial ones have one for the part too.
+struct MergeParameters {
+    long partial_part_stride;
+    long partial_batch_stride;
+    long partial_query_stride;
+    long partial_head_stride;
+    long partial_log_sum_exp_part_stride;
+    long partial_log_sum_exp_batch_stride;
+    long partial_log_sum_exp_query_stride;
+    long partial_log_sum_exp_head_stride;
+    long output_batch_stride;
+    long output_query_stride;
+    long output_head_stride;
+    long log_sum_exp_batch_stride;
+    long log_sum_exp_query_stride;
+    long log_sum_exp_head_stride;
+    long rows;
+    long queries;
+    long heads;
+    long parts;
+    long dim;
+};
+
+// For cache.metal. Slots of a cache are [kvHeads, dim], contiguous; new tokens have strides.
+struct CacheParameters {
+    long key_token_stride;
+    long key_head_stride;
+    long value_token_stride;
+    long value_head_stride;
+    int heads;
+    int key_dim;
+    int value_dim;
+    int reserved;
+};
+
+// Slots, counted over the whole cache, to copy from one block to another.
+struct SlotCopy {
+    long from;
+    long to;
+    long slots;
+};
+#line 1 "scores.metal"
+// What the attention kernels share: which keys a row may see, where a key lies in memory, and what happens to a score between the product of query and key
+// and its weight. Positions, masks and sinks mean what AttentionProblem says they mean; here are only numbers.
+//
+//     s = scale * q.k,  s = cap * tanh(s / cap),  s = s + bias,  s = s - slope * |position - key|,  weight = exp2((s - m) * log2(e))
+
+FUNCTION_CONSTANT(bool, has_mask, 0);
+FUNCTION_CONSTANT(bool, has_bias, 1);
+FUNCTION_CONSTANT(bool, has_alibi, 2);
+FUNCTION_CONSTANT(bool, has_soft_cap, 3);
+FUNCTION_CONSTANT(bool, has_sinks, 4);
+FUNCTION_CONSTANT(bool, has_log_sum_exp, 5);
+FUNCTION_CONSTANT(bool, is_aligned, 6);     // queries, keys and values may be loaded four at a time
+FUNCTION_CONSTANT(int, block_size, 7);      // tokens of a cache's block; 0 when keys lie one stride apart
+FUNCTION_CONSTANT(int, bias_type, 8);       // 0 float, 1 half, 2 bfloat16
+
+// The score of a key that a row may not see, and the running maximum of a row that has seen none. The most negative number, so that every score of a key that
+// is seen lies above it: one that a bias brings down here is set to the next number.
+constant float NEVER_SEEN = -3.40282347e38f;
+constant float LOWEST_SCORE = -3.40282326e38f;
+
+// A row of the call: one query of one query head.
+struct Row {
+    int query;
+    int head;
+    int start;                          // keys [start, end) by position
+    int end;
+    long position;                      // of the query on the key axis
+    float slope;
+    device const uchar *mask;           // of key 0
+    device const uchar *bias;           // of key 0, by its type
+};
+
+// A position moved by a reach, as a number of keys.
+INLINE int key_bound(long position, int keys) { return position < 0 ? 0 : position > keys ? keys : int(position); }
+
+INLINE int first_key_of(long position, int keys, constant AttentionParameters &parameters)
+{
+    return key_bound(position - parameters.left_reach, keys);
+}
+
+INLINE int end_key_of(long position, int keys, constant AttentionParameters &parameters)
+{
+    return key_bound(position + parameters.right_reach + 1, keys);
+}
+
+// Rows of a key/value head are queries times the heads of its group, query by query.
+INLINE Row row_at(
+    int index,
+    int key_value_head,
+    thread const SequenceEntry &sequence,
+    constant AttentionParameters &parameters,
+    device const uchar *mask,
+    device const uchar *bias,
+    device const float *alibi_slopes)
+{
+    Row row;
+    row.query = index / parameters.group;
+    row.head = key_value_head * parameters.group + (index - row.query * parameters.group);
+    row.position = sequence.query_offset + row.query;
+    row.start = first_key_of(row.position, sequence.key_length, parameters);
+    row.end = end_key_of(row.position, sequence.key_length, parameters);
+    row.slope = 0;
+    row.mask = mask;
+    row.bias = bias;
+    if (has_alibi) row.slope = alibi_slopes[row.head];
+    if (has_mask) row.mask = mask + (sequence.mask_start + row.head * parameters.mask_head_stride + row.query * parameters.mask_query_stride);
+    if (has_bias) {
+        long first = sequence.bias_start + row.head * parameters.bias_head_stride + row.query * parameters.bias_query_stride;
+        row.bias = bias + first * (bias_type == 0 ? 4 : 2);
+    }
+    return row;
+}
+
+// Keys, or values, of one head of one sequence.
+struct KeyRows {
+    device const KEY_VALUE_T *first;
+    long token_stride;
+    long block_stride;
+    device const int *blocks;
+};
+
+INLINE device const KEY_VALUE_T *key_row(thread const KeyRows &rows, int key)
+{
+    if (block_size == 0) return rows.first + key * rows.token_stride;
+    int block = key / block_size;
+    return rows.first + (rows.blocks[block] * rows.block_stride + (key - block * block_size) * rows.token_stride);
+}
+
+INLINE KeyRows keys_of(
+    int head, device const KEY_VALUE_T *key, device const int *block_tables, thread const SequenceEntry &sequence, constant AttentionParameters &parameters)
+{
+    KeyRows rows;
+    rows.first = key + (sequence.key_start + head * parameters.key_head_stride);
+    rows.token_stride = parameters.key_token_stride;
+    rows.block_stride = parameters.key_block_stride;
+    rows.blocks = block_tables + sequence.block_table_start;
+    return rows;
+}
+
+INLINE KeyRows values_of(
+    int head, device const KEY_VALUE_T *value, device const int *block_tables, thread const SequenceEntry &sequence, constant AttentionParameters &parameters)
+{
+    KeyRows rows;
+    rows.first = value + (sequence.value_start + head * parameters.value_head_stride);
+    rows.token_stride = parameters.value_token_stride;
+    rows.block_stride = parameters.value_block_stride;
+    rows.blocks = block_tables + sequence.block_table_start;
+    return rows;
+}
+
+// Four consecutive elements; one by one where a stride is no multiple of four.
+template <typename T4, typename T> INLINE T4 load4(device const T *at)
+{
+    if (is_aligned) return *(device const T4 *)at;
+    T4 elements;
+    elements.x = at[0];
+    elements.y = at[1];
+    elements.z = at[2];
+    elements.w = at[3];
+    return elements;
+}
+
+// Scores are kept in units of the natural logarithm if something is added to them, else as the bare products, which saves a multiplication a score.
+INLINE bool has_natural_scores() { return has_soft_cap || has_bias || has_alibi; }
+
+// Whether scores change between product and exponential even where every key is in reach.
+INLINE bool modifies_scores() { return has_natural_scores() || has_mask; }
+
+INLINE float unit_of_scores(constant AttentionParameters &parameters) { return has_natural_scores() ? 1.0f : parameters.scale; }
+
+INLINE float bias_of(thread const Row &row, int key)
+{
+    if (bias_type == 1) return widen(((device const half *)row.bias)[key]);
+    if (bias_type == 2) return widen(((device const bfloat_bits *)row.bias)[key]);
+    return ((device const float *)row.bias)[key];
+}
+
+// The score of key tile + j. Distances are taken from the tile's start: exact below 2^24, wherever the context begins.
+INLINE float score_of(float product, thread const Row &row, int tile, int j, constant AttentionParameters &parameters)
+{
+    int key = tile + j;
+    if (key < row.start || key >= row.end) return NEVER_SEEN;
+    if (has_mask && row.mask[key] == 0) return NEVER_SEEN;
+    float score = product;
+    if (has_natural_scores()) score *= parameters.scale;
+    if (has_soft_cap) score = parameters.soft_cap * precise::tanh(score / parameters.soft_cap);
+    if (has_bias) {
+        float bias = bias_of(row, key);
+        if (is_negative_infinity(bias)) return NEVER_SEEN;
+        score += bias;
+    }
+    if (has_alibi) score -= row.slope * fabs(float(row.position - tile) - float(j));
+    if (has_bias && score < LOWEST_SCORE) score = LOWEST_SCORE;
+    return score;
+}
+
+// What is subtracted from scores. A row that has seen nothing subtracts zero, so that its scores, all NEVER_SEEN, get the weight 0 and not exp2(0).
+INLINE float base_of(float maximum) { return maximum == NEVER_SEEN ? 0.0f : maximum; }
+
+// Subtracts before scaling: the largest weight is exactly 1, and logits of 4e4 keep their accuracy. The bound keeps the product finite; NaN passes.
+INLINE float weight_of(float score, float base, float factor)
+{
+    float difference = score - base;
+    difference = difference < -1e30f ? -1e30f : difference;
+    return fast::exp2(difference * factor);
+}
+#line 1 "rows.metal"
+// The end of a row: sink, division by the sum, log-sum-exp, rounding to the output type.
+
+struct RowEnd {
+    float factor;           // what the row's sum of weighted values is multiplied with
+    float log_sum_exp;
+};
+
+// From the maximum m of the row's scores, in units of `unit` natural logarithms, and the sum l of its weights relative to m.
+INLINE RowEnd end_of_row(float maximum, float sum, float unit, thread const Row &row, device const float *sink_logits)
+{
+    RowEnd end;
+    float sink = has_sinks ? sink_logits[row.head] : negative_infinity();
+    float m = maximum * unit;
+    if (sum == 0.0f) {
+        end.factor = 0.0f;
+        end.log_sum_exp = sink;
+    } else if (is_negative_infinity(sink)) {
+        end.factor = 1.0f / sum;
+        end.log_sum_exp = m + precise::log(sum);
+    } else {
+        // Relative to the larger of the two, so that neither exponential overflows.
+        float top = sink > m ? sink : m;
+        float weight = precise::exp(m - top);
+        float total = sum * weight + precise::exp(sink - top);
+        end.factor = weight / total;
+        end.log_sum_exp = top + precise::log(total);
+    }
+    return end;
+}
+
+INLINE device QUERY_T *output_row(device QUERY_T *output, thread const Row &row, thread const SequenceEntry &sequence, constant AttentionParameters &parameters)
+{
+    return output + (sequence.output_start + row.query * parameters.output_token_stride + row.head * parameters.output_head_stride);
+}
+
+INLINE void store_log_sum_exp(
+    device float *log_sum_exp, float value, thread const Row &row, thread const SequenceEntry &sequence, constant AttentionParameters &parameters)
+{
+    log_sum_exp[sequence.log_sum_exp_start + row.head * parameters.log_sum_exp_head_stride + row.query * parameters.log_sum_exp_query_stride] = value;
+}
+#line 1 "splits.metal"
+// Partial results: the keys of a sequence with few rows are split among threadgroups. Each leaves m, l and O of its rows in floats, and merge_splits combines them,
+// always in the order of the splits: m = max m_i, l = sum l_i exp(m_i - m), O = sum O_i exp(m_i - m).
+
+// Where the partial result of a row lies. A sequence's partial results are [split, key/value head, row]; an item knows the first of its split.
+INLINE long partial_row(int first, int head, int row, thread const SequenceEntry &sequence, constant AttentionParameters &parameters)
+{
+    return first + (head * (long(sequence.query_length) * parameters.group) + row);
+}
+
+// One simdgroup a row; here an item's keys are its splits [first_key, end_key).
+kernel void merge_splits(
+    device QUERY_T *output [[buffer(3)]],
+    device const SequenceEntry *sequences [[buffer(4)]],
+    device const WorkItem *items [[buffer(5)]],
+    device const uchar *mask [[buffer(7)]],
+    device const uchar *bias [[buffer(8)]],
+    device float *log_sum_exp [[buffer(9)]],
+    device const float *alibi_slopes [[buffer(10)]],
+    device const float *sink_logits [[buffer(11)]],
+    device const float *partial_outputs [[buffer(12)]],
+    device const float *partial_statistics [[buffer(13)]],
+    constant AttentionParameters &parameters [[buffer(14)]],
+    uint3 place [[threadgroup_position_in_grid]],
+    uint simdgroup_index [[simdgroup_index_in_threadgroup]],
+    uint lane [[thread_index_in_simdgroup]])
+{
+    WorkItem item = items[place.x];
+    SequenceEntry sequence = sequences[item.sequence];
+    int head = int(place.y);
+    int index = item.first_row + int(simdgroup_index);
+    if (index >= item.end_row) return;
+    Row row = row_at(index, head, sequence, parameters, mask, bias, alibi_slopes);
+    long first = partial_row(item.partial, head, index, sequence, parameters);
+    long stride = long(parameters.key_value_heads) * sequence.query_length * parameters.group;
+
+    float unit = unit_of_scores(parameters);
+    float factor = unit * LOG2_E;
+    float maximum = NEVER_SEEN;
+    for (int split = item.first_key; split < item.end_key; split++) {
+        maximum = max(maximum, partial_statistics[(first + split * stride) * 2]);
+    }
+    float base = base_of(maximum);
+    float sum = 0.0f;
+    for (int split = item.first_key; split < item.end_key; split++) {
+        device const float *statistics = partial_statistics + (first + split * stride) * 2;
+        sum = fma(statistics[1], weight_of(statistics[0], base, factor), sum);
+    }
+
+    RowEnd row_end = end_of_row(maximum, sum, unit, row, sink_logits);
+    device QUERY_T *to = output_row(output, row, sequence, parameters);
+    for (int d = int(lane); d < VALUE_DIM; d += 32) {
+        float o = 0.0f;
+        for (int split = item.first_key; split < item.end_key; split++) {
+            long at = first + split * stride;
+            o = fma(partial_outputs[at * VALUE_DIM + d], weight_of(partial_statistics[at * 2], base, factor), o);
+        }
+        to[d] = narrow<QUERY_T>(o * row_end.factor);
+    }
+    if (has_log_sum_exp && lane == 0) store_log_sum_exp(log_sum_exp, row_end.log_sum_exp, row, sequence, parameters);
+}
+#line 1 "plain.metal"
+// Attention of one row a simdgroup: any dimensions, every feature, no threadgroup memory. The path for dimensions that the other kernels do not take, and what
+// those are compared with on a device.
+//
+// Lanes share the dimensions: lane l has l, l + 32, ... of Q, K, V and O. Then they share the keys: 32 products make a tile, and each lane takes one of them through
+// the softmax.
+//
+// QUERY_T, KEY_VALUE_T, KEY_DIM, VALUE_DIM and SIMDGROUPS come from the host.
+
+#define KEY_SLOTS ((KEY_DIM + 31) / 32)
+#define VALUE_SLOTS ((VALUE_DIM + 31) / 32)
+
+kernel void plain(
+    device const QUERY_T *query [[buffer(0)]],
+    device const KEY_VALUE_T *key [[buffer(1)]],
+    device const KEY_VALUE_T *value [[buffer(2)]],
+    device QUERY_T *output [[buffer(3)]],
+    device const SequenceEntry *sequences [[buffer(4)]],
+    device const WorkItem *items [[buffer(5)]],
+    device const int *block_tables [[buffer(6)]],
+    device const uchar *mask [[buffer(7)]],
+    device const uchar *bias [[buffer(8)]],
+    device float *log_sum_exp [[buffer(9)]],
+    device const float *alibi_slopes [[buffer(10)]],
+    device const float *sink_logits [[buffer(11)]],
+    device float *partial_outputs [[buffer(12)]],
+    device float *partial_statistics [[buffer(13)]],
+    constant AttentionParameters &parameters [[buffer(14)]],
+    uint3 place [[threadgroup_position_in_grid]],
+    uint simdgroup_index [[simdgroup_index_in_threadgroup]],
+    uint lane_index [[thread_index_in_simdgroup]])
+{
+    WorkItem item = items[place.x];
+    SequenceEntry sequence = sequences[item.sequence];
+    int head = int(place.y);
+    int lane = int(lane_index);
+    KeyRows keys = keys_of(head, key, block_tables, sequence, parameters);
+    KeyRows values = values_of(head, value, block_tables, sequence, parameters);
+    float unit = unit_of_scores(parameters);
+    float factor = unit * LOG2_E;
+
+    for (int index = item.first_row + int(simdgroup_index); index < item.end_row; index += SIMDGROUPS) {
+        Row row = row_at(index, head, sequence, parameters, mask, bias, alibi_slopes);
+        row.start = max(row.start, item.first_key);
+        row.end = min(row.end, item.end_key);
+
+        device const QUERY_T *from = query + (sequence.query_start + row.query * parameters.query_token_stride + row.head * parameters.query_head_stride);
+        float query_row[KEY_SLOTS];
+        float outputs[VALUE_SLOTS];
+        UNROLL
+        for (int i = 0; i < KEY_SLOTS; i++) {
+            query_row[i] = 0.0f;
+            if (i * 32 + lane < KEY_DIM) query_row[i] = widen(from[i * 32 + lane]);
+        }
+        UNROLL
+        for (int i = 0; i < VALUE_SLOTS; i++) outputs[i] = 0.0f;
+        float maximum = NEVER_SEEN;
+        float sum = 0.0f;
+
+        for (int tile = row.start / 32 * 32; tile < row.end; tile += 32) {
+            int first = max(row.start - tile, 0);
+            int end = min(row.end - tile, 32);
+
+            float score = 0.0f;
+            for (int j = first; j < end; j++) {
+                device const KEY_VALUE_T *k = key_row(keys, tile + j);
+                float product = 0.0f;
+                UNROLL
+                for (int i = 0; i < KEY_SLOTS; i++) {
+                    if (i * 32 + lane < KEY_DIM) product = fma(query_row[i], widen(k[i * 32 + lane]), product);
+                }
+                product = simd_sum(product);
+                if (j == lane) score = product;
+            }
+
+            score = score_of(score, row, tile, lane, parameters);
+            float new_maximum = max(maximum, simd_max(score));
+            float base = base_of(new_maximum);
+            float rescale = weight_of(maximum, base, factor);
+            float weight = weight_of(score, base, factor);
+            maximum = new_maximum;
+            sum = fma(sum, rescale, simd_sum(weight));
+
+            // The tile is summed on its own and then added.
+            float sums[VALUE_SLOTS];
+            UNROLL
+            for (int i = 0; i < VALUE_SLOTS; i++) sums[i] = 0.0f;
+            for (int j = first; j < end; j++) {
+                device const KEY_VALUE_T *v = key_row(values, tile + j);
+                float w = simd_shuffle(weight, ushort(j));
+                UNROLL
+                for (int i = 0; i < VALUE_SLOTS; i++) {
+                    if (i * 32 + lane < VALUE_DIM) sums[i] = fma(w, widen(v[i * 32 + lane]), sums[i]);
+                }
+            }
+            UNROLL
+            for (int i = 0; i < VALUE_SLOTS; i++) outputs[i] = fma(outputs[i], rescale, sums[i]);
+        }
+
+        if (item.partial < 0) {
+            RowEnd row_end = end_of_row(maximum, sum, unit, row, sink_logits);
+            device QUERY_T *to = output_row(output, row, sequence, parameters);
+            UNROLL
+            for (int i = 0; i < VALUE_SLOTS; i++) {
+                if (i * 32 + lane < VALUE_DIM) to[i * 32 + lane] = narrow<QUERY_T>(outputs[i] * row_end.factor);
+            }
+            if (has_log_sum_exp && lane == 0) store_log_sum_exp(log_sum_exp, row_end.log_sum_exp, row, sequence, parameters);
+        } else {
+            long partial = partial_row(item.partial, head, index, sequence, parameters);
+            UNROLL
+            for (int i = 0; i < VALUE_SLOTS; i++) {
+                if (i * 32 + lane < VALUE_DIM) partial_outputs[partial * VALUE_DIM + i * 32 + lane] = outputs[i];
+            }
+            if (lane == 0) {
+                partial_statistics[partial * 2] = maximum;
+                partial_statistics[partial * 2 + 1] = sum;
+            }
+        }
+    }
+}

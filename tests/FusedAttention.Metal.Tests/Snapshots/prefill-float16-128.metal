@@ -1,0 +1,627 @@
+#define QUERY_T half
+#define KEY_VALUE_T half
+#define KEY_DIM 128
+#define VALUE_DIM 128
+#define TILE_KEYS 32
+#define SIMDGROUPS 4
+#line 1 "common.metal"
+// What every kernel family begins with. The text is compiled by Metal on the user's machine, and by clang for the emulator of the tests, so it keeps to the
+// rules of docs/metal.md: kernels are plain functions, dimensions and types are macros that the host defines, features are function constants.
+
+#include <metal_stdlib>
+using namespace metal;
+
+// A function constant is a constant of the pipeline: branches on it cost nothing. The emulator sets the same names from outside.
+#ifdef FUSED_ATTENTION_EMULATOR
+#define FUNCTION_CONSTANT(type, name, index) extern constant type name
+#else
+#define FUNCTION_CONSTANT(type, name, index) constant type name [[function_constant(index)]]
+#endif
+
+// Loops over private arrays: an array that is not indexed by constants after unrolling leaves the registers for device memory.
+#define UNROLL _Pragma("clang loop unroll(full)")
+
+// Arrays handed to a function stay in registers only if it becomes part of its caller.
+#define INLINE inline __attribute__((always_inline))
+
+// float -> float4: the host names scalar types only.
+#define VECTOR_OF_(T, n) T##n
+#define VECTOR_OF(T, n) VECTOR_OF_(T, n)
+
+constant float LOG2_E = 1.44269504088896340736f;
+
+// Written by bits: fast math gives no meaning to an expression that makes an infinity, nor to a comparison with one.
+INLINE float negative_infinity() { return as_type<float>(0xFF800000u); }
+INLINE bool is_negative_infinity(float x) { return as_type<uint>(x) == 0xFF800000u; }
+
+// bfloat16 is storage only: its bits are the upper half of a float. Shifting them is one instruction on every Apple GPU, where the language's own type needs
+// Metal 3.1 and is emulated before M3.
+typedef ushort bfloat_bits;
+typedef ushort2 bfloat_bits2;
+typedef ushort4 bfloat_bits4;
+
+INLINE float widen(float x) { return x; }
+INLINE float widen(half x) { return float(x); }
+INLINE float widen(bfloat_bits x) { return as_type<float>(uint(x) << 16); }
+INLINE float2 widen(float2 x) { return x; }
+INLINE float2 widen(half2 x) { return float2(x); }
+INLINE float2 widen(bfloat_bits2 x) { return as_type<float2>(uint2(x) << 16); }
+INLINE float4 widen(float4 x) { return x; }
+INLINE float4 widen(half4 x) { return float4(x); }
+INLINE float4 widen(bfloat_bits4 x) { return as_type<float4>(uint4(x) << 16); }
+
+// To the nearest value of the type, ties to even.
+template <typename T> INLINE T narrow(float x);
+template <> INLINE float narrow<float>(float x) { return x; }
+template <> INLINE half narrow<half>(float x) { return half(x); }
+template <> INLINE bfloat_bits narrow<bfloat_bits>(float x)
+{
+    uint bits = as_type<uint>(x);
+    bool is_nan = (bits & 0x7FFFFFFFu) > 0x7F800000u;
+    uint rounded = bits + 0x7FFFu + ((bits >> 16) & 1u);
+    return ushort((is_nan ? bits | 0x400000u : rounded) >> 16);
+}
+#line 1 "parameters.metal"
+// The contract with the host: these structures have the same fields at the same offsets as those of the same names in C#, and a test compares the two texts. 8-byte
+// fields come first, then 4-byte ones: no padding to get wrong. Strides and starts count elements.
+
+struct AttentionParameters {
+    long query_token_stride;
+    long query_head_stride;
+    long output_token_stride;
+    long output_head_stride;
+    long key_token_stride;
+    long key_head_stride;
+    long value_token_stride;
+    long value_head_stride;
+    long key_block_stride;
+    long value_block_stride;
+    long mask_head_stride;
+    long mask_query_stride;
+    long bias_head_stride;
+    long bias_query_stride;
+    long log_sum_exp_head_stride;
+    long log_sum_exp_query_stride;
+    long left_reach;
+    long right_reach;
+    int query_heads;
+    int key_value_heads;
+    int group;
+    int block_size;
+    float scale;
+    float soft_cap;
+};
+
+// One sequence of a call. A query i stands at position query_offset + i and sees keys [position - left_reach, position + right_reach] of key_length.
+struct SequenceEntry {
+    long query_start;
+    long output_start;
+    long key_start;
+    long value_start;
+    long mask_start;
+    long bias_start;
+    long log_sum_exp_start;
+    long block_table_start;
+    long query_offset;
+    int query_length;
+    int key_length;
+};
+
+// What one threadgroup does (its grid position y is the key/value head): rows [first_row, end_row) of a sequence, rows being queries times the heads of the
+// group, query-major, and their keys [first_key, end_key). An item whose keys are only a split of what its rows see leaves partial results, from row `partial` of
+// them on; for all others `partial` is -1.
+struct WorkItem {
+    int sequence;
+    int first_row;
+    int end_row;
+    int first_key;
+    int end_key;
+    int partial;
+};
+
+// For merge.metal: a row is one (batch, query, head), and every tensor has a stride for each of the three; partial ones have one for the part too.
+struct MergeParameters {
+    long partial_part_stride;
+    long partial_batch_stride;
+    long partial_query_stride;
+    long partial_head_stride;
+    long partial_log_sum_exp_part_stride;
+    long partial_log_sum_exp_batch_stride;
+    long partial_log_sum_exp_query_stride;
+    long partial_log_sum_exp_head_stride;
+    long output_batch_stride;
+    long output_query_stride;
+    long output_head_stride;
+    long log_sum_exp_batch_stride;
+    long log_sum_exp_query_stride;
+    long log_sum_exp_head_stride;
+    long rows;
+    long queries;
+    long heads;
+    long parts;
+    long dim;
+};
+
+// For cache.metal. Slots of a cache are [kvHeads, dim], contiguous; new tokens have strides.
+struct CacheParameters {
+    long key_token_stride;
+    long key_head_stride;
+    long value_token_stride;
+    long value_head_stride;
+    int heads;
+    int key_dim;
+    int value_dim;
+    int reserved;
+};
+
+// Slots, counted over the whole cache, to copy from one block to another.
+struct SlotCopy {
+    long from;
+    long to;
+    long slots;
+};
+#line 1 "scores.metal"
+// What the attention kernels share: which keys a row may see, where a key lies in memory, and what happens to a score between the product of query and key
+// and its weight. Positions, masks and sinks mean what AttentionProblem says they mean; here are only numbers.
+//
+//     s = scale * q.k,  s = cap * tanh(s / cap),  s = s + bias,  s = s - slope * |position - key|,  weight = exp2((s - m) * log2(e))
+
+FUNCTION_CONSTANT(bool, has_mask, 0);
+FUNCTION_CONSTANT(bool, has_bias, 1);
+FUNCTION_CONSTANT(bool, has_alibi, 2);
+FUNCTION_CONSTANT(bool, has_soft_cap, 3);
+FUNCTION_CONSTANT(bool, has_sinks, 4);
+FUNCTION_CONSTANT(bool, has_log_sum_exp, 5);
+FUNCTION_CONSTANT(bool, is_aligned, 6);     // queries, keys and values may be loaded four at a time
+FUNCTION_CONSTANT(int, block_size, 7);      // tokens of a cache's block; 0 when keys lie one stride apart
+FUNCTION_CONSTANT(int, bias_type, 8);       // 0 float, 1 half, 2 bfloat16
+
+// The score of a key that a row may not see, and the running maximum of a row that has seen none. The most negative number, so that every score of a key that
+// is seen lies above it: one that a bias brings down here is set to the next number.
+constant float NEVER_SEEN = -3.40282347e38f;
+constant float LOWEST_SCORE = -3.40282326e38f;
+
+// A row of the call: one query of one query head.
+struct Row {
+    int query;
+    int head;
+    int start;                          // keys [start, end) by position
+    int end;
+    long position;                      // of the query on the key axis
+    float slope;
+    device const uchar *mask;           // of key 0
+    device const uchar *bias;           // of key 0, by its type
+};
+
+// A position moved by a reach, as a number of keys.
+INLINE int key_bound(long position, int keys) { return position < 0 ? 0 : position > keys ? keys : int(position); }
+
+INLINE int first_key_of(long position, int keys, constant AttentionParameters &parameters)
+{
+    return key_bound(position - parameters.left_reach, keys);
+}
+
+INLINE int end_key_of(long position, int keys, constant AttentionParameters &parameters)
+{
+    return key_bound(position + parameters.right_reach + 1, keys);
+}
+
+// Rows of a key/value head are queries times the heads of its group, query by query.
+INLINE Row row_at(
+    int index,
+    int key_value_head,
+    thread const SequenceEntry &sequence,
+    constant AttentionParameters &parameters,
+    device const uchar *mask,
+    device const uchar *bias,
+    device const float *alibi_slopes)
+{
+    Row row;
+    row.query = index / parameters.group;
+    row.head = key_value_head * parameters.group + (index - row.query * parameters.group);
+    row.position = sequence.query_offset + row.query;
+    row.start = first_key_of(row.position, sequence.key_length, parameters);
+    row.end = end_key_of(row.position, sequence.key_length, parameters);
+    row.slope = 0;
+    row.mask = mask;
+    row.bias = bias;
+    if (has_alibi) row.slope = alibi_slopes[row.head];
+    if (has_mask) row.mask = mask + (sequence.mask_start + row.head * parameters.mask_head_stride + row.query * parameters.mask_query_stride);
+    if (has_bias) {
+        long first = sequence.bias_start + row.head * parameters.bias_head_stride + row.query * parameters.bias_query_stride;
+        row.bias = bias + first * (bias_type == 0 ? 4 : 2);
+    }
+    return row;
+}
+
+// Keys, or values, of one head of one sequence.
+struct KeyRows {
+    device const KEY_VALUE_T *first;
+    long token_stride;
+    long block_stride;
+    device const int *blocks;
+};
+
+INLINE device const KEY_VALUE_T *key_row(thread const KeyRows &rows, int key)
+{
+    if (block_size == 0) return rows.first + key * rows.token_stride;
+    int block = key / block_size;
+    return rows.first + (rows.blocks[block] * rows.block_stride + (key - block * block_size) * rows.token_stride);
+}
+
+INLINE KeyRows keys_of(
+    int head, device const KEY_VALUE_T *key, device const int *block_tables, thread const SequenceEntry &sequence, constant AttentionParameters &parameters)
+{
+    KeyRows rows;
+    rows.first = key + (sequence.key_start + head * parameters.key_head_stride);
+    rows.token_stride = parameters.key_token_stride;
+    rows.block_stride = parameters.key_block_stride;
+    rows.blocks = block_tables + sequence.block_table_start;
+    return rows;
+}
+
+INLINE KeyRows values_of(
+    int head, device const KEY_VALUE_T *value, device const int *block_tables, thread const SequenceEntry &sequence, constant AttentionParameters &parameters)
+{
+    KeyRows rows;
+    rows.first = value + (sequence.value_start + head * parameters.value_head_stride);
+    rows.token_stride = parameters.value_token_stride;
+    rows.block_stride = parameters.value_block_stride;
+    rows.blocks = block_tables + sequence.block_table_start;
+    return rows;
+}
+
+// Four consecutive elements; one by one where a stride is no multiple of four.
+template <typename T4, typename T> INLINE T4 load4(device const T *at)
+{
+    if (is_aligned) return *(device const T4 *)at;
+    T4 elements;
+    elements.x = at[0];
+    elements.y = at[1];
+    elements.z = at[2];
+    elements.w = at[3];
+    return elements;
+}
+
+// Scores are kept in units of the natural logarithm if something is added to them, else as the bare products, which saves a multiplication a score.
+INLINE bool has_natural_scores() { return has_soft_cap || has_bias || has_alibi; }
+
+// Whether scores change between product and exponential even where every key is in reach.
+INLINE bool modifies_scores() { return has_natural_scores() || has_mask; }
+
+INLINE float unit_of_scores(constant AttentionParameters &parameters) { return has_natural_scores() ? 1.0f : parameters.scale; }
+
+INLINE float bias_of(thread const Row &row, int key)
+{
+    if (bias_type == 1) return widen(((device const half *)row.bias)[key]);
+    if (bias_type == 2) return widen(((device const bfloat_bits *)row.bias)[key]);
+    return ((device const float *)row.bias)[key];
+}
+
+// The score of key tile + j. Distances are taken from the tile's start: exact below 2^24, wherever the context begins.
+INLINE float score_of(float product, thread const Row &row, int tile, int j, constant AttentionParameters &parameters)
+{
+    int key = tile + j;
+    if (key < row.start || key >= row.end) return NEVER_SEEN;
+    if (has_mask && row.mask[key] == 0) return NEVER_SEEN;
+    float score = product;
+    if (has_natural_scores()) score *= parameters.scale;
+    if (has_soft_cap) score = parameters.soft_cap * precise::tanh(score / parameters.soft_cap);
+    if (has_bias) {
+        float bias = bias_of(row, key);
+        if (is_negative_infinity(bias)) return NEVER_SEEN;
+        score += bias;
+    }
+    if (has_alibi) score -= row.slope * fabs(float(row.position - tile) - float(j));
+    if (has_bias && score < LOWEST_SCORE) score = LOWEST_SCORE;
+    return score;
+}
+
+// What is subtracted from scores. A row that has seen nothing subtracts zero, so that its scores, all NEVER_SEEN, get the weight 0 and not exp2(0).
+INLINE float base_of(float maximum) { return maximum == NEVER_SEEN ? 0.0f : maximum; }
+
+// Subtracts before scaling: the largest weight is exactly 1, and logits of 4e4 keep their accuracy. The bound keeps the product finite; NaN passes.
+INLINE float weight_of(float score, float base, float factor)
+{
+    float difference = score - base;
+    difference = difference < -1e30f ? -1e30f : difference;
+    return fast::exp2(difference * factor);
+}
+#line 1 "rows.metal"
+// The end of a row: sink, division by the sum, log-sum-exp, rounding to the output type.
+
+struct RowEnd {
+    float factor;           // what the row's sum of weighted values is multiplied with
+    float log_sum_exp;
+};
+
+// From the maximum m of the row's scores, in units of `unit` natural logarithms, and the sum l of its weights relative to m.
+INLINE RowEnd end_of_row(float maximum, float sum, float unit, thread const Row &row, device const float *sink_logits)
+{
+    RowEnd end;
+    float sink = has_sinks ? sink_logits[row.head] : negative_infinity();
+    float m = maximum * unit;
+    if (sum == 0.0f) {
+        end.factor = 0.0f;
+        end.log_sum_exp = sink;
+    } else if (is_negative_infinity(sink)) {
+        end.factor = 1.0f / sum;
+        end.log_sum_exp = m + precise::log(sum);
+    } else {
+        // Relative to the larger of the two, so that neither exponential overflows.
+        float top = sink > m ? sink : m;
+        float weight = precise::exp(m - top);
+        float total = sum * weight + precise::exp(sink - top);
+        end.factor = weight / total;
+        end.log_sum_exp = top + precise::log(total);
+    }
+    return end;
+}
+
+INLINE device QUERY_T *output_row(device QUERY_T *output, thread const Row &row, thread const SequenceEntry &sequence, constant AttentionParameters &parameters)
+{
+    return output + (sequence.output_start + row.query * parameters.output_token_stride + row.head * parameters.output_head_stride);
+}
+
+INLINE void store_log_sum_exp(
+    device float *log_sum_exp, float value, thread const Row &row, thread const SequenceEntry &sequence, constant AttentionParameters &parameters)
+{
+    log_sum_exp[sequence.log_sum_exp_start + row.head * parameters.log_sum_exp_head_stride + row.query * parameters.log_sum_exp_query_stride] = value;
+}
+#line 1 "fragments.metal"
+// The one place that knows how the 64 elements of a simdgroup matrix lie in the 32 lanes. The layout is not documented; lane_map.metal checks it on the
+// device before any kernel relies on it.
+//
+// A lane holds two neighbours of one row: elements (row, column) and (row, column + 1) with
+//     row    = ((lane / 4) & 4) + (lane / 2) % 4
+//     column = ((lane / 4) & 2) * 2 + (lane % 2) * 2
+// so the 8 elements of a row are in the 4 lanes that differ in bits 0 and 3. The layout is the same for all three operands: a product is the left operand of
+// the next one as it stands.
+
+#include <metal_simdgroup_matrix>
+
+INLINE int row_of_lane(uint lane) { return int(((lane / 4) & 4) + (lane / 2) % 4); }
+INLINE int column_of_lane(uint lane) { return int(((lane / 4) & 2) * 2 + (lane % 2) * 2); }
+
+// Over the 8 elements of a row, given the lane's share.
+INLINE float max_of_row(float x)
+{
+    x = max(x, simd_shuffle_xor(x, ushort(1)));
+    return max(x, simd_shuffle_xor(x, ushort(8)));
+}
+
+INLINE float sum_of_row(float x)
+{
+    x += simd_shuffle_xor(x, ushort(1));
+    return x + simd_shuffle_xor(x, ushort(8));
+}
+
+// A lane's two elements of a * b + c, from its two elements of each. Always floats: what they are loaded from is converted on the way.
+INLINE float2 multiply_add(float2 a, float2 b, float2 c)
+{
+    simdgroup_matrix<float, 8, 8> left, right, sum;
+    left.thread_elements()[0] = a.x;
+    left.thread_elements()[1] = a.y;
+    right.thread_elements()[0] = b.x;
+    right.thread_elements()[1] = b.y;
+    sum.thread_elements()[0] = c.x;
+    sum.thread_elements()[1] = c.y;
+    simdgroup_multiply_accumulate(sum, left, right, sum);
+    return float2(sum.thread_elements()[0], sum.thread_elements()[1]);
+}
+#line 1 "prefill.metal"
+// Attention of a block of rows against all their keys, tile by tile: S = Q K^T, online softmax, O = O * exp(m - m') + P V (Dao et al. 2022, arXiv:2205.14135).
+//
+// A threadgroup has SIMDGROUPS x 8 rows: queries times the heads of a group, so a tile of K or V serves all of them. Keys and values take turns in one buffer of
+// threadgroup memory; Q, S and O stay in registers, in the lane map of fragments.metal: a lane has one row, and two columns of each 8 x 8 fragment of it.
+// Registers of a lane, in floats: Q KEY_DIM / 4 (half that in 16 bits), O VALUE_DIM / 4, S TILE_KEYS / 4; with D = 128 in 16 bits, 16 + 32 + 8.
+//
+// Per tile: stage K | S = Q K^T | stage V, softmax | O += P V, a barrier at each bar. Device memory sees each key and value once per block of rows.
+//
+// QUERY_T, KEY_VALUE_T, KEY_DIM, VALUE_DIM, TILE_KEYS and SIMDGROUPS come from the host.
+
+#define THREADS (SIMDGROUPS * 32)
+#define QUERY_T4 VECTOR_OF(QUERY_T, 4)
+#define KEY_VALUE_T2 VECTOR_OF(KEY_VALUE_T, 2)
+#define KEY_VALUE_T4 VECTOR_OF(KEY_VALUE_T, 4)
+
+// Products take 16 dimensions at a time, two fragments: fragment 0 those with even numbers, fragment 1 the odd ones. So a lane's elements of both, in K as it lies
+// in memory, are neighbours, and K need not be transposed. What is beyond KEY_DIM is zero.
+#define KEY_STEPS ((KEY_DIM + 15) / 16)
+#define KEY_FRAGMENTS (TILE_KEYS / 8)
+#define VALUE_FRAGMENTS (VALUE_DIM / 8)
+
+// One chain of sums over more than 128 dimensions loses too much (512 dimensions: 1.0e-5 where 7.7e-6 are allowed).
+#define STEPS_OF_A_SUM 8
+
+// Rows in threadgroup memory have 16 bytes more than they need: in 16 bits, and with dimensions that are multiples of 16, the 32 lanes of a load of K (4 pairs of
+// keys x 8 words) or V (8 keys x 4 words) then hit 32 different banks of 4 bytes.
+#define ROW_PADDING int(16 / sizeof(KEY_VALUE_T))
+#define KEY_STRIDE (KEY_STEPS * 16 + ROW_PADDING)
+#define VALUE_STRIDE (VALUE_DIM + ROW_PADDING)
+#define TILE_STRIDE (KEY_STRIDE > VALUE_STRIDE ? KEY_STRIDE : VALUE_STRIDE)
+
+// Brings the rows of a tile into threadgroup memory. Keys outside [start, end) are no row's to see: they are not read, and are zeros, because a weight of zero
+// would not undo a NaN.
+template <int DIM, int PADDED_DIM, int STRIDE>
+INLINE void stage(threadgroup KEY_VALUE_T *staged, thread const KeyRows &rows, int tile, int start, int end, uint thread_index)
+{
+    // Unrolled, so that all loads of a thread are under way at once; only the last turn may have threads without work.
+    constexpr int CHUNKS = PADDED_DIM / 4;
+    UNROLL
+    for (int n = 0; n < TILE_KEYS * CHUNKS; n += THREADS) {
+        int i = n + int(thread_index);
+        if (i >= TILE_KEYS * CHUNKS) continue;
+        int j = i / CHUNKS;
+        int d = i % CHUNKS * 4;
+        int key = tile + j;
+        KEY_VALUE_T4 elements = KEY_VALUE_T4(0);
+        if (key >= start && key < end && d < DIM) elements = load4<KEY_VALUE_T4>(key_row(rows, key) + d);
+        *(threadgroup KEY_VALUE_T4 *)(staged + (j * STRIDE + d)) = elements;
+    }
+}
+
+// A lane's share of Q: of its row and each 16 dimensions the four that its two columns stand for, in both fragments.
+INLINE void load_queries(thread QUERY_T4 *query_row, device const QUERY_T *from, int column)
+{
+    UNROLL
+    for (int step = 0; step < KEY_STEPS; step++) {
+        int d = step * 16 + column * 2;
+        query_row[step] = QUERY_T4(0);
+        if (d < KEY_DIM) query_row[step] = load4<QUERY_T4>(from + d);
+    }
+}
+
+// S = Q K^T for the tile in threadgroup memory.
+INLINE void multiply_keys(thread float2 *scores, thread const QUERY_T4 *query_row, threadgroup const KEY_VALUE_T *staged, int lane_row, int lane_column)
+{
+    UNROLL
+    for (int f = 0; f < KEY_FRAGMENTS; f++) scores[f] = float2(0.0f);
+    UNROLL
+    for (int first = 0; first < KEY_STEPS; first += STEPS_OF_A_SUM) {
+        float2 sums[KEY_FRAGMENTS];
+        UNROLL
+        for (int f = 0; f < KEY_FRAGMENTS; f++) sums[f] = float2(0.0f);
+        UNROLL
+        for (int step = first; step < first + STEPS_OF_A_SUM; step++) {
+            if (step >= KEY_STEPS) continue;
+            float4 q = widen(query_row[step]);
+            UNROLL
+            for (int f = 0; f < KEY_FRAGMENTS; f++) {
+                threadgroup const KEY_VALUE_T *key = staged + ((f * 8 + lane_column) * KEY_STRIDE + step * 16 + lane_row * 2);
+                float2 k0 = widen(*(threadgroup const KEY_VALUE_T2 *)key);
+                float2 k1 = widen(*(threadgroup const KEY_VALUE_T2 *)(key + KEY_STRIDE));
+                sums[f] = multiply_add(float2(q.x, q.z), float2(k0.x, k1.x), sums[f]);
+                sums[f] = multiply_add(float2(q.y, q.w), float2(k0.y, k1.y), sums[f]);
+            }
+        }
+        UNROLL
+        for (int f = 0; f < KEY_FRAGMENTS; f++) scores[f] += sums[f];
+    }
+}
+
+// Scale, soft cap, bias, ALiBi, masks and reach.
+INLINE void modify_scores(thread float2 *scores, thread const Row &row, int tile, int lane_column, constant AttentionParameters &parameters)
+{
+    UNROLL
+    for (int f = 0; f < KEY_FRAGMENTS; f++) {
+        scores[f].x = score_of(scores[f].x, row, tile, f * 8 + lane_column, parameters);
+        scores[f].y = score_of(scores[f].y, row, tile, f * 8 + lane_column + 1, parameters);
+    }
+}
+
+// O = O * rescale + P V: the tile is summed on its own and then added.
+INLINE void multiply_values(
+    thread float2 *outputs, thread const float2 *weights, float rescale, threadgroup const KEY_VALUE_T *staged, int lane_row, int lane_column)
+{
+    UNROLL
+    for (int d = 0; d < VALUE_FRAGMENTS; d++) {
+        float2 sums = float2(0.0f);
+        UNROLL
+        for (int f = 0; f < KEY_FRAGMENTS; f++) {
+            threadgroup const KEY_VALUE_T *value = staged + ((f * 8 + lane_row) * VALUE_STRIDE + d * 8 + lane_column);
+            sums = multiply_add(weights[f], widen(*(threadgroup const KEY_VALUE_T2 *)value), sums);
+        }
+        outputs[d] = fma(outputs[d], float2(rescale), sums);
+    }
+}
+
+kernel void prefill(
+    device const QUERY_T *query [[buffer(0)]],
+    device const KEY_VALUE_T *key [[buffer(1)]],
+    device const KEY_VALUE_T *value [[buffer(2)]],
+    device QUERY_T *output [[buffer(3)]],
+    device const SequenceEntry *sequences [[buffer(4)]],
+    device const WorkItem *items [[buffer(5)]],
+    device const int *block_tables [[buffer(6)]],
+    device const uchar *mask [[buffer(7)]],
+    device const uchar *bias [[buffer(8)]],
+    device float *log_sum_exp [[buffer(9)]],
+    device const float *alibi_slopes [[buffer(10)]],
+    device const float *sink_logits [[buffer(11)]],
+    constant AttentionParameters &parameters [[buffer(14)]],
+    uint3 place [[threadgroup_position_in_grid]],
+    uint thread_index [[thread_index_in_threadgroup]],
+    uint simdgroup_index [[simdgroup_index_in_threadgroup]],
+    uint lane [[thread_index_in_simdgroup]])
+{
+    threadgroup KEY_VALUE_T4 tile_memory[TILE_KEYS * TILE_STRIDE / 4];
+    threadgroup KEY_VALUE_T *staged = (threadgroup KEY_VALUE_T *)tile_memory;
+
+    WorkItem item = items[place.x];
+    SequenceEntry sequence = sequences[item.sequence];
+    int head = int(place.y);
+    KeyRows keys = keys_of(head, key, block_tables, sequence, parameters);
+    KeyRows values = values_of(head, value, block_tables, sequence, parameters);
+
+    // What the block may see, and what every and any row of the simdgroup may see. Both ends of a reach grow with the query.
+    int first = item.first_row + int(simdgroup_index) * 8;
+    int last = min(first + 8, item.end_row) - 1;
+    bool has_rows = first <= last;
+    long first_position = sequence.query_offset + first / parameters.group;
+    long last_position = sequence.query_offset + last / parameters.group;
+    int start_of_any = first_key_of(first_position, sequence.key_length, parameters);
+    int start_of_all = first_key_of(last_position, sequence.key_length, parameters);
+    int end_of_all = end_key_of(first_position, sequence.key_length, parameters);
+    int end_of_any = end_key_of(last_position, sequence.key_length, parameters);
+    int start = first_key_of(sequence.query_offset + item.first_row / parameters.group, sequence.key_length, parameters);
+    int end = end_key_of(sequence.query_offset + (item.end_row - 1) / parameters.group, sequence.key_length, parameters);
+
+    // The lane's row; lanes without one repeat the item's last row and store nothing.
+    int lane_row = row_of_lane(lane);
+    int lane_column = column_of_lane(lane);
+    bool stores = first + lane_row < item.end_row;
+    Row row = row_at(min(first + lane_row, item.end_row - 1), head, sequence, parameters, mask, bias, alibi_slopes);
+    QUERY_T4 query_row[KEY_STEPS];
+    load_queries(query_row, query + (sequence.query_start + row.query * parameters.query_token_stride + row.head * parameters.query_head_stride), lane_column);
+
+    float unit = unit_of_scores(parameters);
+    float factor = unit * LOG2_E;
+    float maximum = NEVER_SEEN;
+    float sum = 0.0f;                   // of the lane's columns; of the row at the end
+    float2 outputs[VALUE_FRAGMENTS];
+    UNROLL
+    for (int d = 0; d < VALUE_FRAGMENTS; d++) outputs[d] = float2(0.0f);
+
+    for (int tile = start / TILE_KEYS * TILE_KEYS; tile < end; tile += TILE_KEYS) {
+        bool sees_tile = has_rows && tile < end_of_any && tile + TILE_KEYS > start_of_any;
+        bool sees_whole_tile = tile >= start_of_all && tile + TILE_KEYS <= end_of_all;
+        float2 scores[KEY_FRAGMENTS];
+        float rescale = 1.0f;
+
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        stage<KEY_DIM, KEY_STEPS * 16, KEY_STRIDE>(staged, keys, tile, start, end, thread_index);
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        if (sees_tile) multiply_keys(scores, query_row, staged, lane_row, lane_column);
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        stage<VALUE_DIM, VALUE_DIM, VALUE_STRIDE>(staged, values, tile, start, end, thread_index);
+        if (sees_tile) {
+            if (modifies_scores() || !sees_whole_tile) modify_scores(scores, row, tile, lane_column, parameters);
+            float tile_maximum = NEVER_SEEN;
+            UNROLL
+            for (int f = 0; f < KEY_FRAGMENTS; f++) tile_maximum = max(tile_maximum, max(scores[f].x, scores[f].y));
+            float new_maximum = max(maximum, max_of_row(tile_maximum));
+            float base = base_of(new_maximum);
+            rescale = weight_of(maximum, base, factor);
+            maximum = new_maximum;
+            sum *= rescale;
+            UNROLL
+            for (int f = 0; f < KEY_FRAGMENTS; f++) {
+                scores[f] = float2(weight_of(scores[f].x, base, factor), weight_of(scores[f].y, base, factor));
+                sum += scores[f].x + scores[f].y;
+            }
+        }
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        if (sees_tile) multiply_values(outputs, scores, rescale, staged, lane_row, lane_column);
+    }
+
+    RowEnd row_end = end_of_row(maximum, sum_of_row(sum), unit, row, sink_logits);
+    if (!stores) return;
+    device QUERY_T *to = output_row(output, row, sequence, parameters);
+    UNROLL
+    for (int d = 0; d < VALUE_FRAGMENTS; d++) {
+        to[d * 8 + lane_column] = narrow<QUERY_T>(outputs[d].x * row_end.factor);
+        to[d * 8 + lane_column + 1] = narrow<QUERY_T>(outputs[d].y * row_end.factor);
+    }
+    if (has_log_sum_exp && lane_column == 0) store_log_sum_exp(log_sum_exp, row_end.log_sum_exp, row, sequence, parameters);
+}

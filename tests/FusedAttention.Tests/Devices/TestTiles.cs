@@ -1,0 +1,25 @@
+using FusedAttention.Devices;
+
+namespace FusedAttention.Tests.Devices;
+
+/// <summary>A backend with small round numbers.</summary>
+internal readonly struct TestTiles(KernelChoice choice, double budget = double.PositiveInfinity) : ITileTable
+{
+    public KernelChoice Choice { get; } = choice;
+
+    public int MostFewRows => 16;
+
+    public int MinSplitKeys => 64;
+
+    public int MostSplits => 4;
+
+    public int MergeRows => 4;
+
+    public double SubmissionBudget { get; } = budget;
+
+    public static TestTiles PrefillAndDecode(double budget = double.PositiveInfinity) => new(new(AttentionKernel.Prefill, AttentionKernel.Decode, Splits: true), budget);
+
+    public int ItemRows(AttentionKernel kernel) => kernel == AttentionKernel.Prefill ? 32 : 8;
+
+    public double CostOfWork(AttentionKernel kernel) => kernel == AttentionKernel.Prefill ? 1 : 2;
+}
