@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using FusedAttention.Devices;
+using FusedAttention.Metal.Emulation;
 using FusedAttention.Metal.Launching;
 
 namespace FusedAttention.Metal.Tests.Host;
