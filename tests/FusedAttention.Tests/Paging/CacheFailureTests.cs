@@ -1,5 +1,6 @@
 using System.Diagnostics.Tracing;
 using System.Numerics.Tensors;
+using System.Runtime.InteropServices;
 using FusedAttention.Paging.Formats;
 using FusedAttention.Paging.Ledger;
 using FusedAttention.Tests.Paging.Ledger;
@@ -48,8 +49,10 @@ public sealed class CacheFailureTests
             using (new CallListener(() =>
             {
                 if (!dispose) return;
+                long bytes = cache.Bytes;
                 cache.Dispose();
                 disposals++;
+                Reuse(bytes);
             }))
             {
                 Attention.ForwardPaged(query, output, cache, 0, batch);
@@ -59,6 +62,16 @@ public sealed class CacheFailureTests
             if (dispose) Assert.Throws<ObjectDisposedException>(() => Attention.ForwardPaged(query, output, cache, 0, batch));
             cache.Dispose();
             return output.ToArray();
+        }
+
+        // Memory that was given back would be handed out again, and hold NaN.
+        static unsafe void Reuse(long bytes)
+        {
+            void* first = NativeMemory.AlignedAlloc((nuint)bytes, 64), second = NativeMemory.AlignedAlloc((nuint)bytes, 64);
+            new Span<byte>(first, (int)bytes).Fill(0xFF);
+            new Span<byte>(second, (int)bytes).Fill(0xFF);
+            NativeMemory.AlignedFree(first);
+            NativeMemory.AlignedFree(second);
         }
     }
 
