@@ -15,7 +15,7 @@ public sealed class VisibleBitsTests
     [InlineData(false, 8, 8, 128, 1)]
     [InlineData(false, 8, 2, 64, 3)]
     [InlineData(false, 4, 4, 32, 30)]
-    public void Capacity_and_the_way_of_hiding_do_not_show(bool rowInvariant, int heads, int keyValueHeads, int dim, int queries, int threads = -1)
+    public void Capacity_and_the_way_of_hiding_do_not_show(bool rowInvariant, int heads, int keyValueHeads, int dim, int queries)
     {
         const int Visible = 700;     // more than a chunk
         foreach (int threads in new[] { 1, 3 })
