@@ -167,7 +167,8 @@ public sealed class FloatRangeTests
         Query = [],
         Key = [],
         Value = [],
-        Options = new AttentionOptions { InstructionSet = variant, RowInvariant = rowInvariant },
+        Options = new AttentionOptions { RowInvariant = rowInvariant },
+        Execution = new CpuExecution { InstructionSet = variant },
     });
 
     private static Problem Scaled(Problem problem, float query, float key, float value)
