@@ -4,7 +4,6 @@ using FusedAttention.Metal.Emulation;
 using FusedAttention.Metal.Launching;
 using FusedAttention.Metal.Planning;
 using FusedAttention.Tensors;
-using FusedAttention.Testing;
 using Xunit;
 
 namespace FusedAttention.Metal.Tests;
