@@ -103,7 +103,7 @@ public sealed class ReadmeExamples
 
         cache.Extend(sequences, [20, 1]);
         batch.Add(sequences, [20, 1]);
-        cache.Write<float>(layer: 0, batch, keys, values);
+        cache.Write(layer: 0, batch, keys, values);
         Attention.ForwardPaged(query, output, cache, layer: 0, batch, new AttentionOptions { Mask = AttentionMask.Causal });
         // README: end
         Assert.All(output.ToArray(), static x => Assert.Equal(3, x, 1e-6f));

@@ -72,7 +72,7 @@ internal sealed class LanguageModel
         Multiply(_h, w.Value, _v, rows);
         if (_config.Positions == PositionSignal.Rotary) RotateQueriesAndKeys(batch.Sequences);
         int keyElements = rows * _config.KeyValueHeads * _config.HeadDim;
-        cache.Write<float>(layer, batch, _k.AsSpan(0, keyElements), _v.AsSpan(0, keyElements));
+        cache.Write(layer, batch, _k.AsSpan(0, keyElements), _v.AsSpan(0, keyElements));
 
         ReadOnlySpan<nint> shape = [rows, _config.Heads, _config.HeadDim];
         var query = new ReadOnlyTensorSpan<float>(_q.AsSpan(0, rows * _config.Heads * _config.HeadDim), shape);

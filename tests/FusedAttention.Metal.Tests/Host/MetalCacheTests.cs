@@ -174,7 +174,7 @@ public sealed class MetalCacheTests : IDisposable
         cache.Append(a, keys, values);
         Assert.Equal(3, cache.GetLength(a));
         KernelFunction converting = Assert.Single(Assert.Single(runtime.Submissions)).Function;
-        Assert.Equal(["ELEMENT_T half", "SOURCE_T float"], converting.Definitions.Select(static definition => $"{definition.Name} {definition.Value}"));
+        Assert.Equal(["ELEMENT_T half", "SOURCE_T float"], converting.Definitions.Select(static definition => $"{definition.Name} {definition.Value}"), StringComparer.Ordinal);
 
         // Compiled ahead: rows of the cache's type and of float, and copies on write.
         cache.Prepare();

@@ -91,12 +91,12 @@ public sealed class CacheFailureTests
 
         protected override void OnEventSourceCreated(EventSource eventSource)
         {
-            if (eventSource.Name == "FusedAttention") EnableEvents(eventSource, EventLevel.Informational);
+            if (eventSource.Name is "FusedAttention") EnableEvents(eventSource, EventLevel.Informational);
         }
 
         protected override void OnEventWritten(EventWrittenEventArgs eventData)
         {
-            if (eventData.EventName == "CallStart" && Environment.CurrentManagedThreadId == _thread) onCall();
+            if (eventData.EventName is "CallStart" && Environment.CurrentManagedThreadId == _thread) onCall();
         }
     }
 }
