@@ -1,4 +1,5 @@
 using System.Numerics.Tensors;
+using FusedAttention.Serving;
 using Xunit;
 
 namespace FusedAttention.Tests;
@@ -87,6 +88,64 @@ public sealed class ReadmeExamples
     }
 
     [Fact]
+    public void Cache()
+    {
+        float[] keys = new float[21 * 2 * 64], values = new float[keys.Length];
+        Array.Fill(values, 3.0001f);
+        var query = Tensor.CreateFromShape<float>([21, 8, 64]);
+        var output = Tensor.CreateFromShape<float>([21, 8, 64]);
+
+        // README: Cache
+        // Two sequences get 20 tokens and 1 more, and attend to all that they have; float rows, rounded to the cache's half precision.
+        using var cache = new PagedKeyValueCache<Half>(new() { Blocks = 100, BlockSize = 16, KeyValueHeads = 2, KeyDim = 64 });
+        CacheSequence[] sequences = [cache.CreateSequence(), cache.CreateSequence()];
+        PagedBatch batch = cache.CreateBatch();
+
+        cache.Extend(sequences, [20, 1]);
+        batch.Add(sequences, [20, 1]);
+        cache.Write(layer: 0, batch, keys, values);
+        Attention.ForwardPaged(query, output, cache, layer: 0, batch, new AttentionOptions { Mask = AttentionMask.Causal });
+        // README: end
+        Assert.All(output.ToArray(), static x => Assert.Equal(3, x, 1e-6f));
+    }
+
+    [Fact]
+    public async Task Serving()
+    {
+        PagedKeyValueCacheOptions options = new() { Blocks = 10, BlockSize = 4, KeyValueHeads = 1, KeyDim = 1 };
+        int[] promptTokens = [1, 2, 3];
+        using var ending = new CancellationTokenSource();
+        CancellationToken stopping = ending.Token;
+        var model = new ExampleModel(() => ending.Cancel());
+        try
+        {
+            // README: Serving
+            using var cache = new PagedKeyValueCache<Half>(options);
+            using BatchScheduler scheduler = BatchScheduler.Create(cache, new() { MaxTokensPerStep = 512 });
+            GenerationRequest request = scheduler.Add(promptTokens, maxNewTokens: 20);          // from any thread, at any time
+            while (await scheduler.WaitForWorkAsync(stopping))                                  // sleeps while there is nothing to do
+            {
+                if (!scheduler.TryNext(out BatchStep? step)) continue;                          // plans, admits, puts back, makes room
+                try
+                {
+                    int[] sampledTokens = model.Run(cache, step);       // for each layer: cache.Write(layer, step.Batch, keys, values),
+                    scheduler.Complete(sampledTokens);                  // then Attention.ForwardPaged(query, output, cache, layer, step.Batch)
+                }
+                catch (ModelException)
+                {
+                    scheduler.Abandon();                                // its requests run again with the next step
+                }
+            }
+            // README: end
+            Assert.Fail($"{request} is waited for, and nothing ends the wait.");
+        }
+        catch (OperationCanceledException)
+        {
+            Assert.Equal((21, 20), (model.Steps, model.Sampled));
+        }
+    }
+
+    [Fact]
     public void Explain()
     {
         // README: Explain
@@ -95,5 +154,25 @@ public sealed class ReadmeExamples
         Console.WriteLine(explanation); // backend, kernel, instruction set, threads, arithmetic, tiles and the reasons for them
         // README: end
         Assert.Equal("cpu", explanation.Backend);
+    }
+
+    private sealed class ModelException : Exception;
+
+    /// <summary>Fails in its third step, and says when it has sampled 20 tokens.</summary>
+    private sealed class ExampleModel(Action whenDone)
+    {
+        public int Steps { get; private set; }
+
+        public int Sampled { get; private set; }
+
+        public int[] Run(KeyValueCache cache, BatchStep step)
+        {
+            float[] rows = new float[step.Tokens.Length];
+            cache.Write<float>(0, step.Batch, rows, rows);
+            if (++Steps == 3) throw new ModelException();
+            Sampled += step.LogitRows.Length;
+            if (Sampled == 20) whenDone();
+            return new int[step.LogitRows.Length];
+        }
     }
 }

@@ -3,20 +3,20 @@ using Xunit;
 
 namespace FusedAttention.Tests;
 
-/// <summary>The README's examples are those of <see cref="ReadmeExamples"/> here and in the other test projects, word for word: what is shown has been compiled and run.</summary>
+/// <summary>The examples of the README and of docs/serving.md are those of <see cref="ReadmeExamples"/> here and in the other test projects, word for word: what is shown has been compiled and run.</summary>
 public sealed partial class ReadmeTests
 {
     [Fact]
     public void Examples_of_the_readme_are_the_ones_that_are_run()
     {
-        Dictionary<string, string> shown = Blocks([Path.Combine(ReferenceData.Root, "README.md")], Shown());
+        Dictionary<string, string> shown = Blocks([Path.Combine(ReferenceData.Root, "README.md"), Path.Combine(ReferenceData.Root, "docs", "serving.md")], Shown());
         Dictionary<string, string> run = Blocks(Directory.GetFiles(Path.Combine(ReferenceData.Root, "tests"), "ReadmeExamples.cs", SearchOption.AllDirectories), Run());
         Assert.True(
             shown.Count > 0,
-            "README.md shows no example. An example is a csharp block under a line <!-- example: Name -->, with the text between '// README: Name' and '// README: end' of a ReadmeExamples.cs.");
+            "README.md and docs/serving.md show no example. An example is a csharp block under a line <!-- example: Name -->, with the text between '// README: Name' and '// README: end' of a ReadmeExamples.cs.");
         foreach ((string name, string code) in shown)
         {
-            Assert.True(run.ContainsKey(name), $"README.md shows the example '{name}', which no ReadmeExamples.cs has.");
+            Assert.True(run.ContainsKey(name), $"README.md or docs/serving.md shows the example '{name}', which no ReadmeExamples.cs has.");
             Assert.Equal(run[name], code);
         }
     }

@@ -6,7 +6,7 @@ namespace FusedAttention.Serving;
 /// What one step of the model runs: tokens of many requests packed row after row, decoding and chunks of prompts mixed. The cache has room for all of them already.
 /// Made again and again by <see cref="BatchScheduler.Next"/>; valid until the step is completed or abandoned.
 /// </summary>
-/// <remarks>For each layer: <c>cache.Write(layer, step.Batch, keys, values)</c>, then <c>Attention.ForwardPaged</c> with <c>step.Batch.Sequences</c>.</remarks>
+/// <remarks>For each layer: <c>cache.Write(layer, step.Batch, keys, values)</c>, then <c>Attention.ForwardPaged(query, output, cache, layer, step.Batch)</c>.</remarks>
 public sealed class BatchStep
 {
     private readonly List<ScheduledRun> _runs = [];

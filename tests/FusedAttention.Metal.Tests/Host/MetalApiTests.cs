@@ -67,12 +67,12 @@ public sealed class MetalApiTests : IDisposable
             int total = tokens.Sum();
             for (int layer = 0; layer < Layers; layer++)
             {
-                using MetalTensor<Half> query = Noise(total * Heads).Reshape(total, Heads, Dim), output = device.Allocate<Half>(total, Heads, Dim);
-                using MetalTensor<Half> keys = Noise(total * KeyValueHeads), values = Noise(total * KeyValueHeads);
+                using MetalTensor<Half> query = Noise(static x => (Half)x, total * Heads).Reshape(total, Heads, Dim), output = device.Allocate<Half>(total, Heads, Dim);
+                using MetalTensor<float> keys = Noise(static x => (float)x, total * KeyValueHeads), values = Noise(static x => (float)x, total * KeyValueHeads);
                 cache.Write(layer, batches[0], keys.Reshape(total, KeyValueHeads, Dim), values.Reshape(total, KeyValueHeads, Dim));
                 MetalAttention.ForwardPaged(query, output, cache, layer, batches[0], attention);
 
-                expected.Write(layer, batches[1], keys.AsReadOnlySpan(), values.AsReadOnlySpan());
+                expected.Write<float>(layer, batches[1], keys.AsReadOnlySpan(), values.AsReadOnlySpan());
                 var result = new Half[total * Heads * Dim];
                 Attention.ForwardPaged(query.AsReadOnlyTensorSpan(), new TensorSpan<Half>(result, [total, Heads, Dim]), expected, layer, batches[1], attention);
                 for (int i = 0; i < result.Length; i++) Assert.InRange((float)output.AsReadOnlySpan()[i], (float)result[i] - 2e-3f, (float)result[i] + 2e-3f);
@@ -82,10 +82,11 @@ public sealed class MetalApiTests : IDisposable
 
         Assert.Equal(expected.FreeBlocks, cache.FreeBlocks);
 
-        MetalTensor<Half> Noise(int rows)
+        MetalTensor<T> Noise<T>(Func<double, T> of, int rows)
+            where T : unmanaged
         {
-            MetalTensor<Half> tensor = device.Allocate<Half>(rows * Dim);
-            foreach (ref Half x in tensor.AsSpan()) x = (Half)((random.NextDouble() * 2) - 1);
+            MetalTensor<T> tensor = device.Allocate<T>(rows * Dim);
+            foreach (ref T x in tensor.AsSpan()) x = of((random.NextDouble() * 2) - 1);
             return tensor;
         }
     }

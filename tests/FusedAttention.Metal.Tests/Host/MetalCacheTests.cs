@@ -1,4 +1,5 @@
 using FusedAttention.Metal.Emulation;
+using FusedAttention.Metal.Launching;
 using FusedAttention.Serving;
 using Xunit;
 
@@ -157,6 +158,49 @@ public sealed class MetalCacheTests : IDisposable
         cache.Write(0, batch, Tensor(4, KeyDim, 700), Tensor(4, ValueDim, 700));
         Assert.Equal([.. Rows(3, KeyDim, 0), .. Rows(3, KeyDim, 700)], Read(cache, a, 0, keys: true));
         Assert.Equal([.. Rows(5, KeyDim, 0), .. Rows(4, KeyDim, 700)[(3 * Heads * KeyDim)..]], Read(cache, b, 0, keys: true));
+    }
+
+    [Fact]
+    public void Rows_of_another_type_are_converted_by_whoever_writes()
+    {
+        // The kernel itself is the emulator's to run.
+        using var runtime = new RecordingRuntime();
+        var device = new MetalDevice(runtime);
+        using var cache = new MetalPagedKeyValueCache<Half>(device, Options());
+        CacheSequence a = cache.CreateSequence();
+        cache.Append<float>(a, Rows(1, KeyDim, 7), Rows(1, ValueDim, 9));
+        Assert.Equal((Half)12, cache.GetKeys().AsReadOnlyTensorSpan()[0, 0, 1, 2]);
+        using MetalTensor<float> keys = device.Allocate<float>(2, Heads, KeyDim), values = device.Allocate<float>(2, Heads, ValueDim);
+        cache.Append(a, keys, values);
+        Assert.Equal(3, cache.GetLength(a));
+        KernelFunction converting = Assert.Single(Assert.Single(runtime.Submissions)).Function;
+        Assert.Equal(["ELEMENT_T half", "SOURCE_T float"], converting.Definitions.Select(static definition => $"{definition.Name} {definition.Value}"), StringComparer.Ordinal);
+
+        // Compiled ahead: rows of the cache's type and of float, and copies on write.
+        cache.Prepare();
+        Assert.Contains(converting, runtime.Prepared);
+    }
+
+    [Fact]
+    public void A_fork_between_two_layers_moves_the_batch_to_the_copy()
+    {
+        using var cache = new MetalPagedKeyValueCache<float>(_device, Options(layers: 2));
+        CacheSequence a = cache.CreateSequence();
+        cache.Extend(a, 3);
+        PagedBatch batch = cache.CreateBatch();
+        batch.Add(a, 3);
+        cache.Write(0, batch, Tensor(3, KeyDim, 0), Tensor(3, ValueDim, 0));
+        cache.Fork(a);
+        cache.Write(1, batch, Tensor(3, KeyDim, 50), Tensor(3, ValueDim, 50));
+        Assert.Equal(1, batch.Sequences.BlockTables[0]);
+        Assert.Equal(Rows(3, KeyDim, 0), Read(cache, a, 0, keys: true));
+        Assert.Equal(Rows(3, KeyDim, 50), Read(cache, a, 1, keys: true));
+        using MetalTensor<float> query = _device.Allocate<float>(3, Heads, KeyDim), output = _device.Allocate<float>(3, Heads, ValueDim);
+        using var other = new MetalPagedKeyValueCache<float>(_device, Options(layers: 2));
+        Refused("batch", () => MetalAttention.ForwardPaged(query, output, other, 0, batch), "another cache");
+        Assert.Throws<ArgumentOutOfRangeException>("layer", () => MetalAttention.ForwardPaged(query, output, cache, 2, batch));
+        cache.Truncate(a, 1);
+        Refused("batch", () => MetalAttention.ForwardPaged(query, output, cache, 0, batch), "out of date");
     }
 
     [Fact]

@@ -6,6 +6,7 @@ namespace FusedAttention.Tests.Paging;
 internal sealed partial class CacheModel
 {
     private readonly HashSet<CacheSequence> _recomputed = [];
+    private readonly List<(CacheSequence Handle, ModelSequence Model)> _forks = [];
 
     private void Forget()
     {
@@ -78,21 +79,26 @@ internal sealed partial class CacheModel
         }
 
         for (int i = 0; i < chosen.Count; i++) Replace(handles[i], grown[i]);
+        foreach ((CacheSequence fork, ModelSequence model) in _forks)
+        {
+            Cache.Truncate(fork, model.Length);
+            Living.Add((fork, model));
+        }
+
+        _forks.Clear();
         CheckBatch(handles, grown);
         foreach ((CacheSequence handle, ModelSequence model) in Living) CheckContents(handle, model);
         RefuseOldBatch(grown);
     }
 
-    /// <summary>What other threads may do between two layers of a step. Forks get the tokens that were there before it.</summary>
+    /// <summary>What other threads may do between two layers of a step. Forks are cut to the tokens that were there before it when it has ended.</summary>
     private void Disturb(List<(CacheSequence Handle, ModelSequence Model)> chosen)
     {
         (CacheSequence handle, ModelSequence model) = chosen[_random.Next(chosen.Count)];
         switch (_random.Next(6))
         {
             case 0:
-                CacheSequence fork = Cache.Fork(handle);
-                Cache.Truncate(fork, model.Length);
-                Living.Add((fork, model.Copy()));
+                _forks.Add((Cache.Fork(handle), model.Copy()));
                 SharedInStep++;
                 break;
             case 1:
@@ -128,6 +134,14 @@ internal sealed partial class CacheModel
                 Assert.Equal(free, Cache.FreeBlocks);
                 Assert.True(e.Needed > e.Free);
                 Exhausted++;
+                if (_forks.Count > 0)
+                {
+                    Cache.Free(_forks[^1].Handle);
+                    _forks.RemoveAt(_forks.Count - 1);
+                    free = Cache.FreeBlocks;
+                    continue;
+                }
+
                 int other = Living.FindIndex(s => chosen.TrueForAll(c => c.Handle != s.Handle));
                 Assert.True(other >= 0, "Nobody else has blocks.");
                 Free(other);

@@ -35,7 +35,7 @@ public sealed class SchedulerFailureTests
     public void A_sequence_changed_between_steps_starts_again(string what, Action<KeyValueCache, CacheSequence> change)
     {
         // Tokens that were dropped are a window's business between steps; the model here reads all of them.
-        if (what == "dropped") return;
+        if (what is "dropped") return;
         using var model = new CountingModel(blocks: 40, blockSize: 4, new() { MaxTokensPerStep = 16 });
         GenerationRequest[] requests = Start(model);
         BatchStep step = model.Scheduler.Next();
@@ -186,7 +186,7 @@ public sealed class SchedulerFailureTests
     {
         model.RunToEnd();
         foreach (GenerationRequest request in requests) AssertText(request);
-        if (what == "freed and replaced") Assert.Equal(1, model.Cache.SequenceCount);
+        if (what is "freed and replaced") Assert.Equal(1, model.Cache.SequenceCount);
         else model.AssertNothingLeaked();
     }
 

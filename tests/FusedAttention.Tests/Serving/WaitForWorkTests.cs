@@ -162,7 +162,7 @@ public sealed class WaitForWorkTests
         int emptySteps = 0, wakes = 0;
         Task server = Task.Run(async () =>
         {
-            while (await model.Scheduler.WaitForWorkAsync(Stop))
+            while (await model.Scheduler.WaitForWorkAsync(Stop).ConfigureAwait(false))
             {
                 wakes++;
                 if (!model.Scheduler.TryNext(out BatchStep? step))

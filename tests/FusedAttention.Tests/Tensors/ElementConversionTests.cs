@@ -1,6 +1,5 @@
 using System.Runtime.InteropServices;
 using FusedAttention.Tensors;
-using FusedAttention.Testing;
 using Xunit;
 
 namespace FusedAttention.Tests.Tensors;

@@ -37,9 +37,7 @@ internal sealed partial class CacheLedger
         using (Enter())
         {
             ThrowIfClosed();
-            if (currentAt == _version) return;
-            for (int i = 0; i < batch.Sequences.Length; i++) CopyContext(Find(batch, i), batch, i);
-            currentAt = _version;
+            CopyContexts(batch, ref currentAt);
         }
     }
 
@@ -70,8 +68,7 @@ internal sealed partial class CacheLedger
                 if (batch.AddedAt[i] >= _forgottenAt) rewrites |= table.Freshness.Rewrite(_epoch, table.Length, layer, _layers, position, count);
             }
 
-            for (int i = 0; i < batch.Sequences.Length; i++) CopyContext(Find(batch, i), batch, i);
-            currentAt = _version;
+            CopyContexts(batch, ref currentAt);
 
             // The other layers must be asked for too if they decide what is fresh.
             writableAt = rewrites ? 0 : _version;
@@ -105,6 +102,11 @@ internal sealed partial class CacheLedger
         throw new ArgumentException($"The batch is out of date: {sequence} was {(isThere ? "shortened" : "freed")} since it was added. Clear the batch and add its sequences again.", nameof(batch));
     }
 
-    private void CopyContext(BlockTable table, scoped in BatchTables batch, int index) =>
-        CopyPadded(table.Blocks[..BlocksFor(batch.ContextLengths[index])], batch.Tables.Slice(index * batch.Width, batch.Width));
+    private void CopyContexts(scoped in BatchTables batch, ref long currentAt)
+    {
+        if (currentAt == _version) return;
+        for (int i = 0; i < batch.Sequences.Length; i++)
+            CopyPadded(Find(batch, i).Blocks[..BlocksFor(batch.ContextLengths[i])], batch.Tables.Slice(i * batch.Width, batch.Width));
+        currentAt = _version;
+    }
 }

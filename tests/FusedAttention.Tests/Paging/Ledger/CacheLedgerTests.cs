@@ -4,12 +4,14 @@ using Xunit;
 namespace FusedAttention.Tests.Paging.Ledger;
 
 /// <summary>The bookkeeping without any memory.</summary>
-public sealed class CacheLedgerTests
+public sealed class CacheLedgerTests : IDisposable
 {
     private readonly RecordingStorage _storage = new();
     private readonly CacheLedger _ledger;
 
     public CacheLedgerTests() => _ledger = new(blocks: 12, blockSize: 4, layers: 3, _storage, typeof(CacheLedgerTests));
+
+    public void Dispose() => _storage.Dispose();
 
     [Fact]
     public void A_step_asks_once_a_layer_and_only_the_first_layer_asks_about_sequences()
