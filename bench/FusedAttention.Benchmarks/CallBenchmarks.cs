@@ -54,18 +54,19 @@ public class CallBenchmarks
     {
         public static Call Create(AttentionElementType type, AttentionShape shape, AttentionMask mask, CpuInstructionSet set)
         {
-            var options = new AttentionOptions { Mask = mask, InstructionSet = set, MaxDegreeOfParallelism = 1 };
+            var options = new AttentionOptions { Mask = mask };
+            var execution = new CpuExecution { InstructionSet = set, MaxDegreeOfParallelism = 1 };
             return type switch
             {
-                AttentionElementType.Float32 => new Of<float>(shape, options, static x => x),
-                AttentionElementType.Float16 => new Of<Half>(shape, options, static x => (Half)x),
-                _ => new Of<BFloat16>(shape, options, static x => (BFloat16)x),
+                AttentionElementType.Float32 => new Of<float>(shape, options, execution, static x => x),
+                AttentionElementType.Float16 => new Of<Half>(shape, options, execution, static x => (Half)x),
+                _ => new Of<BFloat16>(shape, options, execution, static x => (BFloat16)x),
             };
         }
 
         public abstract void Run();
 
-        private sealed class Of<T>(AttentionShape shape, AttentionOptions options, Func<float, T> round) : Call
+        private sealed class Of<T>(AttentionShape shape, AttentionOptions options, CpuExecution execution, Func<float, T> round) : Call
             where T : unmanaged
         {
             private readonly T[] _query = Random(1, shape.QueryLength * shape.QueryHeads * shape.KeyDim, round);
@@ -73,7 +74,7 @@ public class CallBenchmarks
             private readonly T[] _value = Random(3, shape.KeyLength * shape.KeyValueHeads * shape.KeyDim, round);
             private readonly T[] _output = new T[shape.QueryLength * shape.QueryHeads * shape.KeyDim];
 
-            public override void Run() => Attention.Forward(_query, _key, _value, _output, shape, options);
+            public override void Run() => Attention.Forward(_query, _key, _value, _output, shape, options, execution: execution);
 
             private static T[] Random(int seed, int count, Func<float, T> round)
             {

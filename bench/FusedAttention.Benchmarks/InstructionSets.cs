@@ -10,7 +10,7 @@ internal static class InstructionSets
         if (set == CpuInstructionSet.Auto) return false;
         try
         {
-            Attention.Explain<float, float>(new AttentionShape(1, 1, 1, 1, 1, 1), new AttentionOptions { InstructionSet = set });
+            Attention.Explain<float, float>(new AttentionShape(1, 1, 1, 1, 1, 1), execution: new() { InstructionSet = set });
             return true;
         }
         catch (PlatformNotSupportedException)

@@ -9,7 +9,7 @@ using FusedAttention.Comparison.Reporting;
 namespace FusedAttention.Comparison;
 
 /// <summary>One run: ceilings first, then row by row all contenders on the same inputs, checked before they are timed.</summary>
-internal sealed class ComparisonRun(IReadOnlyList<AttentionCase> cases, PeerLibraries? peers, AttentionOptions options, int threads, TimeSpan timeForEach, Progress progress)
+internal sealed class ComparisonRun(IReadOnlyList<AttentionCase> cases, PeerLibraries? peers, CpuExecution execution, int threads, TimeSpan timeForEach, Progress progress)
 {
     /// <summary>Enough for the best of several ways to read a gigabyte, and for the clock to settle.</summary>
     private static readonly TimeSpan CeilingTime = TimeSpan.FromSeconds(1.5);
@@ -21,7 +21,7 @@ internal sealed class ComparisonRun(IReadOnlyList<AttentionCase> cases, PeerLibr
         DateTime started = DateTime.UtcNow;
         long start = Stopwatch.GetTimestamp();
         string? loadBefore = MachineLoad.LoadAverage;
-        CpuInstructionSet instructionSet = cases[0].Explain(options).InstructionSet!.Value;
+        CpuInstructionSet instructionSet = cases[0].Explain(execution).InstructionSet!.Value;
         if (!MultiplyAddPeak.IsSupported(instructionSet)) throw new NotSupportedException("This machine has no fused multiply-adds.");
 
         (List<MultiplyAddCeiling> multiplyAdds, List<ReadCeiling> reads) = MeasureCeilings();
@@ -30,7 +30,7 @@ internal sealed class ComparisonRun(IReadOnlyList<AttentionCase> cases, PeerLibr
             multiplyAdds.First(c => c.InstructionSet == instructionSet && c.Threads == threads).GigaflopsPerSecond,
             reads.First(c => c.Threads == threads).GigabytesPerSecond);
 
-        ContenderEntry[] entries = [OurContender.Entry(options), .. peers?.Entries(threads) ?? []];
+        ContenderEntry[] entries = [OurContender.Entry(execution), .. peers?.Entries(threads) ?? []];
         var load = new MachineLoad();
         var rows = new List<ReportRow>();
         foreach (AttentionCase attentionCase in cases)
@@ -67,7 +67,7 @@ internal sealed class ComparisonRun(IReadOnlyList<AttentionCase> cases, PeerLibr
     private MemoryPoint MemoryAt(int length)
     {
         var prefill = new AttentionCase(CaseKind.Prefill, AttentionElementType.Float32, 8, 8, 128, length, length, IsCausal: false);
-        return new(length, prefill.ScoreBytes, prefill.Explain(options).ScratchBytes);
+        return new(length, prefill.ScoreBytes, prefill.Explain(execution).ScratchBytes);
     }
 
     private (List<MultiplyAddCeiling>, List<ReadCeiling>) MeasureCeilings()
@@ -92,7 +92,7 @@ internal sealed class ComparisonRun(IReadOnlyList<AttentionCase> cases, PeerLibr
 
     private ReportRow MeasureRow(AttentionCase c, ContenderEntry[] entries, Ceilings ceilings)
     {
-        AttentionExplanation explanation = c.Explain(options);
+        AttentionExplanation explanation = c.Explain(execution);
         var load = new MachineLoad();
         using var inputs = new CaseInputs(c);
         var ready = new List<(ContenderEntry Entry, Contender Contender)>();

@@ -42,9 +42,9 @@ command.SetAction(parsed =>
     {
         using PeerLibraries? peers = parsed.GetValue(noPeers) ? null : PeerLibraries.Load(parsed.GetValue(modules)!, parsed.GetValue(ggmlVariant));
         CpuInstructionSet set = parsed.GetValue(variant);
-        var options = new AttentionOptions { MaxDegreeOfParallelism = threadCount, InstructionSet = set };
+        var execution = new CpuExecution { MaxDegreeOfParallelism = threadCount, InstructionSet = set };
         var progress = new Progress(Console.Error, !Console.IsErrorRedirected);
-        ComparisonReport report = new ComparisonRun(cases, peers, options, threadCount, TimeSpan.FromSeconds(time), progress).Execute();
+        ComparisonReport report = new ComparisonRun(cases, peers, execution, threadCount, TimeSpan.FromSeconds(time), progress).Execute();
 
         string folder = Path.Combine(parsed.GetValue(output)!, Processor.Slug(report.Machine.Processor));
         string name = ReportFiles.Name(report);

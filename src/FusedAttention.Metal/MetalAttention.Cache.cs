@@ -15,15 +15,16 @@ public static unsafe partial class MetalAttention
     /// <param name="batch">Sequences of the cache, each with the query tokens that are its last ones; read during the call.</param>
     /// <param name="options">Scale, mask and the rest; null for <see cref="AttentionOptions.Default"/>.</param>
     /// <param name="operands">Boolean mask, bias, query offsets, log-sum-exp output.</param>
+    /// <param name="cancellationToken">Cancels the call until its work is queued, and not after.</param>
     /// <exception cref="ArgumentOutOfRangeException">There is no such layer.</exception>
     /// <exception cref="ArgumentException">
-    /// A shape, stride, type, option, device or overlap is not as described; or the batch is another cache's, or a sequence of it was freed or shortened since it was added; or a query may see what its
+    /// A shape, stride, type, device or overlap is not as described; or the batch is another cache's, or a sequence of it was freed or shortened since it was added; or a query may see what its
     /// sequence has dropped.
     /// </exception>
     /// <exception cref="NotSupportedException">No kernel takes these dimensions.</exception>
     /// <exception cref="MetalException">A kernel does not compile, or the device gives no memory. What fails on the GPU later is thrown by what waits for it.</exception>
     /// <exception cref="ObjectDisposedException">The cache or a tensor is disposed.</exception>
-    /// <exception cref="OperationCanceledException">The options' token was cancelled before the work was queued.</exception>
+    /// <exception cref="OperationCanceledException"><paramref name="cancellationToken"/> was cancelled before the work was queued.</exception>
     public static void ForwardPaged<TQuery, T>(
         MetalTensor<TQuery> query,
         MetalTensor<TQuery> output,
@@ -31,12 +32,13 @@ public static unsafe partial class MetalAttention
         int layer,
         PagedBatch batch,
         AttentionOptions? options = null,
-        scoped in MetalOperands operands = default)
+        scoped in MetalOperands operands = default,
+        CancellationToken cancellationToken = default)
         where TQuery : unmanaged
         where T : unmanaged
     {
         ArgumentNullException.ThrowIfNull(cache);
         cache.PrepareRead(layer, batch);
-        ForwardPaged(query, cache.GetKeys(layer), cache.GetValues(layer), output, batch.Sequences, options, operands);
+        ForwardPaged(query, cache.GetKeys(layer), cache.GetValues(layer), output, batch.Sequences, options, operands, cancellationToken);
     }
 }

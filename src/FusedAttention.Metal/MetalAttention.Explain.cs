@@ -58,7 +58,7 @@ public static unsafe partial class MetalAttention
     {
         ArgumentNullException.ThrowIfNull(device);
         options ??= AttentionOptions.Default;
-        Prepare(device, ShapeProblem.Dense<TQuery, TKeyValue>(shape, options, operands), options, operands);
+        Prepare(device, ShapeProblem.Dense<TQuery, TKeyValue>(shape, options, operands), operands);
     }
 
     /// <summary>Compiles what a packed or paged call would run, so that the first such call does not wait for the compiler. What is compiled already costs nothing. The first call of
@@ -73,12 +73,11 @@ public static unsafe partial class MetalAttention
     {
         ArgumentNullException.ThrowIfNull(device);
         options ??= AttentionOptions.Default;
-        Prepare(device, ShapeProblem.Sequences<TQuery, TKeyValue>(shape, queryLengths, keyLengths, blockSize, options, operands), options, operands);
+        Prepare(device, ShapeProblem.Sequences<TQuery, TKeyValue>(shape, queryLengths, keyLengths, blockSize, options, operands), operands);
     }
 
-    private static void Prepare(MetalDevice device, AttentionProblem problem, AttentionOptions options, OperandKinds operands)
+    private static void Prepare(MetalDevice device, AttentionProblem problem, OperandKinds operands)
     {
-        AttentionCall.CheckOptions(options);
         var plan = MetalPlan.Of(problem, device.Description);
         device.Prepare(plan.Functions);
         if (operands.HasFlag(OperandKinds.Unaligned)) device.Prepare(plan.UnalignedFunctions);
@@ -86,7 +85,6 @@ public static unsafe partial class MetalAttention
 
     private static AttentionExplanation Explanation(MetalDevice device, AttentionProblem problem, AttentionOptions options, OperandKinds operands)
     {
-        AttentionCall.CheckOptions(options);
         var plan = MetalPlan.Of(problem, device.ExpectedDescription);
         bool isAligned = MetalPlan.IsAligned(problem) && !operands.HasFlag(OperandKinds.Unaligned);
         return new()

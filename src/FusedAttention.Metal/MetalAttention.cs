@@ -28,25 +28,27 @@ public static unsafe partial class MetalAttention
     /// <param name="output"><c>[batch, queries, heads, valueDim]</c>, of the rank of <paramref name="query"/>; must not overlap an input or itself.</param>
     /// <param name="options">Scale, mask and the rest; null for <see cref="AttentionOptions.Default"/>.</param>
     /// <param name="operands">Boolean mask, bias, key lengths, query offsets, log-sum-exp output.</param>
-    /// <exception cref="ArgumentException">A shape, stride, length, type, option or overlap is not as described, or the tensors belong to different devices; the message has the numbers.</exception>
+    /// <param name="cancellationToken">Cancels the call until its work is queued, and not after.</param>
+    /// <exception cref="ArgumentException">A shape, stride, length, type or overlap is not as described, or the tensors belong to different devices; the message has the numbers.</exception>
     /// <exception cref="NotSupportedException">No kernel takes these dimensions.</exception>
     /// <exception cref="MetalException">A kernel does not compile, or the device gives no memory. What fails on the GPU later is thrown by what waits for it.</exception>
     /// <exception cref="ObjectDisposedException">A tensor is disposed.</exception>
-    /// <exception cref="OperationCanceledException">The options' token was cancelled before the work was queued.</exception>
+    /// <exception cref="OperationCanceledException"><paramref name="cancellationToken"/> was cancelled before the work was queued.</exception>
     public static void Forward<TQuery, TKeyValue>(
         MetalTensor<TQuery> query,
         MetalTensor<TKeyValue> key,
         MetalTensor<TKeyValue> value,
         MetalTensor<TQuery> output,
         AttentionOptions? options = null,
-        scoped in MetalOperands operands = default)
+        scoped in MetalOperands operands = default,
+        CancellationToken cancellationToken = default)
         where TQuery : unmanaged
         where TKeyValue : unmanaged
     {
         using AttentionCall call = AttentionCall.Of(query, key, nameof(key), value, nameof(value), output, operands);
         options ??= AttentionOptions.Default;
         ProblemBuilder.Dense(call.Problem, call.Tensors, options, AttentionCall.LengthsOf(operands));
-        call.Queue(options);
+        call.Queue(options.Resolve(null, cancellationToken).CancellationToken);
     }
 
     /// <summary>Attention on sequences of different lengths, packed one after the other.</summary>
@@ -58,7 +60,8 @@ public static unsafe partial class MetalAttention
     /// <param name="cumulativeKeyLengths">The same for keys.</param>
     /// <param name="options">Scale, mask and the rest; null for <see cref="AttentionOptions.Default"/>.</param>
     /// <param name="operands">Boolean mask, bias, query offsets, log-sum-exp output.</param>
-    /// <inheritdoc cref="Forward{TQuery, TKeyValue}(MetalTensor{TQuery}, MetalTensor{TKeyValue}, MetalTensor{TKeyValue}, MetalTensor{TQuery}, AttentionOptions, in MetalOperands)"/>
+    /// <param name="cancellationToken">Cancels the call until its work is queued, and not after.</param>
+    /// <inheritdoc cref="Forward{TQuery, TKeyValue}(MetalTensor{TQuery}, MetalTensor{TKeyValue}, MetalTensor{TKeyValue}, MetalTensor{TQuery}, AttentionOptions, in MetalOperands, CancellationToken)"/>
     public static void ForwardVariableLength<TQuery, TKeyValue>(
         MetalTensor<TQuery> query,
         MetalTensor<TKeyValue> key,
@@ -67,14 +70,15 @@ public static unsafe partial class MetalAttention
         ReadOnlySpan<int> cumulativeQueryLengths,
         ReadOnlySpan<int> cumulativeKeyLengths,
         AttentionOptions? options = null,
-        scoped in MetalOperands operands = default)
+        scoped in MetalOperands operands = default,
+        CancellationToken cancellationToken = default)
         where TQuery : unmanaged
         where TKeyValue : unmanaged
     {
         using AttentionCall call = AttentionCall.Of(query, key, nameof(key), value, nameof(value), output, operands);
         options ??= AttentionOptions.Default;
         ProblemBuilder.Packed(call.Problem, call.Tensors, cumulativeQueryLengths, cumulativeKeyLengths, options, AttentionCall.LengthsOf(operands));
-        call.Queue(options);
+        call.Queue(options.Resolve(null, cancellationToken).CancellationToken);
     }
 
     /// <summary>
@@ -88,7 +92,8 @@ public static unsafe partial class MetalAttention
     /// <param name="sequences">Query lengths, context lengths and block tables; checked and copied during the call.</param>
     /// <param name="options">Scale, mask and the rest; null for <see cref="AttentionOptions.Default"/>.</param>
     /// <param name="operands">Boolean mask, bias, query offsets, log-sum-exp output.</param>
-    /// <inheritdoc cref="Forward{TQuery, TKeyValue}(MetalTensor{TQuery}, MetalTensor{TKeyValue}, MetalTensor{TKeyValue}, MetalTensor{TQuery}, AttentionOptions, in MetalOperands)"/>
+    /// <param name="cancellationToken">Cancels the call until its work is queued, and not after.</param>
+    /// <inheritdoc cref="Forward{TQuery, TKeyValue}(MetalTensor{TQuery}, MetalTensor{TKeyValue}, MetalTensor{TKeyValue}, MetalTensor{TQuery}, AttentionOptions, in MetalOperands, CancellationToken)"/>
     public static void ForwardPaged<TQuery, TKeyValue>(
         MetalTensor<TQuery> query,
         MetalTensor<TKeyValue> keyCache,
@@ -96,7 +101,8 @@ public static unsafe partial class MetalAttention
         MetalTensor<TQuery> output,
         scoped in PagedSequences sequences,
         AttentionOptions? options = null,
-        scoped in MetalOperands operands = default)
+        scoped in MetalOperands operands = default,
+        CancellationToken cancellationToken = default)
         where TQuery : unmanaged
         where TKeyValue : unmanaged
     {
@@ -105,7 +111,7 @@ public static unsafe partial class MetalAttention
         fixed (int* tables = sequences.BlockTables)
         {
             ProblemBuilder.Paged(call.Problem, call.Tensors, sequences, tables, options, AttentionCall.LengthsOf(operands));
-            call.Queue(options);
+            call.Queue(options.Resolve(null, cancellationToken).CancellationToken);
         }
     }
 }

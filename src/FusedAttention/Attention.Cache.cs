@@ -19,12 +19,14 @@ public static unsafe partial class Attention
     /// <param name="batch">Sequences of the cache, each with the query tokens that are its last ones.</param>
     /// <param name="options">Scale, mask and the rest; null for <see cref="AttentionOptions.Default"/>.</param>
     /// <param name="operands">Boolean mask, bias, query offsets, log-sum-exp output.</param>
+    /// <param name="execution">Threads and instruction set; null for <see cref="CpuExecution.Default"/>.</param>
+    /// <param name="cancellationToken">Cancels the call between pieces of its work.</param>
     /// <exception cref="ArgumentOutOfRangeException">There is no such layer.</exception>
     /// <exception cref="ArgumentException">
     /// A shape, stride, type or overlap is not as described; or the batch is another cache's, or a sequence of it was freed or shortened since it was added; or a query may see what its sequence has dropped.
     /// </exception>
-    /// <exception cref="PlatformNotSupportedException">The instruction set that the options name is not available.</exception>
-    /// <exception cref="OperationCanceledException">The options' token was cancelled; the output is undefined.</exception>
+    /// <exception cref="PlatformNotSupportedException">The instruction set that <paramref name="execution"/> names is not available.</exception>
+    /// <exception cref="OperationCanceledException"><paramref name="cancellationToken"/> was cancelled; the output is undefined.</exception>
     /// <exception cref="ObjectDisposedException">The cache is disposed.</exception>
     public static void ForwardPaged<TQuery, T>(
         scoped in ReadOnlyTensorSpan<TQuery> query,
@@ -33,18 +35,20 @@ public static unsafe partial class Attention
         int layer,
         PagedBatch batch,
         AttentionOptions? options = null,
-        scoped in AttentionOperands operands = default)
+        scoped in AttentionOperands operands = default,
+        CpuExecution? execution = null,
+        CancellationToken cancellationToken = default)
         where TQuery : unmanaged
         where T : unmanaged
     {
         ArgumentNullException.ThrowIfNull(cache);
         cache.PrepareRead(layer, batch);
         using BlockStorage.Lease lease = cache.Hold(layer);
-        ForwardPaged(query, cache.GetKeys(layer), cache.GetValues(layer), output, batch.Sequences, options, operands);
+        ForwardPaged(query, cache.GetKeys(layer), cache.GetValues(layer), output, batch.Sequences, options, operands, execution, cancellationToken);
     }
 
     /// <summary>Attention of a batch over one layer of a cache, on tensors.</summary>
-    /// <inheritdoc cref="ForwardPaged{TQuery, T}(in ReadOnlyTensorSpan{TQuery}, in TensorSpan{TQuery}, PagedKeyValueCache{T}, int, PagedBatch, AttentionOptions, in AttentionOperands)"/>
+    /// <inheritdoc cref="ForwardPaged{TQuery, T}(in ReadOnlyTensorSpan{TQuery}, in TensorSpan{TQuery}, PagedKeyValueCache{T}, int, PagedBatch, AttentionOptions, in AttentionOperands, CpuExecution, CancellationToken)"/>
     public static void ForwardPaged<TQuery, T>(
         Tensor<TQuery> query,
         Tensor<TQuery> output,
@@ -52,12 +56,14 @@ public static unsafe partial class Attention
         int layer,
         PagedBatch batch,
         AttentionOptions? options = null,
-        scoped in AttentionOperands operands = default)
+        scoped in AttentionOperands operands = default,
+        CpuExecution? execution = null,
+        CancellationToken cancellationToken = default)
         where TQuery : unmanaged
         where T : unmanaged
     {
         ArgumentNullException.ThrowIfNull(query);
         ArgumentNullException.ThrowIfNull(output);
-        ForwardPaged(query.AsReadOnlyTensorSpan(), output.AsTensorSpan(), cache, layer, batch, options, operands);
+        ForwardPaged(query.AsReadOnlyTensorSpan(), output.AsTensorSpan(), cache, layer, batch, options, operands, execution, cancellationToken);
     }
 }

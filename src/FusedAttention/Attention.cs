@@ -28,16 +28,20 @@ public static unsafe partial class Attention
     /// <param name="output"><c>[batch, queries, heads, valueDim]</c>, of the rank of <paramref name="query"/>; must not overlap an input or itself.</param>
     /// <param name="options">Scale, mask and the rest; null for <see cref="AttentionOptions.Default"/>.</param>
     /// <param name="operands">Boolean mask, bias, key lengths, query offsets, log-sum-exp output.</param>
+    /// <param name="execution">Threads and instruction set; null for <see cref="CpuExecution.Default"/>.</param>
+    /// <param name="cancellationToken">Cancels the call between pieces of its work.</param>
     /// <exception cref="ArgumentException">A shape, stride, length, type or overlap is not as described; the message has the numbers.</exception>
-    /// <exception cref="PlatformNotSupportedException">The instruction set that the options name is not available.</exception>
-    /// <exception cref="OperationCanceledException">The options' token was cancelled; the output is undefined.</exception>
+    /// <exception cref="PlatformNotSupportedException">The instruction set that <paramref name="execution"/> names is not available.</exception>
+    /// <exception cref="OperationCanceledException"><paramref name="cancellationToken"/> was cancelled; the output is undefined.</exception>
     public static void Forward<TQuery, TKeyValue>(
         scoped in ReadOnlyTensorSpan<TQuery> query,
         scoped in ReadOnlyTensorSpan<TKeyValue> key,
         scoped in ReadOnlyTensorSpan<TKeyValue> value,
         scoped in TensorSpan<TQuery> output,
         AttentionOptions? options = null,
-        scoped in AttentionOperands operands = default)
+        scoped in AttentionOperands operands = default,
+        CpuExecution? execution = null,
+        CancellationToken cancellationToken = default)
         where TQuery : unmanaged
         where TKeyValue : unmanaged
     {
@@ -48,24 +52,26 @@ public static unsafe partial class Attention
         {
             ForwardDense(
                 TensorArgument.Of(q, TensorLayout.Of(query), nameof(query)), TensorArgument.Of(k, TensorLayout.Of(key), nameof(key)),
-                TensorArgument.Of(v, TensorLayout.Of(value), nameof(value)), TensorArgument.Of(o, TensorLayout.Of(output), nameof(output)), options, operands);
+                TensorArgument.Of(v, TensorLayout.Of(value), nameof(value)), TensorArgument.Of(o, TensorLayout.Of(output), nameof(output)), options, operands, execution, cancellationToken);
         }
     }
 
-    /// <summary>Attention on tensors: <see cref="Forward{TQuery, TKeyValue}(in ReadOnlyTensorSpan{TQuery}, in ReadOnlyTensorSpan{TKeyValue}, in ReadOnlyTensorSpan{TKeyValue}, in TensorSpan{TQuery}, AttentionOptions, in AttentionOperands)"/>.</summary>
-    /// <inheritdoc cref="Forward{TQuery, TKeyValue}(in ReadOnlyTensorSpan{TQuery}, in ReadOnlyTensorSpan{TKeyValue}, in ReadOnlyTensorSpan{TKeyValue}, in TensorSpan{TQuery}, AttentionOptions, in AttentionOperands)"/>
+    /// <summary>Attention on tensors: <see cref="Forward{TQuery, TKeyValue}(in ReadOnlyTensorSpan{TQuery}, in ReadOnlyTensorSpan{TKeyValue}, in ReadOnlyTensorSpan{TKeyValue}, in TensorSpan{TQuery}, AttentionOptions, in AttentionOperands, CpuExecution, CancellationToken)"/>.</summary>
+    /// <inheritdoc cref="Forward{TQuery, TKeyValue}(in ReadOnlyTensorSpan{TQuery}, in ReadOnlyTensorSpan{TKeyValue}, in ReadOnlyTensorSpan{TKeyValue}, in TensorSpan{TQuery}, AttentionOptions, in AttentionOperands, CpuExecution, CancellationToken)"/>
     public static void Forward<TQuery, TKeyValue>(
         Tensor<TQuery> query,
         Tensor<TKeyValue> key,
         Tensor<TKeyValue> value,
         Tensor<TQuery> output,
         AttentionOptions? options = null,
-        scoped in AttentionOperands operands = default)
+        scoped in AttentionOperands operands = default,
+        CpuExecution? execution = null,
+        CancellationToken cancellationToken = default)
         where TQuery : unmanaged
         where TKeyValue : unmanaged
     {
         ThrowIfNull(query, key, nameof(key), value, nameof(value), output);
-        Forward(query.AsReadOnlyTensorSpan(), key.AsReadOnlyTensorSpan(), value.AsReadOnlyTensorSpan(), output.AsTensorSpan(), options, operands);
+        Forward(query.AsReadOnlyTensorSpan(), key.AsReadOnlyTensorSpan(), value.AsReadOnlyTensorSpan(), output.AsTensorSpan(), options, operands, execution, cancellationToken);
     }
 
     /// <summary>Attention on plain spans with an explicit shape.</summary>
@@ -76,7 +82,9 @@ public static unsafe partial class Attention
     /// <param name="shape">Sizes and, if not contiguous, strides.</param>
     /// <param name="options">Scale, mask and the rest; null for <see cref="AttentionOptions.Default"/>.</param>
     /// <param name="operands">Boolean mask, bias, key lengths, query offsets, log-sum-exp output.</param>
-    /// <inheritdoc cref="Forward{TQuery, TKeyValue}(in ReadOnlyTensorSpan{TQuery}, in ReadOnlyTensorSpan{TKeyValue}, in ReadOnlyTensorSpan{TKeyValue}, in TensorSpan{TQuery}, AttentionOptions, in AttentionOperands)"/>
+    /// <param name="execution">Threads and instruction set; null for <see cref="CpuExecution.Default"/>.</param>
+    /// <param name="cancellationToken">Cancels the call between pieces of its work.</param>
+    /// <inheritdoc cref="Forward{TQuery, TKeyValue}(in ReadOnlyTensorSpan{TQuery}, in ReadOnlyTensorSpan{TKeyValue}, in ReadOnlyTensorSpan{TKeyValue}, in TensorSpan{TQuery}, AttentionOptions, in AttentionOperands, CpuExecution, CancellationToken)"/>
     public static void Forward<TQuery, TKeyValue>(
         ReadOnlySpan<TQuery> query,
         ReadOnlySpan<TKeyValue> key,
@@ -84,7 +92,9 @@ public static unsafe partial class Attention
         Span<TQuery> output,
         in AttentionShape shape,
         AttentionOptions? options = null,
-        scoped in AttentionOperands operands = default)
+        scoped in AttentionOperands operands = default,
+        CpuExecution? execution = null,
+        CancellationToken cancellationToken = default)
         where TQuery : unmanaged
         where TKeyValue : unmanaged
     {
@@ -100,7 +110,7 @@ public static unsafe partial class Attention
         {
             ForwardDense(
                 TensorArgument.Of(q, layouts.Query, nameof(query)), TensorArgument.Of(k, layouts.Key, nameof(key)),
-                TensorArgument.Of(v, layouts.Value, nameof(value)), TensorArgument.Of(o, layouts.Output, nameof(output)), options, operands);
+                TensorArgument.Of(v, layouts.Value, nameof(value)), TensorArgument.Of(o, layouts.Output, nameof(output)), options, operands, execution, cancellationToken);
         }
     }
 
@@ -115,7 +125,9 @@ public static unsafe partial class Attention
     /// <param name="shape">Sizes and, if not contiguous, strides.</param>
     /// <param name="options">Scale, mask and the rest; null for <see cref="AttentionOptions.Default"/>.</param>
     /// <param name="operands">Boolean mask, bias, key lengths, query offsets, log-sum-exp output.</param>
-    /// <inheritdoc cref="Forward{TQuery, TKeyValue}(in ReadOnlyTensorSpan{TQuery}, in ReadOnlyTensorSpan{TKeyValue}, in ReadOnlyTensorSpan{TKeyValue}, in TensorSpan{TQuery}, AttentionOptions, in AttentionOperands)"/>
+    /// <param name="execution">Threads and instruction set; null for <see cref="CpuExecution.Default"/>.</param>
+    /// <param name="cancellationToken">Cancels the call between pieces of its work.</param>
+    /// <inheritdoc cref="Forward{TQuery, TKeyValue}(in ReadOnlyTensorSpan{TQuery}, in ReadOnlyTensorSpan{TKeyValue}, in ReadOnlyTensorSpan{TKeyValue}, in TensorSpan{TQuery}, AttentionOptions, in AttentionOperands, CpuExecution, CancellationToken)"/>
     public static void Forward<TQuery, TKeyValue>(
         TQuery* query,
         TKeyValue* key,
@@ -123,7 +135,9 @@ public static unsafe partial class Attention
         TQuery* output,
         in AttentionShape shape,
         AttentionOptions? options = null,
-        scoped in AttentionOperands operands = default)
+        scoped in AttentionOperands operands = default,
+        CpuExecution? execution = null,
+        CancellationToken cancellationToken = default)
         where TQuery : unmanaged
         where TKeyValue : unmanaged
     {
@@ -134,7 +148,7 @@ public static unsafe partial class Attention
         ShapeLayouts.CheckPointer(output, layouts.Output, "output");
         ForwardDense(
             TensorArgument.Of(query, layouts.Query, nameof(query)), TensorArgument.Of(key, layouts.Key, nameof(key)),
-            TensorArgument.Of(value, layouts.Value, nameof(value)), TensorArgument.Of(output, layouts.Output, nameof(output)), options, operands);
+            TensorArgument.Of(value, layouts.Value, nameof(value)), TensorArgument.Of(output, layouts.Output, nameof(output)), options, operands, execution, cancellationToken);
     }
 
     /// <summary>Attention on sequences of different lengths, packed one after the other.</summary>
@@ -148,9 +162,11 @@ public static unsafe partial class Attention
     /// <param name="cumulativeKeyLengths">The same for keys.</param>
     /// <param name="options">Scale, mask and the rest; null for <see cref="AttentionOptions.Default"/>.</param>
     /// <param name="operands">Boolean mask, bias, query offsets, log-sum-exp output.</param>
+    /// <param name="execution">Threads and instruction set; null for <see cref="CpuExecution.Default"/>.</param>
+    /// <param name="cancellationToken">Cancels the call between pieces of its work.</param>
     /// <exception cref="ArgumentException">A shape, stride, length, type or overlap is not as described; the message has the numbers.</exception>
-    /// <exception cref="PlatformNotSupportedException">The instruction set that the options name is not available.</exception>
-    /// <exception cref="OperationCanceledException">The options' token was cancelled; the output is undefined.</exception>
+    /// <exception cref="PlatformNotSupportedException">The instruction set that <paramref name="execution"/> names is not available.</exception>
+    /// <exception cref="OperationCanceledException"><paramref name="cancellationToken"/> was cancelled; the output is undefined.</exception>
     public static void ForwardVariableLength<TQuery, TKeyValue>(
         scoped in ReadOnlyTensorSpan<TQuery> query,
         scoped in ReadOnlyTensorSpan<TKeyValue> key,
@@ -159,7 +175,9 @@ public static unsafe partial class Attention
         ReadOnlySpan<int> cumulativeQueryLengths,
         ReadOnlySpan<int> cumulativeKeyLengths,
         AttentionOptions? options = null,
-        scoped in AttentionOperands operands = default)
+        scoped in AttentionOperands operands = default,
+        CpuExecution? execution = null,
+        CancellationToken cancellationToken = default)
         where TQuery : unmanaged
         where TKeyValue : unmanaged
     {
@@ -179,7 +197,7 @@ public static unsafe partial class Attention
             try
             {
                 ProblemBuilder.Packed(call.Problem, tensors, cumulativeQueryLengths, cumulativeKeyLengths, options, operands);
-                call.Run(options);
+                call.Run(options.Resolve(execution, cancellationToken));
             }
             finally
             {
@@ -189,7 +207,7 @@ public static unsafe partial class Attention
     }
 
     /// <summary>Packed attention on tensors.</summary>
-    /// <inheritdoc cref="ForwardVariableLength{TQuery, TKeyValue}(in ReadOnlyTensorSpan{TQuery}, in ReadOnlyTensorSpan{TKeyValue}, in ReadOnlyTensorSpan{TKeyValue}, in TensorSpan{TQuery}, ReadOnlySpan{int}, ReadOnlySpan{int}, AttentionOptions, in AttentionOperands)"/>
+    /// <inheritdoc cref="ForwardVariableLength{TQuery, TKeyValue}(in ReadOnlyTensorSpan{TQuery}, in ReadOnlyTensorSpan{TKeyValue}, in ReadOnlyTensorSpan{TKeyValue}, in TensorSpan{TQuery}, ReadOnlySpan{int}, ReadOnlySpan{int}, AttentionOptions, in AttentionOperands, CpuExecution, CancellationToken)"/>
     public static void ForwardVariableLength<TQuery, TKeyValue>(
         Tensor<TQuery> query,
         Tensor<TKeyValue> key,
@@ -198,14 +216,16 @@ public static unsafe partial class Attention
         ReadOnlySpan<int> cumulativeQueryLengths,
         ReadOnlySpan<int> cumulativeKeyLengths,
         AttentionOptions? options = null,
-        scoped in AttentionOperands operands = default)
+        scoped in AttentionOperands operands = default,
+        CpuExecution? execution = null,
+        CancellationToken cancellationToken = default)
         where TQuery : unmanaged
         where TKeyValue : unmanaged
     {
         ThrowIfNull(query, key, nameof(key), value, nameof(value), output);
         ForwardVariableLength(
             query.AsReadOnlyTensorSpan(), key.AsReadOnlyTensorSpan(), value.AsReadOnlyTensorSpan(), output.AsTensorSpan(),
-            cumulativeQueryLengths, cumulativeKeyLengths, options, operands);
+            cumulativeQueryLengths, cumulativeKeyLengths, options, operands, execution, cancellationToken);
     }
 
     /// <summary>
@@ -221,9 +241,11 @@ public static unsafe partial class Attention
     /// <param name="sequences">Query lengths, context lengths and block tables.</param>
     /// <param name="options">Scale, mask and the rest; null for <see cref="AttentionOptions.Default"/>.</param>
     /// <param name="operands">Boolean mask, bias, query offsets, log-sum-exp output.</param>
+    /// <param name="execution">Threads and instruction set; null for <see cref="CpuExecution.Default"/>.</param>
+    /// <param name="cancellationToken">Cancels the call between pieces of its work.</param>
     /// <exception cref="ArgumentException">A shape, stride, length, block id, type or overlap is not as described; the message has the numbers.</exception>
-    /// <exception cref="PlatformNotSupportedException">The instruction set that the options name is not available.</exception>
-    /// <exception cref="OperationCanceledException">The options' token was cancelled; the output is undefined.</exception>
+    /// <exception cref="PlatformNotSupportedException">The instruction set that <paramref name="execution"/> names is not available.</exception>
+    /// <exception cref="OperationCanceledException"><paramref name="cancellationToken"/> was cancelled; the output is undefined.</exception>
     public static void ForwardPaged<TQuery, TKeyValue>(
         scoped in ReadOnlyTensorSpan<TQuery> query,
         scoped in ReadOnlyTensorSpan<TKeyValue> keyCache,
@@ -231,7 +253,9 @@ public static unsafe partial class Attention
         scoped in TensorSpan<TQuery> output,
         scoped in PagedSequences sequences,
         AttentionOptions? options = null,
-        scoped in AttentionOperands operands = default)
+        scoped in AttentionOperands operands = default,
+        CpuExecution? execution = null,
+        CancellationToken cancellationToken = default)
         where TQuery : unmanaged
         where TKeyValue : unmanaged
     {
@@ -252,7 +276,7 @@ public static unsafe partial class Attention
             try
             {
                 ProblemBuilder.Paged(call.Problem, tensors, sequences, tables, options, operands);
-                call.Run(options);
+                call.Run(options.Resolve(execution, cancellationToken));
             }
             finally
             {
@@ -262,7 +286,7 @@ public static unsafe partial class Attention
     }
 
     /// <summary>Paged attention on tensors.</summary>
-    /// <inheritdoc cref="ForwardPaged{TQuery, TKeyValue}(in ReadOnlyTensorSpan{TQuery}, in ReadOnlyTensorSpan{TKeyValue}, in ReadOnlyTensorSpan{TKeyValue}, in TensorSpan{TQuery}, in PagedSequences, AttentionOptions, in AttentionOperands)"/>
+    /// <inheritdoc cref="ForwardPaged{TQuery, TKeyValue}(in ReadOnlyTensorSpan{TQuery}, in ReadOnlyTensorSpan{TKeyValue}, in ReadOnlyTensorSpan{TKeyValue}, in TensorSpan{TQuery}, in PagedSequences, AttentionOptions, in AttentionOperands, CpuExecution, CancellationToken)"/>
     public static void ForwardPaged<TQuery, TKeyValue>(
         Tensor<TQuery> query,
         Tensor<TKeyValue> keyCache,
@@ -270,13 +294,15 @@ public static unsafe partial class Attention
         Tensor<TQuery> output,
         scoped in PagedSequences sequences,
         AttentionOptions? options = null,
-        scoped in AttentionOperands operands = default)
+        scoped in AttentionOperands operands = default,
+        CpuExecution? execution = null,
+        CancellationToken cancellationToken = default)
         where TQuery : unmanaged
         where TKeyValue : unmanaged
     {
         ThrowIfNull(query, keyCache, nameof(keyCache), valueCache, nameof(valueCache), output);
         ForwardPaged(
-            query.AsReadOnlyTensorSpan(), keyCache.AsReadOnlyTensorSpan(), valueCache.AsReadOnlyTensorSpan(), output.AsTensorSpan(), sequences, options, operands);
+            query.AsReadOnlyTensorSpan(), keyCache.AsReadOnlyTensorSpan(), valueCache.AsReadOnlyTensorSpan(), output.AsTensorSpan(), sequences, options, operands, execution, cancellationToken);
     }
 
     private static void ThrowIfNull(object query, object key, string keyName, object value, string valueName, object output)
@@ -287,7 +313,9 @@ public static unsafe partial class Attention
         ArgumentNullException.ThrowIfNull(output);
     }
 
-    private static void ForwardDense(in TensorArgument query, in TensorArgument key, in TensorArgument value, in TensorArgument output, AttentionOptions? options, scoped in AttentionOperands operands)
+    private static void ForwardDense(
+        in TensorArgument query, in TensorArgument key, in TensorArgument value, in TensorArgument output, AttentionOptions? options, scoped in AttentionOperands operands, CpuExecution? execution,
+        CancellationToken cancellationToken)
     {
         fixed (bool* mask = operands.BooleanMask)
         fixed (byte* bias = operands.Bias)
@@ -299,7 +327,7 @@ public static unsafe partial class Attention
             try
             {
                 ProblemBuilder.Dense(call.Problem, tensors, options, operands);
-                call.Run(options);
+                call.Run(options.Resolve(execution, cancellationToken));
             }
             finally
             {

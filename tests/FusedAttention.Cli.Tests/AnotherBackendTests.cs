@@ -99,7 +99,7 @@ public sealed class AnotherBackendTests
 
     private sealed record Beads() : Check("abacus", "beads")
     {
-        protected override CheckOutcome RunCore(Backend backend, AttentionOptions run, Action<string> onKernel) => new("beads", Failure: backend is Toy ? null : "not a toy");
+        protected override CheckOutcome RunCore(Backend backend, RunOptions run, Action<string> onKernel) => new("beads", Failure: backend is Toy ? null : "not a toy");
     }
 
     /// <summary>The processor by another name.</summary>
@@ -111,13 +111,13 @@ public sealed class AnotherBackendTests
 
         public override string Clock => "an hourglass";
 
-        public override void ThrowIfNotSupported(AttentionOptions options)
+        public override void ThrowIfNotSupported(RunOptions run)
         {
         }
 
         protected override PreparedCall Prepare<TQuery, TKeyValue>(CallInputs call) => CpuBackend.Instance.Prepare(call);
 
-        protected override AttentionExplanation Explain<TQuery, TKeyValue>(CallSizes sizes, AttentionOptions options) => failure is null ? CpuBackend.Instance.Explain(sizes, options) : throw failure;
+        protected override AttentionExplanation Explain<TQuery, TKeyValue>(CallSizes sizes, AttentionOptions options, RunOptions run) => failure is null ? CpuBackend.Instance.Explain(sizes, options, run) : throw failure;
 
         protected override MergeResult Merge<TPartial, TOutput>(MergeInputs inputs) => CpuBackend.Instance.Merge(inputs);
 

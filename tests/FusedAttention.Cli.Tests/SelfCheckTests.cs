@@ -23,6 +23,7 @@ public sealed class SelfCheckTests(ITestOutputHelper output)
         Assert.Contains("---- summary", run.Output, StringComparison.Ordinal);
     }
 
+    [Slow]
     [Theory]
     [InlineData("simdgroup matrices", "lane map", 1)]
     [InlineData("merge: fp32, D", "merge", 1)]
@@ -78,7 +79,7 @@ public sealed class SelfCheckTests(ITestOutputHelper output)
         int calls = 0;
         using RecordingRuntime runtime = new() { Device = Machines.Idle().Device, OnLaunch = launch => *(ushort*)RecordingRuntime.At(launch, 3) = (ushort)calls++ };
 
-        CheckOutcome outcome = new ProblemCheck("bits", "twice", new() { QueryLengths = [3], KeyLengths = [9] }).Run(new MetalBackend(new(runtime)), AttentionOptions.Default);
+        CheckOutcome outcome = new ProblemCheck("bits", "twice", new() { QueryLengths = [3], KeyLengths = [9] }).Run(new MetalBackend(new(runtime)), RunOptions.Default);
 
         Assert.Equal(2, calls);
         Assert.EndsWith("; a second call gave other bits", outcome.Failure, StringComparison.Ordinal);
@@ -98,8 +99,8 @@ public sealed class SelfCheckTests(ITestOutputHelper output)
         bool splits = false;
         foreach (CallRecipe recipe in recipes)
         {
-            CallInputs call = recipe.CreateCall(AttentionOptions.Default);
-            AttentionExplanation explanation = backend.Explain(call);
+            CallInputs call = recipe.CreateCall(RunOptions.Default);
+            AttentionExplanation explanation = backend.Explain(call, RunOptions.Default);
             reached.Add((explanation.Kernel, recipe.QueryType, recipe.KeyValueType));
             splits |= explanation.Details.Contains("splits", StringComparison.Ordinal);
         }

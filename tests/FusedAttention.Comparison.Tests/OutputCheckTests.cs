@@ -15,7 +15,7 @@ public class OutputCheckTests
     {
         var attentionCase = new AttentionCase(CaseKind.Prefill, type, 4, 2, 16, 20, 20, isCausal);
         using var inputs = new CaseInputs(attentionCase);
-        using Contender ours = OurContender.Entry(new AttentionOptions()).Create(attentionCase, inputs);
+        using Contender ours = OurContender.Entry(CpuExecution.Default).Create(attentionCase, inputs);
         ours.Run();
         float[] output = new float[attentionCase.QueryElements];
         ours.CopyOutput(output);

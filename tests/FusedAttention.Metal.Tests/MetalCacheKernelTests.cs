@@ -60,6 +60,7 @@ public sealed class MetalCacheKernelTests
     }
 
     /// <summary>All patterns of a 16-bit source; of floats those at and beside every border between two values of a 16-bit type.</summary>
+    [Slow]
     [Theory]
     [MemberData(nameof(Conversions))]
     public unsafe void New_tokens_are_converted_as_the_processor_does(AttentionElementType source, AttentionElementType cache)

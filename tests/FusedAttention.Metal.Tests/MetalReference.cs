@@ -9,7 +9,7 @@ namespace FusedAttention.Metal.Tests;
 internal static class MetalReference
 {
     public static CaseOutcome Run(ReferenceCase reference, MetalCaller caller, bool rowInvariant = false) => ReferenceRunner.Run(
-        reference, new AttentionOptions { RowInvariant = rowInvariant }, call => ElementTypeDispatch.Run(call.Query.ElementType, call.Key.ElementType, new Preparing(call, caller)));
+        reference, new RunOptions { RowInvariant = rowInvariant }, call => ElementTypeDispatch.Run(call.Query.ElementType, call.Key.ElementType, new Preparing(call, caller)));
 
     private sealed class Preparing(CallInputs call, MetalCaller caller) : ITypedWork<PreparedCall>
     {
@@ -25,17 +25,17 @@ internal static class MetalReference
     {
         protected override void Dense(
             in ReadOnlyTensorSpan<TQuery> query, in ReadOnlyTensorSpan<TKeyValue> key, in ReadOnlyTensorSpan<TKeyValue> value, in TensorSpan<TQuery> output,
-            AttentionOptions options, scoped in AttentionOperands operands)
+            AttentionOptions options, scoped in AttentionOperands operands, RunOptions run)
             => caller.Dense(query, key, value, output, options, operands);
 
         protected override void Packed(
             in ReadOnlyTensorSpan<TQuery> query, in ReadOnlyTensorSpan<TKeyValue> key, in ReadOnlyTensorSpan<TKeyValue> value, in TensorSpan<TQuery> output,
-            AttentionOptions options, scoped in AttentionOperands operands)
+            AttentionOptions options, scoped in AttentionOperands operands, RunOptions run)
             => caller.Packed(query, key, value, output, Call.CumulativeQueryLengths, Call.CumulativeKeyLengths, options, operands);
 
         protected override void Paged(
             in ReadOnlyTensorSpan<TQuery> query, in ReadOnlyTensorSpan<TKeyValue> keyCache, in ReadOnlyTensorSpan<TKeyValue> valueCache, in TensorSpan<TQuery> output,
-            AttentionOptions options, scoped in AttentionOperands operands)
+            AttentionOptions options, scoped in AttentionOperands operands, RunOptions run)
             => caller.Paged(query, keyCache, valueCache, output, Call.CumulativeQueryLengths, Call.ContextLengths, Call.BlockTables, Call.MaxBlocksPerSequence, options, operands);
     }
 }

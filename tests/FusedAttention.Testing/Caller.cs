@@ -9,22 +9,23 @@ internal static unsafe class Caller
     /// <param name="problem">The problem.</param>
     /// <param name="arrangement">How it lies in memory.</param>
     /// <param name="target">What to call instead of the public API; dense calls go to it as tensor spans.</param>
-    public static CallResult Run(Problem problem, Arrangement? arrangement = null, ICallTarget? target = null)
+    /// <param name="cancellationToken">The call's.</param>
+    public static CallResult Run(Problem problem, Arrangement? arrangement = null, ICallTarget? target = null, CancellationToken cancellationToken = default)
     {
         Arrangement a = arrangement ?? Arrangement.Plain;
         CheckSizes(problem);
         return (problem.QueryType, problem.KeyValueType) switch
         {
-            (AttentionElementType.Float32, AttentionElementType.Float32) => Run<float, float>(problem, a, target),
-            (AttentionElementType.Float32, AttentionElementType.Float16) => Run<float, Half>(problem, a, target),
-            (AttentionElementType.Float32, AttentionElementType.BFloat16) => Run<float, BFloat16>(problem, a, target),
-            (AttentionElementType.Float16, AttentionElementType.Float16) => Run<Half, Half>(problem, a, target),
-            (AttentionElementType.BFloat16, AttentionElementType.BFloat16) => Run<BFloat16, BFloat16>(problem, a, target),
+            (AttentionElementType.Float32, AttentionElementType.Float32) => Run<float, float>(problem, a, target, cancellationToken),
+            (AttentionElementType.Float32, AttentionElementType.Float16) => Run<float, Half>(problem, a, target, cancellationToken),
+            (AttentionElementType.Float32, AttentionElementType.BFloat16) => Run<float, BFloat16>(problem, a, target, cancellationToken),
+            (AttentionElementType.Float16, AttentionElementType.Float16) => Run<Half, Half>(problem, a, target, cancellationToken),
+            (AttentionElementType.BFloat16, AttentionElementType.BFloat16) => Run<BFloat16, BFloat16>(problem, a, target, cancellationToken),
             _ => throw new NotSupportedException($"{problem.QueryType} over {problem.KeyValueType}"),
         };
     }
 
-    private static CallResult Run<TQuery, TKeyValue>(Problem p, Arrangement a, ICallTarget? target)
+    private static CallResult Run<TQuery, TKeyValue>(Problem p, Arrangement a, ICallTarget? target, CancellationToken cancellationToken)
         where TQuery : unmanaged
         where TKeyValue : unmanaged
     {
@@ -55,21 +56,21 @@ internal static unsafe class Caller
             case AttentionElementType.Float16:
             {
                 using Strided<Half>? bias = Place(p.Bias, a, v => (Half)v);
-                Call(p, a, query, key, value, output, logSumExp, mask, bias is null ? default : bias.AsReadOnlyTensorSpan(BiasRank(p, a)), table, entries, target);
+                Call(p, a, query, key, value, output, logSumExp, mask, bias is null ? default : bias.AsReadOnlyTensorSpan(BiasRank(p, a)), table, entries, target, cancellationToken);
                 break;
             }
 
             case AttentionElementType.BFloat16:
             {
                 using Strided<BFloat16>? bias = Place(p.Bias, a, v => (BFloat16)v);
-                Call(p, a, query, key, value, output, logSumExp, mask, bias is null ? default : bias.AsReadOnlyTensorSpan(BiasRank(p, a)), table, entries, target);
+                Call(p, a, query, key, value, output, logSumExp, mask, bias is null ? default : bias.AsReadOnlyTensorSpan(BiasRank(p, a)), table, entries, target, cancellationToken);
                 break;
             }
 
             default:
             {
                 using Strided<float>? bias = Place(p.Bias, a, v => v);
-                Call(p, a, query, key, value, output, logSumExp, mask, bias is null ? default : bias.AsReadOnlyTensorSpan(BiasRank(p, a)), table, entries, target);
+                Call(p, a, query, key, value, output, logSumExp, mask, bias is null ? default : bias.AsReadOnlyTensorSpan(BiasRank(p, a)), table, entries, target, cancellationToken);
                 break;
             }
         }
@@ -81,7 +82,7 @@ internal static unsafe class Caller
 
     private static void Call<TQuery, TKeyValue>(
         Problem p, Arrangement a, Strided<TQuery> query, Strided<TKeyValue> key, Strided<TKeyValue> value, Strided<TQuery> output,
-        Strided<float>? logSumExp, Strided<bool>? mask, AttentionBias bias, int[] table, int entries, ICallTarget? target)
+        Strided<float>? logSumExp, Strided<bool>? mask, AttentionBias bias, int[] table, int entries, ICallTarget? target, CancellationToken cancellationToken)
         where TQuery : unmanaged
         where TKeyValue : unmanaged
     {
@@ -101,24 +102,24 @@ internal static unsafe class Caller
             int[] cumulativeKeys = Cumulative(p.KeyLengths);
             Attention.ForwardVariableLength(
                 query.AsReadOnlyTensorSpan(3), key.AsReadOnlyTensorSpan(3), value.AsReadOnlyTensorSpan(3), output.AsTensorSpan(3),
-                cumulativeQueries, cumulativeKeys, p.Options, operands);
+                cumulativeQueries, cumulativeKeys, p.Options, operands, p.Execution, cancellationToken);
         }
         else if (p.Form == CallForm.Paged)
         {
             var sequences = new PagedSequences(Cumulative(p.QueryLengths), p.KeyLengths, table, entries);
             Attention.ForwardPaged(
-                query.AsReadOnlyTensorSpan(3), key.AsReadOnlyTensorSpan(), value.AsReadOnlyTensorSpan(), output.AsTensorSpan(3), sequences, p.Options, operands);
+                query.AsReadOnlyTensorSpan(3), key.AsReadOnlyTensorSpan(), value.AsReadOnlyTensorSpan(), output.AsTensorSpan(3), sequences, p.Options, operands, p.Execution, cancellationToken);
         }
         else if (a.Surface == Surface.Tensor)
         {
             Tensor<TQuery> result = Dense<TQuery>(output, rank);
-            Attention.Forward(Dense(query, rank), Dense(key, rank), Dense(value, rank), result, p.Options, operands);
+            Attention.Forward(Dense(query, rank), Dense(key, rank), Dense(value, rank), result, p.Options, operands, p.Execution, cancellationToken);
             result.AsReadOnlyTensorSpan().CopyTo(output.AsTensorSpan(rank));
         }
         else if (a.Surface == Surface.TensorSpan)
         {
             Attention.Forward(
-                query.AsReadOnlyTensorSpan(rank), key.AsReadOnlyTensorSpan(rank), value.AsReadOnlyTensorSpan(rank), output.AsTensorSpan(rank), p.Options, operands);
+                query.AsReadOnlyTensorSpan(rank), key.AsReadOnlyTensorSpan(rank), value.AsReadOnlyTensorSpan(rank), output.AsTensorSpan(rank), p.Options, operands, p.Execution, cancellationToken);
         }
         else
         {
@@ -129,8 +130,8 @@ internal static unsafe class Caller
                 ValueStrides = value.AttentionStrides,
                 OutputStrides = output.AttentionStrides,
             };
-            if (a.Surface == Surface.Span) Attention.Forward<TQuery, TKeyValue>(query.Span, key.Span, value.Span, output.Span, shape, p.Options, operands);
-            else Attention.Forward(query.Pointer, key.Pointer, value.Pointer, output.Pointer, shape, p.Options, operands);
+            if (a.Surface == Surface.Span) Attention.Forward<TQuery, TKeyValue>(query.Span, key.Span, value.Span, output.Span, shape, p.Options, operands, p.Execution, cancellationToken);
+            else Attention.Forward(query.Pointer, key.Pointer, value.Pointer, output.Pointer, shape, p.Options, operands, p.Execution, cancellationToken);
         }
     }
 

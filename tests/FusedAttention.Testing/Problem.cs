@@ -66,6 +66,8 @@ internal sealed record Problem
 
     public AttentionOptions Options { get; init; } = AttentionOptions.Default;
 
+    public CpuExecution Execution { get; init; } = CpuExecution.Default;
+
     public long[]? QueryOffsets { get; init; }
 
     public Broadcast<bool>? Mask { get; init; }
@@ -188,8 +190,8 @@ internal sealed record Problem
         if (Mask is not null) text.Append($", mask {Mask}");
         if (Bias is not null) text.Append($", bias {BiasType} {Bias}");
         if (Options.RowInvariant) text.Append(", row invariant");
-        if (Options.InstructionSet != CpuInstructionSet.Auto) text.Append($", {Options.InstructionSet}");
-        if (Options.MaxDegreeOfParallelism != -1) text.Append($", {Options.MaxDegreeOfParallelism} threads");
+        if (Execution.InstructionSet != CpuInstructionSet.Auto) text.Append($", {Execution.InstructionSet}");
+        if (Execution.MaxDegreeOfParallelism != -1) text.Append($", {Execution.MaxDegreeOfParallelism} threads");
         return text.ToString();
     }
 }

@@ -153,8 +153,8 @@ internal sealed class ProblemGenerator(int seed, bool isLarge = false)
                 SinkLogits = Chance(6) ? Sinks(problem.Heads) : default,
                 QueryOffset = Chance(8) ? NextOffset(problem) : null,
                 RowInvariant = Chance(4),
-                MaxDegreeOfParallelism = Pick([-1, 1, 2, 3]),
             },
+            Execution = new CpuExecution { MaxDegreeOfParallelism = Pick([-1, 1, 2, 3]) },
         };
     }
 

@@ -35,7 +35,7 @@ public sealed class AllocationTests
     [InlineData(-1, 64)]
     public void Dense_calls_allocate_nothing(int threads, int queries)
     {
-        AttentionOptions options = Options(threads);
+        var execution = new CpuExecution { MaxDegreeOfParallelism = threads };
         var shape = new AttentionShape(2, queries, Keys, Heads, KeyValueHeads, Dim);
         int[] keyLengths = [Keys, 177];
         Allocations.AssertNone(() =>
@@ -47,7 +47,7 @@ public sealed class AllocationTests
                 BooleanMask = new ReadOnlyTensorSpan<bool>(_mask, 0, [2, 1, queries, Keys], default),
                 LogSumExp = new TensorSpan<float>(_logSumExp, 0, [2, Heads, queries], default),
             };
-            Attention.Forward<float, Half>(_query, _key, _value, _output, shape, options, operands);
+            Attention.Forward<float, Half>(_query, _key, _value, _output, shape, Options, operands, execution, TestContext.Current.CancellationToken);
         });
     }
 
@@ -56,13 +56,13 @@ public sealed class AllocationTests
     [InlineData(3)]
     public void Calls_on_tensor_spans_allocate_nothing(int threads)
     {
-        AttentionOptions options = Options(threads);
+        var execution = new CpuExecution { MaxDegreeOfParallelism = threads };
         Allocations.AssertNone(() => Attention.Forward(
             new ReadOnlyTensorSpan<float>(_query, [2, 64, Heads, Dim]),
             new ReadOnlyTensorSpan<Half>(_key, 0, [2, Keys, KeyValueHeads, Dim], default),
             new ReadOnlyTensorSpan<Half>(_value, 0, [2, Keys, KeyValueHeads, Dim], default),
             new TensorSpan<float>(_output, [2, 64, Heads, Dim]),
-            options));
+            Options, execution: execution, cancellationToken: TestContext.Current.CancellationToken));
     }
 
     [Theory]
@@ -70,7 +70,7 @@ public sealed class AllocationTests
     [InlineData(3)]
     public void Packed_calls_allocate_nothing(int threads)
     {
-        AttentionOptions options = Options(threads);
+        var execution = new CpuExecution { MaxDegreeOfParallelism = threads };
         int[] queries = [0, 1, 1, 70, 71, 128];
         int[] keys = [0, 200, 210, 280, 500, 640];
         long[] offsets = [199, 3, 0, 200, 80];
@@ -79,7 +79,7 @@ public sealed class AllocationTests
             new ReadOnlyTensorSpan<Half>(_key, [640, KeyValueHeads, Dim]),
             new ReadOnlyTensorSpan<Half>(_value, [640, KeyValueHeads, Dim]),
             new TensorSpan<float>(_output, [128, Heads, Dim]),
-            queries, keys, options, new AttentionOperands { QueryOffsets = offsets }));
+            queries, keys, Options, new AttentionOperands { QueryOffsets = offsets }, execution));
     }
 
     [Theory]
@@ -88,7 +88,8 @@ public sealed class AllocationTests
     [InlineData(3, true)]
     public void Paged_calls_allocate_nothing(int threads, bool isRowInvariant)
     {
-        AttentionOptions options = Options(threads) with { RowInvariant = isRowInvariant };
+        AttentionOptions options = Options with { RowInvariant = isRowInvariant };
+        var execution = new CpuExecution { MaxDegreeOfParallelism = threads };
         int[] queries = [0, 1, 2, 34];
         int[] contexts = [300, 17, 160];
         int[] tables = [.. Enumerable.Range(0, 20), .. Enumerable.Range(20, 20), .. Enumerable.Range(5, 20)];
@@ -97,26 +98,25 @@ public sealed class AllocationTests
             new ReadOnlyTensorSpan<Half>(_key, [40, 16, KeyValueHeads, Dim]),
             new ReadOnlyTensorSpan<Half>(_value, [40, 16, KeyValueHeads, Dim]),
             new TensorSpan<float>(_output, 0, [34, Heads, Dim], default),
-            new PagedSequences(queries, contexts, tables, 20), options));
+            new PagedSequences(queries, contexts, tables, 20), options, execution: execution));
     }
 
     [Fact]
     public void Changing_shapes_allocate_nothing_once_each_has_been_seen()
     {
-        AttentionOptions options = Options(2);
+        var execution = new CpuExecution { MaxDegreeOfParallelism = 2 };
         Allocations.AssertNone(() =>
         {
             for (int queries = 1; queries <= 64; queries += 21)
             {
-                Attention.Forward<float, Half>(_query, _key, _value, _output, new AttentionShape(1, queries, Keys, Heads, KeyValueHeads, Dim), options);
+                Attention.Forward<float, Half>(_query, _key, _value, _output, new AttentionShape(1, queries, Keys, Heads, KeyValueHeads, Dim), Options, execution: execution);
             }
         });
     }
 
-    private static AttentionOptions Options(int threads) => new()
+    private static AttentionOptions Options { get; } = new()
     {
         Mask = AttentionMask.CausalWindow(250),
-        MaxDegreeOfParallelism = threads,
         AlibiSlopes = AlibiSlopes.ForHeads(Heads),
         SinkLogits = [0.5f, -1, 0, 2],
         SoftCap = 30,

@@ -42,11 +42,11 @@ public sealed class BitIdentityTests
         T[] valueByHead = ByHead(value);
         foreach (CpuInstructionSet variant in Variants.Supported)
         {
-            var options = new AttentionOptions { InstructionSet = variant, MaxDegreeOfParallelism = 1 };
+            var execution = new CpuExecution { InstructionSet = variant, MaxDegreeOfParallelism = 1 };
             float[] expected = new float[Heads * dim];
             float[] actual = new float[Heads * dim];
-            Attention.Forward(query, key, value, expected, tokenMajor, options);
-            Attention.Forward(query, keyByHead, valueByHead, actual, headMajor, options);
+            Attention.Forward(query, key, value, expected, tokenMajor, execution: execution);
+            Attention.Forward(query, keyByHead, valueByHead, actual, headMajor, execution: execution);
             Assert.Equal(expected.Select(BitConverter.SingleToInt32Bits), actual.Select(BitConverter.SingleToInt32Bits));
         }
 
@@ -66,10 +66,10 @@ public sealed class BitIdentityTests
     public void Threads_do_not_change_a_bit(int seed)
     {
         Problem problem = new ProblemGenerator(seed, isLarge: true).NextProblem();
-        CallResult one = Run(problem with { Options = problem.Options with { MaxDegreeOfParallelism = 1 } });
+        CallResult one = Run(problem with { Execution = problem.Execution with { MaxDegreeOfParallelism = 1 } });
         foreach (int threads in (int[])[2, 3, 8])
         {
-            Run(problem with { Options = problem.Options with { MaxDegreeOfParallelism = threads } }).AssertSameBits(one, $"{threads} threads against 1, {problem}");
+            Run(problem with { Execution = problem.Execution with { MaxDegreeOfParallelism = threads } }).AssertSameBits(one, $"{threads} threads against 1, {problem}");
         }
     }
 
@@ -99,14 +99,15 @@ public sealed class BitIdentityTests
             Query = [],
             Key = [],
             Value = [],
-            Options = new AttentionOptions { Mask = AttentionMask.CausalWindow(keys - 100), MaxDegreeOfParallelism = 1 },
+            Options = new AttentionOptions { Mask = AttentionMask.CausalWindow(keys - 100) },
+            Execution = new CpuExecution { MaxDegreeOfParallelism = 1 },
         });
         CallResult expected = Run(problem);
         CallResult.AssertSameBits(expected.Output[0], Run(problem.Only(0)).Output[0], "alone");
         CallResult.AssertSameBits(expected.Output[1], Run(problem.Only(1)).Output[0], "alone");
         foreach (int threads in (int[])[1, 2, 3, 8])
         {
-            Problem threaded = problem with { Options = problem.Options with { MaxDegreeOfParallelism = threads } };
+            Problem threaded = problem with { Execution = problem.Execution with { MaxDegreeOfParallelism = threads } };
             Run(threaded).AssertSameBits(expected, $"{threaded}");
             Run(threaded with { Form = CallForm.Packed }).AssertSameBits(expected, $"packed, {threaded}");
             foreach (int blockSize in (int[])[1, 17, 256]) Run(threaded with { Form = CallForm.Paged, BlockSize = blockSize }).AssertSameBits(expected, $"paged, {threaded}");
@@ -121,6 +122,7 @@ public sealed class BitIdentityTests
         Run(problem).AssertSameBits(Run(problem), $"the same call twice, {problem}");
     }
 
+    [Slow]
     [Theory]
     [MemberData(nameof(Seeds))]
     public void Neighbours_in_the_batch_do_not_change_a_bit(int seed)
@@ -191,9 +193,9 @@ public sealed class BitIdentityTests
         Problem problem = Generator(seed).NextProblem(allowsOperands: false).AsDense();
         foreach (CpuInstructionSet variant in Variants.Supported)
         {
-            Problem one = problem with { Options = problem.Options with { InstructionSet = variant, MaxDegreeOfParallelism = 1 } };
+            Problem one = problem with { Execution = problem.Execution with { InstructionSet = variant, MaxDegreeOfParallelism = 1 } };
             CallResult expected = Run(one);
-            Run(one with { Options = one.Options with { MaxDegreeOfParallelism = 3 } }).AssertSameBits(expected, $"3 threads, {one}");
+            Run(one with { Execution = one.Execution with { MaxDegreeOfParallelism = 3 } }).AssertSameBits(expected, $"3 threads, {one}");
             Run(one with { Form = CallForm.Packed }).AssertSameBits(expected, $"packed, {one}");
             Run(one with { Form = CallForm.Paged, BlockSize = 5 }).AssertSameBits(expected, $"blocks of 5, {one}");
         }

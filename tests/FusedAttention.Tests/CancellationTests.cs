@@ -12,8 +12,7 @@ public sealed class CancellationTests
     public void A_token_cancelled_before_the_call_stops_it(int threads)
     {
         var token = new CancellationToken(canceled: true);
-        var options = new AttentionOptions { CancellationToken = token, MaxDegreeOfParallelism = threads };
-        var error = Assert.ThrowsAny<OperationCanceledException>(() => Run(options, 128));
+        var error = Assert.ThrowsAny<OperationCanceledException>(() => Run(128, threads, token));
         Assert.Equal(token, error.CancellationToken);
         AssertUsable();
     }
@@ -25,9 +24,8 @@ public sealed class CancellationTests
     {
         // 2 heads x 16384 x 16384 x 64 is 140 GFLOP: seconds on a few cores, and tens of milliseconds on the largest machines.
         using var source = new CancellationTokenSource(TimeSpan.FromMilliseconds(8));
-        var options = new AttentionOptions { CancellationToken = source.Token, MaxDegreeOfParallelism = threads };
         long started = Environment.TickCount64;
-        var error = Assert.ThrowsAny<OperationCanceledException>(() => Run(options, 16384));
+        var error = Assert.ThrowsAny<OperationCanceledException>(() => Run(16384, threads, source.Token));
         long elapsed = Environment.TickCount64 - started;
         Assert.Equal(source.Token, error.CancellationToken);
         Assert.True(elapsed < 5000, $"The call ended {elapsed} ms after it began, though it was cancelled after 8 ms.");
@@ -40,7 +38,7 @@ public sealed class CancellationTests
         using var source = new CancellationTokenSource();
         Problem problem = new ProblemGenerator(70_000).NextProblem();
         CallResult expected = Caller.Run(problem);
-        Caller.Run(problem with { Options = problem.Options with { CancellationToken = source.Token } }).AssertSameBits(expected, "with a token");
+        Caller.Run(problem, cancellationToken: source.Token).AssertSameBits(expected, "with a token");
     }
 
     [Fact]
@@ -53,20 +51,21 @@ public sealed class CancellationTests
             for (int n = 0; n < 10; n++)
             {
                 using var source = new CancellationTokenSource(TimeSpan.FromMilliseconds(3));
-                Assert.ThrowsAny<OperationCanceledException>(() => Run(new AttentionOptions { CancellationToken = source.Token }, 8192));
+                Assert.ThrowsAny<OperationCanceledException>(() => Run(8192, -1, source.Token));
             }
         });
         while (cancelled.IsAlive) Caller.Run(problem).AssertSameBits(expected, "beside a cancelled caller");
         cancelled.Join();
     }
 
-    private static void Run(AttentionOptions options, int tokens)
+    private static void Run(int tokens, int threads, CancellationToken cancellationToken)
     {
         const int heads = 2;
         const int dim = 64;
         var numbers = new float[tokens * heads * dim];
         var output = new float[tokens * heads * dim];
-        Attention.Forward<float, float>(numbers, numbers, numbers, output, new AttentionShape(1, tokens, tokens, heads, heads, dim), options);
+        Attention.Forward<float, float>(
+            numbers, numbers, numbers, output, new AttentionShape(1, tokens, tokens, heads, heads, dim), execution: new() { MaxDegreeOfParallelism = threads }, cancellationToken: cancellationToken);
     }
 
     private static void AssertUsable()

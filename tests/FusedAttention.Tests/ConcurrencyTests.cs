@@ -11,7 +11,7 @@ public sealed class ConcurrencyTests
     {
         const int callers = 8;
         Problem[] problems = [.. Enumerable.Range(60_000, 48).Select(seed => new ProblemGenerator(seed, isLarge: seed % 4 == 0).NextProblem())];
-        CallResult[] expected = [.. problems.Select(problem => Caller.Run(problem with { Options = problem.Options with { MaxDegreeOfParallelism = 1 } }))];
+        CallResult[] expected = [.. problems.Select(problem => Caller.Run(problem with { Execution = problem.Execution with { MaxDegreeOfParallelism = 1 } }))];
         using var start = new Barrier(callers);
         BackgroundThread[] threads = [.. Enumerable.Range(0, callers).Select(caller => BackgroundThread.Start(() =>
         {

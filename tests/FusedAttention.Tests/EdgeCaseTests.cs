@@ -192,6 +192,7 @@ public sealed class EdgeCaseTests
     }
 
     /// <summary>Chunks of keys grow with the context, so that there are never more than a fixed number of them: lengths on both sides of such a step.</summary>
+    [Slow]
     [Theory]
     [InlineData(32_767)]
     [InlineData(32_769)]

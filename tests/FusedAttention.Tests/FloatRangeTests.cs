@@ -3,6 +3,7 @@ using Xunit;
 namespace FusedAttention.Tests;
 
 /// <summary>Finite results are right where products, scaled scores or sums of values leave the range of floats on the way.</summary>
+[Slow]
 public sealed class FloatRangeTests
 {
     public static TheoryData<CpuInstructionSet, bool, int> Cases()
@@ -21,7 +22,6 @@ public sealed class FloatRangeTests
     }
 
     /// <summary>Queries, keys and scale over the whole range of exponents, their product near 1.</summary>
-    [Slow]
     [Theory]
     [MemberData(nameof(Cases))]
     public void Scores_of_ordinary_size_may_be_made_of_extreme_numbers(CpuInstructionSet variant, bool rowInvariant, int queries)
@@ -42,7 +42,6 @@ public sealed class FloatRangeTests
         }
     }
 
-    [Slow]
     [Theory]
     [MemberData(nameof(Cases))]
     public void Averages_of_large_and_of_tiny_values_are_right(CpuInstructionSet variant, bool rowInvariant, int queries)
@@ -107,7 +106,6 @@ public sealed class FloatRangeTests
         }
     }
 
-    [Slow]
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
@@ -169,7 +167,8 @@ public sealed class FloatRangeTests
         Query = [],
         Key = [],
         Value = [],
-        Options = new AttentionOptions { InstructionSet = variant, RowInvariant = rowInvariant },
+        Options = new AttentionOptions { RowInvariant = rowInvariant },
+        Execution = new CpuExecution { InstructionSet = variant },
     });
 
     private static Problem Scaled(Problem problem, float query, float key, float value)

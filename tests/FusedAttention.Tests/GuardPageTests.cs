@@ -10,6 +10,7 @@ namespace FusedAttention.Tests;
 /// If the test process dies, the file fusedattention-guard-pages-*.txt in the folder of temporary files names the problem that was running; it is
 /// deleted when all went well.
 /// </remarks>
+[Slow]
 public sealed class GuardPageTests
 {
     private const int CasesPerTest = 12;
@@ -29,7 +30,6 @@ public sealed class GuardPageTests
         return cases;
     }
 
-    [Slow]
     [Theory]
     [MemberData(nameof(Cases))]
     public void No_tensor_is_read_or_written_out_of_bounds(CpuInstructionSet variant, Placement placement, int firstSeed)
@@ -40,7 +40,7 @@ public sealed class GuardPageTests
         {
             var generator = new ProblemGenerator(seed);
             Problem problem = generator.NextProblem();
-            problem = problem with { Options = problem.Options with { InstructionSet = variant } };
+            problem = problem with { Execution = problem.Execution with { InstructionSet = variant } };
             Arrangement arrangement = generator.NextArrangement(placement);
             File.WriteAllText(trace, $"{problem}\n{arrangement}\n");
             Caller.Run(problem, arrangement).AssertClose(problem, RowByRow.Solve(problem));
@@ -88,7 +88,7 @@ public sealed class GuardPageTests
                 });
                 foreach (CpuInstructionSet variant in Variants.Supported)
                 {
-                    Problem forced = problem with { Options = new AttentionOptions { InstructionSet = variant, MaxDegreeOfParallelism = 1 } };
+                    Problem forced = problem with { Options = AttentionOptions.Default, Execution = new CpuExecution { InstructionSet = variant, MaxDegreeOfParallelism = 1 } };
                     Caller.Run(forced, new Arrangement { Placement = placement }).AssertClose(forced, RowByRow.Solve(forced));
                 }
             }

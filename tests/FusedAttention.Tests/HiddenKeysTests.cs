@@ -31,7 +31,7 @@ public sealed class HiddenKeysTests
         {
             var generator = new ProblemGenerator(seed);
             Problem problem = generator.NextProblem();
-            problem = problem with { Options = problem.Options with { InstructionSet = variant } };
+            problem = problem with { Execution = problem.Execution with { InstructionSet = variant } };
             if (problem.Mask is null && problem.Bias is null && !problem.Options.Mask.IsCausal && problem.Options.Mask.WindowLeft is null && problem.Options.Mask.WindowRight is null) continue;
             Arrangement arrangement = generator.NextArrangement();
             Victim[] victims = [.. Enumerable.Range(0, 4).SelectMany(_ => Victim.Choose(generator, problem))];

@@ -53,7 +53,7 @@ public sealed class RowInvarianceTests
         foreach (CpuInstructionSet variant in Variants.Supported)
         {
             Problem whole = Create(9, AttentionElementType.Float32, AttentionElementType.Float16, "causal", queries: 70, earlierKeys: 30);
-            AssertChunks(whole with { Options = whole.Options with { InstructionSet = variant } }, [0, 1, 2, 18, 35, 69, 70]);
+            AssertChunks(whole with { Execution = whole.Execution with { InstructionSet = variant } }, [0, 1, 2, 18, 35, 69, 70]);
         }
     }
 

@@ -26,7 +26,7 @@ public sealed class VisibleBitsTests
             {
                 foreach (string way in Ways)
                 {
-                    float[] output = Run(keys, way, new AttentionOptions { RowInvariant = rowInvariant, MaxDegreeOfParallelism = threads }, Visible, heads, keyValueHeads, dim, queries);
+                    float[] output = Run(keys, way, new AttentionOptions { RowInvariant = rowInvariant }, Visible, heads, keyValueHeads, dim, queries, threads);
                     float[] expected = first.TryGetValue(way.Contains("bias", StringComparison.Ordinal), out float[]? known) ? known : first[way.Contains("bias", StringComparison.Ordinal)] = output;
                     Assert.True(expected.AsSpan().SequenceEqual(output), $"{way} with room for {keys} keys, {threads} threads");
                 }
@@ -50,7 +50,7 @@ public sealed class VisibleBitsTests
         }
     }
 
-    private static float[] Run(int keys, string way, AttentionOptions options, int visible, int heads, int keyValueHeads, int dim, int queries)
+    private static float[] Run(int keys, string way, AttentionOptions options, int visible, int heads, int keyValueHeads, int dim, int queries, int threads = -1)
     {
         float[] query = new float[queries * heads * dim], output = new float[query.Length], key = new float[keys * keyValueHeads * dim], value = new float[key.Length];
         for (int i = 0; i < query.Length; i++) query[i] = MathF.Sin(0.7f * i);
@@ -72,7 +72,7 @@ public sealed class VisibleBitsTests
         if (way is "mask") operands.BooleanMask = new ReadOnlyTensorSpan<bool>(mask, [keys]);
         if (way is "bias") operands.Bias = new ReadOnlyTensorSpan<float>(bias, [keys]);
         if (way is "binary16 bias") operands.Bias = new ReadOnlyTensorSpan<Half>(halfBias, [keys]);
-        Attention.Forward<float, float>(query, key, value, output, new AttentionShape(1, queries, keys, heads, keyValueHeads, dim), options, operands);
+        Attention.Forward<float, float>(query, key, value, output, new AttentionShape(1, queries, keys, heads, keyValueHeads, dim), options, operands, new() { MaxDegreeOfParallelism = threads });
         return output;
     }
 }

@@ -75,7 +75,7 @@ internal static class GeneratedCases
     public static void Write(string path, Dictionary<string, LoadedTensor> tensors, Dictionary<string, string> metadata)
     {
         var reference = new ReferenceCase(Path.GetFileNameWithoutExtension(path), tensors.Values, metadata);
-        CallInputs call = ReferenceRunner.Call(reference, AttentionOptions.Default);
+        CallInputs call = ReferenceRunner.Call(reference, RunOptions.Default);
         OracleResult oracle = CallOracle.Compute(call, 1, null, CancellationToken.None);
         Add(LoadedTensor.Create<double>("o", oracle.Output, call.OutputShape).ConvertTo(TensorElementType.Float32));
         Add(LoadedTensor.Create<double>("lse", oracle.LogSumExp, call.LogSumExpShape));

@@ -49,10 +49,10 @@ internal sealed record AttentionCase(CaseKind Kind, AttentionElementType Type, i
     /// <summary>Bytes that the scores of all heads would take in single precision: what an implementation that stores them needs at least.</summary>
     public long ScoreBytes => (long)Queries * Keys * QueryHeads * sizeof(float);
 
-    public AttentionExplanation Explain(AttentionOptions options) => Type switch
+    public AttentionExplanation Explain(CpuExecution execution) => Type switch
     {
-        AttentionElementType.Float32 => Attention.Explain<float, float>(Shape, options with { Mask = Mask }),
-        AttentionElementType.Float16 => Attention.Explain<Half, Half>(Shape, options with { Mask = Mask }),
-        _ => Attention.Explain<BFloat16, BFloat16>(Shape, options with { Mask = Mask }),
+        AttentionElementType.Float32 => Attention.Explain<float, float>(Shape, new() { Mask = Mask }, execution),
+        AttentionElementType.Float16 => Attention.Explain<Half, Half>(Shape, new() { Mask = Mask }, execution),
+        _ => Attention.Explain<BFloat16, BFloat16>(Shape, new() { Mask = Mask }, execution),
     };
 }

@@ -12,6 +12,7 @@ internal sealed class LanguageModel
     private readonly ModelConfig _config;
     private readonly ParallelOptions _parallel;
     private readonly AttentionOptions _attention;
+    private readonly CpuExecution _execution;
     private int _rows;
     private float[] _x = [], _h = [], _q = [], _k = [], _v = [], _attended = [], _gate = [], _up = [], _logits = [];
 
@@ -28,8 +29,8 @@ internal sealed class LanguageModel
             Mask = AttentionMask.Causal,
             AlibiSlopes = _config.Positions == PositionSignal.Alibi ? AlibiSlopes.ForHeads(_config.Heads) : [],
             RowInvariant = rowInvariant,
-            MaxDegreeOfParallelism = threads,
         };
+        _execution = new() { MaxDegreeOfParallelism = threads };
     }
 
     public ModelConfig Config => _config;
@@ -76,7 +77,7 @@ internal sealed class LanguageModel
         ReadOnlySpan<nint> shape = [rows, _config.Heads, _config.HeadDim];
         var query = new ReadOnlyTensorSpan<float>(_q.AsSpan(0, rows * _config.Heads * _config.HeadDim), shape);
         var output = new TensorSpan<float>(_attended.AsSpan(0, rows * _config.Heads * _config.HeadDim), shape);
-        Attention.ForwardPaged(query, output, cache, layer, batch, _attention);
+        Attention.ForwardPaged(query, output, cache, layer, batch, _attention, execution: _execution);
 
         Multiply(_attended, w.Output, _h, rows);
         AddToX(rows);

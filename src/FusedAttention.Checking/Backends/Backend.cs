@@ -24,16 +24,17 @@ public abstract class Backend
 
     /// <summary>What a call would run, without running it.</summary>
     /// <exception cref="UsageException">The library does not compute on these element types.</exception>
-    public AttentionExplanation Explain(CallSizes sizes, AttentionOptions options) => ElementTypeDispatch.Run(sizes.QueryType, sizes.KeyValueType, new Explaining(this, sizes, options));
+    public AttentionExplanation Explain(CallSizes sizes, AttentionOptions options, RunOptions run)
+        => ElementTypeDispatch.Run(sizes.QueryType, sizes.KeyValueType, new Explaining(this, sizes, run.Apply(options), run));
 
     /// <summary>What a call of a shape would run.</summary>
     /// <param name="shape">What to compute.</param>
     /// <param name="run">How to run it.</param>
     /// <exception cref="UsageException">The library does not compute on these element types.</exception>
-    public AttentionExplanation Explain(CallShape shape, AttentionOptions run) => Explain(shape.Sizes, run with { Mask = shape.Mask });
+    public AttentionExplanation Explain(CallShape shape, RunOptions run) => Explain(shape.Sizes, new() { Mask = shape.Mask }, run);
 
     /// <summary>What a call runs.</summary>
-    public AttentionExplanation Explain(CallInputs call) => Explain(CallSizes.Of(call), call.Options);
+    public AttentionExplanation Explain(CallInputs call, RunOptions run) => Explain(CallSizes.Of(call), call.Options, run);
 
     /// <summary>Merges partial results.</summary>
     public MergeResult Merge(MergeInputs inputs) => ElementTypeDispatch.RunAny(inputs.Outputs.ElementType, inputs.OutputType, new Merging(this, inputs));
@@ -43,14 +44,14 @@ public abstract class Backend
     /// <param name="options">Its sizes.</param>
     public PreparedCache CreateCache(TensorElementType type, PagedKeyValueCacheOptions options) => ElementTypeDispatch.RunAny(type, type, new CreatingCache(this, options));
 
-    /// <summary>Throws, in the library's own words, if options that say how to run cannot be met here.</summary>
-    public abstract void ThrowIfNotSupported(AttentionOptions options);
+    /// <summary>Throws, in the library's own words, if a way to run cannot be met here.</summary>
+    public abstract void ThrowIfNotSupported(RunOptions run);
 
     protected abstract PreparedCall Prepare<TQuery, TKeyValue>(CallInputs call)
         where TQuery : unmanaged
         where TKeyValue : unmanaged;
 
-    protected abstract AttentionExplanation Explain<TQuery, TKeyValue>(CallSizes sizes, AttentionOptions options)
+    protected abstract AttentionExplanation Explain<TQuery, TKeyValue>(CallSizes sizes, AttentionOptions options, RunOptions run)
         where TQuery : unmanaged
         where TKeyValue : unmanaged;
 
@@ -69,12 +70,12 @@ public abstract class Backend
             => backend.Prepare<TQuery, TKeyValue>(call);
     }
 
-    private sealed class Explaining(Backend backend, CallSizes sizes, AttentionOptions options) : ITypedWork<AttentionExplanation>
+    private sealed class Explaining(Backend backend, CallSizes sizes, AttentionOptions options, RunOptions run) : ITypedWork<AttentionExplanation>
     {
         public AttentionExplanation Run<TQuery, TKeyValue>()
             where TQuery : unmanaged
             where TKeyValue : unmanaged
-            => backend.Explain<TQuery, TKeyValue>(sizes, options);
+            => backend.Explain<TQuery, TKeyValue>(sizes, options, run);
     }
 
     private sealed class Merging(Backend backend, MergeInputs inputs) : ITypedWork<MergeResult>

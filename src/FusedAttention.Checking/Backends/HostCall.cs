@@ -33,7 +33,7 @@ public abstract class HostCall<TQuery, TKeyValue> : PreparedCall
         _logSumExp.AsSpan().Fill(0xFF);
     }
 
-    public sealed override void Invoke(AttentionOptions options)
+    public sealed override void Invoke(AttentionOptions options, RunOptions run)
     {
         ReadOnlyTensorSpan<TQuery> query = Call.Query.AsTensorSpan<TQuery>();
         ReadOnlyTensorSpan<TKeyValue> key = Call.Key.AsTensorSpan<TKeyValue>();
@@ -50,37 +50,37 @@ public abstract class HostCall<TQuery, TKeyValue> : PreparedCall
         switch (Call.Layout)
         {
             case SequenceLayout.Dense:
-                Dense(query, key, value, output, options, operands);
+                Dense(query, key, value, output, options, operands, run);
                 break;
             case SequenceLayout.VariableLength:
-                Packed(query, key, value, output, options, operands);
+                Packed(query, key, value, output, options, operands, run);
                 break;
             default:
-                Paged(query, key, value, output, options, operands);
+                Paged(query, key, value, output, options, operands, run);
                 break;
         }
     }
 
-    public sealed override TimeSpan Time(AttentionOptions options, int calls)
+    public sealed override TimeSpan Time(AttentionOptions options, RunOptions run, int calls)
     {
         long start = Stopwatch.GetTimestamp();
-        for (int i = 0; i < calls; i++) Invoke(options);
+        for (int i = 0; i < calls; i++) Invoke(options, run);
         return Stopwatch.GetElapsedTime(start);
     }
 
     protected abstract void Dense(
         in ReadOnlyTensorSpan<TQuery> query, in ReadOnlyTensorSpan<TKeyValue> key, in ReadOnlyTensorSpan<TKeyValue> value, in TensorSpan<TQuery> output,
-        AttentionOptions options, scoped in AttentionOperands operands);
+        AttentionOptions options, scoped in AttentionOperands operands, RunOptions run);
 
     /// <summary>The sequences' lengths are those of <see cref="PreparedCall.Call"/>.</summary>
     protected abstract void Packed(
         in ReadOnlyTensorSpan<TQuery> query, in ReadOnlyTensorSpan<TKeyValue> key, in ReadOnlyTensorSpan<TKeyValue> value, in TensorSpan<TQuery> output,
-        AttentionOptions options, scoped in AttentionOperands operands);
+        AttentionOptions options, scoped in AttentionOperands operands, RunOptions run);
 
     /// <summary>The sequences' lengths and block tables are those of <see cref="PreparedCall.Call"/>.</summary>
     protected abstract void Paged(
         in ReadOnlyTensorSpan<TQuery> query, in ReadOnlyTensorSpan<TKeyValue> keyCache, in ReadOnlyTensorSpan<TKeyValue> valueCache, in TensorSpan<TQuery> output,
-        AttentionOptions options, scoped in AttentionOperands operands);
+        AttentionOptions options, scoped in AttentionOperands operands, RunOptions run);
 
     private static AttentionBias Bias(LoadedTensor bias) => bias.ElementType switch
     {

@@ -29,10 +29,10 @@ public abstract class PreparedCall : IDisposable
     public abstract void Poison();
 
     /// <summary>Makes the call; its results are there on return.</summary>
-    public abstract void Invoke(AttentionOptions options);
+    public abstract void Invoke(AttentionOptions options, RunOptions run);
 
     /// <summary>Makes the call some times, one after the other; returns the time of all of them by <see cref="Backend.Clock"/>.</summary>
-    public abstract TimeSpan Time(AttentionOptions options, int calls);
+    public abstract TimeSpan Time(AttentionOptions options, RunOptions run, int calls);
 
     /// <summary>Gives back memory of a device.</summary>
     public void Dispose()

@@ -25,7 +25,7 @@ public sealed record CacheCheck(string Types, TensorElementType Type, int BlockS
         new CacheCheck("bf16, blocks of 1", TensorElementType.BFloat16, BlockSize: 1, KeyDim: 33, ValueDim: 64),
     ];
 
-    protected override CheckOutcome RunCore(Backend backend, AttentionOptions run, Action<string> onKernel)
+    protected override CheckOutcome RunCore(Backend backend, RunOptions run, Action<string> onKernel)
     {
         onKernel("cache");
         using PreparedCache cache = backend.CreateCache(Type, new() { Blocks = 200, BlockSize = BlockSize, KeyValueHeads = Heads, KeyDim = KeyDim, ValueDim = ValueDim });

@@ -1,5 +1,6 @@
 using FusedAttention.Checking.Backends;
 using FusedAttention.Checking.Oracle;
+using FusedAttention.Checking.Problems;
 
 namespace FusedAttention.Checking.Checks;
 
@@ -18,7 +19,7 @@ public abstract record Check(string Section, string Name)
     public string FullName => $"{Section}: {Name}";
 
     /// <summary>Runs it. Whatever is thrown but a cancellation is its failure.</summary>
-    public CheckOutcome Run(Backend backend, AttentionOptions run)
+    public CheckOutcome Run(Backend backend, RunOptions run)
     {
         string kernel = "-";
         try
@@ -34,5 +35,5 @@ public abstract record Check(string Section, string Name)
     /// <param name="backend">Where.</param>
     /// <param name="run">How.</param>
     /// <param name="onKernel">Told what is going to run, so that an exception can be put down to it.</param>
-    protected abstract CheckOutcome RunCore(Backend backend, AttentionOptions run, Action<string> onKernel);
+    protected abstract CheckOutcome RunCore(Backend backend, RunOptions run, Action<string> onKernel);
 }

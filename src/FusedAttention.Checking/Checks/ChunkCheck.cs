@@ -11,14 +11,14 @@ public sealed record ChunkCheck(string Section, string Name, CallRecipe Recipe) 
     /// <summary>Decoding, few rows, and enough of them for a prefill.</summary>
     private static readonly int[] Chunks = [1, 2, 1, 20];
 
-    protected override CheckOutcome RunCore(Backend backend, AttentionOptions run, Action<string> onKernel)
+    protected override CheckOutcome RunCore(Backend backend, RunOptions run, Action<string> onKernel)
     {
         CallInputs whole = Recipe.CreateCall(run);
         using PreparedCall prepared = backend.Prepare(whole);
-        string kernel = KernelLabel.Of(backend, whole);
+        string kernel = KernelLabel.Of(backend, whole, run);
         onKernel(kernel);
         prepared.Poison();
-        prepared.Invoke(whole.Options);
+        prepared.Invoke(whole.Options, run);
         // What nobody wrote would be equal to itself.
         if (prepared.Output.ToDoubles().Any(double.IsNaN)) return new(kernel, Failure: "the output has elements that were not written, or are NaN");
         byte[] expected = prepared.Output.Bytes.ToArray();
@@ -28,9 +28,9 @@ public sealed record ChunkCheck(string Section, string Name, CallRecipe Recipe) 
             int count = chunk < Chunks.Length ? Chunks[chunk] : whole.QueryLength - first;
             using PreparedCall part = backend.Prepare(Part(whole, first, count, queryBytes));
             part.Poison();
-            part.Invoke(part.Call.Options);
+            part.Invoke(part.Call.Options, run);
             if (!part.Output.Bytes.SequenceEqual(expected.AsSpan(first * outputBytes, count * outputBytes)))
-                return new(kernel, Failure: $"queries {first} to {first + count - 1} of {whole.QueryLength} on their own have other bits ({KernelLabel.Of(backend, part.Call)})");
+                return new(kernel, Failure: $"queries {first} to {first + count - 1} of {whole.QueryLength} on their own have other bits ({KernelLabel.Of(backend, part.Call, run)})");
             first += count;
         }
 

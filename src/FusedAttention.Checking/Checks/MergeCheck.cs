@@ -28,7 +28,7 @@ public sealed record MergeCheck(string Types, TensorElementType PartialType, Ten
         new MergeCheck("bf16 to fp32", BF16, F32, Dim: 512, HasSinks: false),
     ];
 
-    protected override CheckOutcome RunCore(Backend backend, AttentionOptions run, Action<string> onKernel)
+    protected override CheckOutcome RunCore(Backend backend, RunOptions run, Action<string> onKernel)
     {
         onKernel("merge");
         LoadedTensor partials = RandomNumbers.Uniform(7, Parts * Rows * Dim, 1).ToTensor("partials", PartialType, Parts, Queries, Heads, Dim);

@@ -9,16 +9,16 @@ namespace FusedAttention.Checking.Checks;
 /// </summary>
 public sealed record ProblemCheck(string Section, string Name, CallRecipe Recipe) : Check(Section, Name)
 {
-    protected override CheckOutcome RunCore(Backend backend, AttentionOptions run, Action<string> onKernel)
+    protected override CheckOutcome RunCore(Backend backend, RunOptions run, Action<string> onKernel)
     {
         CallInputs call = Recipe.CreateCall(run);
         using PreparedCall prepared = backend.Prepare(call);
-        string kernel = KernelLabel.Of(backend, call);
+        string kernel = KernelLabel.Of(backend, call, run);
         onKernel(kernel);
-        (byte[] output, byte[] logSumExp) = Invoke(prepared);
+        (byte[] output, byte[] logSumExp) = Invoke(prepared, run);
         OracleResult oracle = CallOracle.Compute(call, Environment.ProcessorCount, null, run.CancellationToken);
         (ErrorSummary outputError, ErrorSummary logSumExpError) = (oracle.CompareOutput(call, prepared.Output), oracle.CompareLogSumExp(prepared.LogSumExp));
-        (byte[] again, byte[] logSumExpAgain) = Invoke(prepared);
+        (byte[] again, byte[] logSumExpAgain) = Invoke(prepared, run);
         string?[] failures =
         [
             outputError.Passed ? null : $"output error {outputError.WorstError:g4} at element {outputError.WorstIndex} of {outputError.Count}, limit {outputError.WorstLimit:g4}",
@@ -29,10 +29,10 @@ public sealed record ProblemCheck(string Section, string Name, CallRecipe Recipe
         return new(kernel, outputError, logSumExpError, failure.Length == 0 ? null : failure);
     }
 
-    private static (byte[] Output, byte[] LogSumExp) Invoke(PreparedCall prepared)
+    private static (byte[] Output, byte[] LogSumExp) Invoke(PreparedCall prepared, RunOptions run)
     {
         prepared.Poison();
-        prepared.Invoke(prepared.Call.Options);
+        prepared.Invoke(prepared.Call.Options, run);
         return (prepared.Output.Bytes.ToArray(), prepared.LogSumExp.Bytes.ToArray());
     }
 }
@@ -40,9 +40,9 @@ public sealed record ProblemCheck(string Section, string Name, CallRecipe Recipe
 /// <summary>What a report calls the kernels of a call.</summary>
 public static class KernelLabel
 {
-    public static string Of(Backend backend, CallInputs call)
+    public static string Of(Backend backend, CallInputs call, RunOptions run)
     {
-        string kernel = backend.Explain(call).Kernel;
+        string kernel = backend.Explain(call, run).Kernel;
         return call.Layout == SequenceLayout.Paged ? kernel + ", paged" : kernel;
     }
 }

@@ -1,4 +1,5 @@
 using FusedAttention.Checking.Backends;
+using FusedAttention.Checking.Problems;
 
 namespace FusedAttention.Checking.Checks;
 
@@ -12,7 +13,7 @@ public sealed record CheckResult(Check Check, CheckOutcome Outcome)
 /// <param name="backend">Where.</param>
 /// <param name="run">How.</param>
 /// <param name="checks">What; the order is kept.</param>
-public sealed class SelfCheck(Backend backend, AttentionOptions run, IEnumerable<Check> checks)
+public sealed class SelfCheck(Backend backend, RunOptions run, IEnumerable<Check> checks)
 {
     private readonly Check[] _checks = [.. checks];
     private readonly List<CheckResult> _results = [];

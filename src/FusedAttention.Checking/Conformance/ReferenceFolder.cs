@@ -1,5 +1,6 @@
 using FusedAttention.Checking.Backends;
 using FusedAttention.Checking.Formats;
+using FusedAttention.Checking.Problems;
 
 namespace FusedAttention.Checking.Conformance;
 
@@ -43,7 +44,7 @@ public static class ReferenceFolder
     /// <param name="run">How to run them.</param>
     /// <param name="backend">Where.</param>
     /// <param name="onFile">Called after each file.</param>
-    public static FolderOutcome Run(string directory, string[] files, AttentionOptions run, Backend backend, Action onFile)
+    public static FolderOutcome Run(string directory, string[] files, RunOptions run, Backend backend, Action onFile)
     {
         var outcomes = new List<CaseOutcome>();
         var skipped = new List<(string File, string Reason)>();

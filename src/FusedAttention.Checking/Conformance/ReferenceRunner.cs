@@ -32,30 +32,30 @@ public static class ReferenceRunner
     /// <param name="backend">Where.</param>
     /// <exception cref="OperationCanceledException">The token of <paramref name="run"/> was cancelled.</exception>
     /// <exception cref="PlatformNotSupportedException">The machine cannot run the instruction set.</exception>
-    public static CaseOutcome Run(ReferenceCase reference, AttentionOptions run, Backend backend) => Run(reference, run, backend.Prepare);
+    public static CaseOutcome Run(ReferenceCase reference, RunOptions run, Backend backend) => Run(reference, run, backend.Prepare);
 
     /// <param name="reference">The case.</param>
     /// <param name="run">How to run it.</param>
     /// <param name="prepare">Makes the call that runs it.</param>
-    public static CaseOutcome Run(ReferenceCase reference, AttentionOptions run, Func<CallInputs, PreparedCall> prepare)
+    public static CaseOutcome Run(ReferenceCase reference, RunOptions run, Func<CallInputs, PreparedCall> prepare)
     {
         try
         {
             CallInputs call = Call(reference, run);
             using PreparedCall prepared = prepare(call);
             prepared.Poison();
-            prepared.Invoke(call.Options);
+            prepared.Invoke(call.Options, run);
             double[] output = prepared.Output.ToDoubles();
             double[] logSumExp = prepared.LogSumExp.ToDoubles();
             double[]? logSumExpOfKeys = null;
             if (reference.ExpectedLogSumExpOfKeys is not null)
             {
                 prepared.Poison();
-                prepared.Invoke(call.Options with { SinkLogits = [] });
+                prepared.Invoke(call.Options with { SinkLogits = [] }, run);
                 logSumExpOfKeys = prepared.LogSumExp.ToDoubles();
             }
 
-            return Compare(reference, call, output, logSumExp, logSumExpOfKeys);
+            return Compare(reference, call, output, logSumExp, logSumExpOfKeys, run.CancellationToken);
         }
         catch (Exception e) when (e is not (OperationCanceledException or PlatformNotSupportedException))
         {
@@ -65,7 +65,7 @@ public static class ReferenceRunner
     }
 
     /// <summary>The case as a call.</summary>
-    public static CallInputs Call(ReferenceCase reference, AttentionOptions run)
+    public static CallInputs Call(ReferenceCase reference, RunOptions run)
     {
         var call = new CallInputs
         {
@@ -81,13 +81,7 @@ public static class ReferenceRunner
             ContextLengths = reference.ContextLengths.ToArray(),
             BlockTables = reference.BlockTables.ToArray(),
             MaxBlocksPerSequence = reference.Layout == SequenceLayout.Paged ? reference.MaxBlocksPerSequence : 0,
-            Options = reference.Options with
-            {
-                InstructionSet = run.InstructionSet,
-                RowInvariant = run.RowInvariant,
-                MaxDegreeOfParallelism = run.MaxDegreeOfParallelism,
-                CancellationToken = run.CancellationToken,
-            },
+            Options = run.Apply(reference.Options),
         };
         CallCheck.Check(call);
         return call;
@@ -102,11 +96,11 @@ public static class ReferenceRunner
     public static double LogSumExpLimit(double expected) => 1e-5 + (1e-6 * Math.Abs(expected));
 
     /// <summary>Compares results in the layouts of the call with what the case, or else the oracle, expects.</summary>
-    public static CaseOutcome Compare(ReferenceCase reference, CallInputs call, double[] output, double[] logSumExp, double[]? logSumExpOfKeys)
+    public static CaseOutcome Compare(ReferenceCase reference, CallInputs call, double[] output, double[] logSumExp, double[]? logSumExpOfKeys, CancellationToken cancellation = default)
     {
         double? limit = OutputLimit(reference);
         bool complete = reference.ExpectedOutput is not null && reference.ExpectedLogSumExp is not null && limit is not null;
-        OracleResult? oracle = complete ? null : CallOracle.Compute(call, Environment.ProcessorCount, null, call.Options.CancellationToken);
+        OracleResult? oracle = complete ? null : CallOracle.Compute(call, Environment.ProcessorCount, null, cancellation);
 
         ErrorSummary outputError = ErrorSummary.Compare(
             output, reference.ExpectedOutput?.ToDoubles() ?? oracle!.Output, i => limit ?? oracle!.OutputLimits[call.StatisticIndexOfOutput(i)]);

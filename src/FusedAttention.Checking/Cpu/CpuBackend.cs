@@ -20,18 +20,18 @@ public sealed class CpuBackend : Backend
 
     public override (string Name, string Value)[] Facts() => [("backend", Name), ("processor", Processor.Name ?? "unknown")];
 
-    public override void ThrowIfNotSupported(AttentionOptions options)
+    public override void ThrowIfNotSupported(RunOptions run)
     {
         Span<float> one = [1f];
         Span<float> result = stackalloc float[1];
-        Attention.Forward<float, float>(one, one, one, result, new AttentionShape(1, 1, 1, 1, 1, 1), options);
+        Attention.Forward<float, float>(one, one, one, result, new AttentionShape(1, 1, 1, 1, 1, 1), execution: run.Execution, cancellationToken: run.CancellationToken);
     }
 
     protected override PreparedCall Prepare<TQuery, TKeyValue>(CallInputs call) => new PreparedCpuCall<TQuery, TKeyValue>(call);
 
-    protected override AttentionExplanation Explain<TQuery, TKeyValue>(CallSizes sizes, AttentionOptions options) => sizes.QueryLengths is null
-        ? Attention.Explain<TQuery, TKeyValue>(sizes.Shape, options)
-        : Attention.Explain<TQuery, TKeyValue>(sizes.Shape, sizes.QueryLengths, sizes.KeyLengths, sizes.BlockSize, options);
+    protected override AttentionExplanation Explain<TQuery, TKeyValue>(CallSizes sizes, AttentionOptions options, RunOptions run) => sizes.QueryLengths is null
+        ? Attention.Explain<TQuery, TKeyValue>(sizes.Shape, options, run.Execution)
+        : Attention.Explain<TQuery, TKeyValue>(sizes.Shape, sizes.QueryLengths, sizes.KeyLengths, sizes.BlockSize, options, run.Execution);
 
     protected override MergeResult Merge<TPartial, TOutput>(MergeInputs inputs)
     {

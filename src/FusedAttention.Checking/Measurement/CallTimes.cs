@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using FusedAttention.Checking.Backends;
+using FusedAttention.Checking.Problems;
 
 namespace FusedAttention.Checking.Measurement;
 
@@ -16,9 +17,10 @@ public sealed record CallTimes(int Trials, double Best, double Median)
     private static readonly TimeSpan MinTrial = TimeSpan.FromMilliseconds(2);
 
     /// <param name="prepared">The call.</param>
+    /// <param name="run">How to run it.</param>
     /// <param name="time">How long to measure; three trials at least.</param>
     /// <param name="tick">Called for every tenth of a second.</param>
-    public static CallTimes Measure(PreparedCall prepared, TimeSpan time, Action tick)
+    public static CallTimes Measure(PreparedCall prepared, RunOptions run, TimeSpan time, Action tick)
     {
         AttentionOptions options = prepared.Call.Options;
         long start = Stopwatch.GetTimestamp();
@@ -27,7 +29,7 @@ public sealed record CallTimes(int Trials, double Best, double Median)
         TimeSpan shortest = TimeSpan.MaxValue;
         while (calls == 0 || Stopwatch.GetElapsedTime(start) < WarmUp)
         {
-            shortest = TimeSpan.FromTicks(Math.Min(shortest.Ticks, prepared.Time(options, 1).Ticks));
+            shortest = TimeSpan.FromTicks(Math.Min(shortest.Ticks, prepared.Time(options, run, 1).Ticks));
             calls++;
             Tick();
         }
@@ -37,8 +39,8 @@ public sealed record CallTimes(int Trials, double Best, double Median)
         long measured = Stopwatch.GetTimestamp();
         while (trials.Count < 3 || Stopwatch.GetElapsedTime(measured) < time)
         {
-            options.CancellationToken.ThrowIfCancellationRequested();
-            trials.Add(prepared.Time(options, group).TotalMilliseconds / group);
+            run.CancellationToken.ThrowIfCancellationRequested();
+            trials.Add(prepared.Time(options, run, group).TotalMilliseconds / group);
             Tick();
         }
 

@@ -49,17 +49,11 @@ public sealed record CallRecipe
     private int MaxKeys => KeyLengths.DefaultIfEmpty(0).Max();
 
     /// <summary>The call, the same one every time.</summary>
-    /// <param name="run">How to run it: threads, instruction set, row invariance and cancellation are taken from here.</param>
+    /// <param name="run">How it will run: with row invariance, or as the recipe says.</param>
     /// <exception cref="UsageException">It is larger than the tensors here may be, or does not fit together.</exception>
-    public CallInputs CreateCall(AttentionOptions run)
+    public CallInputs CreateCall(RunOptions run)
     {
-        AttentionOptions options = Options with
-        {
-            InstructionSet = run.InstructionSet,
-            RowInvariant = Options.RowInvariant || run.RowInvariant,
-            MaxDegreeOfParallelism = run.MaxDegreeOfParallelism,
-            CancellationToken = run.CancellationToken,
-        };
+        AttentionOptions options = run.Apply(Options);
         CallInputs call = Layout switch
         {
             SequenceLayout.Dense => Dense(options),

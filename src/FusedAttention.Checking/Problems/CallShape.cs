@@ -39,9 +39,9 @@ public sealed record CallShape
     }
 
     /// <summary>A call of this shape on random numbers.</summary>
-    /// <param name="run">How to run it.</param>
+    /// <param name="run">How it will run: with row invariance, or without.</param>
     /// <exception cref="UsageException">It is larger than the tensors here may be.</exception>
-    public CallInputs CreateCall(AttentionOptions run)
+    public CallInputs CreateCall(RunOptions run)
     {
         var recipe = new CallRecipe
         {

@@ -64,7 +64,7 @@ internal sealed class BenchCommand
         double? seconds = parsed.GetValue(_seconds);
         if (seconds is not (null or (> 0 and < 1e6))) throw new UsageException($"--seconds {seconds} is not a time above 0.");
         CallShape shape = _shape.Read(parsed);
-        (BackendDevice device, AttentionOptions run) = _execution.Read(parsed, cancellation);
+        (BackendDevice device, RunOptions run) = _execution.Read(parsed, cancellation);
         bool isTable = !_shape.IsGiven(parsed) && device.Provider.TimedShapes.Count > 0;
         if (parsed.GetValue(_only) is not null && !isTable) throw new UsageException("--only chooses among the rows of a GPU's table, which has shapes of its own.");
         if (parsed.GetValue(_ceilings) && !device.Provider.IsHost) throw new UsageException("--ceilings measures the CPU and does not go with another backend.");
@@ -73,7 +73,7 @@ internal sealed class BenchCommand
             : RunShape(parsed, shape, device.Backend, run, TimeSpan.FromSeconds(seconds ?? SecondsForOne));
     }
 
-    private int RunTable(ParseResult parsed, BackendDevice device, AttentionOptions run, TimeSpan time)
+    private int RunTable(ParseResult parsed, BackendDevice device, RunOptions run, TimeSpan time)
     {
         string? only = parsed.GetValue(_only);
         TimedShape[] rows = [.. device.Provider.TimedShapes.Where(row => only is null || row.Name.Contains(only, StringComparison.OrdinalIgnoreCase))];
@@ -81,13 +81,13 @@ internal sealed class BenchCommand
         return BenchTable.Run(_console, device, run, rows, time, parsed.GetValue(_json)) ? ExitCode.Success : ExitCode.BadInput;
     }
 
-    private int RunShape(ParseResult parsed, CallShape shape, Backend backend, AttentionOptions run, TimeSpan time)
+    private int RunShape(ParseResult parsed, CallShape shape, Backend backend, RunOptions run, TimeSpan time)
     {
         AttentionExplanation explanation = backend.Explain(shape, run);
         using PreparedCall prepared = backend.Prepare(shape.CreateCall(run));
 
         // The bar counts tenths of a second.
-        CallTimes times = _console.WithProgress("measuring", 10 * (time + CallTimes.WarmUp).TotalSeconds, tick => CallTimes.Measure(prepared, time, tick));
+        CallTimes times = _console.WithProgress("measuring", 10 * (time + CallTimes.WarmUp).TotalSeconds, tick => CallTimes.Measure(prepared, run, time, tick));
         Ceilings? ceilings = null;
         if (parsed.GetValue(_ceilings))
         {

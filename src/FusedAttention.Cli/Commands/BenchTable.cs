@@ -1,5 +1,6 @@
 using FusedAttention.Checking.Backends;
 using FusedAttention.Checking.Measurement;
+using FusedAttention.Checking.Problems;
 using FusedAttention.Cli.Backends;
 
 namespace FusedAttention.Cli.Commands;
@@ -12,7 +13,7 @@ internal static class BenchTable
 
     /// <summary>Runs the rows and prints each as soon as it is known. One that the device has no memory for, or fails at, does not keep the others from running.</summary>
     /// <returns>Whether every row could be measured.</returns>
-    public static bool Run(ToolConsole console, BackendDevice device, AttentionOptions run, IReadOnlyList<TimedShape> rows, TimeSpan time, bool json)
+    public static bool Run(ToolConsole console, BackendDevice device, RunOptions run, IReadOnlyList<TimedShape> rows, TimeSpan time, bool json)
     {
         int width = rows.Max(static row => row.Name.Length);
         if (!json)
@@ -45,11 +46,11 @@ internal static class BenchTable
         return isComplete;
     }
 
-    private static BenchResult Measure(ToolConsole console, Backend backend, AttentionOptions run, TimedShape row, TimeSpan time)
+    private static BenchResult Measure(ToolConsole console, Backend backend, RunOptions run, TimedShape row, TimeSpan time)
     {
         AttentionExplanation explanation = backend.Explain(row.Shape, run);
         using PreparedCall prepared = backend.Prepare(row.Shape.CreateCall(run));
-        CallTimes times = console.WithProgress(row.Name, 10 * (time + CallTimes.WarmUp).TotalSeconds, tick => CallTimes.Measure(prepared, time, tick));
+        CallTimes times = console.WithProgress(row.Name, 10 * (time + CallTimes.WarmUp).TotalSeconds, tick => CallTimes.Measure(prepared, run, time, tick));
         return new(row.Shape, explanation, run.RowInvariant, backend.Clock, times, null);
     }
 

@@ -34,7 +34,7 @@ internal sealed class ConformCommand
 
     private int Execute(ParseResult parsed, CancellationToken cancellation)
     {
-        (BackendDevice device, AttentionOptions run) = _execution.Read(parsed, cancellation);
+        (BackendDevice device, RunOptions run) = _execution.Read(parsed, cancellation);
         string directory = parsed.GetRequiredValue(_directory);
         if (!Directory.Exists(directory)) throw new UsageException($"There is no folder {directory}.");
         string[] files = ReferenceFolder.Files(directory);

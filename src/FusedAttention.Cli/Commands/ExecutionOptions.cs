@@ -4,8 +4,8 @@ using FusedAttention.Cli.Backends;
 
 namespace FusedAttention.Cli.Commands;
 
-/// <summary>How to run: on which device, and options with everything about the computation left at its default.</summary>
-internal readonly record struct Execution(BackendDevice Device, AttentionOptions Options);
+/// <summary>How to run: on which device, and how there.</summary>
+internal readonly record struct Execution(BackendDevice Device, RunOptions Options);
 
 /// <summary>The options that say how to run and never what to compute: backend, threads, instruction set, row invariance.</summary>
 internal sealed class ExecutionOptions(ToolConsole console, BackendCatalog backends)
@@ -46,10 +46,9 @@ internal sealed class ExecutionOptions(ToolConsole console, BackendCatalog backe
         if (threads is < 1) throw new UsageException($"--threads {threads} is not 1 or more.");
         CpuInstructionSet instructionSet = OptionText.InstructionSet(_variant.Name, parsed.GetValue(_variant)!);
         string? hostOption = threads is not null ? _threads.Name : instructionSet != CpuInstructionSet.Auto ? _variant.Name : null;
-        var options = new AttentionOptions
+        var options = new RunOptions
         {
-            MaxDegreeOfParallelism = threads ?? -1,
-            InstructionSet = instructionSet,
+            Execution = new() { MaxDegreeOfParallelism = threads ?? -1, InstructionSet = instructionSet },
             RowInvariant = parsed.GetValue(_rowInvariant),
             CancellationToken = cancellation,
         };

@@ -55,16 +55,16 @@ internal sealed class RunCommand
     private int Execute(ParseResult parsed, CancellationToken cancellation)
     {
         if (parsed.GetValue(_verify) && parsed.GetValue(_noVerify)) throw new UsageException("--verify and --no-verify exclude each other.");
-        (BackendDevice device, AttentionOptions run) = _execution.Read(parsed, cancellation);
+        (BackendDevice device, RunOptions run) = _execution.Read(parsed, cancellation);
         using var files = new InputFiles();
         CallInputs call = _input.Load(parsed, files, heads => _semantics.Read(parsed, run, files, heads));
         string? outputPath = parsed.GetValue(_output);
         CheckOutput(outputPath, parsed.GetValue(_lse), call);
 
         using PreparedCall prepared = device.Backend.Prepare(call);
-        AttentionExplanation explanation = device.Backend.Explain(call);
+        AttentionExplanation explanation = device.Backend.Explain(call, run);
         prepared.Poison();
-        (TimeSpan best, TimeSpan first, int times) = Time(prepared, call.Options);
+        (TimeSpan best, TimeSpan first, int times) = Time(prepared, run);
         if (outputPath is not null) Write(outputPath, prepared, parsed.GetValue(_lse));
         Report(call, explanation, best, first, times, outputPath, parsed.GetValue(_lse));
 
@@ -76,7 +76,7 @@ internal sealed class RunCommand
             return ExitCode.Success;
         }
 
-        Verdict verdict = Verifier.Verify(call, prepared.Output, prepared.LogSumExp, _console);
+        Verdict verdict = Verifier.Verify(call, prepared.Output, prepared.LogSumExp, _console, run.CancellationToken);
         _console.Line(verdict.Line);
         return verdict.Passed ? ExitCode.Success : ExitCode.VerificationFailed;
     }
@@ -98,14 +98,14 @@ internal sealed class RunCommand
         if (!Directory.Exists(folder)) throw new UsageException($"--output {path}: there is no folder {folder}.");
     }
 
-    private static (TimeSpan Best, TimeSpan First, int Times) Time(PreparedCall prepared, AttentionOptions options)
+    private static (TimeSpan Best, TimeSpan First, int Times) Time(PreparedCall prepared, RunOptions run)
     {
-        TimeSpan first = TimeOnce(prepared, options);
+        TimeSpan first = TimeOnce(prepared, run);
         TimeSpan best = first;
         int times = 1;
         for (TimeSpan spent = first; spent < TimingBudget && times < 1000; times++)
         {
-            TimeSpan time = TimeOnce(prepared, options);
+            TimeSpan time = TimeOnce(prepared, run);
             spent += time;
             if (time < best) best = time;
         }
@@ -113,10 +113,10 @@ internal sealed class RunCommand
         return (best, first, times);
     }
 
-    private static TimeSpan TimeOnce(PreparedCall prepared, AttentionOptions options)
+    private static TimeSpan TimeOnce(PreparedCall prepared, RunOptions run)
     {
         long start = Stopwatch.GetTimestamp();
-        prepared.Invoke(options);
+        prepared.Invoke(prepared.Call.Options, run);
         return Stopwatch.GetElapsedTime(start);
     }
 

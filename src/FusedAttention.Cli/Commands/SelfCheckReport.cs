@@ -9,7 +9,7 @@ namespace FusedAttention.Cli.Commands;
 /// <summary>
 /// A backend against everything that this tool brings along, for who has hardware that we do not: section by section, with a summary to hand on at the end.
 /// </summary>
-internal sealed class SelfCheckReport(ToolConsole console, BackendDevice device, AttentionOptions run)
+internal sealed class SelfCheckReport(ToolConsole console, BackendDevice device, RunOptions run)
 {
     /// <summary>Failures that the summary names; a broken kernel fails by the dozen.</summary>
     private const int NamedFailures = 10;

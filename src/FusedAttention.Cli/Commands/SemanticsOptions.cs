@@ -50,13 +50,14 @@ internal sealed class SemanticsOptions
     /// <summary>Whether the command line has any of them.</summary>
     public bool IsGiven(ParseResult parsed) => All.Any(option => parsed.GetResult(option) is { Implicit: false });
 
-    /// <summary>Adds what the command line asks for to options that say how to run.</summary>
-    public AttentionOptions Read(ParseResult parsed, AttentionOptions run, InputFiles files, int heads)
+    /// <summary>What the command line asks for, row-invariant if it is to run so.</summary>
+    public AttentionOptions Read(ParseResult parsed, RunOptions run, InputFiles files, int heads)
     {
         AttentionMask mask = parsed.GetValue(_window) is string window ? OptionText.Window(_window.Name, window) : AttentionMask.Full;
         if (parsed.GetValue(_alibi) && parsed.GetValue(_alibiSlopes) is not null) throw new UsageException("--alibi has the paper's slopes and --alibi-slopes has its own: give one.");
-        AttentionOptions options = run with
+        var options = new AttentionOptions
         {
+            RowInvariant = run.RowInvariant,
             Mask = parsed.GetValue(_causal) ? mask.AndCausal() : mask,
             Alignment = OptionText.Alignment(_align.Name, parsed.GetValue(_align)!),
             QueryOffset = parsed.GetValue(_queryOffset),

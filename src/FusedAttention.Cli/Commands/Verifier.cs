@@ -32,10 +32,10 @@ internal static class Verifier
     /// <summary>Multiply-adds that the oracle does in a second or two: up to here, a run verifies itself unless told otherwise.</summary>
     public const double QuickMultiplyAdds = 2e9;
 
-    public static Verdict Verify(CallInputs call, LoadedTensor output, LoadedTensor? logSumExp, ToolConsole console)
+    public static Verdict Verify(CallInputs call, LoadedTensor output, LoadedTensor? logSumExp, ToolConsole console, CancellationToken cancellation)
     {
         OracleResult oracle = console.WithProgress("recomputing in double precision", CallOracle.RowCount(call), onRow =>
-            CallOracle.Compute(call, Environment.ProcessorCount, onRow, call.Options.CancellationToken));
+            CallOracle.Compute(call, Environment.ProcessorCount, onRow, cancellation));
         return new(
             oracle.CompareOutput(call, output),
             logSumExp is null ? null : oracle.CompareLogSumExp(logSumExp));

@@ -53,7 +53,7 @@ internal sealed class VerifyCommand
 
     private int Execute(ParseResult parsed, CancellationToken cancellation)
     {
-        (BackendDevice device, AttentionOptions run) = _execution.Read(parsed, cancellation);
+        (BackendDevice device, RunOptions run) = _execution.Read(parsed, cancellation);
         string[] given = _input.Files(parsed);
         bool isCall = _input.HasOptions(parsed) || _semantics.IsGiven(parsed) || parsed.GetValue(_outputFile) is not null;
         if (!isCall && (given.Length == 0 || (given.Length == 1 && Directory.Exists(given[0])))) return VerifyBackend(parsed, device, run, given);
@@ -61,7 +61,7 @@ internal sealed class VerifyCommand
         return VerifyCall(parsed, device.Backend, run);
     }
 
-    private int VerifyBackend(ParseResult parsed, BackendDevice device, AttentionOptions run, string[] given)
+    private int VerifyBackend(ParseResult parsed, BackendDevice device, RunOptions run, string[] given)
     {
         string? only = parsed.GetValue(_only);
         string? references = given is [string folder] ? folder : ReferenceFolder.FindAbove(Environment.CurrentDirectory);
@@ -70,7 +70,7 @@ internal sealed class VerifyCommand
         return new SelfCheckReport(_console, device, run).Run(only, references);
     }
 
-    private int VerifyCall(ParseResult parsed, Backend backend, AttentionOptions run)
+    private int VerifyCall(ParseResult parsed, Backend backend, RunOptions run)
     {
         using var files = new InputFiles();
         CallInputs call = _input.Load(parsed, files, heads => _semantics.Read(parsed, run, files, heads));
@@ -88,9 +88,9 @@ internal sealed class VerifyCommand
         {
             using PreparedCall prepared = backend.Prepare(call);
             prepared.Poison();
-            prepared.Invoke(call.Options);
+            prepared.Invoke(call.Options, run);
             (output, logSumExp) = (prepared.Output, prepared.LogSumExp);
-            AttentionExplanation explanation = backend.Explain(call);
+            AttentionExplanation explanation = backend.Explain(call, run);
             source = $"computed here ({ExplanationText.Line(explanation)})";
         }
 
@@ -100,7 +100,7 @@ internal sealed class VerifyCommand
             ("value", $"{LoadedTensor.Describe(call.Value.Shape.AsSpan())} {call.Value.ElementType.ShortName()}"),
             ("attention", SemanticsOptions.Describe(call)),
             ("result", source));
-        Verdict verdict = Verifier.Verify(call, output, logSumExp, _console);
+        Verdict verdict = Verifier.Verify(call, output, logSumExp, _console, run.CancellationToken);
         Report(verdict);
         return verdict.Passed ? ExitCode.Success : ExitCode.VerificationFailed;
     }

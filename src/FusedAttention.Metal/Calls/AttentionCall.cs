@@ -56,21 +56,12 @@ internal sealed class AttentionCall : IDisposable
     /// <summary>The operands that <see cref="ProblemBuilder"/> reads beside the tensors.</summary>
     public static AttentionOperands LengthsOf(scoped in MetalOperands operands) => new() { KeyLengths = operands.KeyLengths, QueryOffsets = operands.QueryOffsets };
 
-    /// <summary>Options that speak of the CPU's kernels. Those that cannot change what is computed are passed over, the others are refused.</summary>
-    /// <exception cref="ArgumentException">A variant of the CPU kernels is asked for.</exception>
-    public static void CheckOptions(AttentionOptions options)
-    {
-        if (options.InstructionSet == CpuInstructionSet.Auto) return;
-        throw new ArgumentException($"InstructionSet is {options.InstructionSet}, a variant of the CPU kernels; a Metal device takes Auto only.", nameof(options));
-    }
-
     public static TensorLayout LayoutOf(MetalTensor tensor) => TensorLayout.Of(tensor.Lengths, tensor.Strides);
 
     /// <summary>Plans <see cref="Problem"/> and queues the work.</summary>
-    public void Queue(AttentionOptions options)
+    public void Queue(CancellationToken cancellationToken)
     {
-        CheckOptions(options);
-        options.CancellationToken.ThrowIfCancellationRequested();
+        cancellationToken.ThrowIfCancellationRequested();
         MetalDevice device = _uses.Device;
         _plan.Build(Problem, device.Description);
         if (_plan.WorkItems == 0) return;

@@ -45,12 +45,12 @@ internal sealed unsafe class CpuCall : ParallelJob
     }
 
     /// <summary>Plans and computes <see cref="Problem"/>; returns when its outputs are written.</summary>
-    public void Run(AttentionOptions options)
+    public void Run((CpuExecution Execution, CancellationToken CancellationToken) how)
     {
-        options.CancellationToken.ThrowIfCancellationRequested();
-        _kernels = KernelSelector.Select(options.InstructionSet);
+        how.CancellationToken.ThrowIfCancellationRequested();
+        _kernels = KernelSelector.Select(how.Execution.InstructionSet);
         _units = new ScoreUnits(Problem);
-        int maxThreads = WorkerPool.Shared.Participants(int.MaxValue, options.MaxDegreeOfParallelism);
+        int maxThreads = WorkerPool.Shared.Participants(int.MaxValue, how.Execution.MaxDegreeOfParallelism);
         _plan.Build(Problem, _kernels, maxThreads);
         if (_plan.Count == 0) return;
         if (_scratch.Length < _plan.Threads) _scratch = new (nint, long)[maxThreads];
@@ -59,7 +59,7 @@ internal sealed unsafe class CpuCall : ParallelJob
         CallTimer timer = AttentionTelemetry.Start(description);
         try
         {
-            WorkerPool.Shared.Run(this, _plan.Count, _plan.Threads, options.CancellationToken);
+            WorkerPool.Shared.Run(this, _plan.Count, _plan.Threads, how.CancellationToken);
             AttentionTelemetry.Stop(timer, description);
         }
         catch (Exception exception)

@@ -8,11 +8,11 @@ namespace FusedAttention.Cpu;
 /// <summary>Puts a plan into words.</summary>
 internal static class CpuExplanation
 {
-    public static AttentionExplanation Of(AttentionProblem problem, AttentionOptions options)
+    public static AttentionExplanation Of(AttentionProblem problem, AttentionOptions options, CpuExecution execution)
     {
-        CpuKernels kernels = KernelSelector.Select(options.InstructionSet);
+        CpuKernels kernels = KernelSelector.Select(execution.InstructionSet);
         var plan = new CpuPlan();
-        plan.Build(problem, kernels, WorkerPool.Shared.Participants(int.MaxValue, options.MaxDegreeOfParallelism));
+        plan.Build(problem, kernels, WorkerPool.Shared.Participants(int.MaxValue, execution.MaxDegreeOfParallelism));
         return new AttentionExplanation
         {
             Backend = "cpu",
@@ -23,17 +23,17 @@ internal static class CpuExplanation
             FloatingPointOperations = 2 * plan.Cost,
             KeyValueBytes = problem.KeyValueBytes(),
             ScratchBytes = (plan.Threads * plan.ScratchBytes) + (plan.PartialFloats * sizeof(float)),
-            Details = Details(problem, plan, kernels, options),
+            Details = Details(problem, plan, kernels, options, execution),
         };
     }
 
-    private static string Details(AttentionProblem problem, CpuPlan plan, CpuKernels kernels, AttentionOptions options)
+    private static string Details(AttentionProblem problem, CpuPlan plan, CpuKernels kernels, AttentionOptions options, CpuExecution execution)
     {
         var text = new StringBuilder();
         text.Append($"shape            {problem.SequenceCount} sequences, {problem.QueryHeads} query heads over {problem.KeyValueHeads}, dims {problem.KeyDim}/{problem.ValueDim}, ")
             .Append($"{problem.QueryType} over {problem.KeyValueType}{(problem.BlockSize > 0 ? $", blocks of {problem.BlockSize}" : "")}\n");
         text.Append($"mask             {options.Mask}, {options.Alignment}\n");
-        text.Append(options.InstructionSet == CpuInstructionSet.Auto
+        text.Append(execution.InstructionSet == CpuInstructionSet.Auto
             ? $"                 {kernels.InstructionSet} is what this process runs by default\n"
             : $"                 {kernels.InstructionSet} was asked for\n");
         if (plan.PrefillSequences > 0)
@@ -54,7 +54,7 @@ internal static class CpuExplanation
             text.Append($"double precision {plan.WideSequences} sequences (scale, soft cap or a slope is beyond what 32-bit sums can be trusted with: slower by an order of magnitude)\n");
         }
 
-        text.Append($"threads          {plan.Threads} of {WorkerPool.Shared.Participants(int.MaxValue, -1)} processors (limit {(options.MaxDegreeOfParallelism == -1 ? "none" : options.MaxDegreeOfParallelism)})");
+        text.Append($"threads          {plan.Threads} of {WorkerPool.Shared.Participants(int.MaxValue, -1)} processors (limit {(execution.MaxDegreeOfParallelism == -1 ? "none" : execution.MaxDegreeOfParallelism)})");
         return text.ToString();
     }
 

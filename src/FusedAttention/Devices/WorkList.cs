@@ -13,6 +13,7 @@ internal sealed class WorkList
     private double[] _costs = new double[16];
     private WorkItem[] _otherItems = [];
     private double[] _otherCosts = [];
+    private byte[] _steps = [];
     private double _most;
     private double _least;
 
@@ -44,32 +45,36 @@ internal sealed class WorkList
         _costs[count] = cost;
         Count = count + 1;
         Cost += cost;
-        _most = Math.Max(_most, cost);
-        _least = Math.Min(_least, cost);
+        if (cost > _most) _most = cost;
+        if (cost < _least) _least = cost;
     }
 
     /// <summary>Puts the items in order. Items of one length stay in the order in which they were added.</summary>
     public void Sort()
     {
         if (Count < 2 || _most == _least) return;
-        if (_otherItems.Length < Count) (_otherItems, _otherCosts) = (new WorkItem[_items.Length], new double[_items.Length]);
+        if (_steps.Length < Count) (_otherItems, _otherCosts, _steps) = (new WorkItem[_items.Length], new double[_items.Length], new byte[_items.Length]);
         Span<int> next = stackalloc int[Steps];
         next.Clear();
         double scale = (Steps - 1) / _most;
-        foreach (double cost in Costs) next[StepOf(cost)]++;
+        for (int i = 0; i < Count; i++)
+        {
+            int step = Steps - 1 - (int)(_costs[i] * scale);
+            _steps[i] = (byte)step;
+            next[step]++;
+        }
+
         int start = 0;
         for (int step = 0; step < Steps; step++) (next[step], start) = (start, start + next[step]);
         for (int i = 0; i < Count; i++)
         {
-            int place = next[StepOf(_costs[i])]++;
+            int place = next[_steps[i]]++;
             _otherItems[place] = _items[i];
             _otherCosts[place] = _costs[i];
         }
 
         (_items, _otherItems) = (_otherItems, _items);
         (_costs, _otherCosts) = (_otherCosts, _costs);
-
-        int StepOf(double cost) => Steps - 1 - (int)(cost * scale);
     }
 
     private void Grow()

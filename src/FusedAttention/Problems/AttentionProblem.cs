@@ -109,8 +109,17 @@ internal sealed unsafe class AttentionProblem
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public (int Query, int Head) RowAt(int keyValueHead, long row)
     {
-        (long query, long inGroup) = Math.DivRem(row, Group);
-        return ((int)query, (keyValueHead * Group) + (int)inGroup);
+        // Decoding asks for every row of every tile, where a division of 64 bits would be seen.
+        if (row <= int.MaxValue)
+        {
+            (uint query, uint inGroup) = Math.DivRem((uint)row, (uint)Group);
+            return ((int)query, (keyValueHead * Group) + (int)inGroup);
+        }
+        else
+        {
+            (long query, long inGroup) = Math.DivRem(row, Group);
+            return ((int)query, (keyValueHead * Group) + (int)inGroup);
+        }
     }
 
     /// <summary>Where a row's query begins.</summary>

@@ -1,5 +1,3 @@
-using System.Runtime.CompilerServices;
-
 namespace FusedAttention.Tensors;
 
 /// <summary>What is to be known of element types, in one place. A type that is not named here is refused: no switch over element types has a default that computes.</summary>
@@ -18,22 +16,23 @@ internal static class ElementTypes
     }
 
     /// <summary>Bytes of an element.</summary>
-    public static int Size(this AttentionElementType type) => Of(type).Bytes;
-
-    /// <summary>The bits of negative infinity, with which a bias excludes a key.</summary>
-    public static uint NegativeInfinity(this AttentionElementType type) => Of(type).NegativeInfinity;
-
-    /// <summary>What a switch over element types throws for one that it does not know.</summary>
-    public static Exception Unknown(AttentionElementType type) => new ArgumentOutOfRangeException(nameof(type), type, $"There is no kernel for element type {type}.");
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Entry Of(AttentionElementType type) => type switch
+    public static int Size(this AttentionElementType type) => type switch
     {
-        AttentionElementType.Float32 => new(sizeof(float), 0xFF800000),
-        AttentionElementType.Float16 => new(sizeof(ushort), 0xFC00),
-        AttentionElementType.BFloat16 => new(sizeof(ushort), 0xFF80),
+        AttentionElementType.Float32 => sizeof(float),
+        AttentionElementType.Float16 => sizeof(ushort),
+        AttentionElementType.BFloat16 => sizeof(ushort),
         _ => throw Unknown(type),
     };
 
-    private readonly record struct Entry(int Bytes, uint NegativeInfinity);
+    /// <summary>The bits of negative infinity, with which a bias excludes a key.</summary>
+    public static uint NegativeInfinity(this AttentionElementType type) => type switch
+    {
+        AttentionElementType.Float32 => 0xFF800000,
+        AttentionElementType.Float16 => 0xFC00,
+        AttentionElementType.BFloat16 => 0xFF80,
+        _ => throw Unknown(type),
+    };
+
+    /// <summary>What a switch over element types throws for one that it does not know.</summary>
+    public static Exception Unknown(AttentionElementType type) => new ArgumentOutOfRangeException(nameof(type), type, $"There is no kernel for element type {type}.");
 }

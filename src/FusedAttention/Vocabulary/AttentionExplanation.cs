@@ -1,6 +1,6 @@
 namespace FusedAttention;
 
-/// <summary>What a call runs: the answer of <see cref="Attention.Explain{TQuery, TKeyValue}(in AttentionShape, AttentionOptions)"/>.</summary>
+/// <summary>What a call runs: the answer of <see cref="Attention.Explain{TQuery, TKeyValue}(in AttentionShape, AttentionOptions, CpuExecution)"/>.</summary>
 public sealed record AttentionExplanation
 {
     internal AttentionExplanation()

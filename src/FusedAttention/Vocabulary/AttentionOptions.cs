@@ -3,16 +3,16 @@ using System.Collections.Immutable;
 namespace FusedAttention;
 
 /// <summary>
-/// What to compute, apart from the tensors: immutable, checked when it is made, and free to be shared by any number of calls and threads.
+/// What to compute, apart from the tensors: immutable, checked when it is made, and free to be shared by any number of calls and threads. How the processor computes it is <see cref="CpuExecution"/>.
 /// </summary>
 /// <remarks>
 /// The score of query <c>i</c> (position <c>p</c> on the key axis) and key <c>j</c> is built in this order:
 /// <c>s = Scale * dot(q, k)</c>; <c>s = SoftCap * tanh(s / SoftCap)</c>; <c>s += bias</c>; <c>s -= AlibiSlopes[head] * |p - j|</c>; then the masks.
 /// The weights are <c>exp(s)</c> over the sum of <c>exp(s)</c> of the allowed keys and, with a sink, <c>exp(SinkLogits[head])</c>.
 /// </remarks>
-public sealed record AttentionOptions
+public sealed partial record AttentionOptions
 {
-    /// <summary>Plain attention: full mask, scale 1/sqrt(dim), all processors.</summary>
+    /// <summary>Plain attention: full mask, scale 1/sqrt(dim).</summary>
     public static AttentionOptions Default { get; } = new();
 
     /// <summary>The factor on <c>dot(q, k)</c>: finite and positive. Null, the default, means 1/sqrt(key dimension).</summary>
@@ -89,22 +89,6 @@ public sealed record AttentionOptions
     /// the same bits. Costs speed where there are few rows: see the README.
     /// </summary>
     public bool RowInvariant { get; init; }
-
-    /// <summary>How many threads a call may use, the calling one included; -1, the default, for one per processor. Never changes a bit of the result. A GPU has no such threads: there it has no effect.</summary>
-    /// <exception cref="ArgumentOutOfRangeException">The value is 0 or below -1.</exception>
-    public int MaxDegreeOfParallelism
-    {
-        get;
-        init => field = value is > 0 or -1
-            ? value
-            : throw new ArgumentOutOfRangeException(nameof(MaxDegreeOfParallelism), value, "MaxDegreeOfParallelism must be 1 or more, or -1 for one thread per processor.");
-    } = -1;
-
-    /// <summary>The variant of the CPU kernels; <see cref="CpuInstructionSet.Auto"/> by default. A variant the machine lacks is refused when the call is made; a GPU backend refuses all but <see cref="CpuInstructionSet.Auto"/>.</summary>
-    public CpuInstructionSet InstructionSet { get; init; }
-
-    /// <summary>Cancels the call between pieces of its work: it throws <see cref="OperationCanceledException"/> and leaves its outputs undefined. On a GPU: until the work is queued.</summary>
-    public CancellationToken CancellationToken { get; init; }
 
     internal const double MaxQueryOffset = 1L << 40;
 

@@ -27,7 +27,7 @@ public sealed class PreparedCallTests
         Assert.Equal(20, prepared.Output.ToDoubles().Count(double.IsNaN));
         Assert.Equal(4, prepared.LogSumExp.ToDoubles().Count(double.IsNaN));
 
-        prepared.Invoke(AttentionOptions.Default);
+        prepared.Invoke(AttentionOptions.Default, RunOptions.Default);
         Assert.Equal(0, prepared.Output.ToDoubles().Concat(prepared.LogSumExp.ToDoubles()).Count(double.IsNaN));
     }
 }

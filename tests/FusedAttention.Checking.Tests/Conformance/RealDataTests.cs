@@ -39,7 +39,8 @@ public sealed class RealDataTests
             Query = [Floats("q")],
             Key = [Floats("k")],
             Value = [Floats("v")],
-            Options = new AttentionOptions { Mask = AttentionMask.Causal, InstructionSet = variant },
+            Options = new AttentionOptions { Mask = AttentionMask.Causal },
+            Execution = new CpuExecution { InstructionSet = variant },
         };
         CallResult actual = Caller.Run(problem);
         Solution exact = RowByRow.Solve(problem);

@@ -1,6 +1,7 @@
 using FusedAttention.Checking.Conformance;
 using FusedAttention.Checking.Cpu;
 using FusedAttention.Checking.Formats;
+using FusedAttention.Checking.Problems;
 using Xunit;
 
 namespace FusedAttention.Checking.Tests;
@@ -13,7 +14,7 @@ public sealed class ReferenceCaseTests
     {
         var reference = new ReferenceCase("open", GeneratedCases.Dense().Values, GeneratedCases.Metadata("dense", "fp32"));
 
-        CaseOutcome outcome = ReferenceRunner.Run(reference, AttentionOptions.Default, CpuBackend.Instance);
+        CaseOutcome outcome = ReferenceRunner.Run(reference, RunOptions.Default, CpuBackend.Instance);
 
         Assert.Null(outcome.Failure);
         Assert.Equal(2 * 4 * 6 * 3, outcome.Output!.Count);

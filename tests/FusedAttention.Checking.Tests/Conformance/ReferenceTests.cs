@@ -1,5 +1,6 @@
 using FusedAttention.Checking.Conformance;
 using FusedAttention.Checking.Cpu;
+using FusedAttention.Checking.Problems;
 using Xunit;
 
 namespace FusedAttention.Checking.Tests;
@@ -11,11 +12,11 @@ public sealed class ReferenceTests
 
     [Theory]
     [MemberData(nameof(Cases))]
-    public void Case_passes_with_the_variant_of_this_machine(string name) => AssertPasses(name, new AttentionOptions());
+    public void Case_passes_with_the_variant_of_this_machine(string name) => AssertPasses(name, RunOptions.Default);
 
     [Theory]
     [MemberData(nameof(Cases))]
-    public void Case_passes_row_invariant(string name) => AssertPasses(name, new AttentionOptions { RowInvariant = true });
+    public void Case_passes_row_invariant(string name) => AssertPasses(name, new RunOptions { RowInvariant = true });
 
     [Fact]
     public void The_committed_part_covers_every_group_type_and_layout()
@@ -29,7 +30,7 @@ public sealed class ReferenceTests
         Assert.True(bytes <= 6_000_000, $"The committed part has {bytes} bytes.");
     }
 
-    internal static void AssertPasses(string name, AttentionOptions run)
+    internal static void AssertPasses(string name, RunOptions run)
     {
         CaseOutcome outcome = ReferenceRunner.Run(ReferenceCase.Load(ReferenceData.PathOf(name)), run, CpuBackend.Instance);
         Assert.True(outcome.Passed, $"{name}: {outcome.Failure}");
@@ -53,10 +54,10 @@ public sealed class ReferenceVariantTests
 
     [Theory]
     [MemberData(nameof(Cases))]
-    public void Case_passes(CpuInstructionSet variant, string name) => ReferenceTests.AssertPasses(name, new AttentionOptions { InstructionSet = variant });
+    public void Case_passes(CpuInstructionSet variant, string name) => ReferenceTests.AssertPasses(name, new RunOptions { Execution = new() { InstructionSet = variant } });
 
     [Theory]
     [MemberData(nameof(Cases))]
     public void Case_passes_row_invariant(CpuInstructionSet variant, string name)
-        => ReferenceTests.AssertPasses(name, new AttentionOptions { InstructionSet = variant, RowInvariant = true });
+        => ReferenceTests.AssertPasses(name, new RunOptions { Execution = new() { InstructionSet = variant }, RowInvariant = true });
 }

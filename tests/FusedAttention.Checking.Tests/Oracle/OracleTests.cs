@@ -19,7 +19,7 @@ public sealed class OracleTests
         foreach (string file in files)
         {
             ReferenceCase reference = ReferenceCase.Load(file);
-            CallInputs call = ReferenceRunner.Call(reference, AttentionOptions.Default);
+            CallInputs call = ReferenceRunner.Call(reference, RunOptions.Default);
             OracleResult result = CallOracle.Compute(call, Environment.ProcessorCount, null, TestContext.Current.CancellationToken);
 
             // The expected output is float64 rounded once to float32; the log-sum-exp is float64.

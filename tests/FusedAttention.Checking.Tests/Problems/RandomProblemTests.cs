@@ -54,7 +54,7 @@ public sealed class RandomProblemTests
         int[] lengths = [9, 0, 4];
         CallRecipe recipe = new() { Layout = layout, QueryLengths = [2, 2, 2], KeyLengths = lengths, BlockSize = 4, KeyDim = 3, ValueDim = 5, KeyValueType = TensorElementType.BFloat16, QueryType = TensorElementType.BFloat16 };
 
-        CallInputs call = recipe.CreateCall(AttentionOptions.Default);
+        CallInputs call = recipe.CreateCall(RunOptions.Default);
 
         Assert.DoesNotContain(call.Query.ToDoubles(), double.IsNaN);
         foreach ((LoadedTensor tensor, int width) in new[] { (call.Key, 2 * 3), (call.Value, 2 * 5) })
@@ -77,7 +77,7 @@ public sealed class RandomProblemTests
     {
         var recipe = new CallRecipe { Layout = SequenceLayout.Paged, QueryLengths = [1, 1], KeyLengths = [5, 8], BlockSize = 4 };
 
-        CallInputs with = recipe.CreateCall(AttentionOptions.Default), without = (recipe with { HasSpares = false }).CreateCall(AttentionOptions.Default);
+        CallInputs with = recipe.CreateCall(RunOptions.Default), without = (recipe with { HasSpares = false }).CreateCall(RunOptions.Default);
 
         Assert.Equal((5, 3), (with.Key.Shape[0], with.MaxBlocksPerSequence));
         Assert.Equal(2, with.BlockTables.Count(static block => block == -1));
@@ -96,6 +96,6 @@ public sealed class RandomProblemTests
             QueryType = TensorElementType.Float32, KeyValueType = TensorElementType.Float32, Mask = AttentionMask.Full, BlockSize = blockSize,
         };
 
-        Assert.Contains(words, Assert.Throws<UsageException>(() => shape.CreateCall(AttentionOptions.Default)).Message, StringComparison.Ordinal);
+        Assert.Contains(words, Assert.Throws<UsageException>(() => shape.CreateCall(RunOptions.Default)).Message, StringComparison.Ordinal);
     }
 }

@@ -100,6 +100,28 @@ public sealed class MetalAllocationTests : IDisposable
         Allocations.AssertNone(() => MetalAttention.Merge(parts, lses, output, lse, sinks));
     }
 
+    /// <summary>A call that waits for its next use holds nothing of the last one.</summary>
+    [Fact]
+    public void Memory_of_calls_that_are_over_is_not_kept_alive()
+    {
+        WeakReference[] memory = [.. CallOnce()];
+        for (int i = 0; i < 3 && memory.Any(static reference => reference.IsAlive); i++)
+        {
+            GC.Collect();
+            GC.WaitForPendingFinalizers();
+        }
+
+        Assert.All(memory, static reference => Assert.False(reference.IsAlive));
+
+        [System.Runtime.CompilerServices.MethodImpl(System.Runtime.CompilerServices.MethodImplOptions.NoInlining)]
+        WeakReference[] CallOnce()
+        {
+            using MetalTensor<float> query = _device.Allocate<float>(2, Heads, Dim), output = _device.Allocate<float>(2, Heads, Dim), key = _device.Allocate<float>(3000, KeyValueHeads, Dim);
+            MetalAttention.Forward(query, key, key, output);
+            return [new(query.Memory.Memory), new(output.Memory.Memory), new(key.Memory.Memory)];
+        }
+    }
+
     /// <summary>Down to the messages: over a Metal that takes them and computes nothing.</summary>
     [Fact]
     public void Sending_allocates_nothing()

@@ -156,16 +156,15 @@ public sealed class MetalCallTests : IDisposable
     }
 
     [Fact]
-    public void Options_of_the_CPU_are_refused_where_they_matter()
+    public void A_cancelled_call_queues_nothing()
     {
         using MetalTensor<float> query = _device.Allocate<float>(5, 8, 64), output = _device.Allocate<float>(5, 8, 64);
-        Refused("options", () => MetalAttention.Forward(query, query, query, output, new AttentionOptions { InstructionSet = CpuInstructionSet.Scalar }), "InstructionSet is Scalar");
-        Refused("options", () => MetalAttention.Explain<float, float>(_device, new AttentionShape(1, 1, 1, 1, 1, 64), new AttentionOptions { InstructionSet = CpuInstructionSet.Avx2 }), "Avx2");
-        using var cancelled = new CancellationTokenSource();
-        cancelled.Cancel();
-        Assert.Throws<OperationCanceledException>(() => MetalAttention.Forward(query, query, query, output, new AttentionOptions { CancellationToken = cancelled.Token }));
+        int[] lengths = [0, 5];
+        var token = new CancellationToken(canceled: true);
+        Assert.Throws<OperationCanceledException>(() => MetalAttention.Forward(query, query, query, output, cancellationToken: token));
+        Assert.Throws<OperationCanceledException>(() => MetalAttention.ForwardVariableLength(query, query, query, output, lengths, lengths, cancellationToken: token));
         Assert.Empty(_runtime.Submissions);
-        MetalAttention.Forward(query, query, query, output, new AttentionOptions { MaxDegreeOfParallelism = 1 });
+        MetalAttention.Forward(query, query, query, output);
         Assert.NotEmpty(_runtime.Submissions);
     }
 

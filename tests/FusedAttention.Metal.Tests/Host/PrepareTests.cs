@@ -25,7 +25,7 @@ public sealed class PrepareTests : IDisposable
         KernelFunction[] without = [.. _runtime.Prepared];
         MetalAttention.Prepare<Half, Half>(_device, shape, operands: OperandKinds.Unaligned);
         KernelFunction[] with = [.. _runtime.Prepared];
-        Assert.Equal(["prefill"], without.Select(static f => f.Name), StringComparer.Ordinal);
+        Assert.Single(without);
         Assert.All(with, static f => Assert.Equal("prefill", f.Name));
         Assert.Equal([1, 1, 0], with.Select(static f => f.Constants.Single(static c => c.Name is "is_aligned").Bits));
 

@@ -3,14 +3,16 @@ using Xunit;
 
 namespace FusedAttention.Tests.Cpu;
 
-/// <summary>What <see cref="Attention.Explain{TQuery, TKeyValue}(in AttentionShape, AttentionOptions?)"/> says of calls on the CPU, whole. The scalar variant on one thread is the same on every machine.</summary>
+/// <summary>What <see cref="Attention.Explain{TQuery, TKeyValue}(in AttentionShape, AttentionOptions?, CpuExecution?)"/> says of calls on the CPU, whole. The scalar variant on one thread is the same on every machine.</summary>
 public sealed partial class CpuExplanationTests
 {
-    private static readonly AttentionOptions Options = new() { Mask = AttentionMask.Causal, InstructionSet = CpuInstructionSet.Scalar, MaxDegreeOfParallelism = 1 };
+    private static readonly AttentionOptions Options = new() { Mask = AttentionMask.Causal };
+
+    private static readonly CpuExecution Execution = new() { InstructionSet = CpuInstructionSet.Scalar, MaxDegreeOfParallelism = 1 };
 
     [Fact]
     public void Of_a_prefill() => AssertSays(
-        Attention.Explain<float, Half>(new AttentionShape(2, 512, 1024, 8, 2, 64), Options),
+        Attention.Explain<float, Half>(new AttentionShape(2, 512, 1024, 8, 2, 64), Options, Execution),
         """
         backend          cpu
         kernel           prefill
@@ -30,7 +32,7 @@ public sealed partial class CpuExplanationTests
 
     [Fact]
     public void Of_prefill_and_decode_in_a_paged_cache() => AssertSays(
-        Attention.Explain<BFloat16, BFloat16>(new AttentionShape(1, 1, 1, 32, 8, 128), [1, 300, 1, 0], [9000, 300, 40, 7], blockSize: 16, Options),
+        Attention.Explain<BFloat16, BFloat16>(new AttentionShape(1, 1, 1, 32, 8, 128), [1, 300, 1, 0], [9000, 300, 40, 7], blockSize: 16, Options, Execution),
         """
         backend          cpu
         kernel           prefill + decode
@@ -52,7 +54,7 @@ public sealed partial class CpuExplanationTests
 
     [Fact]
     public void Of_one_arithmetic_for_all_rows() => AssertSays(
-        Attention.Explain<float, float>(new AttentionShape(1, 1, 1000, 4, 4, 64, 32), Options with { RowInvariant = true, Mask = AttentionMask.CausalWindow(100) }),
+        Attention.Explain<float, float>(new AttentionShape(1, 1, 1000, 4, 4, 64, 32), Options with { RowInvariant = true, Mask = AttentionMask.CausalWindow(100) }, Execution),
         """
         backend          cpu
         kernel           prefill
@@ -72,7 +74,7 @@ public sealed partial class CpuExplanationTests
 
     [Fact]
     public void Of_numbers_beyond_floats() => AssertSays(
-        Attention.Explain<float, float>(new AttentionShape(1, 3, 10, 1, 1, 64), Options with { Scale = 1e6f }),
+        Attention.Explain<float, float>(new AttentionShape(1, 3, 10, 1, 1, 64), Options with { Scale = 1e6f }, Execution),
         """
         backend          cpu
         kernel           double precision

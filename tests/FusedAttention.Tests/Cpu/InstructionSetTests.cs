@@ -18,7 +18,7 @@ public sealed class InstructionSetTests(ITestOutputHelper output)
 
         // What Auto explains is also what it runs: the same bits as the variant named outright.
         Problem problem = new ProblemGenerator(90_000).NextProblem();
-        CallResult named2 = Caller.Run(problem with { Options = problem.Options with { InstructionSet = actual } });
+        CallResult named2 = Caller.Run(problem with { Execution = problem.Execution with { InstructionSet = actual } });
         Caller.Run(problem).AssertSameBits(named2, $"Auto against {actual}");
     }
 
@@ -26,23 +26,24 @@ public sealed class InstructionSetTests(ITestOutputHelper output)
     [MemberData(nameof(All))]
     public void A_named_variant_runs_or_is_refused(CpuInstructionSet variant)
     {
-        var options = new AttentionOptions { InstructionSet = variant };
+        var execution = new CpuExecution { InstructionSet = variant };
         float[] numbers = new float[64 * 2 * 32];
         float[] result = new float[numbers.Length];
         Array.Fill(result, 7);
         if (Variants.IsSupported(variant))
         {
-            Assert.Equal(variant, Attention.Explain<float, float>(Shape, options).InstructionSet);
-            Attention.Forward<float, float>(numbers, numbers, numbers, result, Shape, options);
+            Assert.Equal(variant, Attention.Explain<float, float>(Shape, execution: execution).InstructionSet);
+            Attention.Forward<float, float>(numbers, numbers, numbers, result, Shape, execution: execution);
             Assert.Equal(0, result[0]);
             return;
         }
 
-        var error = Assert.Throws<PlatformNotSupportedException>(() => Attention.Forward<float, float>(numbers, numbers, numbers, result, Shape, options));
+        var error = Assert.Throws<PlatformNotSupportedException>(() => Attention.Forward<float, float>(numbers, numbers, numbers, result, Shape, execution: execution));
         Assert.Contains(variant.ToString(), error.Message, StringComparison.Ordinal);
         Assert.All(result, x => Assert.Equal(7, x));
     }
 
+    [Slow]
     [Fact]
     public void Variants_differ_from_each_other_only_by_rounding()
     {
@@ -52,7 +53,7 @@ public sealed class InstructionSetTests(ITestOutputHelper output)
             Solution exact = RowByRow.Solve(problem);
             foreach (CpuInstructionSet variant in Variants.Supported)
             {
-                Problem forced = problem with { Options = problem.Options with { InstructionSet = variant } };
+                Problem forced = problem with { Execution = problem.Execution with { InstructionSet = variant } };
                 Caller.Run(forced).AssertClose(forced, exact);
             }
         }
@@ -77,6 +78,6 @@ public sealed class InstructionSetTests(ITestOutputHelper output)
         Assert.Equal("decode", Attention.Explain<float, float>(new AttentionShape(1, 1, 1024, 8, 2, 64)).Kernel);
         Assert.Equal("none", Attention.Explain<float, float>(new AttentionShape(0, 1, 1024, 8, 2, 64)).Kernel);
         Assert.Equal("prefill + decode", Attention.Explain<float, float>(new AttentionShape(1, 1, 1, 8, 2, 64), [1, 300], [900, 300], blockSize: 16).Kernel);
-        Assert.Equal(1, Attention.Explain<float, float>(Shape, new AttentionOptions { MaxDegreeOfParallelism = 1 }).Threads);
+        Assert.Equal(1, Attention.Explain<float, float>(Shape, execution: new() { MaxDegreeOfParallelism = 1 }).Threads);
     }
 }

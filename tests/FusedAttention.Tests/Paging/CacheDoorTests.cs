@@ -134,7 +134,7 @@ public sealed class CacheDoorTests
         using PagedKeyValueCache<Half> cache = Create<Half>(layers: 2);
         CacheSequence[] sequences = [cache.CreateSequence(), cache.CreateSequence()];
         PagedBatch batch = cache.CreateBatch();
-        var options = new AttentionOptions { Mask = AttentionMask.Causal, MaxDegreeOfParallelism = 1 };
+        var execution = new CpuExecution { MaxDegreeOfParallelism = 1 };
         float[] keys = Numbers(2 * Heads * KeyDim, 1), values = Numbers(2 * Heads * ValueDim, 2), query = Numbers(2 * QueryHeads * KeyDim, 3), output = new float[2 * QueryHeads * ValueDim];
         for (int i = 0; i < 3; i++) Steps();
         long before = GC.GetAllocatedBytesForCurrentThread();
@@ -152,7 +152,7 @@ public sealed class CacheDoorTests
                 {
                     cache.Write<float>(layer, batch, keys, values);
                     Attention.ForwardPaged(
-                        new ReadOnlyTensorSpan<float>(query, [2, QueryHeads, KeyDim]), new TensorSpan<float>(output, [2, QueryHeads, ValueDim]), cache, layer, batch, options);
+                        new ReadOnlyTensorSpan<float>(query, [2, QueryHeads, KeyDim]), new TensorSpan<float>(output, [2, QueryHeads, ValueDim]), cache, layer, batch, Causal, execution: execution);
                 }
             }
 

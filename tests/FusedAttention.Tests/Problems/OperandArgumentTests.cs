@@ -90,13 +90,13 @@ public sealed class OperandArgumentTests
     public void A_variant_that_does_not_exist_is_refused()
     {
         var output = new float[320];
-        Exception error = Assert.ThrowsAny<Exception>(() => Dense(output, default, new() { InstructionSet = (CpuInstructionSet)99 }));
+        Exception error = Assert.ThrowsAny<Exception>(() => Dense(output, default, execution: new() { InstructionSet = (CpuInstructionSet)99 }));
         Assert.True(error is ArgumentException or PlatformNotSupportedException, error.ToString());
         Assert.Contains("99", error.Message, StringComparison.Ordinal);
     }
 
-    private static void Dense(float[] output, scoped in AttentionOperands operands, AttentionOptions? options = null)
-        => Attention.Forward(In(2, 5, 4, 8), In(2, 7, 2, 8), In(2, 7, 2, 8), Out(output, 2, 5, 4, 8), options, operands);
+    private static void Dense(float[] output, scoped in AttentionOperands operands, AttentionOptions? options = null, CpuExecution? execution = null)
+        => Attention.Forward(In(2, 5, 4, 8), In(2, 7, 2, 8), In(2, 7, 2, 8), Out(output, 2, 5, 4, 8), options, operands, execution);
 
     private static void Packed(float[] output, scoped in AttentionOperands operands, AttentionOptions? options = null)
         => Attention.ForwardVariableLength(In(6, 4, 8), In(7, 2, 8), In(7, 2, 8), Out(output, 6, 4, 8), [0, 1, 6], [0, 3, 7], options, operands);

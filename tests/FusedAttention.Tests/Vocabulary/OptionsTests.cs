@@ -19,8 +19,6 @@ public sealed class OptionsTests
         Assert.True(options.AlibiSlopes.IsDefaultOrEmpty);
         Assert.True(options.SinkLogits.IsDefaultOrEmpty);
         Assert.False(options.RowInvariant);
-        Assert.Equal(-1, options.MaxDegreeOfParallelism);
-        Assert.Equal(CpuInstructionSet.Auto, options.InstructionSet);
     }
 
     [Theory]
@@ -36,13 +34,6 @@ public sealed class OptionsTests
     [InlineData(float.PositiveInfinity)]
     [InlineData(-1f)]
     public void Soft_cap_must_be_finite_and_not_negative(float cap) => AssertRefused("SoftCap", cap, () => new AttentionOptions { SoftCap = cap });
-
-    [Theory]
-    [InlineData(0)]
-    [InlineData(-2)]
-    [InlineData(int.MinValue)]
-    public void Parallelism_must_be_positive_or_minus_one(int threads)
-        => AssertRefused("MaxDegreeOfParallelism", threads, () => new AttentionOptions { MaxDegreeOfParallelism = threads });
 
     [Theory]
     [InlineData((1L << 40) + 1)]

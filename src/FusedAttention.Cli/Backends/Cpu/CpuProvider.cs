@@ -42,7 +42,7 @@ internal sealed class CpuProvider : IBackendProvider
     {
         try
         {
-            CpuBackend.Instance.ThrowIfNotSupported(new AttentionOptions { InstructionSet = set });
+            CpuBackend.Instance.ThrowIfNotSupported(new() { Execution = new() { InstructionSet = set } });
             return "yes";
         }
         catch (PlatformNotSupportedException)

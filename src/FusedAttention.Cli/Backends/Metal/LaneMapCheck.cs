@@ -1,5 +1,6 @@
 using FusedAttention.Checking.Backends;
 using FusedAttention.Checking.Checks;
+using FusedAttention.Checking.Problems;
 using FusedAttention.Metal.Launching;
 using FusedAttention.Metal.SelfTest;
 
@@ -12,7 +13,7 @@ internal sealed record LaneMapCheck(MetalDevice Device) : Check("simdgroup matri
 {
     private const int Side = 8, Elements = 64, Lanes = 32;
 
-    protected override CheckOutcome RunCore(Backend backend, AttentionOptions run, Action<string> onKernel)
+    protected override CheckOutcome RunCore(Backend backend, RunOptions run, Action<string> onKernel)
     {
         onKernel("lane map");
         string[] differences = Differences(Seen(), LaneMapTest.Map());

@@ -26,11 +26,12 @@ internal sealed class MetalBackend(MetalDevice device) : Backend
         ("simdgroup matrices", Device.Description.HasKnownLaneMap ? "as expected" : "NOT as expected: prefill is not used"),
     ];
 
-    public override void ThrowIfNotSupported(AttentionOptions options) => MetalAttention.Explain<float, float>(Device, new AttentionShape(1, 1, 1, 1, 1, 1), options);
+    public override void ThrowIfNotSupported(RunOptions run)
+        => MetalAttention.Explain<float, float>(Device, new AttentionShape(1, 1, 1, 1, 1, 1), run.Apply(AttentionOptions.Default));
 
     protected override PreparedCall Prepare<TQuery, TKeyValue>(CallInputs call) => new PreparedMetalCall<TQuery, TKeyValue>(Device, call);
 
-    protected override AttentionExplanation Explain<TQuery, TKeyValue>(CallSizes sizes, AttentionOptions options) => sizes.QueryLengths is null
+    protected override AttentionExplanation Explain<TQuery, TKeyValue>(CallSizes sizes, AttentionOptions options, RunOptions run) => sizes.QueryLengths is null
         ? MetalAttention.Explain<TQuery, TKeyValue>(Device, sizes.Shape, options, Kinds(sizes))
         : MetalAttention.Explain<TQuery, TKeyValue>(Device, sizes.Shape, sizes.QueryLengths, sizes.KeyLengths, sizes.BlockSize, options, Kinds(sizes));
 

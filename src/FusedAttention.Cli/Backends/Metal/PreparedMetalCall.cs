@@ -52,18 +52,18 @@ internal sealed class PreparedMetalCall<TQuery, TKeyValue> : PreparedCall
         MemoryMarshal.AsBytes(_logSumExp.AsSpan()).Fill(0xFF);
     }
 
-    public override void Invoke(AttentionOptions options)
+    public override void Invoke(AttentionOptions options, RunOptions run)
     {
-        Queue(options);
+        Queue(options, run.CancellationToken);
         _device.Synchronize();
     }
 
     /// <summary>Calls are queued while the GPU works on the ones before, so what the processor does for each is not in the time unless it takes longer than the GPU.</summary>
-    public override TimeSpan Time(AttentionOptions options, int calls)
+    public override TimeSpan Time(AttentionOptions options, RunOptions run, int calls)
     {
         double? before = _device.GpuSeconds;
         long start = Stopwatch.GetTimestamp();
-        for (int i = 0; i < calls; i++) Queue(options);
+        for (int i = 0; i < calls; i++) Queue(options, run.CancellationToken);
         _device.Synchronize();
         TimeSpan elapsed = Stopwatch.GetElapsedTime(start);
         return _device.GpuSeconds - before is double seconds ? TimeSpan.FromSeconds(seconds) : elapsed;
@@ -80,20 +80,20 @@ internal sealed class PreparedMetalCall<TQuery, TKeyValue> : PreparedCall
         where T : unmanaged
         => MemoryMarshal.AsBytes(tensor.AsReadOnlySpan()).ToArray();
 
-    private void Queue(AttentionOptions options)
+    private void Queue(AttentionOptions options, CancellationToken cancellation)
     {
         var operands = new MetalOperands { BooleanMask = _mask, Bias = _bias, LogSumExp = _logSumExp, KeyLengths = Call.KeyLengths };
         switch (Call.Layout)
         {
             case SequenceLayout.Dense:
-                MetalAttention.Forward(_query, _key, _value, _output, options, operands);
+                MetalAttention.Forward(_query, _key, _value, _output, options, operands, cancellation);
                 break;
             case SequenceLayout.VariableLength:
-                MetalAttention.ForwardVariableLength(_query, _key, _value, _output, Call.CumulativeQueryLengths, Call.CumulativeKeyLengths, options, operands);
+                MetalAttention.ForwardVariableLength(_query, _key, _value, _output, Call.CumulativeQueryLengths, Call.CumulativeKeyLengths, options, operands, cancellation);
                 break;
             default:
                 var sequences = new PagedSequences(Call.CumulativeQueryLengths, Call.ContextLengths, Call.BlockTables, Call.MaxBlocksPerSequence);
-                MetalAttention.ForwardPaged(_query, _key, _value, _output, sequences, options, operands);
+                MetalAttention.ForwardPaged(_query, _key, _value, _output, sequences, options, operands, cancellation);
                 break;
         }
     }

@@ -33,6 +33,10 @@ internal readonly unsafe ref struct DecodePass(
     /// <summary>Values that one chain of multiply-adds takes.</summary>
     public readonly int ValueStep = DecodeTiles.ValueStep(at.RowsPerHead, problem.KeyValueHeads * (long)problem.ValueDim * problem.KeyValueType.Size(), item.VisibleKeys);
 
+    private readonly nint _keyHeadStride = (nint)(problem.KeyHeadStride * problem.KeyValueType.Size());
+    private readonly nint _valueHeadStride = (nint)(problem.ValueHeadStride * problem.KeyValueType.Size());
+    private readonly int _keyBytes = problem.KeyDim * problem.KeyValueType.Size();
+    private readonly int _valueBytes = problem.ValueDim * problem.KeyValueType.Size();
     private readonly int _ahead = DecodeTiles.TokensAhead(
         ReadsByToken(at, item), problem.KeyValueHeads * (long)problem.KeyDim * problem.KeyValueType.Size());
 
@@ -53,15 +57,15 @@ internal readonly unsafe ref struct DecodePass(
 
     private static bool ReadsByToken(in DecodeLayout at, in WorkItem item) => at.RowsPerHead == 1 && item.HeadCount >= DecodeTiles.MinHeadsByToken;
 
-    private TokensAhead KeysFrom(nint* rows) => new(rows, Problem.KeyHeadStride, Problem.KeyDim, Problem.KeyValueType);
+    private TokensAhead KeysFrom(nint* rows) => new(rows, _keyHeadStride, _keyBytes);
 
-    private TokensAhead ValuesFrom(nint* rows) => new(rows, Problem.ValueHeadStride, Problem.ValueDim, Problem.KeyValueType);
+    private TokensAhead ValuesFrom(nint* rows) => new(rows, _valueHeadStride, _valueBytes);
 }
 
 /// <summary>Tokens to ask for: the addresses of head 0, as many as a step has, and how far heads lie apart and reach, in bytes.</summary>
-internal readonly unsafe struct TokensAhead(nint* rows, long headStride, int dim, AttentionElementType type)
+internal readonly unsafe struct TokensAhead(nint* rows, nint headStride, int bytes)
 {
     public readonly nint* Rows = rows;
-    public readonly nint HeadStride = (nint)(headStride * type.Size());
-    public readonly int Bytes = dim * type.Size();
+    public readonly nint HeadStride = headStride;
+    public readonly int Bytes = bytes;
 }

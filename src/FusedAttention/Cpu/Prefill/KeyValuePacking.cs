@@ -18,7 +18,8 @@ internal static unsafe class KeyValuePacking<TS, TV>
     private static int PanelWidth => 2 * TS.Width;
 
     /// <summary>Packs keys [start, stop) of a tile and their values; addresses are those of head 0, at the key's place in the tile.</summary>
-    public static PackedTile Pack(AttentionProblem problem, int head, int start, int stop, nint* keyRows, nint* valueRows, float* key, float* value, float* temporary) => problem.KeyValueType switch
+    /// <returns>Whether a key, hidden ones included, is so large that dot products may leave <see cref="FloatRange"/>.</returns>
+    public static bool Pack(AttentionProblem problem, int head, int start, int stop, nint* keyRows, nint* valueRows, float* key, float* value, float* temporary) => problem.KeyValueType switch
     {
         AttentionElementType.Float32 => Pack<Float32Element>(problem, head, start, stop, keyRows, valueRows, key, value, temporary),
         AttentionElementType.Float16 => Pack<Float16Element>(problem, head, start, stop, keyRows, valueRows, key, value, temporary),
@@ -26,7 +27,7 @@ internal static unsafe class KeyValuePacking<TS, TV>
         _ => throw ElementTypes.Unknown(problem.KeyValueType),
     };
 
-    private static PackedTile Pack<TE>(AttentionProblem problem, int head, int start, int stop, nint* keyRows, nint* valueRows, float* key, float* value, float* temporary)
+    private static bool Pack<TE>(AttentionProblem problem, int head, int start, int stop, nint* keyRows, nint* valueRows, float* key, float* value, float* temporary)
         where TE : struct, IElement
     {
         bool large = false;
@@ -37,11 +38,12 @@ internal static unsafe class KeyValuePacking<TS, TV>
                 (nint)(head * problem.KeyHeadStride * TE.Size), problem.KeyDim, key + ((nint)panel * PanelWidth * problem.KeyDim), temporary);
         }
 
-        return new(large, PackValues<TE>(valueRows, start, stop, (nint)(head * problem.ValueHeadStride * TE.Size), problem.ValueDim, value));
+        PackValues<TE>(valueRows, start, stop, (nint)(head * problem.ValueHeadStride * TE.Size), problem.ValueDim, value);
+        return large;
     }
 
     /// <summary>One panel of keys, transposed to [dim][2W]. Places without a key repeat a key that has one: their scores are excluded later.</summary>
-    /// <returns>Whether an element is beyond <see cref="FloatRange.LargestKey"/>. NaN need not count: it cannot get lost.</returns>
+    /// <returns>Whether an element may be beyond <see cref="FloatRange.LargestKey"/>.</returns>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     [SkipLocalsInit]
     private static bool PackKeyPanel<TE>(nint* rows, int start, int stop, int panelStart, nint headOffset, int dim, float* panel, float* temporary)
@@ -77,46 +79,25 @@ internal static unsafe class KeyValuePacking<TS, TV>
             for (int i = 0; i < PanelWidth; i++) panel[((nint)d * PanelWidth) + i] = ((float*)source[i])[d];
         }
 
-        return TE.Largest > FloatRange.LargestKey && AnyLarge(panel, (nint)PanelWidth * dim);
-    }
-
-    /// <summary>The panel has just been written and is in the first-level cache: one operation for each vector of it, where every register tile of rows takes several multiply-adds.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static bool AnyLarge(float* panel, nint count)
-    {
-        // NaN as the first operand loses on x86 and sticks on Arm, where it makes the comparison below true.
-        TV largest0 = TS.Zero, largest1 = TS.Zero;
-        for (nint i = 0; i < count; i += 2 * TS.Width)
-        {
-            largest0 = TS.Max(TS.Abs(TS.Load(panel + i)), largest0);
-            largest1 = TS.Max(TS.Abs(TS.Load(panel + i + TS.Width)), largest1);
-        }
-
-        return !(TS.MaxAcross(TS.Max(largest0, largest1)) <= FloatRange.LargestKey);
+        // The panel has just been written and is in the first-level cache: one multiply-add for each vector of it, where every register tile of rows takes several.
+        return TE.Largest > FloatRange.LargestKey && FloatChecks<TS, TV>.AnyAbove(FloatRange.LargestKey, panel, (nint)PanelWidth * dim);
     }
 
     /// <summary>Values as panels [dim / 2W][keys][2W]; columns beyond the dimension are zeros.</summary>
-    /// <returns>Whether a value is infinite or NaN.</returns>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static bool PackValues<TE>(nint* rows, int start, int stop, nint headOffset, int dim, float* value)
+    private static void PackValues<TE>(nint* rows, int start, int stop, nint headOffset, int dim, float* value)
         where TE : struct, IElement
     {
         nint panelStride = (nint)PanelWidth * PrefillTiles.Keys;
         int whole = dim / PanelWidth;
-        TV check0 = TS.Zero, check1 = TS.Zero;     // a product with 0 is 0 unless the other factor is infinite or NaN
-        float check = 0;
         for (int j = start; j < stop; j++)
         {
             byte* source = (byte*)(rows[j] + headOffset);
             float* destination = value + ((nint)j * PanelWidth);
             for (int panel = 0; panel < whole; panel++)
             {
-                TV low = TE.Load<TS, TV>(source, panel * PanelWidth);
-                TV high = TE.Load<TS, TV>(source, (panel * PanelWidth) + TS.Width);
-                check0 = TS.MultiplyAdd(low, TS.Zero, check0);
-                check1 = TS.MultiplyAdd(high, TS.Zero, check1);
-                TS.Store(destination, low);
-                TS.Store(destination + TS.Width, high);
+                TS.Store(destination, TE.Load<TS, TV>(source, panel * PanelWidth));
+                TS.Store(destination + TS.Width, TE.Load<TS, TV>(source, (panel * PanelWidth) + TS.Width));
                 destination += panelStride;
             }
 
@@ -125,15 +106,7 @@ internal static unsafe class KeyValuePacking<TS, TV>
             {
                 int d = (whole * PanelWidth) + i;
                 destination[i] = d < dim ? TE.LoadOne(source, d) : 0;
-                check += destination[i] * 0;
             }
         }
-
-        return TS.Sum(TS.Add(check0, check1)) + check != 0;
     }
 }
-
-/// <summary>What packing has seen of a tile, hidden keys of it included.</summary>
-/// <param name="HasLargeKeys">Dot products may leave <see cref="FloatRange"/>.</param>
-/// <param name="HasSpecialValues">A value is infinite or NaN.</param>
-internal readonly record struct PackedTile(bool HasLargeKeys, bool HasSpecialValues);

@@ -11,7 +11,8 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
 {
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void RunStrip(
-        AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, in ScoreUnits units, in PrefillLayout at, in KeyTile tile, PackedTile packed, int strip, int stripEnd)
+        AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, in ScoreUnits units, in PrefillLayout at, in KeyTile tile, bool hasLargeKeys, bool onlySeen,
+        int strip, int stripEnd)
     {
         int* start = at.Starts(tile.Parity) + (strip / TTile.Rows);
         int* stop = at.Stops(tile.Parity) + (strip / TTile.Rows);
@@ -46,13 +47,13 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
             }
         }
 
-        if (packed.HasLargeKeys) MarkLargeScores(problem, sequence, item, at, tile, start, stop, strip, stripEnd);
+        if (hasLargeKeys) MarkLargeScores(problem, sequence, item, at, tile, start, stop, strip, stripEnd);
         for (int t = 0; t < tiles; t++)
         {
             if (start[t] < stop[t]) Softmax(problem, sequence, item, units, at, tile.First, start[t], stop[t], strip, strip + (t * TTile.Rows));
         }
 
-        if (packed.HasSpecialValues)
+        if (onlySeen)
         {
             AddSeenValues(problem, sequence, item, at, tile, start, stop, strip, stripEnd);
             return;
@@ -101,7 +102,7 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
     }
 
     /// <summary>
-    /// O += P V where a value of the tile is infinite or NaN: row by row, and only over keys that the row sees, since 0 times such a value is NaN. The same chains of multiply-adds as a register tile's,
+    /// O += P V where a value is infinite or NaN: row by row, and only over keys that the row sees, since 0 times such a value is NaN. The same chains of multiply-adds as a register tile's,
     /// less those that would add 0, so the bits are those that zeros at hidden keys would give.
     /// </summary>
     private static void AddSeenValues(

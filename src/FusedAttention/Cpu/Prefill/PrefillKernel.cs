@@ -32,46 +32,57 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
 
     public static long ScratchBytes(in PrefillSizes sizes) => LayoutOf(null, sizes).Bytes;
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Run(AttentionProblem problem, in WorkItem item, in ScoreUnits units, byte* scratch)
     {
         ref readonly SequenceProblem sequence = ref problem.Sequences[item.Sequence];
         PrefillLayout at = LayoutOf(scratch, new(item.RowCount, problem.KeyDim, problem.ValueDim, PrefillSizes.AreLong(sequence.KeyLength)));
-        KeyRange block = Start(problem, sequence, item, at);
-        if (!block.IsEmpty)
+        Sum(problem, sequence, item, units, at, onlySeen: false);
+        TV check = TS.Zero;
+        for (int r = 0; r < item.RowCount; r++)
         {
-            QueryPacking<TS, TV, TTile>.Pack(problem, sequence, item, at.Query, at.Temporary);
-            MarkLargeQueries(problem, item, at);
-            KeyTile tile = Next(problem, sequence, item, at, block, block.Start / TileKeys * TileKeys, parity: 0);
-            long longBlock = tile.First / PrefillTiles.LongKeys;
-            while (!tile.IsEmpty)
-            {
-                if (tile.First / PrefillTiles.LongKeys != longBlock)
-                {
-                    longBlock = tile.First / PrefillTiles.LongKeys;
-                    LongSums.Add(at, item.RowCount, units);
-                }
-
-                PackedTile packed = KeyValuePacking<TS, TV>.Pack(problem, item.Head, tile.Start, tile.Stop, at.KeyRows, at.ValueRows, at.Key, at.Value, at.Temporary);
-
-                // The addresses have served; from now on they are those of the next tile, which the strips ask for bit by bit while they compute this one.
-                KeyTile next = Next(problem, sequence, item, at, block, tile.First + TileKeys, tile.Parity ^ 1);
-                for (int strip = 0; strip < at.PaddedRows; strip += StripRows)
-                {
-                    PrefetchShare(problem, item.Head, next, at, strip);
-                    RunStrip(problem, sequence, item, units, at, tile, packed, strip, Math.Min(strip + StripRows, at.PaddedRows));
-                }
-
-                tile = next;
-            }
-
-            LongSums.Finish(at, item.RowCount, units);
+            RowEnd<TS, TV>.Write(problem, sequence, at.RowQuery[r], at.RowHead[r], at.Max[r], at.Sum[r], at.Output + ((nint)r * at.OutputStride), units, ref check);
         }
 
+        if (TS.Sum(check) == 0) return;
+
+        // An infinite or NaN value at a key that some row does not see has come through as 0 times it: once more, with weights of seen keys only. What is not finite then is so by right, or overflowed.
+        Sum(problem, sequence, item, units, at, onlySeen: true);
         for (int r = 0; r < item.RowCount; r++)
         {
             RowEnd<TS, TV>.Write(problem, sequence, at.RowQuery[r], at.RowHead[r], at.Max[r], at.Sum[r], at.Output + ((nint)r * at.OutputStride), units);
         }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Sum(AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, in ScoreUnits units, in PrefillLayout at, bool onlySeen)
+    {
+        KeyRange block = Start(problem, sequence, item, at);
+        if (block.IsEmpty) return;
+        if (QueryPacking<TS, TV, TTile>.Pack(problem, sequence, item, at.Query, at.Temporary)) MarkLargeQueries(problem, item, at);
+        KeyTile tile = Next(problem, sequence, item, at, block, block.Start / TileKeys * TileKeys, parity: 0);
+        long longBlock = tile.First / PrefillTiles.LongKeys;
+        while (!tile.IsEmpty)
+        {
+            if (tile.First / PrefillTiles.LongKeys != longBlock)
+            {
+                longBlock = tile.First / PrefillTiles.LongKeys;
+                LongSums.Add(at, item.RowCount, units);
+            }
+
+            bool hasLargeKeys = KeyValuePacking<TS, TV>.Pack(problem, item.Head, tile.Start, tile.Stop, at.KeyRows, at.ValueRows, at.Key, at.Value, at.Temporary);
+
+            // The addresses have served; from now on they are those of the next tile, which the strips ask for bit by bit while they compute this one.
+            KeyTile next = Next(problem, sequence, item, at, block, tile.First + TileKeys, tile.Parity ^ 1);
+            for (int strip = 0; strip < at.PaddedRows; strip += StripRows)
+            {
+                PrefetchShare(problem, item.Head, next, at, strip);
+                RunStrip(problem, sequence, item, units, at, tile, hasLargeKeys, onlySeen, strip, Math.Min(strip + StripRows, at.PaddedRows));
+            }
+
+            tile = next;
+        }
+
+        LongSums.Finish(at, item.RowCount, units);
     }
 
     private static PrefillLayout LayoutOf(byte* scratch, in PrefillSizes sizes) =>
@@ -96,10 +107,8 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
     }
 
     /// <summary>Marks rows whose query leaves <see cref="FloatRange"/>: a sum of NaN has the row computed again at its end.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void MarkLargeQueries(AttentionProblem problem, in WorkItem item, in PrefillLayout at)
     {
-        if (!FloatChecks<TS, TV>.AnyAbove(problem.LargestQuery, at.Query, (nint)at.PaddedRows * problem.KeyDim)) return;
         for (int r = 0; r < item.RowCount; r++)
         {
             float* row = at.Query + ((nint)(r / TTile.Rows) * TTile.Rows * problem.KeyDim) + (r % TTile.Rows);

@@ -30,47 +30,60 @@ internal static unsafe class RowConversion<TS, TV>
     }
 
     /// <summary>destination = source * factor, rounded to the type. Adds 0, so that a zero is always positive: a masked key's 0 * v must not show.</summary>
-    /// <returns>Whether every product is finite, before it is rounded to the type.</returns>
+    /// <param name="type">The destination's element type.</param>
+    /// <param name="source">The row; whole vectors of it may be read.</param>
+    /// <param name="factor">What it is multiplied with.</param>
+    /// <param name="destination">Receives exactly <paramref name="count"/> elements.</param>
+    /// <param name="count">Elements of the row.</param>
+    /// <param name="check">Stays 0 in all lanes while every product, before it is rounded to the type, is finite.</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static bool ScaleAndNarrow(AttentionElementType type, float* source, float factor, byte* destination, int count)
+    public static void ScaleAndNarrow(AttentionElementType type, float* source, float factor, byte* destination, int count, ref TV check)
     {
+        // A product with 0 is 0 unless the other factor is infinite or NaN.
         TV scale = TS.Create(factor);
-        TV check = TS.Zero;     // a product with 0 is 0 unless the other factor is infinite or NaN
-        float checkOne = 0;
+        TV seen = check;
+        int whole = count / TS.Width * TS.Width;
         int i = 0;
         switch (type)
         {
             case AttentionElementType.Float32:
-                for (; i + TS.Width <= count; i += TS.Width) TS.Store((float*)destination + i, Scaled(source + i, scale, ref check));
-                for (; i < count; i++) ((float*)destination)[i] = Scaled(source[i], factor, ref checkOne);
+                for (; i < whole; i += TS.Width)
+                {
+                    TV product = Scaled(source + i, scale);
+                    seen = TS.MultiplyAdd(product, TS.Zero, seen);
+                    TS.Store((float*)destination + i, product);
+                }
+
+                for (; i < count; i++) ((float*)destination)[i] = (source[i] * factor) + 0f;
                 break;
             case AttentionElementType.Float16:
-                for (; i + TS.Width <= count; i += TS.Width) TS.StoreHalf((ushort*)destination + i, Scaled(source + i, scale, ref check));
-                for (; i < count; i++) ScalarSimd.StoreHalf((ushort*)destination + i, Scaled(source[i], factor, ref checkOne));
+                for (; i < whole; i += TS.Width)
+                {
+                    TV product = Scaled(source + i, scale);
+                    seen = TS.MultiplyAdd(product, TS.Zero, seen);
+                    TS.StoreHalf((ushort*)destination + i, product);
+                }
+
+                for (; i < count; i++) ScalarSimd.StoreHalf((ushort*)destination + i, (source[i] * factor) + 0f);
                 break;
             case AttentionElementType.BFloat16:
-                for (; i + TS.Width <= count; i += TS.Width) TS.StoreBFloat16((ushort*)destination + i, Scaled(source + i, scale, ref check));
-                for (; i < count; i++) ScalarSimd.StoreBFloat16((ushort*)destination + i, Scaled(source[i], factor, ref checkOne));
+                for (; i < whole; i += TS.Width)
+                {
+                    TV product = Scaled(source + i, scale);
+                    seen = TS.MultiplyAdd(product, TS.Zero, seen);
+                    TS.StoreBFloat16((ushort*)destination + i, product);
+                }
+
+                for (; i < count; i++) ScalarSimd.StoreBFloat16((ushort*)destination + i, (source[i] * factor) + 0f);
                 break;
             default:
                 throw ElementTypes.Unknown(type);
         }
 
-        return TS.Sum(check) + checkOne == 0;
+        for (int j = whole; j < count; j++) seen = TS.MultiplyAdd(TS.Create(source[j] * factor), TS.Zero, seen);
+        check = seen;
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static TV Scaled(float* source, TV scale, ref TV check)
-    {
-        TV product = TS.Add(TS.Multiply(TS.Load(source), scale), TS.Zero);
-        check = TS.MultiplyAdd(product, TS.Zero, check);
-        return product;
-    }
-
-    private static float Scaled(float source, float factor, ref float check)
-    {
-        float product = (source * factor) + 0f;
-        check += product * 0;
-        return product;
-    }
+    private static TV Scaled(float* source, TV scale) => TS.Add(TS.Multiply(TS.Load(source), scale), TS.Zero);
 }

@@ -10,6 +10,16 @@ internal static unsafe class RowEnd<TS, TV>
     where TS : struct, ISimd<TV>
     where TV : unmanaged
 {
+    /// <summary>Writes a row; one whose output is not finite in all columns is computed again.</summary>
+    public static void Write(
+        AttentionProblem problem, in SequenceProblem sequence, int query, int head, float max, float sum, float* output, in ScoreUnits units)
+    {
+        TV check = TS.Zero;
+        float factor = Write(problem, sequence, query, head, max, sum, output, units, ref check);
+        if (TS.Sum(check) != 0) WideRow<TS, TV>.Write(problem, sequence, query, head, output, factor);
+    }
+
+    /// <summary>Writes a row, and leaves it to the caller to look at <paramref name="check"/> after many of them.</summary>
     /// <param name="problem">The call.</param>
     /// <param name="sequence">The row's sequence.</param>
     /// <param name="query">The row's query within the sequence.</param>
@@ -18,13 +28,15 @@ internal static unsafe class RowEnd<TS, TV>
     /// <param name="sum">The sum l of its weights relative to m; NaN for a row that is to be computed again.</param>
     /// <param name="output">Its sum of weighted values, relative to m.</param>
     /// <param name="units">What the stored scores stand for.</param>
-    public static void Write(
-        AttentionProblem problem, in SequenceProblem sequence, int query, int head, float max, float sum, float* output, in ScoreUnits units)
+    /// <param name="check">Stays 0 in all lanes while every output is finite.</param>
+    /// <returns>What made the output of the sum of weighted values.</returns>
+    public static float Write(
+        AttentionProblem problem, in SequenceProblem sequence, int query, int head, float max, float sum, float* output, in ScoreUnits units, ref TV check)
     {
         if (float.IsNaN(sum))
         {
             WideRow<TS, TV>.Write(problem, sequence, query, head);
-            return;
+            return 0;
         }
 
         // In double precision, because it comes once a row; the logarithm only where it is asked for.
@@ -41,14 +53,9 @@ internal static unsafe class RowEnd<TS, TV>
             factor = Math.Exp(m - top) / total;
         }
 
-        byte* destination = problem.OutputOf(sequence, query, head);
-        if (!RowConversion<TS, TV>.ScaleAndNarrow(problem.QueryType, output, (float)factor, destination, problem.ValueDim))
-        {
-            WideRow<TS, TV>.Write(problem, sequence, query, head, output, (float)factor);
-            return;
-        }
-
+        RowConversion<TS, TV>.ScaleAndNarrow(problem.QueryType, output, (float)factor, problem.OutputOf(sequence, query, head), problem.ValueDim, ref check);
         float* logSumExp = problem.LogSumExpOf(sequence, query, head);
         if (logSumExp != null) *logSumExp = (float)(top + Math.Log(total));
+        return (float)factor;
     }
 }

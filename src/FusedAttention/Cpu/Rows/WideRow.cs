@@ -110,7 +110,8 @@ internal static unsafe class WideRow<TS, TV>
             if (float.IsFinite(sums[d] * factor)) row[d] = sums[d] * factor;
         }
 
-        RowConversion<TS, TV>.ScaleAndNarrow(problem.QueryType, row, 1, problem.OutputOf(sequence, query, head), problem.ValueDim);
+        TV unused = TS.Zero;
+        RowConversion<TS, TV>.ScaleAndNarrow(problem.QueryType, row, 1, problem.OutputOf(sequence, query, head), problem.ValueDim, ref unused);
         float* logSumExp = problem.LogSumExpOf(sequence, query, head);
         if (logSumExp == null) return;
 
