@@ -25,11 +25,7 @@ public sealed class PrepareTests : IDisposable
         KernelFunction[] without = [.. _runtime.Prepared];
         MetalAttention.Prepare<Half, Half>(_device, shape, operands: OperandKinds.Unaligned);
         KernelFunction[] with = [.. _runtime.Prepared];
-<<<<<<< HEAD
         Assert.Single(without);
-=======
-        Assert.Equal(["prefill"], without.Select(static f => f.Name), StringComparer.Ordinal);
->>>>>>> paging
         Assert.All(with, static f => Assert.Equal("prefill", f.Name));
         Assert.Equal([1, 1, 0], with.Select(static f => f.Constants.Single(static c => c.Name is "is_aligned").Bits));
 
