@@ -68,8 +68,9 @@ internal sealed class DevicePlan
     public void Build<TTiles>(AttentionProblem problem, in TTiles tiles)
         where TTiles : struct, ITileTable
     {
-        foreach (WorkList list in _lists) list.Clear();
-        Merges.Clear();
+        double costOfPair = CostOfPair(problem);
+        for (int kernel = 0; kernel < Kernels; kernel++) _lists[kernel].Clear(costOfPair * tiles.CostOfWork((AttentionKernel)kernel));
+        Merges.Clear(costOfPair * tiles.CostOfWork(AttentionKernel.Plain));
         _launches.Clear();
         (PartialRows, SplitSequences, MostSplits) = (0, 0, 0);
         Choice = tiles.Choice;
@@ -82,10 +83,9 @@ internal sealed class DevicePlan
             AttentionKernel kernel = isFew ? Choice.Few : Choice.Many;
             WorkList list = _lists[(int)kernel];
             list.Sequences++;
-            double costOfPair = CostOfPair(problem) * tiles.CostOfWork(kernel);
             int itemRows = tiles.ItemRows(kernel);
-            if (isFew && Choice.Splits) AddSplits(problem, tiles, list, s, itemRows, costOfPair);
-            else AddBlocks(problem, list, s, itemRows, costOfPair, problem.RangeOf(sequence, 0, sequence.QueryLength - 1), partial: -1);
+            if (isFew && Choice.Splits) AddSplits(problem, tiles, list, s, itemRows);
+            else AddBlocks(problem, list, s, itemRows, problem.RangeOf(sequence, 0, sequence.QueryLength - 1), partial: -1);
         }
 
         long items = 0;
@@ -112,7 +112,7 @@ internal sealed class DevicePlan
     private static double CostOfPair(AttentionProblem problem) => 2.0 * (problem.KeyDim + problem.ValueDim) * problem.KeyValueHeads;
 
     /// <summary>Blocks of rows over keys that some row may see, all of them or a split; of these, what the block's rows may see.</summary>
-    private static void AddBlocks(AttentionProblem problem, WorkList list, int index, int itemRows, double costOfPair, KeyRange keys, int partial)
+    private static void AddBlocks(AttentionProblem problem, WorkList list, int index, int itemRows, KeyRange keys, int partial)
     {
         ref readonly SequenceProblem sequence = ref problem.Sequences[index];
         int rows = sequence.QueryLength * problem.Group;
@@ -121,14 +121,12 @@ internal sealed class DevicePlan
             int end = Math.Min(row + itemRows, rows);
             KeyRange range = end - row == rows ? keys : problem.RangeOf(sequence, row / problem.Group, (end - 1) / problem.Group).Intersect(keys.Start, keys.End);
             if (range.IsEmpty) range = default;
-            list.Add(
-                new() { Sequence = index, FirstRow = row, EndRow = end, FirstKey = range.Start, EndKey = range.End, Partial = partial },
-                (double)(end - row) * range.Length * costOfPair);
+            list.Add(new() { Sequence = index, FirstRow = row, EndRow = end, FirstKey = range.Start, EndKey = range.End, Partial = partial });
         }
     }
 
     /// <summary>The keys that the sequence's queries may see, in splits; a single split is no split.</summary>
-    private void AddSplits<TTiles>(AttentionProblem problem, in TTiles tiles, WorkList list, int index, int itemRows, double costOfPair)
+    private void AddSplits<TTiles>(AttentionProblem problem, in TTiles tiles, WorkList list, int index, int itemRows)
         where TTiles : struct, ITileTable
     {
         ref readonly SequenceProblem sequence = ref problem.Sequences[index];
@@ -138,18 +136,17 @@ internal sealed class DevicePlan
         for (int split = 0; split < splits.Count; split++)
         {
             long partial = start + ((long)split * problem.KeyValueHeads * rows);
-            AddBlocks(problem, list, index, itemRows, costOfPair, splits[split], splits.Count == 1 ? -1 : checked((int)partial));
+            AddBlocks(problem, list, index, itemRows, splits[split], splits.Count == 1 ? -1 : checked((int)partial));
         }
 
         if (splits.Count == 1) return;
         SplitSequences++;
         MostSplits = Math.Max(MostSplits, splits.Count);
         PartialRows += (long)splits.Count * problem.KeyValueHeads * rows;
-        double costOfMerge = CostOfPair(problem) * tiles.CostOfWork(AttentionKernel.Plain) * splits.Count;
         for (int row = 0; row < rows; row += tiles.MergeRows)
         {
             int end = Math.Min(row + tiles.MergeRows, rows);
-            Merges.Add(new() { Sequence = index, FirstRow = row, EndRow = end, EndKey = splits.Count, Partial = checked((int)start) }, (end - row) * costOfMerge);
+            Merges.Add(new() { Sequence = index, FirstRow = row, EndRow = end, EndKey = splits.Count, Partial = checked((int)start) });
         }
     }
 
@@ -177,16 +174,16 @@ internal sealed class DevicePlan
         }
         else
         {
-            ReadOnlySpan<double> costs = list.Costs;
-            for (int i = 0; i < costs.Length; i++)
+            for (int i = 0; i < list.Count; i++)
             {
-                if (spent > 0 && spent + costs[i] > budget)
+                double cost = list.CostOf(i);
+                if (spent > 0 && spent + cost > budget)
                 {
                     Add(i);
                     (first, begins, spent) = (i, true, 0);
                 }
 
-                spent += costs[i];
+                spent += cost;
             }
         }
 
