@@ -80,6 +80,31 @@ public sealed class DevicePlanTests
         Assert.Equal(2L * 2 * 4, plan.PartialRows);
     }
 
+    /// <summary>Items of one group have the same rows, are as many as the group has splits, and each finds the group's first partial row.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Splits_of_the_same_rows_are_a_group(bool mergesInKernel)
+    {
+        // Group 4: 4 queries are 16 rows in blocks of 8.
+        AttentionProblem problem = Problem([1, 4, 1, 40], [1000, 200, 64, 500], AttentionOptions.Default);
+        DevicePlan plan = Plan(problem, TestTiles.PrefillAndDecode(mergesInKernel: mergesInKernel));
+        Assert.Equal(3, plan.MergeGroups);
+        var groups = plan.ItemsOf(AttentionKernel.Decode).Items.ToArray().Where(static item => item.Partial >= 0).GroupBy(static item => item.MergeGroup).ToArray();
+        Assert.Equal([0, 1, 2], groups.Select(static group => group.Key).Order());
+        foreach (IGrouping<int, WorkItem> group in groups)
+        {
+            Assert.Single(group.Select(static item => (item.Sequence, item.FirstRow, item.EndRow)).Distinct());
+            Assert.Equal(Enumerable.Range(0, group.First().Splits), group.Select(static item => (int)item.Split).Order());
+            Assert.Single(group.Select(item => item.Partial - ((long)item.Split * problem.KeyValueHeads * problem.Sequences[item.Sequence].QueryLength * problem.Group)).Distinct());
+            Assert.Single(group.Select(static item => item.Splits).Distinct());
+        }
+
+        foreach (WorkItem item in plan.ItemsOf(AttentionKernel.Prefill).Items) Assert.Equal((0, 0, 0, -1), (item.MergeGroup, item.Splits, item.Split, item.Partial));
+        Assert.Equal(mergesInKernel ? 0 : 1 + 4, plan.Merges.Count);
+        Assert.Equal(!mergesInKernel, plan.Launches.ToArray().Any(static launch => launch.IsMerge));
+    }
+
     [Fact]
     public void Row_invariant_calls_have_one_kernel_and_no_splits()
     {
