@@ -1,4 +1,3 @@
-using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using FusedAttention.Cuda.Kernels;
 using FusedAttention.Cuda.Launching;
@@ -11,7 +10,7 @@ namespace FusedAttention.Cuda.Planning;
 internal static unsafe class CallBinding
 {
     /// <summary>Bytes of tables that have room behind the block.</summary>
-    public static int InlineTableBytes => CallBlock.MostParameterBytes - Unsafe.SizeOf<CallBlock>();
+    public static int InlineTableBytes => CallBlock.MostParameterBytes - CallReader.TablesBehindBlock;
 
     /// <summary>Whether the tables of a call travel in its launches' parameter.</summary>
     public static bool HasInlineTables(in ScratchLayout layout) => layout.TableBytes <= InlineTableBytes;
@@ -53,7 +52,7 @@ internal static unsafe class CallBinding
         };
         MemoryMarshal.Write(parameters, block);
         if (!isInline) return;
-        fixed (byte* first = parameters) CallTables.Write(problem, plan, first + Unsafe.SizeOf<CallBlock>());
+        fixed (byte* first = parameters) CallTables.Write(problem, plan, first + CallReader.TablesBehindBlock);
     }
 
     /// <summary>Makes the parameter that of one launch.</summary>

@@ -24,17 +24,20 @@ internal static class KernelLibrary
         _ => throw new ArgumentOutOfRangeException(nameof(kernel), kernel, null),
     };
 
-    private static KernelFunction Make(AttentionKernel kernel, in KernelTraits traits) => kernel switch
+    private static KernelFunction Make(AttentionKernel kernel, KernelTraits traits) => kernel switch
     {
         AttentionKernel.Prefill => Stub("prefill", traits, TileTable.Prefill(traits.KeyDim, traits.ValueDim)!.Value.Threads),
         AttentionKernel.Decode => Stub("decode", traits, TileTable.Decode(traits.KeyDim, traits.ValueDim)!.Value.Threads),
-        AttentionKernel.Plain => Stub("plain", traits, TileTable.Plain.Threads),
+        AttentionKernel.Plain => new("plain", LabelOf("plain", traits), TileTable.Plain.Threads, 0, () => PlainKernel.Write(traits, TileTable.Plain.Warps).ToString()),
         _ => throw new ArgumentOutOfRangeException(nameof(kernel), kernel, null),
     };
 
-    // TODO: PlainKernel.Function(traits, tile) and its siblings.
+    // TODO: PrefillKernel.Function(traits, tile), DecodeKernel.Function(traits, tile).
     private static KernelFunction Stub(string name, in KernelTraits traits, int threads) =>
-        new(name, $"{name} {traits.QueryType}", threads, 0, static () => throw new NotSupportedException("The kernel's text is not written yet."));
+        new(name, LabelOf(name, traits), threads, 0, static () => throw new NotSupportedException("The kernel's text is not written yet."));
+
+    private static string LabelOf(string name, in KernelTraits traits) =>
+        $"{name} {traits.QueryType}{(traits.KeyValueType == traits.QueryType ? "" : $" over {traits.KeyValueType}")} {traits.KeyDim}/{traits.ValueDim}{(traits.BlockSize > 0 ? $" blocks of {traits.BlockSize}" : "")} {traits.Features}";
 
     private readonly record struct Key(AttentionKernel Kernel, KernelTraits Traits);
 }
