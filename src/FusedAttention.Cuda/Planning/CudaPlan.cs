@@ -96,9 +96,12 @@ internal sealed unsafe class CudaPlan
 
     /// <summary>Puts the plan, which has work, on memory; <see cref="LaunchAt"/> gives its launches from then on.</summary>
     /// <param name="memory">Where the tensors lie.</param>
-    /// <param name="places">Where the rest lies.</param>
+    /// <param name="scratch">Where <see cref="ScratchBytes"/> of the device lie: staged tables, and partial results behind them. Anything if that is 0.</param>
     /// <param name="blocks">Blocks of a paged cache; 0 without pages.</param>
-    public void Bind(in CallMemory memory, in CallPlaces places, int blocks) => CallBinding.Write(_problem, _plan, memory, places, blocks, _parameters);
+    public void Bind(in CallMemory memory, ulong scratch, int blocks) => CallBinding.Write(_problem, _plan, memory, scratch, blocks, _parameters);
+
+    /// <summary>Says where <see cref="Counters"/> words lie, which are zero before the launches and behind them.</summary>
+    public void SetCounters(ulong counters) => CallBinding.SetCounters(_parameters, counters);
 
     /// <summary>The function of a launch.</summary>
     /// <param name="index">From 0 to <see cref="Launches"/> - 1.</param>
