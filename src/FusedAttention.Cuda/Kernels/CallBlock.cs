@@ -32,7 +32,7 @@ internal struct CallBlock
     /// <summary>A count for each merge group and key/value head of the split items that have arrived, <c>[group, head]</c>; all zero between launches.</summary>
     public ulong Counters;
 
-    /// <summary>A word that a kernel sets where it met a block id that no block has; 0 where nobody asks, because the host has checked them.</summary>
+    /// <summary>A word that a kernel sets where it met a block id that no block has.</summary>
     public ulong Status;
 
     /// <summary>Offsets of the tables from <see cref="Tables"/>, in bytes.</summary>

@@ -37,8 +37,8 @@ internal sealed unsafe class CudaPlan
     /// <summary>Bytes of staged tables and partial results.</summary>
     public long ScratchBytes => _plan.Scratch.Bytes - (HasInlineTables ? _plan.Scratch.TableBytes : 0);
 
-    /// <summary>Words that count arrived splits: one for each group and key/value head.</summary>
-    public long Counters => (long)_plan.MergeGroups * _problem.KeyValueHeads;
+    /// <summary>Words that count arrived splits, by the number of a partial row: as many as there are of those.</summary>
+    public long Counters => _plan.PartialRows;
 
     /// <summary>How many launches there are.</summary>
     public int Launches => _plan.Launches.Length;

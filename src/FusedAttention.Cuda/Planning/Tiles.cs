@@ -1,4 +1,4 @@
-namespace FusedAttention.Cuda.Kernels;
+namespace FusedAttention.Cuda.Planning;
 
 /// <summary>Sizes of the plain kernel.</summary>
 /// <param name="Warps">Of a block, a row each at a time.</param>
