@@ -55,7 +55,7 @@ public sealed partial class KernelTextTests
         }
     }
 
-    private static string MetalName(Type type) => type == typeof(long) ? "long" : type == typeof(int) ? "int" : type == typeof(uint) ? "uint" : type == typeof(ushort) ? "ushort" : type == typeof(ulong) ? "ulong" : type == typeof(float) ? "float" : type.Name;
+    private static string MetalName(Type type) => type == typeof(long) ? "long" : type == typeof(int) ? "int" : type == typeof(uint) ? "uint" : type == typeof(ulong) ? "ulong" : type == typeof(float) ? "float" : type.Name;
 
     private static string PascalCase(string name) => string.Concat(name.Split('_').Select(part => char.ToUpperInvariant(part[0]) + part[1..]));
 

@@ -29,7 +29,7 @@ internal struct CallBlock
     /// <summary>Maximum and sum of each, <c>[row, 2]</c> floats.</summary>
     public ulong PartialStatistics;
 
-    /// <summary>A count for each merge group and key/value head of the split items that have arrived, <c>[group, head]</c>; all zero between launches.</summary>
+    /// <summary>How many items of a merge group have arrived, <c>[group, key/value head]</c>; all zero between launches.</summary>
     public ulong Counters;
 
     /// <summary>A word that a kernel sets where it met a block id that no block has.</summary>

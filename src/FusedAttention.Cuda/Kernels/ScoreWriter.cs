@@ -43,6 +43,36 @@ internal static class ScoreWriter
         return steps.Score();
     }
 
+    /// <summary>Takes products of one row with several keys through the steps, in place.</summary>
+    /// <param name="k">The kernel.</param>
+    /// <param name="call">The call.</param>
+    /// <param name="row">The row.</param>
+    /// <param name="products">The registers, and how far their keys are behind <paramref name="first"/>.</param>
+    /// <param name="first">A key.</param>
+    public static void Modify(PtxKernel k, CallReader call, RowReader row, (F32 Score, int Column)[] products, I32 first)
+    {
+        KernelTraits traits = call.Traits;
+        if (!ModifiesScores(traits)) return;
+        F32? distance = row.Slope is null ? null : (row.Position - first.Widen()).ToF32();
+        bool reads = traits.Has(CallFeatures.Mask) || traits.Has(CallFeatures.Bias);
+        foreach ((F32 score, int column) in products)
+        {
+            // Masks and biases have an element for each key of the sequence: beyond the row's last one the nearest is read.
+            I32 key = first + column;
+            if (reads) key = I32.Max(I32.Min(key, row.End - 1), 0);
+            score.Set(ScoreOf(k, call, row, score, key, distance is null ? null : distance - (float)column));
+        }
+    }
+
+    /// <summary>Negative infinity in place of scores whose keys are out of the row's reach.</summary>
+    public static void Hide(RowReader row, (F32 Score, int Column)[] scores, I32 first)
+    {
+        I32 start = (first - row.Start).As("reach_offset"), reach = row.End - row.Start;
+        Predicate isEmpty = reach <= 0;
+        I32 length = I32.Select(isEmpty, 0, reach);
+        foreach ((F32 score, int column) in scores) score.Set(F32.Select((start + column).IsBelow(length), score, float.NegativeInfinity));
+    }
+
     /// <summary>What is subtracted from scores. A row that has seen nothing subtracts zero, so that its scores, all negative infinity, get the weight 0 and not exp2(NaN).</summary>
     public static F32 BaseOf(F32 maximum) => F32.Select(maximum.Is(float.NegativeInfinity), 0, maximum);
 

@@ -47,6 +47,9 @@ internal sealed class Shared(I32 register, int offset = 0) : Address(register, o
 
     private I32 Base => (I32)Register;
 
+    /// <summary>The address as a number, in a register.</summary>
+    public I32 ToI32() => Base + Offset;
+
     public static Shared operator +(Shared a, int bytes) => new(a.Base, a.Offset + bytes);
 
     public static Shared operator +(Shared a, I32 bytes) => new(a.Base + bytes, a.Offset);

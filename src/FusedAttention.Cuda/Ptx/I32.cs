@@ -31,6 +31,10 @@ internal sealed class I32 : Value, IValue<I32>
 
     public static I32 operator *(I32 a, I32 b) => a._constant == 1 ? b : b._constant == 1 ? a : Of("mul.lo.s32", a, b, (x, y) => x * y);
 
+    public static I32 operator -(I32 a) => 0 - a;
+
+    public static I32 operator ~(I32 a) => a ^ -1;
+
     public static I32 operator &(I32 a, I32 b) => Of("and.b32", a, b, (x, y) => x & y);
 
     public static I32 operator |(I32 a, I32 b) => Of("or.b32", a, b, (x, y) => x | y);

@@ -59,6 +59,9 @@ internal sealed partial class PtxKernel
     /// <summary>Waits for as many threads, a whole number of warps, that name this barrier.</summary>
     public void Barrier(int id, int threads) => Emit("bar.sync", (I32)id, (I32)threads);
 
+    /// <summary>Waits for all lanes of the warp; what they wrote to shared memory is seen by all of them.</summary>
+    public void WarpBarrier() => EmitText("bar.warp.sync", AllLanes);
+
     /// <summary>Waits for all threads of the block; whether it holds in any of them.</summary>
     public Predicate BarrierAny(Predicate condition)
     {

@@ -37,9 +37,6 @@ internal sealed class DevicePlan
 
     public int MostSplits { get; private set; }
 
-    /// <summary>Groups of splits that are merged together: one for each sequence with splits and block of <see cref="ITileTable.ItemRows"/> rows of it.</summary>
-    public int MergeGroups { get; private set; }
-
     /// <summary>Launches, in order.</summary>
     public ReadOnlySpan<LaunchRange> Launches => CollectionsMarshal.AsSpan(_launches);
 
@@ -75,7 +72,7 @@ internal sealed class DevicePlan
         for (int kernel = 0; kernel < Kernels; kernel++) _lists[kernel].Clear(costOfPair * tiles.CostOfWork((AttentionKernel)kernel));
         Merges.Clear(costOfPair * tiles.CostOfWork(AttentionKernel.Plain));
         _launches.Clear();
-        (PartialRows, SplitSequences, MostSplits, MergeGroups) = (0, 0, 0, 0);
+        (PartialRows, SplitSequences, MostSplits) = (0, 0, 0);
         Choice = tiles.Choice;
         for (int s = 0; s < problem.SequenceCount; s++)
         {
@@ -126,7 +123,7 @@ internal sealed class DevicePlan
         ref readonly SequenceProblem sequence = ref problem.Sequences[index];
         int rows = sequence.QueryLength * problem.Group;
         WorkItem item = first with { Sequence = index };
-        for (int row = 0; row < rows; row += itemRows, item.MergeGroup += item.Splits > 0 ? 1 : 0)
+        for (int row = 0; row < rows; row += itemRows)
         {
             int end = Math.Min(row + itemRows, rows);
             KeyRange range = end - row == rows ? keys : problem.RangeOf(sequence, row / problem.Group, (end - 1) / problem.Group).Intersect(keys.Start, keys.End);
@@ -153,10 +150,9 @@ internal sealed class DevicePlan
         for (int split = 0; split < splits.Count; split++)
         {
             long partial = start + ((long)split * problem.KeyValueHeads * rows);
-            AddBlocks(problem, list, index, itemRows, splits[split], new() { Partial = checked((int)partial), MergeGroup = MergeGroups, Splits = (ushort)splits.Count, Split = (ushort)split });
+            AddBlocks(problem, list, index, itemRows, splits[split], new() { Partial = checked((int)partial), Split = split, Splits = splits.Count });
         }
 
-        MergeGroups += (rows + itemRows - 1) / itemRows;
         SplitSequences++;
         MostSplits = Math.Max(MostSplits, splits.Count);
         PartialRows += (long)splits.Count * problem.KeyValueHeads * rows;

@@ -14,7 +14,7 @@ internal interface ITileTable
     /// <summary>Splits that longer ones keep a sequence to.</summary>
     int MostSplits { get; }
 
-    /// <summary>Whether the last item of a <see cref="WorkItem.MergeGroup"/> to end merges its splits; otherwise a launch of its own does, behind all others.</summary>
+    /// <summary>Whether the last of the <see cref="WorkItem.Splits"/> of some rows to end merges them; otherwise a launch of its own does, behind all others.</summary>
     bool MergesInKernel { get; }
 
     /// <summary>Rows that an item of the merge of splits takes, where that is a launch of its own.</summary>

@@ -20,15 +20,12 @@ internal struct WorkItem
     /// <summary>The first row of partial results that the item writes; -1 if it writes outputs.</summary>
     public int Partial;
 
-    /// <summary>Of a split item, which group of splits is merged together: those of the same rows. Counted from 0 within a call; 0 where keys are not split.</summary>
-    public int MergeGroup;
-
-    /// <summary>Splits of that group; 0 where keys are not split.</summary>
-    public ushort Splits;
-
     /// <summary>
-    /// Which of them this is, from 0: partial rows of a split lie behind those of the one before, so the group's begin at <see cref="Partial"/> - <see cref="Split"/> x key/value heads x the sequence's rows
-    /// of a head.
+    /// Which split of its rows' keys this is, from 0. Partial rows of a split lie behind those of the one before, so those of the first begin at <see cref="Partial"/> - <see cref="Split"/> x key/value heads
+    /// x the sequence's rows of a head.
     /// </summary>
-    public ushort Split;
+    public int Split;
+
+    /// <summary>How many splits there are, which are merged together; 0 where keys are not split.</summary>
+    public int Splits;
 }
