@@ -133,7 +133,8 @@ internal static unsafe class DecodeChunk<TS, TV, TE, TCheap>
         return true;
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    // Never a part of its callers, which would use up what the compiler inlines into one method: the exponentials of a row were a call then, 2 % of a decode with a mask.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     private static void RunTile(
         AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, in ScoreUnits units, in DecodeLayout at, in DecodePass pass, long tile, bool onlySeen)
     {
