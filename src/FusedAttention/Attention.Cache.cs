@@ -43,7 +43,7 @@ public static unsafe partial class Attention
     {
         ArgumentNullException.ThrowIfNull(cache);
         cache.PrepareRead(layer, batch);
-        using BlockStorage.Lease lease = cache.Hold(layer);
+        using MappedBlockStorage.Lease lease = cache.Hold(layer);
         ForwardPaged(query, cache.GetKeys(layer), cache.GetValues(layer), output, batch.Sequences, options, operands, execution, cancellationToken);
     }
 

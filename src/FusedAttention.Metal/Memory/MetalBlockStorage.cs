@@ -8,7 +8,7 @@ using FusedAttention.Paging.Storage;
 namespace FusedAttention.Metal.Memory;
 
 /// <summary>The contents of a cache's blocks in memory that processor and GPU share: an allocation for each layer and plane, so that a layer waits for its own work only.</summary>
-internal sealed unsafe class MetalBlockStorage : BlockStorage
+internal sealed unsafe class MetalBlockStorage : MappedBlockStorage
 {
     private readonly MetalDevice _device;
     private readonly SharedMemory[][] _layers;

@@ -1,3 +1,4 @@
+using FusedAttention.Devices;
 using FusedAttention.Metal.Memory;
 
 namespace FusedAttention;

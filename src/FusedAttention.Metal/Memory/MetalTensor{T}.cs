@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Numerics.Tensors;
+using FusedAttention.Devices;
 using FusedAttention.Metal.Memory;
 
 namespace FusedAttention;

@@ -18,6 +18,11 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, DecodeTile? De
 
     public int MostSplits => TileTable.MostSplits;
 
+    public bool MergesInKernel => false;
+
+    /// <summary>What the offset of a buffer argument is a multiple of on every device.</summary>
+    public int TableBoundary => 256;
+
     public int MergeRows => TileTable.PlainSimdgroups;
 
     public double SubmissionBudget => TileTable.CommandBufferBudget;

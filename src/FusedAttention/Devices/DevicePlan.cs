@@ -26,7 +26,7 @@ internal sealed class DevicePlan
 
     public KernelChoice Choice { get; private set; }
 
-    /// <summary>Items of the merge of splits, which comes last, behind the kernel for few rows.</summary>
+    /// <summary>Items of the merge of splits, which comes last, behind the kernel for few rows; none where <see cref="ITileTable.MergesInKernel"/>.</summary>
     public WorkList Merges { get; } = new();
 
     /// <summary>Rows of partial results.</summary>
@@ -85,7 +85,7 @@ internal sealed class DevicePlan
             list.Sequences++;
             int itemRows = tiles.ItemRows(kernel);
             if (isFew && Choice.Splits) AddSplits(problem, tiles, list, s, itemRows);
-            else AddBlocks(problem, list, s, itemRows, problem.RangeOf(sequence, 0, sequence.QueryLength - 1), partial: -1);
+            else AddBlocks(problem, list, s, itemRows, problem.RangeOf(sequence, 0, sequence.QueryLength - 1), new() { Partial = -1 });
         }
 
         long items = 0;
@@ -97,7 +97,7 @@ internal sealed class DevicePlan
 
         Merges.Sort();
         ItemCount = items + Merges.Count;
-        _scratch = items == 0 ? default : ScratchLayout.Of(problem, items, Merges.Count, PartialRows);
+        _scratch = items == 0 ? default : ScratchLayout.Of(problem, items, Merges.Count, PartialRows, tiles.TableBoundary);
         Cut(tiles.SubmissionBudget);
     }
 
@@ -112,16 +112,24 @@ internal sealed class DevicePlan
     private static double CostOfPair(AttentionProblem problem) => 2.0 * (problem.KeyDim + problem.ValueDim) * problem.KeyValueHeads;
 
     /// <summary>Blocks of rows over keys that some row may see, all of them or a split; of these, what the block's rows may see.</summary>
-    private static void AddBlocks(AttentionProblem problem, WorkList list, int index, int itemRows, KeyRange keys, int partial)
+    /// <param name="problem">The call.</param>
+    /// <param name="list">Receives the items.</param>
+    /// <param name="index">Of the sequence.</param>
+    /// <param name="itemRows">Rows of a block.</param>
+    /// <param name="keys">The keys.</param>
+    /// <param name="first">The partial row and the place among the splits of the first block.</param>
+    private static void AddBlocks(AttentionProblem problem, WorkList list, int index, int itemRows, KeyRange keys, in WorkItem first)
     {
         ref readonly SequenceProblem sequence = ref problem.Sequences[index];
         int rows = sequence.QueryLength * problem.Group;
+        WorkItem item = first with { Sequence = index };
         for (int row = 0; row < rows; row += itemRows)
         {
             int end = Math.Min(row + itemRows, rows);
             KeyRange range = end - row == rows ? keys : problem.RangeOf(sequence, row / problem.Group, (end - 1) / problem.Group).Intersect(keys.Start, keys.End);
             if (range.IsEmpty) range = default;
-            list.Add(new() { Sequence = index, FirstRow = row, EndRow = end, FirstKey = range.Start, EndKey = range.End, Partial = partial });
+            (item.FirstRow, item.EndRow, item.FirstKey, item.EndKey) = (row, end, range.Start, range.End);
+            list.Add(item);
         }
     }
 
@@ -132,17 +140,23 @@ internal sealed class DevicePlan
         ref readonly SequenceProblem sequence = ref problem.Sequences[index];
         var splits = new KeySplits(problem.RangeOf(sequence, 0, sequence.QueryLength - 1), tiles.MinSplitKeys, tiles.MostSplits);
         int rows = sequence.QueryLength * problem.Group;
+        if (splits.Count == 1)
+        {
+            AddBlocks(problem, list, index, itemRows, splits[0], new() { Partial = -1 });
+            return;
+        }
+
         long start = PartialRows;
         for (int split = 0; split < splits.Count; split++)
         {
             long partial = start + ((long)split * problem.KeyValueHeads * rows);
-            AddBlocks(problem, list, index, itemRows, splits[split], splits.Count == 1 ? -1 : checked((int)partial));
+            AddBlocks(problem, list, index, itemRows, splits[split], new() { Partial = checked((int)partial), Split = split, Splits = splits.Count });
         }
 
-        if (splits.Count == 1) return;
         SplitSequences++;
         MostSplits = Math.Max(MostSplits, splits.Count);
         PartialRows += (long)splits.Count * problem.KeyValueHeads * rows;
+        if (tiles.MergesInKernel) return;
         for (int row = 0; row < rows; row += tiles.MergeRows)
         {
             int end = Math.Min(row + tiles.MergeRows, rows);

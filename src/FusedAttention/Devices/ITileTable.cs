@@ -14,8 +14,14 @@ internal interface ITileTable
     /// <summary>Splits that longer ones keep a sequence to.</summary>
     int MostSplits { get; }
 
-    /// <summary>Rows that an item of the merge of splits takes.</summary>
+    /// <summary>Whether the last of the <see cref="WorkItem.Splits"/> of some rows to end merges them; otherwise a launch of its own does, behind all others.</summary>
+    bool MergesInKernel { get; }
+
+    /// <summary>Rows that an item of the merge of splits takes, where that is a launch of its own.</summary>
     int MergeRows { get; }
+
+    /// <summary>What the places of tables are multiples of, in bytes; a power of two from 16 to 256.</summary>
+    int TableBoundary { get; }
 
     /// <summary>Floating-point operations of one submission, about, by <see cref="CostOfWork"/>: where the system stops what runs for long. Infinity where it does not.</summary>
     double SubmissionBudget { get; }

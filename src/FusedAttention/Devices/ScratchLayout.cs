@@ -4,11 +4,11 @@ using FusedAttention.Problems;
 namespace FusedAttention.Devices;
 
 /// <summary>
-/// Where the tables and partial results of a call lie in its transient memory: offsets in bytes, multiples of 256. The tables, which the processor writes, come first.
+/// Where the tables and partial results of a call lie in its transient memory: offsets in bytes, multiples of the backend's boundary. The tables, which the processor writes, come first.
 /// </summary>
 internal struct ScratchLayout
 {
-    private const int Boundary = 256;
+    private int _boundary;
 
     public long Sequences { get; private set; }
 
@@ -35,9 +35,10 @@ internal struct ScratchLayout
     /// <param name="items">Work items of all kernels.</param>
     /// <param name="merges">Items of the merge of splits.</param>
     /// <param name="partialRows">Rows of partial results.</param>
-    public static ScratchLayout Of(AttentionProblem problem, long items, long merges, long partialRows)
+    /// <param name="boundary">What places are multiples of: a power of two.</param>
+    public static ScratchLayout Of(AttentionProblem problem, long items, long merges, long partialRows, int boundary)
     {
-        var layout = default(ScratchLayout);
+        var layout = new ScratchLayout { _boundary = boundary };
         layout.Sequences = layout.Take(problem.SequenceCount, Unsafe.SizeOf<SequenceEntry>());
         layout.Items = layout.Take(items, Unsafe.SizeOf<WorkItem>());
         layout.Merges = layout.Take(merges, Unsafe.SizeOf<WorkItem>());
@@ -67,7 +68,7 @@ internal struct ScratchLayout
     {
         if (count == 0) return 0;
         long start = Bytes;
-        Bytes = checked(start + (((count * size) + Boundary - 1) / Boundary * Boundary));
+        Bytes = checked(start + (((count * size) + _boundary - 1) & -(long)_boundary));
         return start;
     }
 }

@@ -19,4 +19,13 @@ internal struct WorkItem
 
     /// <summary>The first row of partial results that the item writes; -1 if it writes outputs.</summary>
     public int Partial;
+
+    /// <summary>
+    /// Which split of its rows' keys this is, from 0. Partial rows of a split lie behind those of the one before, so those of the first begin at <see cref="Partial"/> - <see cref="Split"/> x key/value heads
+    /// x the sequence's rows of a head.
+    /// </summary>
+    public int Split;
+
+    /// <summary>How many splits there are, which are merged together; 0 where keys are not split.</summary>
+    public int Splits;
 }

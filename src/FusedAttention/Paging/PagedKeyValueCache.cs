@@ -16,7 +16,7 @@ namespace FusedAttention;
 public sealed class PagedKeyValueCache<T> : KeyValueCache
     where T : unmanaged
 {
-    private readonly BlockStorage _storage;
+    private readonly MappedBlockStorage _storage;
 
     /// <summary>Allocates the whole pool. The system gives memory to it as blocks are first written.</summary>
     /// <param name="options">The sizes.</param>
@@ -33,7 +33,7 @@ public sealed class PagedKeyValueCache<T> : KeyValueCache
     {
     }
 
-    private PagedKeyValueCache(PagedKeyValueCacheOptions options, BlockStorage storage, int prefixBuckets)
+    private PagedKeyValueCache(PagedKeyValueCacheOptions options, MappedBlockStorage storage, int prefixBuckets)
         : base(options, storage.Format, storage, prefixBuckets)
     {
         _storage = storage;
@@ -82,7 +82,7 @@ public sealed class PagedKeyValueCache<T> : KeyValueCache
     public void Write(int layer, PagedBatch batch, ReadOnlySpan<T> keys, ReadOnlySpan<T> values) => Write<T>(layer, batch, keys, values);
 
     /// <summary>Keeps the memory of a layer until the lease is disposed, whatever other threads do.</summary>
-    internal BlockStorage.Lease Hold(int layer) => _storage.Hold(layer);
+    internal MappedBlockStorage.Lease Hold(int layer) => _storage.Hold(layer);
 
     private protected override void Store(int layer, SlotRuns runs, in TokenRows keys, in TokenRows values) => _storage.Store(layer, runs, keys, values);
 

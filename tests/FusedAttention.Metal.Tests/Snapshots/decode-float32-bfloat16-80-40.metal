@@ -110,7 +110,7 @@ struct SequenceEntry {
 
 // What one threadgroup does (its grid position y is the key/value head): rows [first_row, end_row) of a sequence, rows being queries times the heads of the
 // group, query-major, and their keys [first_key, end_key). An item whose keys are only a split of what its rows see leaves partial results, from row `partial` of
-// them on; for all others `partial` is -1.
+// them on; for all others `partial` is -1. A launch of its own merges splits, so the last two fields are not read here.
 struct WorkItem {
     int sequence;
     int first_row;
@@ -118,6 +118,8 @@ struct WorkItem {
     int first_key;
     int end_key;
     int partial;
+    int split;
+    int splits;
 };
 
 // For merge.metal: a row is one (batch, query, head), and every tensor has a stride for each of the three; partial ones have one for the part too.

@@ -80,6 +80,30 @@ public sealed class DevicePlanTests
         Assert.Equal(2L * 2 * 4, plan.PartialRows);
     }
 
+    /// <summary>What is merged together has the same rows and all splits, and each split finds the partial rows of the first.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Splits_of_the_same_rows_find_each_other(bool mergesInKernel)
+    {
+        // Group 4: 4 queries are 16 rows in blocks of 8.
+        AttentionProblem problem = Problem([1, 4, 1, 40], [1000, 200, 64, 500], AttentionOptions.Default);
+        DevicePlan plan = Plan(problem, TestTiles.PrefillAndDecode(mergesInKernel: mergesInKernel));
+        var starts = new HashSet<long>();
+        foreach (var group in plan.ItemsOf(AttentionKernel.Decode).Items.ToArray().Where(static item => item.Partial >= 0).GroupBy(static item => (item.Sequence, item.FirstRow, item.EndRow, item.Splits)))
+        {
+            Assert.Equal(Enumerable.Range(0, group.Key.Splits), group.Select(static item => item.Split).Order());
+            int rows = problem.Sequences[group.Key.Sequence].QueryLength * problem.Group;
+            long start = Assert.Single(group.Select(item => item.Partial - ((long)item.Split * problem.KeyValueHeads * rows)).Distinct());
+            Assert.True(starts.Add(start + group.Key.FirstRow));
+        }
+
+        Assert.Equal(3, starts.Count);
+        foreach (WorkItem item in plan.ItemsOf(AttentionKernel.Prefill).Items) Assert.Equal((0, 0, -1), (item.Split, item.Splits, item.Partial));
+        Assert.Equal(mergesInKernel ? 0 : 1 + 4, plan.Merges.Count);
+        Assert.Equal(!mergesInKernel, plan.Launches.ToArray().Any(static launch => launch.IsMerge));
+    }
+
     [Fact]
     public void Row_invariant_calls_have_one_kernel_and_no_splits()
     {

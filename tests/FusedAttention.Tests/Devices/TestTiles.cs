@@ -3,7 +3,7 @@ using FusedAttention.Devices;
 namespace FusedAttention.Tests.Devices;
 
 /// <summary>A backend with small round numbers.</summary>
-internal readonly struct TestTiles(KernelChoice choice, double budget = double.PositiveInfinity) : ITileTable
+internal readonly struct TestTiles(KernelChoice choice, double budget = double.PositiveInfinity, bool mergesInKernel = false) : ITileTable
 {
     public KernelChoice Choice { get; } = choice;
 
@@ -13,11 +13,16 @@ internal readonly struct TestTiles(KernelChoice choice, double budget = double.P
 
     public int MostSplits => 4;
 
+    public bool MergesInKernel { get; } = mergesInKernel;
+
     public int MergeRows => 4;
+
+    public int TableBoundary => 256;
 
     public double SubmissionBudget { get; } = budget;
 
-    public static TestTiles PrefillAndDecode(double budget = double.PositiveInfinity) => new(new(AttentionKernel.Prefill, AttentionKernel.Decode, Splits: true), budget);
+    public static TestTiles PrefillAndDecode(double budget = double.PositiveInfinity, bool mergesInKernel = false) =>
+        new(new(AttentionKernel.Prefill, AttentionKernel.Decode, Splits: true), budget, mergesInKernel);
 
     public int ItemRows(AttentionKernel kernel) => kernel == AttentionKernel.Prefill ? 32 : 8;
 

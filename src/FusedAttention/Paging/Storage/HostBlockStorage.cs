@@ -3,7 +3,7 @@ using FusedAttention.Paging.Formats;
 namespace FusedAttention.Paging.Storage;
 
 /// <summary>The contents of a cache's blocks in host memory, one allocation for all: plane after plane, in each of them layer after layer.</summary>
-internal sealed unsafe class HostBlockStorage : BlockStorage
+internal sealed unsafe class HostBlockStorage : MappedBlockStorage
 {
     private readonly AlignedMemory _memory;
     private readonly long[] _planeStarts;

@@ -1,8 +1,8 @@
 using System.Buffers;
 
-namespace FusedAttention.Metal.Memory;
+namespace FusedAttention.Devices;
 
-/// <summary>Lengths and strides (in elements) of a tensor over part of some memory. Dimensions of length 1 or 0 have stride 0, as in tensor spans.</summary>
+/// <summary>Lengths and strides (in elements) of a tensor over part of some memory of a device. Dimensions of length 1 or 0 have stride 0, as in tensor spans.</summary>
 internal sealed class ViewLayout
 {
     private readonly nint[] _lengths;

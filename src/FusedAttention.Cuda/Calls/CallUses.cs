@@ -1,0 +1,52 @@
+using System.Diagnostics.CodeAnalysis;
+using System.Runtime.CompilerServices;
+using FusedAttention.Devices;
+using FusedAttention.Cuda.Memory;
+
+namespace FusedAttention.Cuda.Calls;
+
+/// <summary>
+/// The tensors of one call: all of one device, none disposed, each held from <see cref="Add"/> until <see cref="Dispose"/>, which comes when the call is queued and the memory knows of it.
+/// </summary>
+internal struct CallUses : IDisposable
+{
+    /// <summary>Query, key, value, output, mask, bias, log-sum-exp.</summary>
+    private const int Most = 7;
+
+    private Uses _uses;
+    private int _count;
+
+    public CallUses(CudaDevice device) => Device = device;
+
+    public CudaDevice Device { get; }
+
+    [UnscopedRef]
+    public readonly ReadOnlySpan<MemoryUse> All => ((ReadOnlySpan<MemoryUse>)_uses)[.._count];
+
+    /// <param name="tensor">A tensor of the call.</param>
+    /// <param name="name">The caller's name for it.</param>
+    /// <param name="argument">The parameter that it came in.</param>
+    /// <param name="isWritten">Whether the call writes it.</param>
+    /// <returns>Where its first element lies.</returns>
+    /// <exception cref="ArgumentException">The tensor belongs to another device.</exception>
+    /// <exception cref="ObjectDisposedException">The tensor is disposed.</exception>
+    public MemoryPlace Add(CudaTensor tensor, string name, string argument, bool isWritten = false)
+    {
+        if (tensor.Device != Device) throw new ArgumentException($"{name} is a tensor of {tensor.Device}, but the call's first tensor is of {Device}; one call works on one device.", argument);
+        tensor.Memory.Hold();
+        _uses[_count++] = new(tensor.Memory, isWritten);
+        return tensor.Place;
+    }
+
+    public void Dispose()
+    {
+        foreach (MemoryUse use in All) use.Memory.DangerousRelease();
+        this = default;
+    }
+
+    [InlineArray(Most)]
+    private struct Uses
+    {
+        private MemoryUse _first;
+    }
+}

@@ -1,0 +1,49 @@
+using System.Runtime.InteropServices;
+using FusedAttention.Devices;
+
+namespace FusedAttention.Cuda.Kernels;
+
+/// <summary>
+/// The one parameter of every attention kernel: addresses, numbers, and where the call's tables are. Small tables travel behind it, in the parameter itself, so that a short call is one launch and no copy.
+/// </summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct CallBlock
+{
+    /// <summary>What the driver takes as parameters of one launch.</summary>
+    public const int MostParameterBytes = 4096;
+
+    public ulong Query;
+    public ulong Key;
+    public ulong Value;
+    public ulong Output;
+    public ulong Mask;
+    public ulong Bias;
+    public ulong LogSumExp;
+
+    /// <summary>Where the tables begin; 0: behind this block.</summary>
+    public ulong Tables;
+
+    /// <summary>Rows of partial results, <c>[row, value dim]</c> floats.</summary>
+    public ulong PartialOutputs;
+
+    /// <summary>Maximum and sum of each, <c>[row, 2]</c> floats.</summary>
+    public ulong PartialStatistics;
+
+    /// <summary>For the first row of split items, numbered as its partial result of the first split: how many of those items have arrived. All zero between launches.</summary>
+    public ulong Counters;
+
+    /// <summary>A word that a kernel sets where it met a block id that no block has.</summary>
+    public ulong Status;
+
+    /// <summary>Offsets of the tables from <see cref="Tables"/>, in bytes.</summary>
+    public int SequencesOffset;
+    public int ItemsOffset;
+    public int BlockTablesOffset;
+    public int AlibiSlopesOffset;
+    public int SinkLogitsOffset;
+
+    /// <summary>Blocks that the cache has: ids from 0 to one less are followed.</summary>
+    public int BlockCount;
+
+    public AttentionParameters Attention;
+}

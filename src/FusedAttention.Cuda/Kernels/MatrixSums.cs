@@ -1,0 +1,74 @@
+using FusedAttention.Cuda.Ptx;
+
+namespace FusedAttention.Cuda.Kernels;
+
+/// <summary>The two products of attention by 16 x 8 x 16 matrix products of a warp, with tiles in shared memory. Sums are kept in order of eight columns, four registers each.</summary>
+internal static class MatrixSums
+{
+    /// <summary><c>S += Q K^T</c>.</summary>
+    /// <param name="k">The kernel.</param>
+    /// <param name="format">Of the elements.</param>
+    /// <param name="scores">For each 16 rows, half as many registers as there are keys.</param>
+    /// <param name="queries">The left factors of 16 columns, by their number: for each 16 rows, four registers.</param>
+    /// <param name="keys">The tile.</param>
+    /// <param name="layout">How it lies.</param>
+    /// <param name="count">Keys, a multiple of 16.</param>
+    /// <param name="lane">Of the warp.</param>
+    public static void AddProducts(PtxKernel k, ElementFormat format, F32[][] scores, Func<int, Pair[][]> queries, Shared keys, SharedRows layout, int count, I32 lane)
+    {
+        Shared mine = keys + layout.LaneOffsetOfColumns(lane);
+        for (int slice = 0; slice < layout.Columns / 16; slice++)
+        {
+            Pair[][] left = queries(slice);
+            for (int key = 0; key < count; key += 16)
+            {
+                Pair[] right = k.LoadMatrices(mine + ((key * layout.Stride) + (slice * 32)));
+                for (int m = 0; m < scores.Length; m++)
+                {
+                    k.AddMatrixProduct(format, scores[m], key / 2, left[m], right[0], right[1]);
+                    k.AddMatrixProduct(format, scores[m], (key / 2) + 4, left[m], right[2], right[3]);
+                }
+            }
+        }
+    }
+
+    /// <summary><c>O += P V</c>.</summary>
+    /// <param name="k">The kernel.</param>
+    /// <param name="format">Of the elements.</param>
+    /// <param name="outputs">For each 16 rows, half as many registers as there are columns.</param>
+    /// <param name="weights">For each 16 rows, and for each 16 keys: four registers.</param>
+    /// <param name="values">The tile.</param>
+    /// <param name="layout">How it lies.</param>
+    /// <param name="lane">Of the warp.</param>
+    public static void AddWeightedValues(PtxKernel k, ElementFormat format, F32[][] outputs, Pair[][][] weights, Shared values, SharedRows layout, I32 lane)
+    {
+        Shared mine = values + layout.LaneOffsetOfRows(lane);
+        for (int slice = 0; slice < weights[0].Length; slice++)
+        {
+            for (int column = 0; column < layout.Dim; column += 16)
+            {
+                bool isHalf = column + 16 > layout.Dim;
+                Shared at = mine + ((slice * 16 * layout.Stride) + (column * 2));
+                Pair[] right = isHalf ? k.LoadTwoMatrices(at, transposed: true) : k.LoadMatrices(at, transposed: true);
+                for (int m = 0; m < outputs.Length; m++)
+                {
+                    k.AddMatrixProduct(format, outputs[m], column / 2, weights[m][slice], right[0], right[1]);
+                    if (!isHalf) k.AddMatrixProduct(format, outputs[m], (column / 2) + 4, weights[m][slice], right[2], right[3]);
+                }
+            }
+        }
+    }
+
+    /// <summary>Sums of 16 columns, rounded, are a left factor of a product over these columns: no element changes its lane.</summary>
+    public static Pair[][] LeftFactors(ElementFormat format, F32[] sums)
+    {
+        var factors = new Pair[sums.Length / 8][];
+        for (int slice = 0; slice < factors.Length; slice++)
+        {
+            factors[slice] = new Pair[4];
+            for (int i = 0; i < 4; i++) factors[slice][i] = Pair.Of(format, sums[(8 * slice) + (2 * i)], sums[(8 * slice) + (2 * i) + 1]);
+        }
+
+        return factors;
+    }
+}

@@ -1,0 +1,306 @@
+using FusedAttention.Cuda.Ptx;
+using FusedAttention.Devices;
+
+namespace FusedAttention.Cuda.Kernels;
+
+/// <summary>
+/// Attention of a block of rows over tiles of keys by matrix products (<c>mma.sync</c>), on any device since compute capability 8.0. Rows are queries times the query heads of a key/value head, so a tile
+/// of K and V serves the whole group.
+/// </summary>
+/// <remarks>
+/// A warp has 16 or 32 rows of the block and all keys of the tile: scores, weights and outputs stay in its registers, since sums of one product are the left factor of the next without moving. The next
+/// tile is copied while one is worked on. Warps none of whose rows sees a tile skip it.
+/// </remarks>
+internal sealed class PrefillKernel
+{
+    /// <summary>Registers of a thread that queries may take to stay there, instead of being read from shared memory for each tile.</summary>
+    private const int MostQueryRegisters = 32;
+
+    private readonly PtxKernel _k;
+    private readonly PrefillTile _tile;
+    private readonly CallReader _call;
+    private readonly WorkPlace _place;
+    private readonly I32 _thread;
+    private readonly I32 _lane;
+    private readonly I32 _warp;
+    private readonly F32 _factor;
+    private readonly KeyTileCopies _copies;
+    private readonly Shared _queries;
+    private readonly Shared _stages;
+    private readonly SpecialValues _specials;
+    private readonly F32[][] _outputs;
+    private readonly F32[] _maximum;
+    private readonly F32[] _sum;
+    private RowReader[] _row = [];
+    private I32 _warpStart = 0;
+    private I32 _warpEnd = 0;
+    private I32 _wholeStart = 0;
+    private I32 _wholeEnd = 0;
+    private Pair[][][]? _heldQueries;
+
+    private PrefillKernel(in KernelTraits traits, in PrefillTile tile)
+    {
+        _k = new("prefill", PtxTarget.Sm80, tile.Threads, tile.Blocks, CallBlock.MostParameterBytes);
+        _tile = tile;
+        _call = new(_k, traits);
+        _place = new(_k, _call);
+        _thread = _k.ThreadIndex().As("thread");
+        _lane = (_thread & 31).As("lane");
+        _warp = _k.ShuffleFrom(_thread >>> 5, 0).As("warp");
+        _factor = ScoreWriter.Factor(_call).As("factor");
+        _copies = new(_k, _call, _place.Sequence, _place.Head, _place.Item, tile.Keys, tile.Threads, _thread);
+        _queries = _k.SharedMemory + PrefillTile.HeadBytes;
+        _stages = _queries + tile.QueryBytes(traits.KeyDim, traits.ValueDim);
+        _specials = new(_k, _call, _k.SharedMemory, _thread);
+        _outputs = [.. Enumerable.Range(0, Fragments).Select(m => _k.Registers<F32>($"o{m}_", _call.Traits.ValueDim / 2))];
+        _maximum = _k.Registers<F32>("m", 2 * Fragments);
+        _sum = _k.Registers<F32>("l", 2 * Fragments);
+    }
+
+    /// <param name="traits">What it is specialised for: 16-bit elements of one type, dimensions that are multiples of 8.</param>
+    /// <param name="tile">Its sizes.</param>
+    public static PtxKernel Write(in KernelTraits traits, in PrefillTile tile)
+    {
+        var kernel = new PrefillKernel(traits, tile);
+        kernel.Write();
+        return kernel._k;
+    }
+
+    /// <summary>16-row fragments of a warp.</summary>
+    private int Fragments => _tile.RowsOfWarp / 16;
+
+    private int StageBytes => _tile.StageBytes(_call.Traits.KeyDim, _call.Traits.ValueDim);
+
+    private void Write()
+    {
+        LoadQueries();
+        FindRanges();
+        if (HoldsQueries) HoldQueries();
+        Predicate isCareful = _k.Variable("is_careful", value: false);
+        _k.Repeat("pass", () =>
+        {
+            AddAllKeys(isCareful);
+            Predicate again = _k.BarrierAny(!AreFinite() & !isCareful);
+            isCareful.Set(isCareful | again);
+            _specials.Reset();
+            _k.Barrier();
+            return again;
+        });
+        StoreRows(isCareful);
+        _k.Exit();
+    }
+
+    /// <summary>Queries go to shared memory; rows beyond the item's repeat its last one.</summary>
+    private void LoadQueries()
+    {
+        var layout = new SharedRows(_call.Traits.KeyDim);
+        var copies = new RowCopies(_k, layout, _tile.Rows, _tile.Threads, _thread);
+        I32 shared = _k.Variable("query_row_address", _queries.ToI32());
+        _k.For("query_row", _place.Item.FirstRow + copies.FirstRow, _place.Item.FirstRow + _tile.Rows, copies.RowsOfPass, index =>
+        {
+            copies.Copy(new(shared), 0, _place.RowAt(index).QueryElements + copies.ChunkOffset.Widen(), isInside: null);
+            shared.Add(copies.RowsOfPass * layout.Stride);
+        });
+        _k.CommitCopies();
+    }
+
+    /// <summary>The lane's rows: g and g + 8 of each fragment.</summary>
+    private RowReader[] RowsOfLane(WorkPlace place)
+    {
+        I32 first = place.Item.FirstRow + (_warp * _tile.RowsOfWarp) + (_lane >>> 2);
+        return [.. Enumerable.Range(0, 2 * Fragments).Select(i => place.RowAt(first + (8 * i)))];
+    }
+
+    /// <summary>What the lane's rows see, and the warp's together.</summary>
+    private void FindRanges()
+    {
+        _row = RowsOfLane(_place);
+        I32 OverLanes(Func<I32, I32, I32> choose, Func<RowReader, I32> of)
+        {
+            I32 value = _row.Select(of).Aggregate(choose);
+            for (int bit = 4; bit < 32; bit *= 2) value = choose(value, _k.ShuffleXor(value, bit));
+            return value;
+        }
+
+        _warpStart = OverLanes(I32.Min, static row => row.Start).As("warp_start");
+        _warpEnd = OverLanes(I32.Max, static row => row.End).As("warp_end");
+        _wholeStart = OverLanes(I32.Max, static row => row.Start).As("whole_start");
+        _wholeEnd = OverLanes(I32.Min, static row => row.End).As("whole_end");
+    }
+
+    private void AddAllKeys(Predicate isCareful)
+    {
+        foreach (F32 output in _outputs.SelectMany(static o => o)) output.Set(0);
+        foreach (F32 maximum in _maximum) maximum.Set(float.NegativeInfinity);
+        foreach (F32 sum in _sum) sum.Set(0);
+
+        // The first turns of the loop only copy, so that the copies' text is there once.
+        int ahead = (_tile.Stages - 1) * _tile.Keys;
+        I32 first = (_place.Item.FirstKey & -_tile.Keys).As("first_tile");
+        I32 key = _k.Variable("key", first - ahead);
+        Shared working = new(_k.Variable("working_stage", _stages.ToI32())), filling = new(_k.Variable("filling_stage", _stages.ToI32()));
+        _k.While("tile", () => key < _place.Item.EndKey, () =>
+        {
+            // The tile has arrived, and everybody is done with the one before, whose place is filled next.
+            _k.WaitForCopies(_tile.Stages - 2);
+            _k.Barrier();
+            I32 next = key + ahead;
+            _k.If(next < _place.Item.EndKey, () =>
+            {
+                _copies.CopyKeys(filling, next);
+                _copies.CopyValues(filling + _copies.KeyLayout.BytesOf(_tile.Keys), next);
+            });
+            _k.CommitCopies();
+            Advance(filling);
+            _k.If(key >= first, () =>
+            {
+                AddTile(working, key, isCareful);
+                Advance(working);
+            });
+            key.Add(_tile.Keys);
+        });
+    }
+
+    /// <summary>The next stage, and the first one after the last.</summary>
+    private void Advance(Shared stage)
+    {
+        var address = (I32)stage.Register;
+        I32 start = _stages.ToI32();
+        address.Add(StageBytes);
+        address.Set(I32.Select(address < start + (_tile.Stages * StageBytes), address, start));
+    }
+
+    private bool HoldsQueries => Fragments * _copies.KeyLayout.Columns / 4 <= MostQueryRegisters;
+
+    private void HoldQueries()
+    {
+        _k.WaitForCopies(0);
+        _k.Barrier();
+        _heldQueries = [.. Enumerable.Range(0, _copies.KeyLayout.Columns / 16).Select(LoadQueryFactors)];
+    }
+
+    /// <summary>Left factors of 16 columns of the warp's rows.</summary>
+    private Pair[][] LoadQueryFactors(int slice)
+    {
+        var layout = new SharedRows(_call.Traits.KeyDim);
+        Shared mine = _queries + I32.MultiplyAdd(_warp, layout.BytesOf(_tile.RowsOfWarp), layout.LaneOffsetOfRows(_lane));
+        return [.. Enumerable.Range(0, Fragments).Select(m => _k.LoadMatrices(mine + ((m * layout.BytesOf(16)) + (slice * 32))))];
+    }
+
+    private void AddTile(Shared stage, I32 key, Predicate isCareful)
+    {
+        Shared values = stage + _copies.KeyLayout.BytesOf(_tile.Keys);
+        _k.If(isCareful, () =>
+        {
+            _specials.Clean(values, _copies.ValueLayout, _tile.Keys, key, _tile.Threads, _thread);
+            _k.Barrier();
+        });
+
+        // Under a causal mask half of the warps see nothing of the last tiles.
+        _k.If((key < _warpEnd) & (key + _tile.Keys > _warpStart), () =>
+        {
+            F32[][] scores = [.. Enumerable.Range(0, Fragments).Select(m => _k.Registers<F32>($"s{m}_", _tile.Keys / 2))];
+            foreach (F32 score in scores.SelectMany(static s => s)) score.Set(0);
+            MatrixSums.AddProducts(_k, _call.KeyValueFormat, scores, slice => _heldQueries?[slice] ?? LoadQueryFactors(slice), stage, _copies.KeyLayout, _tile.Keys, _lane);
+
+            I32 firstKey = (key + ((_lane & 3) << 1)).As("first_key");
+            Predicate reachesOver = (key < _wholeStart) | (key + _tile.Keys > _wholeEnd);
+            for (int r = 0; r < _row.Length; r++) ScoreWriter.Modify(_k, _call, _row[r], RowOf(scores, r), firstKey);
+            _k.If(reachesOver, () =>
+            {
+                // Asked for again where it is rare: registers for it would be missing in every tile.
+                RowReader[] row = RowsOfLane(new(_k, _call));
+                for (int r = 0; r < row.Length; r++) ScoreWriter.Hide(row[r], RowOf(scores, r), firstKey);
+            });
+            Pair[][][] weights = Softmax(scores);
+            MatrixSums.AddWeightedValues(_k, _call.KeyValueFormat, _outputs, weights, values, _copies.ValueLayout, _lane);
+        });
+    }
+
+    /// <summary>The lane's scores of its row number <paramref name="r"/>: fragment r / 2, row g or g + 8.</summary>
+    private static (F32 Score, int Column)[] RowOf(F32[][] scores, int r) =>
+        [.. Enumerable.Range(0, scores[0].Length / 2).Select(i => (scores[r / 2][(i / 2 * 4) + (2 * (r & 1)) + (i & 1)], (i / 2 * 8) + (i & 1)))];
+
+    /// <summary>Weights, as left factors of P V; m, l and O are brought up to date.</summary>
+    private Pair[][][] Softmax(F32[][] scores)
+    {
+        var rescale = new F32[_row.Length];
+        for (int r = 0; r < _row.Length; r++)
+        {
+            F32[] own = [.. RowOf(scores, r).Select(static element => element.Score)];
+            F32 largest = F32.Max(_maximum[r], _k.Max(own.Aggregate(F32.Max), 1, 4));
+            var weights = new RowWeights(_call, largest, _factor);
+            rescale[r] = weights.Of(_maximum[r]);
+            _maximum[r].Set(largest);
+            foreach (F32 score in own) score.Set(weights.Of(score));
+            F32[] halves = [own[0], own[1]];
+            for (int i = 2; i < own.Length; i++) halves[i & 1] += own[i];
+            _sum[r].Set(F32.MultiplyAdd(_sum[r], rescale[r], halves[0] + halves[1]));
+        }
+
+        Predicate changes = rescale.Select(static factor => factor.IsNot(1)).Aggregate(static (a, b) => a | b);
+        _k.If(_k.Any(changes), () =>
+        {
+            for (int m = 0; m < Fragments; m++)
+                for (int i = 0; i < _outputs[m].Length; i++) _outputs[m][i].Multiply(rescale[(2 * m) + (i >> 1 & 1)]);
+        });
+        return [.. scores.Select(s => MatrixSums.LeftFactors(_call.KeyValueFormat, s))];
+    }
+
+    /// <summary>Whether all of the lane's sums are numbers.</summary>
+    private Predicate AreFinite()
+    {
+        F32 together = _outputs[0][0] * 0;
+        foreach (F32 output in _outputs.SelectMany(static o => o).Skip(1)) together = F32.MultiplyAdd(output, 0, together);
+        return together.IsFinite();
+    }
+
+    /// <summary>Rounded outputs go through the place of the warp's queries, from where whole rows are stored.</summary>
+    private void StoreRows(Predicate isCareful)
+    {
+        var layout = new SharedRows(_call.Traits.ValueDim);
+        I32 g = _lane >>> 2, q = _lane & 3;
+        Shared ofWarp = new((_queries + (_warp * (_tile.QueryBytes(_call.Traits.KeyDim, _call.Traits.ValueDim) / _tile.Warps))).ToI32());
+        F32 unit = ScoreWriter.Unit(_call);
+        var place = new WorkPlace(_k, _call);
+        RowReader[] rowOf = RowsOfLane(place);
+        for (int r = 0; r < rowOf.Length; r++)
+        {
+            RowEnd end = RowEnd.Of(_call, rowOf[r], _maximum[r], _k.Sum(_sum[r], 1, 4), unit);
+            Shared to = ofWarp + I32.MultiplyAdd(g, layout.Stride, q << 2) + (r * 8 * layout.Stride);
+            F32[] outputs = _outputs[r / 2];
+            for (int column = 0; column < layout.Dim; column += 8)
+            {
+                int at = (column / 2) + (2 * (r & 1));
+                _k.Store(to + (column * 2), Pair.Of(_call.QueryFormat, outputs[at] * end.Factor, outputs[at + 1] * end.Factor));
+            }
+
+            if (_call.Traits.Has(CallFeatures.LogSumExp))
+            {
+                I32 index = place.Item.FirstRow + (_warp * _tile.RowsOfWarp) + g + (8 * r);
+                _k.If(q.Is(0) & (index < place.Item.EndRow), () => rowOf[r].StoreLogSumExp(end.LogSumExp));
+            }
+        }
+
+        _k.WarpBarrier();
+        int chunks = layout.Dim / SharedRows.Chunk;
+        I32 rows = I32.Min(_tile.RowsOfWarp, place.Item.EndRow - place.Item.FirstRow - (_warp * _tile.RowsOfWarp));
+        _k.For("chunk", _lane, rows * chunks, 32, index =>
+        {
+            I32 row = I32.Quotient(index, chunks), offset = (index - (row * chunks)) << 4;
+            I32[] elements = _k.LoadVector<I32>(ofWarp + I32.MultiplyAdd(row, layout.Stride, offset), 4);
+            RowReader reader = place.RowAt(place.Item.FirstRow + (_warp * _tile.RowsOfWarp) + row);
+            _k.StoreVector(reader.OutputElements + offset.Widen(), elements);
+        });
+        _k.If(isCareful, () =>
+        {
+            _k.WarpBarrier();
+            KeyRows values = KeyRows.Values(_k, _call, place.Sequence, place.Head);
+            _k.For("careful_row", 0, rows, 1, row =>
+            {
+                RowReader reader = place.RowAt(place.Item.FirstRow + (_warp * _tile.RowsOfWarp) + row);
+                _specials.AddTo(reader, values, reader.OutputElements, _call.QueryFormat, _lane);
+            });
+        });
+    }
+}

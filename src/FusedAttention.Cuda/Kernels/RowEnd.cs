@@ -1,0 +1,37 @@
+using FusedAttention.Cuda.Ptx;
+using FusedAttention.Devices;
+
+namespace FusedAttention.Cuda.Kernels;
+
+/// <summary>The end of a row: the sink, division by the sum, the log-sum-exp.</summary>
+/// <param name="Factor">What the row's sum of weighted values is multiplied with.</param>
+/// <param name="LogSumExp">Natural logarithm.</param>
+internal readonly record struct RowEnd(F32 Factor, F32 LogSumExp)
+{
+    private const float Ln2 = 0.693147180559945309417f;
+    private const float Log2E = 1.44269504088896340736f;
+
+    /// <summary>From the maximum m of the row's scores, in units of <paramref name="unit"/> natural logarithms, and the sum l of its weights relative to m. A row without keys has l = 0.</summary>
+    public static RowEnd Of(CallReader call, RowReader row, F32 maximum, F32 sum, F32 unit)
+    {
+        F32 m = maximum * unit;
+        Predicate isEmpty = sum.Is(0);
+        if (!call.Traits.Has(CallFeatures.Sinks))
+        {
+            return new(
+                F32.Select(isEmpty, 0, sum.Reciprocal()),
+                F32.Select(isEmpty, float.NegativeInfinity, F32.MultiplyAdd(sum.Log2(), Ln2, m)));
+        }
+
+        // Relative to the larger of sink and m, so that neither exponential overflows; an empty row has m = -inf and the weight 0.
+        F32 sink = call.SinkLogit(row.Head);
+        F32 top = F32.Max(sink, F32.Select(isEmpty, float.NegativeInfinity, m));
+        F32 @base = F32.Select(top.Is(float.NegativeInfinity), 0, top);
+        F32 weight = F32.Select(isEmpty, 0, ((m - @base) * Log2E).Exp2());
+        F32 total = F32.MultiplyAdd(sum, weight, ((sink - @base) * Log2E).Exp2());
+        Predicate hasNothing = total.Is(0);
+        return new(
+            F32.Select(hasNothing, 0, weight / total),
+            F32.Select(hasNothing, float.NegativeInfinity, F32.MultiplyAdd(total.Log2(), Ln2, top)));
+    }
+}

@@ -1,0 +1,75 @@
+using FusedAttention.Cuda.Ptx;
+using FusedAttention.Devices;
+using FusedAttention.Tensors;
+
+namespace FusedAttention.Cuda.Kernels;
+
+/// <summary>
+/// A row of the call, one query of one query head: which keys it may see by position, and what its scores go through. Rows of a key/value head are queries times the heads of its group, query by query.
+/// </summary>
+internal sealed class RowReader
+{
+    private readonly PtxKernel _k;
+    private readonly CallReader _call;
+    private readonly SequenceReader _sequence;
+
+    /// <param name="k">The kernel.</param>
+    /// <param name="call">The call.</param>
+    /// <param name="sequence">The row's sequence.</param>
+    /// <param name="keyValueHead">The row's key/value head.</param>
+    /// <param name="index">The row's number among those of its sequence and key/value head.</param>
+    /// <param name="item">The item, whose keys are the only ones that count.</param>
+    public RowReader(PtxKernel k, CallReader call, SequenceReader sequence, I32 keyValueHead, I32 index, ItemReader item)
+    {
+        (_k, _call, _sequence) = (k, call, sequence);
+        I32 group = call.Group;
+        Query = I32.Quotient(index, group);
+        Head = I32.MultiplyAdd(keyValueHead, group, index - (Query * group));
+        Position = sequence.QueryOffset + Query.Widen();
+        I64 keys = sequence.KeyLength.Widen();
+        Start = I32.Max(Bound(Position - call.LeftReach, keys), item.FirstKey);
+        End = I32.Min(Bound(Position + call.RightReach + 1, keys), item.EndKey);
+        if (call.Traits.Has(CallFeatures.Alibi)) Slope = call.AlibiSlope(Head);
+        if (call.Traits.Has(CallFeatures.Mask))
+            Mask = call.Mask + (sequence.MaskStart + Along(call.MaskHeadStride, call.MaskQueryStride));
+        if (call.Traits.Has(CallFeatures.Bias))
+            Bias = call.Bias + ((sequence.BiasStart + Along(call.BiasHeadStride, call.BiasQueryStride)) * call.Traits.BiasType.Size());
+    }
+
+    public I32 Query { get; }
+
+    public I32 Head { get; }
+
+    /// <summary>Of the query on the key axis.</summary>
+    public I64 Position { get; }
+
+    /// <summary>The first key that it may see by position.</summary>
+    public I32 Start { get; }
+
+    /// <summary>Behind the last one.</summary>
+    public I32 End { get; }
+
+    public F32? Slope { get; }
+
+    /// <summary>Of key 0.</summary>
+    public Global? Mask { get; }
+
+    /// <summary>Of key 0.</summary>
+    public Global? Bias { get; }
+
+    /// <summary>Where the row's query begins.</summary>
+    public Global QueryElements =>
+        _call.Query + ((_sequence.QueryStart + (Query.Widen() * _call.QueryTokenStride) + (Head.Widen() * _call.QueryHeadStride)) * _call.Traits.QueryType.Size());
+
+    /// <summary>Where the row's output begins.</summary>
+    public Global OutputElements =>
+        _call.Output + ((_sequence.OutputStart + (Query.Widen() * _call.OutputTokenStride) + (Head.Widen() * _call.OutputHeadStride)) * _call.Traits.QueryType.Size());
+
+    public void StoreLogSumExp(F32 value) =>
+        _k.Store(_call.LogSumExp + ((_sequence.LogSumExpStart + Along(_call.LogSumExpHeadStride, _call.LogSumExpQueryStride)) << 2), value);
+
+    private I64 Along(I64 headStride, I64 queryStride) => (Head.Widen() * headStride) + (Query.Widen() * queryStride);
+
+    /// <summary>A position moved by a reach, as a number of keys.</summary>
+    private static I32 Bound(I64 position, I64 keys) => I64.Min(I64.Max(position, 0), keys).ToI32();
+}

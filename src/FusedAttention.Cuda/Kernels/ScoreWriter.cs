@@ -1,0 +1,127 @@
+using FusedAttention.Cuda.Ptx;
+using FusedAttention.Devices;
+using FusedAttention.Problems;
+
+namespace FusedAttention.Cuda.Kernels;
+
+/// <summary>
+/// What happens to a score between the product of query and key and its weight: the steps of <see cref="ScoreLaw"/>, an instruction or a few each. A key that a row may not see has the score negative
+/// infinity, and weight 0.
+/// </summary>
+/// <remarks>
+/// Scores are kept in units of the natural logarithm if something is added to them, else as the bare products, which saves a multiplication a score. Weights are <c>exp2((s - m) * factor)</c>.
+/// </remarks>
+internal static class ScoreWriter
+{
+    private const float Log2E = 1.44269504088896340736f;
+
+    private const CallFeatures Modifying = CallFeatures.SoftCap | CallFeatures.Bias | CallFeatures.Alibi;
+
+    /// <summary>Whether scores are in units of the natural logarithm.</summary>
+    public static bool HasNaturalScores(in KernelTraits traits) => (traits.Features & Modifying) != CallFeatures.None;
+
+    /// <summary>Whether scores change between product and exponential even where every key is in reach.</summary>
+    public static bool ModifiesScores(in KernelTraits traits) => (traits.Features & (Modifying | CallFeatures.Mask)) != CallFeatures.None;
+
+    /// <summary>Natural logarithms in a unit of scores.</summary>
+    public static F32 Unit(CallReader call) => HasNaturalScores(call.Traits) ? 1 : call.Scale;
+
+    /// <summary>Powers of two in a unit of scores.</summary>
+    public static F32 Factor(CallReader call) => HasNaturalScores(call.Traits) ? Log2E : call.Scale * Log2E;
+
+    /// <summary>The score of a key that is in the row's reach.</summary>
+    /// <param name="k">The kernel.</param>
+    /// <param name="call">The call.</param>
+    /// <param name="row">The row.</param>
+    /// <param name="product">Of query and key.</param>
+    /// <param name="key">The key's position.</param>
+    /// <param name="distance">The query's position less the key's; null without ALiBi.</param>
+    public static F32 ScoreOf(PtxKernel k, CallReader call, RowReader row, F32 product, I32 key, F32? distance)
+    {
+        var steps = new Steps(k, call, row, product, key, distance);
+        ScoreLaw.Apply(ref steps, StepsOf(call.Traits));
+        return steps.Score();
+    }
+
+    /// <summary>Takes products of one row with several keys through the steps, in place.</summary>
+    /// <param name="k">The kernel.</param>
+    /// <param name="call">The call.</param>
+    /// <param name="row">The row.</param>
+    /// <param name="products">The registers, and how far their keys are behind <paramref name="first"/>.</param>
+    /// <param name="first">A key.</param>
+    public static void Modify(PtxKernel k, CallReader call, RowReader row, (F32 Score, int Column)[] products, I32 first)
+    {
+        KernelTraits traits = call.Traits;
+        if (!ModifiesScores(traits)) return;
+        F32? distance = row.Slope is null ? null : (row.Position - first.Widen()).ToF32();
+        bool reads = traits.Has(CallFeatures.Mask) || traits.Has(CallFeatures.Bias);
+        foreach ((F32 score, int column) in products)
+        {
+            // Masks and biases have an element for each key of the sequence: beyond the row's last one the nearest is read.
+            I32 key = first + column;
+            if (reads) key = I32.Max(I32.Min(key, row.End - 1), 0);
+            score.Set(ScoreOf(k, call, row, score, key, distance is null ? null : distance - (float)column));
+        }
+    }
+
+    /// <summary>Negative infinity in place of scores whose keys are out of the row's reach.</summary>
+    public static void Hide(RowReader row, (F32 Score, int Column)[] scores, I32 first)
+    {
+        I32 start = (first - row.Start).As("reach_offset"), reach = row.End - row.Start;
+        Predicate isEmpty = reach <= 0;
+        I32 length = I32.Select(isEmpty, 0, reach);
+        foreach ((F32 score, int column) in scores) score.Set(F32.Select((start + column).IsBelow(length), score, float.NegativeInfinity));
+    }
+
+    /// <summary>What is subtracted from scores. A row that has seen nothing subtracts zero, so that its scores, all negative infinity, get the weight 0 and not exp2(NaN).</summary>
+    public static F32 BaseOf(F32 maximum) => F32.Select(maximum.Is(float.NegativeInfinity), 0, maximum);
+
+    /// <summary>Subtracts before scaling: the largest weight is exactly 1, and logits of 4e4 keep their accuracy.</summary>
+    public static F32 WeightOf(F32 score, F32 @base, F32 factor) => ((score - @base) * factor).Exp2();
+
+    private static ScoreSteps StepsOf(in KernelTraits traits) =>
+        (traits.Has(CallFeatures.SoftCap) ? ScoreSteps.SoftCap : ScoreSteps.None) | (traits.Has(CallFeatures.Bias) ? ScoreSteps.Bias : ScoreSteps.None)
+        | (traits.Has(CallFeatures.Alibi) ? ScoreSteps.Alibi : ScoreSteps.None) | (traits.Has(CallFeatures.Mask) ? ScoreSteps.Mask : ScoreSteps.None);
+
+    private struct Steps(PtxKernel k, CallReader call, RowReader row, F32 product, I32 key, F32? distance) : IScoreSteps
+    {
+        private F32 _score = product;
+        private Predicate? _isHidden;
+
+        public void Scale()
+        {
+            if (HasNaturalScores(call.Traits)) _score *= call.Scale;
+        }
+
+        public void SoftCap() => _score = call.SoftCap * Tanh(_score * call.SoftCap.Reciprocal());
+
+        public void Bias()
+        {
+            F32 bias = k.LoadElement(CallReader.FormatOf(call.Traits.BiasType), row.Bias! + (key.Widen() * BiasBytes()));
+            Hide(bias.Is(float.NegativeInfinity));
+            // A bias of the most negative float may not become an infinity, which would hide the key: NaN passes.
+            _score = F32.From("max.NaN.f32", _score + bias, (F32)float.MinValue);
+        }
+
+        public void Alibi() => _score = F32.MultiplyAdd(-row.Slope!, distance!.Abs(), _score);
+
+        public void Mask() => Hide(k.LoadByte(row.Mask! + key.Widen()).Is(0));
+
+        public readonly F32 Score() => _isHidden is null ? _score : F32.Select(_isHidden, float.NegativeInfinity, _score);
+
+        private readonly long BiasBytes() => call.Traits.BiasType == AttentionElementType.Float32 ? 4 : 2;
+
+        private void Hide(Predicate condition) => _isHidden = _isHidden is null ? condition : _isHidden | condition;
+
+        /// <summary>
+        /// 1 - 2 / (1 + exp(2x)), which loses the digits that 1 has too many: below 0.25 the first terms of the series, to 2^-24. tanh.approx has 11 bits, too few for soft caps of 50.
+        /// </summary>
+        private static F32 Tanh(F32 x)
+        {
+            F32 large = F32.MultiplyAdd((F32.MultiplyAdd((x * (2 * Log2E)).Exp2(), 1, 1)).Reciprocal(), -2, 1);
+            F32 square = x * x;
+            F32 series = F32.MultiplyAdd(square, F32.MultiplyAdd(square, F32.MultiplyAdd(square, F32.MultiplyAdd(square, 62f / 2835, -17f / 315), 2f / 15), -1f / 3), 1) * x;
+            return F32.Select(x.Abs() < 0.25f, series, large);
+        }
+    }
+}

@@ -1,0 +1,107 @@
+using FusedAttention.Cuda.Launching;
+using FusedAttention.Cuda.Memory;
+
+namespace FusedAttention;
+
+/// <summary>
+/// An NVIDIA GPU, through the CUDA driver alone. Work goes to streams (<see cref="CudaStream"/>): to <see cref="DefaultStream"/> unless a call names one.
+/// </summary>
+/// <remarks>
+/// <para>Calls return when their work is queued. Whoever copies a tensor's elements to the host waits for the work that writes that tensor (<see cref="CudaTensor{T}"/> says when);
+/// <see cref="Synchronize"/> waits for everything.</para>
+/// <para>The library works in the device's primary context, as the CUDA runtime and everything built on it does: pointers and streams of theirs are good here. A context that is current on the calling
+/// thread is current again when a call returns.</para>
+/// <para>A failure on the GPU is thrown by whatever waits or queues next, as <see cref="CudaException"/>. After an illegal access the driver fails everything in the context, for as long as the process
+/// lives. All methods may be called from any number of threads at once. Devices live as long as the process.</para>
+/// </remarks>
+public sealed partial class CudaDevice
+{
+    private readonly Lock _gate = new();
+    private CudaStream? _default;
+
+    /// <param name="runtime">Runs the launches: the driver, or in tests a recorder. Taken over.</param>
+    internal CudaDevice(ICudaRuntime runtime) => Runtime = runtime;
+
+    /// <summary>As the driver calls it, <c>NVIDIA H100 80GB HBM3</c>.</summary>
+    public string Name => Description.Name;
+
+    /// <summary>The driver's number for the device, from 0.</summary>
+    public int Ordinal => Description.Ordinal;
+
+    /// <summary>What generation it is: 8.0 for Ampere, 9.0 for Hopper.</summary>
+    public Version ComputeCapability => new(Description.Major, Description.Minor);
+
+    /// <summary>How many multiprocessors it has.</summary>
+    public int Multiprocessors => Description.Multiprocessors;
+
+    /// <summary>All of its memory, in bytes, used or not.</summary>
+    public long MemoryBytes => Description.MemoryBytes;
+
+    /// <summary>The longest tensor that one allocation can hold, in bytes; how much is free is another question.</summary>
+    public long MaxTensorBytes => Description.MemoryBytes;
+
+    /// <summary>The stream of calls that name none. It waits for no other, also not for CUDA's own default stream.</summary>
+    /// <exception cref="CudaException">The driver makes no stream.</exception>
+    public CudaStream DefaultStream => Volatile.Read(ref _default) ?? MakeDefault();
+
+    internal CudaDeviceDescription Description => Runtime.Device;
+
+    internal ICudaRuntime Runtime { get; }
+
+    /// <summary>Memory of tensors that are gone and may still be in use.</summary>
+    internal RetiredTensors Retired { get; } = new();
+
+    /// <summary>A stream beside the others.</summary>
+    /// <exception cref="CudaException">The driver makes none.</exception>
+    public CudaStream CreateStream() => new(this, Runtime.CreateStream());
+
+    /// <summary>
+    /// A stream of the caller's, in this device's primary context: calls are queued in its order, between the caller's own work. Disposing the result gives working memory back and leaves the stream alone.
+    /// Wrap a stream once and keep the result: each has working memory of its own.
+    /// </summary>
+    /// <param name="handle">A <c>CUstream</c> or <c>cudaStream_t</c>; 0 is the legacy default stream. It must live until the result is disposed.</param>
+    public CudaStream WrapStream(nint handle) => new(this, Runtime.WrapStream(handle));
+
+    /// <summary>Waits until the GPU has done all that was queued so far on any stream of the device's primary context, by whomever.</summary>
+    /// <exception cref="CudaException">Some of it failed.</exception>
+    public void Synchronize()
+    {
+        Runtime.Synchronize();
+        Retired.Collect();
+    }
+
+    /// <summary>The device as text, for messages: <c>NVIDIA H100 80GB HBM3 (compute capability 9.0, device 0)</c>.</summary>
+    public override string ToString() => $"{Name} (compute capability {Description.Major}.{Description.Minor}, device {Ordinal})";
+
+    /// <summary>Writes and loads kernels unless that has been done.</summary>
+    /// <exception cref="CudaException">The driver refuses one.</exception>
+    internal void Prepare(ReadOnlySpan<KernelFunction> functions)
+    {
+        foreach (KernelFunction function in functions) Runtime.Prepare(function);
+    }
+
+    /// <summary>The stream that a call means.</summary>
+    /// <exception cref="ArgumentException">It is another device's.</exception>
+    internal CudaStream StreamOf(CudaStream? stream, string name)
+    {
+        if (stream is null) return DefaultStream;
+        return stream.Device == this ? stream : throw new ArgumentException($"{name} is a {stream}, but the call's tensors are of {this}.", name);
+    }
+
+    /// <summary>Ends the device, for tests: those of the system live as long as the process. Streams other than the default one are disposed before.</summary>
+    internal void Close()
+    {
+        _default?.Dispose();
+        Retired.Collect();
+        Runtime.Dispose();
+    }
+
+    private CudaStream MakeDefault()
+    {
+        lock (_gate)
+        {
+            if (_default is null) Volatile.Write(ref _default, CreateStream());
+            return _default!;
+        }
+    }
+}

@@ -1,0 +1,63 @@
+using System.Runtime.InteropServices;
+using FusedAttention.Cuda.Kernels;
+using FusedAttention.Cuda.Launching;
+using FusedAttention.Devices;
+using FusedAttention.Problems;
+
+namespace FusedAttention.Cuda.Planning;
+
+/// <summary>A plan on given memory: the parameter that all of its launches have.</summary>
+internal static unsafe class CallBinding
+{
+    /// <summary>Bytes of tables that have room behind the block.</summary>
+    public static int InlineTableBytes => CallBlock.MostParameterBytes - CallReader.TablesBehindBlock;
+
+    /// <summary>Whether the tables of a call travel in its launches' parameter.</summary>
+    public static bool HasInlineTables(in ScratchLayout layout) => layout.TableBytes <= InlineTableBytes;
+
+    /// <summary>
+    /// Writes the parameter, with the tables where they are inline. <see cref="SetCounters"/> is for when the call has its stream, and <see cref="SetItems"/> for each launch.
+    /// </summary>
+    /// <param name="problem">The call.</param>
+    /// <param name="plan">Its plan, which has work.</param>
+    /// <param name="memory">Where the tensors lie.</param>
+    /// <param name="scratch">Where staged tables and, behind them, partial results lie on the device.</param>
+    /// <param name="blocks">Blocks of a paged cache.</param>
+    /// <param name="parameters">Receives it: <see cref="CallBlock.MostParameterBytes"/>.</param>
+    public static void Write(AttentionProblem problem, DevicePlan plan, in CallMemory memory, ulong scratch, int blocks, Span<byte> parameters)
+    {
+        ref readonly ScratchLayout layout = ref plan.Scratch;
+        bool isInline = HasInlineTables(layout);
+
+        // Tables that are inline take nothing of the scratch memory, which begins where they would end.
+        ulong partials = scratch - (isInline ? (ulong)layout.TableBytes : 0);
+        var block = new CallBlock
+        {
+            Query = memory.Query.Address(),
+            Key = memory.Key.Address(),
+            Value = memory.Value.Address(),
+            Output = memory.Output.Address(),
+            Mask = memory.Mask?.Address() ?? 0,
+            Bias = memory.Bias?.Address() ?? 0,
+            LogSumExp = memory.LogSumExp?.Address() ?? 0,
+            Tables = isInline ? 0 : scratch,
+            PartialOutputs = plan.PartialRows == 0 ? 0 : partials + (ulong)layout.PartialOutputs,
+            PartialStatistics = plan.PartialRows == 0 ? 0 : partials + (ulong)layout.PartialStatistics,
+            SequencesOffset = checked((int)layout.Sequences),
+            BlockTablesOffset = checked((int)layout.BlockTables),
+            AlibiSlopesOffset = checked((int)layout.AlibiSlopes),
+            SinkLogitsOffset = checked((int)layout.SinkLogits),
+            BlockCount = blocks,
+            Attention = AttentionParameters.Of(problem),
+        };
+        MemoryMarshal.Write(parameters, block);
+        if (!isInline) return;
+        fixed (byte* first = parameters) CallTables.Write(problem, plan, first + CallReader.TablesBehindBlock);
+    }
+
+    /// <summary>Says where the counters of arrived splits are.</summary>
+    public static void SetCounters(Span<byte> parameters, ulong counters) => MemoryMarshal.AsRef<CallBlock>(parameters).Counters = counters;
+
+    /// <summary>Makes the parameter that of one launch.</summary>
+    public static void SetItems(Span<byte> parameters, in LaunchRange range) => MemoryMarshal.AsRef<CallBlock>(parameters).ItemsOffset = checked((int)range.ItemsOffset);
+}

@@ -1,0 +1,118 @@
+using System.Collections.Immutable;
+using FusedAttention.Cuda.Kernels;
+using FusedAttention.Cuda.Launching;
+using FusedAttention.Devices;
+using FusedAttention.Problems;
+
+namespace FusedAttention.Cuda.Planning;
+
+/// <summary>
+/// What a call does on a device: which kernels over which work items, and the launches of that. Made without running or compiling anything. Reused between calls, so that a call allocates nothing in steady
+/// state: words about it are made when they are asked for.
+/// </summary>
+internal sealed unsafe class CudaPlan
+{
+    private readonly DevicePlan _plan = new();
+    private readonly byte[] _parameters = new byte[CallBlock.MostParameterBytes];
+    private AttentionProblem _problem = null!;
+    private CudaDeviceDescription _device = null!;
+    private KernelTiles _tiles;
+    private KernelTraits _traits;
+
+    /// <summary>The kernels: <c>prefill</c>, <c>decode</c>, <c>plain</c>, joined by <c>+</c>; <c>none</c> for an empty call.</summary>
+    public string Kernel => _plan.KernelName;
+
+    /// <summary>Blocks of threads, all launches together.</summary>
+    public long WorkItems => _plan.ItemCount * _problem.KeyValueHeads;
+
+    /// <summary>Whether strides and beginnings are multiples of <see cref="TileTable.VectorElements"/> elements.</summary>
+    public bool IsAligned { get; private set; }
+
+    /// <summary>Whether the tables travel in the launches' parameter.</summary>
+    public bool HasInlineTables => CallBinding.HasInlineTables(_plan.Scratch);
+
+    /// <summary>Bytes of tables that are staged: written by <see cref="WriteTables"/> and copied to the beginning of the scratch memory; 0 where they are inline.</summary>
+    public long StagedBytes => HasInlineTables ? 0 : _plan.Scratch.TableBytes;
+
+    /// <summary>Bytes of staged tables and partial results.</summary>
+    public long ScratchBytes => _plan.Scratch.Bytes - (HasInlineTables ? _plan.Scratch.TableBytes : 0);
+
+    /// <summary>Words that count arrived splits, by the number of a partial row: as many as there are of those.</summary>
+    public long Counters => _plan.PartialRows;
+
+    /// <summary>How many launches there are.</summary>
+    public int Launches => _plan.Launches.Length;
+
+    /// <summary>Tiles, splits and the reasons for them, one line each.</summary>
+    public string Details => PlanDetails.Of(_problem, _device, IsAligned, _tiles, _plan, HasInlineTables);
+
+    /// <summary>Every function that the plan launches, for compiling ahead.</summary>
+    public ImmutableArray<KernelFunction> Functions
+    {
+        get
+        {
+            var functions = ImmutableArray.CreateBuilder<KernelFunction>(Launches);
+            foreach (ref readonly LaunchRange range in _plan.Launches) functions.Add(KernelLibrary.Of(range.Kernel, _traits, _tiles));
+            return functions.DrainToImmutable();
+        }
+    }
+
+    /// <inheritdoc cref="Build"/>
+    public static CudaPlan Of(AttentionProblem problem, CudaDeviceDescription device, bool isAligned, AttentionKernel? forced = null)
+    {
+        var plan = new CudaPlan();
+        plan.Build(problem, device, isAligned, forced);
+        return plan;
+    }
+
+    /// <summary>Whether strides and starts of the call are multiples of <see cref="TileTable.VectorElements"/> elements, those of the output too: rows of results are stored in vectors.</summary>
+    public static bool HasAlignedStrides(AttentionProblem problem)
+    {
+        long output = problem.OutputTokenStride | problem.OutputHeadStride;
+        foreach (ref readonly SequenceProblem sequence in problem.Sequences) output |= sequence.OutputStart;
+        return output % TileTable.VectorElements == 0 && VectorAlignment.OfStrides(problem) >= TileTable.VectorElements;
+    }
+
+    /// <summary>Whether the tensors begin at multiples of a vector. By addresses: the caller's memory may lie anywhere.</summary>
+    public static bool HasAlignedPlaces(in CallMemory memory) =>
+        (memory.Query.Address() | memory.Key.Address() | memory.Value.Address() | memory.Output.Address()) % TileTable.VectorBytes == 0;
+
+    /// <param name="problem">The call; its pointers are not looked at.</param>
+    /// <param name="device">Where it will run.</param>
+    /// <param name="isAligned">Whether strides and beginnings are multiples of <see cref="TileTable.VectorElements"/>.</param>
+    /// <param name="forced">The only kernel to use; null for the choice that calls get.</param>
+    /// <exception cref="NotSupportedException">No kernel takes these dimensions or heads, or the call's numbers leave <see cref="FloatRange"/>; the message has them.</exception>
+    public void Build(AttentionProblem problem, CudaDeviceDescription device, bool isAligned, AttentionKernel? forced = null)
+    {
+        (_problem, _device, IsAligned) = (problem, device, isAligned);
+        _tiles = KernelTiles.Of(problem, device, isAligned, forced);
+        _traits = KernelTraits.Of(problem, isAligned);
+        _plan.Build(problem, _tiles);
+    }
+
+    /// <summary>Writes the tables that are staged.</summary>
+    /// <param name="destination"><see cref="StagedBytes"/>.</param>
+    public void WriteTables(byte* destination) => CallTables.Write(_problem, _plan, destination);
+
+    /// <summary>Puts the plan, which has work, on memory; <see cref="LaunchAt"/> gives its launches from then on.</summary>
+    /// <param name="memory">Where the tensors lie.</param>
+    /// <param name="scratch">Where <see cref="ScratchBytes"/> of the device lie: staged tables, and partial results behind them. Anything if that is 0.</param>
+    /// <param name="blocks">Blocks of a paged cache; 0 without pages.</param>
+    public void Bind(in CallMemory memory, ulong scratch, int blocks) => CallBinding.Write(_problem, _plan, memory, scratch, blocks, _parameters);
+
+    /// <summary>Says where <see cref="Counters"/> words lie, which are zero before the launches and behind them.</summary>
+    public void SetCounters(ulong counters) => CallBinding.SetCounters(_parameters, counters);
+
+    /// <summary>The function of a launch.</summary>
+    /// <param name="index">From 0 to <see cref="Launches"/> - 1.</param>
+    public KernelFunction FunctionAt(int index) => KernelLibrary.Of(_plan.Launches[index].Kernel, _traits, _tiles);
+
+    /// <summary>A launch; valid until another one is asked for.</summary>
+    /// <param name="index">From 0 to <see cref="Launches"/> - 1.</param>
+    public KernelLaunch LaunchAt(int index)
+    {
+        LaunchRange range = _plan.Launches[index];
+        CallBinding.SetItems(_parameters, range);
+        return new(KernelLibrary.Of(range.Kernel, _traits, _tiles), (uint)range.Count, (uint)_problem.KeyValueHeads, 1, _parameters);
+    }
+}

@@ -1,0 +1,40 @@
+using System.Collections.Concurrent;
+using FusedAttention.Cuda.Kernels;
+using FusedAttention.Cuda.Launching;
+using FusedAttention.Devices;
+
+namespace FusedAttention.Cuda.Planning;
+
+/// <summary>The attention kernels, specialised. Each is made once in a process, and found by value from then on.</summary>
+internal static class KernelLibrary
+{
+    private static readonly ConcurrentDictionary<(KernelTraits Traits, PrefillTile Tile), KernelFunction> Prefills = new();
+    private static readonly ConcurrentDictionary<(KernelTraits Traits, DecodeTile Tile), KernelFunction> Decodes = new();
+    private static readonly ConcurrentDictionary<KernelTraits, KernelFunction> Plains = new();
+
+    /// <param name="kernel">Which.</param>
+    /// <param name="traits">What it is specialised for.</param>
+    /// <param name="tiles">With sizes for it.</param>
+    public static KernelFunction Of(AttentionKernel kernel, in KernelTraits traits, in KernelTiles tiles) => kernel switch
+    {
+        AttentionKernel.Prefill => Prefills.GetOrAdd((traits, tiles.Prefill!.Value), static key => new(
+            "prefill", LabelOf("prefill", key.Traits), key.Tile.Threads, key.Tile.SharedBytes(key.Traits.KeyDim, key.Traits.ValueDim), () => PrefillKernel.Write(key.Traits, key.Tile).ToString())),
+        AttentionKernel.Decode => Decodes.GetOrAdd((traits, tiles.Decode!.Value), static key => new(
+            "decode", LabelOf("decode", key.Traits), key.Tile.Threads, key.Tile.SharedBytes(key.Traits.KeyDim, key.Traits.ValueDim), () => DecodeKernel.Write(key.Traits, key.Tile).ToString())),
+        AttentionKernel.Plain => Plains.GetOrAdd(traits, static traits => new(
+            "plain", LabelOf("plain", traits), TileTable.PlainWarps * 32, sharedBytes: 0, () => PlainKernel.Write(traits, TileTable.PlainWarps).ToString())),
+        _ => throw new ArgumentOutOfRangeException(nameof(kernel), kernel, null),
+    };
+
+    /// <summary>A kernel in a word.</summary>
+    public static string NameOf(AttentionKernel kernel) => kernel switch
+    {
+        AttentionKernel.Prefill => "prefill",
+        AttentionKernel.Decode => "decode",
+        AttentionKernel.Plain => "plain",
+        _ => throw new ArgumentOutOfRangeException(nameof(kernel), kernel, null),
+    };
+
+    private static string LabelOf(string name, in KernelTraits traits) =>
+        $"{name} {traits.QueryType}{(traits.KeyValueType == traits.QueryType ? "" : $" over {traits.KeyValueType}")} {traits.KeyDim}/{traits.ValueDim}{(traits.BlockSize > 0 ? $" blocks of {traits.BlockSize}" : "")} {traits.Features}";
+}

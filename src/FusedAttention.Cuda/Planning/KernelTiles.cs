@@ -1,0 +1,59 @@
+using System.Runtime.InteropServices;
+using FusedAttention.Cuda.Kernels;
+using FusedAttention.Cuda.Launching;
+using FusedAttention.Devices;
+using FusedAttention.Problems;
+
+namespace FusedAttention.Cuda.Planning;
+
+/// <summary>The kernels of one call with their tiles: <see cref="TileTable"/> is asked here, once, and everything behind it asks this.</summary>
+/// <param name="Prefill">The tile of the prefill kernel; null if it does not take the call.</param>
+/// <param name="Decode">The tile of the decode kernel; null if it does not take the call.</param>
+/// <param name="Choice">Which kernel sequences get.</param>
+/// <param name="MostSplits">Splits that long sequences are kept to.</param>
+[StructLayout(LayoutKind.Auto)]
+internal readonly record struct KernelTiles(PrefillTile? Prefill, DecodeTile? Decode, KernelChoice Choice, int MostSplits) : ITileTable
+{
+    public int MostFewRows => TileTable.MostFewRows;
+
+    public int MinSplitKeys => TileTable.MinSplitKeys;
+
+    public bool MergesInKernel => true;
+
+    /// <summary>No launch merges.</summary>
+    public int MergeRows => 1;
+
+    /// <summary>The longest load of a kernel: tables that are inline have no byte to lose.</summary>
+    public int TableBoundary => TileTable.VectorBytes;
+
+    /// <summary>Nobody stops a long launch of a device that has no display.</summary>
+    public double SubmissionBudget => double.PositiveInfinity;
+
+    /// <param name="problem">The call; its pointers are not looked at.</param>
+    /// <param name="device">Where it will run.</param>
+    /// <param name="isAligned">Whether strides and beginnings are multiples of <see cref="TileTable.VectorElements"/>.</param>
+    /// <param name="forced">The only kernel to use; null for the choice that calls get.</param>
+    /// <exception cref="NotSupportedException">No kernel takes these dimensions or heads, or the call's numbers leave <see cref="FloatRange"/>; the message has them.</exception>
+    public static KernelTiles Of(AttentionProblem problem, CudaDeviceDescription device, bool isAligned, AttentionKernel? forced = null)
+    {
+        if (problem.KeyDim > TileTable.MaxPlainDim || problem.ValueDim > TileTable.MaxPlainDim)
+            throw new NotSupportedException($"The CUDA kernels take dimensions up to {TileTable.MaxPlainDim}; the key dimension is {problem.KeyDim} and the value dimension {problem.ValueDim}.");
+        if (problem.KeyValueHeads > TileTable.MostKeyValueHeads)
+            throw new NotSupportedException($"The CUDA kernels take up to {TileTable.MostKeyValueHeads} key/value heads; the call has {problem.KeyValueHeads}.");
+        FloatRange.Require(problem, "CUDA");
+        bool hasMatrices = isAligned && device.Major >= TileTable.FirstMatrixMajor && TileTable.HasMatrixTypes(problem);
+        PrefillTile? prefill = hasMatrices ? TileTable.Prefill(problem.KeyDim, problem.ValueDim, device) : null;
+        DecodeTile? decode = hasMatrices ? TileTable.Decode(problem.KeyDim, problem.ValueDim, device) : null;
+        return new(prefill, decode, KernelChoice.Of(problem, prefill is not null, decode is not null, forced), TileTable.MostSplits(problem.KeyValueHeads));
+    }
+
+    public int ItemRows(AttentionKernel kernel) => kernel switch
+    {
+        AttentionKernel.Prefill => Prefill.GetValueOrDefault().Rows,
+        AttentionKernel.Decode => DecodeTile.Rows,
+        _ => TileTable.PlainItemRows,
+    };
+
+    /// <summary>Launches are not cut, so nobody asks for more than an order of items.</summary>
+    public double CostOfWork(AttentionKernel kernel) => 1;
+}

@@ -1,0 +1,53 @@
+using System.Globalization;
+using System.Text;
+using FusedAttention.Cuda.Kernels;
+using FusedAttention.Cuda.Launching;
+using FusedAttention.Devices;
+using FusedAttention.Problems;
+
+namespace FusedAttention.Cuda.Planning;
+
+/// <summary>Puts a plan into words.</summary>
+internal static class PlanDetails
+{
+    private static readonly AttentionKernel[] Kernels = [AttentionKernel.Prefill, AttentionKernel.Plain, AttentionKernel.Decode];
+
+    public static string Of(AttentionProblem problem, CudaDeviceDescription device, bool isAligned, in KernelTiles tiles, DevicePlan plan, bool hasInlineTables)
+    {
+        var text = new StringBuilder();
+        foreach (AttentionKernel kernel in Kernels)
+        {
+            if (plan.ItemsOf(kernel).Count == 0) continue;
+            text.Append(CultureInfo.InvariantCulture, $"{KernelLibrary.NameOf(kernel),-17}{plan.ItemsOf(kernel).Sequences} sequences ({Reason(problem, device, isAligned, tiles, kernel)})\n");
+            text.Append(CultureInfo.InvariantCulture, $"                 {Tiles(problem, tiles, kernel)}\n");
+        }
+
+        if (plan.SplitSequences > 0)
+            text.Append(CultureInfo.InvariantCulture, $"splits           {plan.SplitSequences} sequences, up to {plan.MostSplits} splits of {tiles.MinSplitKeys} keys or more, merged by the last of them to end\n");
+        if (!plan.IsEmpty) text.Append(CultureInfo.InvariantCulture, $"tables           {plan.Scratch.TableBytes} bytes, {(hasInlineTables ? "in the launch's parameters" : "copied to the device by each call")}\n");
+        return text.ToString().TrimEnd('\n');
+    }
+
+    private static string Reason(AttentionProblem problem, CudaDeviceDescription device, bool isAligned, in KernelTiles tiles, AttentionKernel kernel)
+    {
+        if (tiles.Choice.Many == tiles.Choice.Few && problem.RowInvariant && kernel == AttentionKernel.Prefill) return "all, because RowInvariant asks for one arithmetic";
+        if (kernel == AttentionKernel.Prefill) return $"more than 1 query and more than {tiles.MostFewRows} rows a key/value head";
+        if (kernel == AttentionKernel.Decode) return $"1 query, or at most {tiles.MostFewRows} rows a key/value head";
+        string dims = $"dimensions {problem.KeyDim}/{problem.ValueDim}";
+        if (!TileTable.HasMatrixTypes(problem)) return $"{problem.QueryType} over {problem.KeyValueType}: prefill and decode take one 16-bit type";
+        if (!TileTable.HasPrefill(problem.KeyDim, problem.ValueDim)) return $"{dims}: prefill takes multiples of 8, and decode of 16, from 16 to 256";
+        if (device.Major < TileTable.FirstMatrixMajor) return $"compute capability {device.Major}.{device.Minor}: prefill and decode need {TileTable.FirstMatrixMajor}.0";
+        if (!isAligned) return $"strides or beginnings are no multiples of {TileTable.VectorElements} elements: plain kernel";
+        if (!TileTable.HasDecode(problem.KeyDim, problem.ValueDim)) return $"{dims} with few rows: decode takes multiples of 16 from 16 to 256";
+        return $"{dims}: no tile fits {device.MaxSharedMemory} bytes of shared memory";
+    }
+
+    private static string Tiles(AttentionProblem problem, in KernelTiles tiles, AttentionKernel kernel) => kernel switch
+    {
+        AttentionKernel.Prefill when tiles.Prefill is PrefillTile prefill =>
+            $"blocks of {prefill.Rows} rows, tiles of {prefill.Keys} keys, {prefill.Stages} stages, {prefill.Threads} threads, {prefill.SharedBytes(problem.KeyDim, problem.ValueDim)} bytes of shared memory",
+        AttentionKernel.Decode when tiles.Decode is DecodeTile decode =>
+            $"blocks of {DecodeTile.Rows} rows, {decode.Warps} warps with tiles of {decode.Keys} keys, {decode.Stages} stages, {decode.SharedBytes(problem.KeyDim, problem.ValueDim)} bytes of shared memory",
+        _ => $"one warp a row, {TileTable.PlainWarps * 32} threads, no shared memory",
+    };
+}

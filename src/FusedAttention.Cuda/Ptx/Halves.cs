@@ -1,0 +1,98 @@
+namespace FusedAttention.Cuda.Ptx;
+
+/// <summary>How an element lies in memory.</summary>
+internal enum ElementFormat
+{
+    Float32,
+    Float16,
+    BFloat16,
+}
+
+/// <summary>One 16-bit element.</summary>
+internal sealed class B16 : Value, IValue<B16>
+{
+    private B16(PtxKernel kernel)
+        : base(kernel)
+    {
+    }
+
+    public static string Suffix => "b16";
+
+    public static int Bytes => 2;
+
+    public override string Prefix => "h";
+
+    public override string Declaration => ".b16";
+
+    public static B16 In(PtxKernel kernel) => new(kernel);
+
+    /// <summary>The nearest element, ties to even.</summary>
+    public static B16 Of(ElementFormat format, F32 value)
+    {
+        var result = new B16(value.Kernel!);
+        value.Kernel!.Emit(format == ElementFormat.Float16 ? "cvt.rn.f16.f32" : "cvt.rn.bf16.f32", result, value);
+        return result;
+    }
+
+    /// <summary>Exact.</summary>
+    public F32 Widen(ElementFormat format) => format == ElementFormat.Float16 ? F32.From("cvt.f32.f16", this) : (I32.From("cvt.u32.u16", this) << 16).AsF32();
+}
+
+/// <summary>Two 16-bit elements in one register, the first one in the low half.</summary>
+internal sealed class Pair : Value, IValue<Pair>
+{
+    private Pair(PtxKernel kernel)
+        : base(kernel)
+    {
+    }
+
+    public static string Suffix => "b32";
+
+    public static int Bytes => 4;
+
+    public override string Prefix => "x";
+
+    public override string Declaration => ".b32";
+
+    public static Pair In(PtxKernel kernel) => new(kernel);
+
+    /// <summary>The nearest elements, ties to even.</summary>
+    public static Pair Of(ElementFormat format, F32 first, F32 second)
+    {
+        var result = new Pair(first.Kernel!);
+        result.Kernel!.Emit(format == ElementFormat.Float16 ? "cvt.rn.f16x2.f32" : "cvt.rn.bf16x2.f32", result, second, first);
+        return result;
+    }
+
+    /// <summary>Exact.</summary>
+    public (F32 First, F32 Second) Widen(ElementFormat format)
+    {
+        if (format == ElementFormat.BFloat16)
+        {
+            var bits = I32.From("mov.b32", this);
+            return ((bits << 16).AsF32(), (bits & unchecked((int)0xFFFF0000)).AsF32());
+        }
+
+        B16 low = B16.In(Kernel!), high = B16.In(Kernel!);
+        Kernel!.Emit("mov.b32", new Vector(low, high), this);
+        return (low.Widen(format), high.Widen(format));
+    }
+
+    /// <summary>Assigns.</summary>
+    public void Set(Pair value) => Kernel!.Emit("mov.b32", this, value);
+
+    /// <summary>Assigns bits.</summary>
+    public void Set(I32 bits) => Kernel!.Emit("mov.b32", this, bits);
+
+    public I32 AsI32() => I32.From("mov.b32", this);
+}
+
+/// <summary>Registers in braces, as one operand.</summary>
+internal sealed class Vector(params Value[] elements) : Value("{}")
+{
+    public override string Prefix => string.Empty;
+
+    public override string Declaration => string.Empty;
+
+    public override string ToString() => $"{{{string.Join(", ", (IEnumerable<Value>)elements)}}}";
+}

@@ -1,0 +1,88 @@
+using System.Globalization;
+
+namespace FusedAttention.Cuda.Ptx;
+
+/// <content>Threads among themselves.</content>
+internal sealed partial class PtxKernel
+{
+    private const string AllLanes = "0xffffffff";
+
+    /// <summary>The thread's number in its block.</summary>
+    public I32 ThreadIndex() => Special("%tid.x");
+
+    /// <summary>The block's number along x.</summary>
+    public I32 BlockX() => Special("%ctaid.x");
+
+    /// <summary>The block's number along y.</summary>
+    public I32 BlockY() => Special("%ctaid.y");
+
+    /// <summary>The block's number along z.</summary>
+    public I32 BlockZ() => Special("%ctaid.z");
+
+    /// <summary>The value of the lane whose number differs in these bits.</summary>
+    public F32 ShuffleXor(F32 value, int bits) => F32.From("shfl.sync.bfly.b32", value, (I32)bits, (I32)31, All());
+
+    /// <inheritdoc cref="ShuffleXor(F32, int)"/>
+    public I32 ShuffleXor(I32 value, int bits) => Shuffle("shfl.sync.bfly.b32", value, bits);
+
+    /// <summary>The value of that lane.</summary>
+    public F32 ShuffleFrom(F32 value, I32 lane) => F32.From("shfl.sync.idx.b32", value, lane, (I32)31, All());
+
+    /// <inheritdoc cref="ShuffleFrom(F32, I32)"/>
+    public I32 ShuffleFrom(I32 value, I32 lane) => Shuffle("shfl.sync.idx.b32", value, lane);
+
+    /// <summary>The sum over lanes whose numbers differ in the bits from <paramref name="from"/> below <paramref name="below"/>, in all of them, in the same order.</summary>
+    public F32 Sum(F32 value, int from, int below)
+    {
+        for (int bit = from; bit < below; bit *= 2) value += ShuffleXor(value, bit);
+        return value;
+    }
+
+    /// <summary>The largest over such lanes.</summary>
+    public F32 Max(F32 value, int from, int below)
+    {
+        for (int bit = from; bit < below; bit *= 2) value = F32.Max(value, ShuffleXor(value, bit));
+        return value;
+    }
+
+    /// <summary>Whether it holds in any lane of the warp.</summary>
+    public Predicate Any(Predicate condition)
+    {
+        Predicate result = Predicate.In(this);
+        EmitText("vote.sync.any.pred", result, condition.InRegister(), AllLanes);
+        return result;
+    }
+
+    /// <summary>Waits for all threads of the block.</summary>
+    public void Barrier() => Emit("bar.sync", (I32)0);
+
+    /// <summary>Waits for as many threads, a whole number of warps, that name this barrier.</summary>
+    public void Barrier(int id, int threads) => Emit("bar.sync", (I32)id, (I32)threads);
+
+    /// <summary>Waits for all lanes of the warp; what they wrote to shared memory is seen by all of them.</summary>
+    public void WarpBarrier() => EmitText("bar.warp.sync", AllLanes);
+
+    /// <summary>Waits for all threads of the block; whether it holds in any of them.</summary>
+    public Predicate BarrierAny(Predicate condition)
+    {
+        Predicate result = Predicate.In(this);
+        Emit("bar.red.or.pred", result, (I32)0, condition.InRegister());
+        return result;
+    }
+
+    private I32 Shuffle(string opcode, I32 value, I32 lane)
+    {
+        I32 result = I32.In(this);
+        EmitText(opcode, result, value, lane, "31", AllLanes);
+        return result;
+    }
+
+    private static I32 All() => -1;
+
+    private I32 Special(string register)
+    {
+        I32 result = I32.In(this);
+        EmitText("mov.u32", result, register);
+        return result;
+    }
+}
