@@ -6,7 +6,6 @@ using FusedAttention.Devices;
 using FusedAttention.Paging.Formats;
 using FusedAttention.Paging.Ledger;
 using FusedAttention.Paging.Storage;
-using FusedAttention.Tensors;
 
 namespace FusedAttention.Cuda.Memory;
 

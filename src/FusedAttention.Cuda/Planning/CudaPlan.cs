@@ -52,7 +52,7 @@ internal sealed unsafe class CudaPlan
         get
         {
             var functions = ImmutableArray.CreateBuilder<KernelFunction>(Launches);
-            foreach (ref readonly LaunchRange range in _plan.Launches) functions.Add(KernelLibrary.Of(range.Kernel, _traits));
+            foreach (ref readonly LaunchRange range in _plan.Launches) functions.Add(KernelLibrary.Of(range.Kernel, _traits, _tiles));
             return functions.DrainToImmutable();
         }
     }
@@ -105,7 +105,7 @@ internal sealed unsafe class CudaPlan
 
     /// <summary>The function of a launch.</summary>
     /// <param name="index">From 0 to <see cref="Launches"/> - 1.</param>
-    public KernelFunction FunctionAt(int index) => KernelLibrary.Of(_plan.Launches[index].Kernel, _traits);
+    public KernelFunction FunctionAt(int index) => KernelLibrary.Of(_plan.Launches[index].Kernel, _traits, _tiles);
 
     /// <summary>A launch; valid until another one is asked for.</summary>
     /// <param name="index">From 0 to <see cref="Launches"/> - 1.</param>
@@ -113,6 +113,6 @@ internal sealed unsafe class CudaPlan
     {
         LaunchRange range = _plan.Launches[index];
         CallBinding.SetItems(_parameters, range);
-        return new(KernelLibrary.Of(range.Kernel, _traits), (uint)range.Count, (uint)_problem.KeyValueHeads, 1, _parameters);
+        return new(KernelLibrary.Of(range.Kernel, _traits, _tiles), (uint)range.Count, (uint)_problem.KeyValueHeads, 1, _parameters);
     }
 }

@@ -8,12 +8,23 @@ namespace FusedAttention.Cuda.Planning;
 /// <summary>The attention kernels, specialised. Each is made once in a process, and found by value from then on.</summary>
 internal static class KernelLibrary
 {
-    private static readonly ConcurrentDictionary<Key, KernelFunction> Functions = new();
+    private static readonly ConcurrentDictionary<(KernelTraits Traits, PrefillTile Tile), KernelFunction> Prefills = new();
+    private static readonly ConcurrentDictionary<(KernelTraits Traits, DecodeTile Tile), KernelFunction> Decodes = new();
+    private static readonly ConcurrentDictionary<KernelTraits, KernelFunction> Plains = new();
 
     /// <param name="kernel">Which.</param>
-    /// <param name="traits">What it is specialised for; tiles follow from it.</param>
-    public static KernelFunction Of(AttentionKernel kernel, in KernelTraits traits) =>
-        Functions.TryGetValue(new(kernel, traits), out KernelFunction? known) ? known : Functions.GetOrAdd(new(kernel, traits), static key => Make(key.Kernel, key.Traits));
+    /// <param name="traits">What it is specialised for.</param>
+    /// <param name="tiles">With sizes for it.</param>
+    public static KernelFunction Of(AttentionKernel kernel, in KernelTraits traits, in KernelTiles tiles) => kernel switch
+    {
+        AttentionKernel.Prefill => Prefills.GetOrAdd((traits, tiles.Prefill!.Value), static key => new(
+            "prefill", LabelOf("prefill", key.Traits), key.Tile.Threads, key.Tile.SharedBytes(key.Traits.KeyDim, key.Traits.ValueDim), () => PrefillKernel.Write(key.Traits, key.Tile).ToString())),
+        AttentionKernel.Decode => Decodes.GetOrAdd((traits, tiles.Decode!.Value), static key => new(
+            "decode", LabelOf("decode", key.Traits), key.Tile.Threads, key.Tile.SharedBytes(key.Traits.KeyDim, key.Traits.ValueDim), () => DecodeKernel.Write(key.Traits, key.Tile).ToString())),
+        AttentionKernel.Plain => Plains.GetOrAdd(traits, static traits => new(
+            "plain", LabelOf("plain", traits), TileTable.PlainWarps * 32, sharedBytes: 0, () => PlainKernel.Write(traits, TileTable.PlainWarps).ToString())),
+        _ => throw new ArgumentOutOfRangeException(nameof(kernel), kernel, null),
+    };
 
     /// <summary>A kernel in a word.</summary>
     public static string NameOf(AttentionKernel kernel) => kernel switch
@@ -24,20 +35,6 @@ internal static class KernelLibrary
         _ => throw new ArgumentOutOfRangeException(nameof(kernel), kernel, null),
     };
 
-    private static KernelFunction Make(AttentionKernel kernel, KernelTraits traits) => kernel switch
-    {
-        AttentionKernel.Prefill => Stub("prefill", traits, TileTable.Prefill(traits.KeyDim, traits.ValueDim)!.Value.Threads),
-        AttentionKernel.Decode => Stub("decode", traits, TileTable.Decode(traits.KeyDim, traits.ValueDim)!.Value.Threads),
-        AttentionKernel.Plain => new("plain", LabelOf("plain", traits), TileTable.Plain.Threads, 0, () => PlainKernel.Write(traits, TileTable.Plain.Warps).ToString()),
-        _ => throw new ArgumentOutOfRangeException(nameof(kernel), kernel, null),
-    };
-
-    // TODO: PrefillKernel.Function(traits, tile), DecodeKernel.Function(traits, tile).
-    private static KernelFunction Stub(string name, in KernelTraits traits, int threads) =>
-        new(name, LabelOf(name, traits), threads, 0, static () => throw new NotSupportedException("The kernel's text is not written yet."));
-
     private static string LabelOf(string name, in KernelTraits traits) =>
         $"{name} {traits.QueryType}{(traits.KeyValueType == traits.QueryType ? "" : $" over {traits.KeyValueType}")} {traits.KeyDim}/{traits.ValueDim}{(traits.BlockSize > 0 ? $" blocks of {traits.BlockSize}" : "")} {traits.Features}";
-
-    private readonly record struct Key(AttentionKernel Kernel, KernelTraits Traits);
 }

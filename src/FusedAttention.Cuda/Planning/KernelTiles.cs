@@ -7,13 +7,12 @@ using FusedAttention.Problems;
 namespace FusedAttention.Cuda.Planning;
 
 /// <summary>The kernels of one call with their tiles: <see cref="TileTable"/> is asked here, once, and everything behind it asks this.</summary>
-/// <param name="Plain">The tile of the plain kernel.</param>
 /// <param name="Prefill">The tile of the prefill kernel; null if it does not take the call.</param>
 /// <param name="Decode">The tile of the decode kernel; null if it does not take the call.</param>
 /// <param name="Choice">Which kernel sequences get.</param>
 /// <param name="MostSplits">Splits that long sequences are kept to.</param>
 [StructLayout(LayoutKind.Auto)]
-internal readonly record struct KernelTiles(PlainTile Plain, PrefillTile? Prefill, DecodeTile? Decode, KernelChoice Choice, int MostSplits) : ITileTable
+internal readonly record struct KernelTiles(PrefillTile? Prefill, DecodeTile? Decode, KernelChoice Choice, int MostSplits) : ITileTable
 {
     public int MostFewRows => TileTable.MostFewRows;
 
@@ -43,16 +42,16 @@ internal readonly record struct KernelTiles(PlainTile Plain, PrefillTile? Prefil
             throw new NotSupportedException($"The CUDA kernels take up to {TileTable.MostKeyValueHeads} key/value heads; the call has {problem.KeyValueHeads}.");
         FloatRange.Require(problem, "CUDA");
         bool hasMatrices = isAligned && device.Major >= TileTable.FirstMatrixMajor && TileTable.HasMatrixTypes(problem);
-        PrefillTile? prefill = hasMatrices ? TileTable.Prefill(problem.KeyDim, problem.ValueDim) : null;
-        DecodeTile? decode = hasMatrices ? TileTable.Decode(problem.KeyDim, problem.ValueDim) : null;
-        return new(TileTable.Plain, prefill, decode, KernelChoice.Of(problem, prefill is not null, decode is not null, forced), TileTable.MostSplits(problem.KeyValueHeads));
+        PrefillTile? prefill = hasMatrices ? TileTable.Prefill(problem.KeyDim, problem.ValueDim, device) : null;
+        DecodeTile? decode = hasMatrices ? TileTable.Decode(problem.KeyDim, problem.ValueDim, device) : null;
+        return new(prefill, decode, KernelChoice.Of(problem, prefill is not null, decode is not null, forced), TileTable.MostSplits(problem.KeyValueHeads));
     }
 
     public int ItemRows(AttentionKernel kernel) => kernel switch
     {
         AttentionKernel.Prefill => Prefill.GetValueOrDefault().Rows,
-        AttentionKernel.Decode => Decode.GetValueOrDefault().Rows,
-        _ => Plain.ItemRows,
+        AttentionKernel.Decode => DecodeTile.Rows,
+        _ => TileTable.PlainItemRows,
     };
 
     /// <summary>Launches are not cut, so nobody asks for more than an order of items.</summary>

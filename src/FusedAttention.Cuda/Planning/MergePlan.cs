@@ -4,7 +4,6 @@ using FusedAttention.Cuda.Kernels;
 using FusedAttention.Cuda.Launching;
 using FusedAttention.Devices;
 using FusedAttention.Problems;
-using FusedAttention.Tensors;
 
 namespace FusedAttention.Cuda.Planning;
 
@@ -57,7 +56,7 @@ internal static class MergePlan
         return new(function, BlocksOf(shape, function), 1, 1, parameters);
     }
 
-    // TODO: MergeKernel.Function(partialType, outputType).
-    private static KernelFunction Make(AttentionElementType partialType, AttentionElementType outputType) =>
-        new("merge", $"merge {partialType} to {outputType}", 128, 0, static () => throw new NotSupportedException("The kernel's text is not written yet."));
+    private static KernelFunction Make(AttentionElementType partialType, AttentionElementType outputType) => new(
+        "merge", $"merge {partialType} to {outputType}", MergeKernel.Threads, sharedBytes: 0,
+        () => MergeKernel.Write(CallReader.FormatOf(partialType), CallReader.FormatOf(outputType)).ToString());
 }

@@ -19,7 +19,7 @@ internal static class PlanDetails
         {
             if (plan.ItemsOf(kernel).Count == 0) continue;
             text.Append(CultureInfo.InvariantCulture, $"{KernelLibrary.NameOf(kernel),-17}{plan.ItemsOf(kernel).Sequences} sequences ({Reason(problem, device, isAligned, tiles, kernel)})\n");
-            text.Append(CultureInfo.InvariantCulture, $"                 {Tiles(tiles, kernel)}\n");
+            text.Append(CultureInfo.InvariantCulture, $"                 {Tiles(problem, tiles, kernel)}\n");
         }
 
         if (plan.SplitSequences > 0)
@@ -35,16 +35,19 @@ internal static class PlanDetails
         if (kernel == AttentionKernel.Decode) return $"1 query, or at most {tiles.MostFewRows} rows a key/value head";
         string dims = $"dimensions {problem.KeyDim}/{problem.ValueDim}";
         if (!TileTable.HasMatrixTypes(problem)) return $"{problem.QueryType} over {problem.KeyValueType}: prefill and decode take one 16-bit type";
-        if (TileTable.Prefill(problem.KeyDim, problem.ValueDim) is null) return $"{dims}: prefill takes multiples of 8, and decode of 16, from 16 to 256";
+        if (!TileTable.HasPrefill(problem.KeyDim, problem.ValueDim)) return $"{dims}: prefill takes multiples of 8, and decode of 16, from 16 to 256";
         if (device.Major < TileTable.FirstMatrixMajor) return $"compute capability {device.Major}.{device.Minor}: prefill and decode need {TileTable.FirstMatrixMajor}.0";
         if (!isAligned) return $"strides or beginnings are no multiples of {TileTable.VectorElements} elements: plain kernel";
-        return $"{dims} with few rows: decode takes multiples of 16 from 16 to 256";
+        if (!TileTable.HasDecode(problem.KeyDim, problem.ValueDim)) return $"{dims} with few rows: decode takes multiples of 16 from 16 to 256";
+        return $"{dims}: no tile fits {device.MaxSharedMemory} bytes of shared memory";
     }
 
-    private static string Tiles(in KernelTiles tiles, AttentionKernel kernel) => kernel switch
+    private static string Tiles(AttentionProblem problem, in KernelTiles tiles, AttentionKernel kernel) => kernel switch
     {
-        AttentionKernel.Prefill when tiles.Prefill is PrefillTile prefill => $"blocks of {prefill.Rows} rows, tiles of {prefill.Keys} keys, {prefill.Threads} threads",
-        AttentionKernel.Decode when tiles.Decode is DecodeTile decode => $"blocks of {decode.Rows} rows, tiles of {decode.Keys} keys a warp, {decode.Threads} threads",
-        _ => $"one warp a row, {tiles.Plain.Threads} threads",
+        AttentionKernel.Prefill when tiles.Prefill is PrefillTile prefill =>
+            $"blocks of {prefill.Rows} rows, tiles of {prefill.Keys} keys, {prefill.Stages} stages, {prefill.Threads} threads, {prefill.SharedBytes(problem.KeyDim, problem.ValueDim)} bytes of shared memory",
+        AttentionKernel.Decode when tiles.Decode is DecodeTile decode =>
+            $"blocks of {DecodeTile.Rows} rows, {decode.Warps} warps with tiles of {decode.Keys} keys, {decode.Stages} stages, {decode.SharedBytes(problem.KeyDim, problem.ValueDim)} bytes of shared memory",
+        _ => $"one warp a row, {TileTable.PlainWarps * 32} threads, no shared memory",
     };
 }

@@ -1,5 +1,6 @@
 using System.Numerics;
 using FusedAttention.Cuda.Kernels;
+using FusedAttention.Cuda.Launching;
 using FusedAttention.Problems;
 using FusedAttention.Tensors;
 
@@ -20,7 +21,7 @@ internal static class TileTable
     /// <summary>
     /// Rows of a key/value head (queries times the group) up to which a sequence with more than one query is decoded: what one matrix product has, so that decoding reads keys and values once.
     /// </summary>
-    public const int MostFewRows = 16;
+    public const int MostFewRows = DecodeTile.Rows;
 
     /// <summary>512 keys a split: at D = 128 in 16 bits 256 KB of keys and values of one head, 25 us of one multiprocessor's share of the read rate, where a split's start and end cost 3.</summary>
     public const int MinSplitKeys = 512;
@@ -31,8 +32,30 @@ internal static class TileTable
     /// <summary>mma.sync of bfloat16, and copies to shared memory behind a kernel's back, came with compute capability 8.0.</summary>
     public const int FirstMatrixMajor = 8;
 
-    /// <summary>Four warps with two rows each, one after the other, so that a long call does not have a block for every four rows.</summary>
-    public static PlainTile Plain => new(Warps: 4, ItemRows: 8);
+    /// <summary>Warps of a block of the plain kernel, one row each at a time.</summary>
+    public const int PlainWarps = 4;
+
+    /// <summary>Rows of a plain item: two a warp, one after the other, so that a long call does not have a block for every four rows.</summary>
+    public const int PlainItemRows = 8;
+
+    /// <summary>Shared memory that the system takes of each block.</summary>
+    private const int ReservedSharedBytes = 1024;
+
+    /// <summary>
+    /// Best first. At D = 128 a block of 128 rows has 34 KB of queries and 35 KB a stage: 104 KB with two, so a multiprocessor of Hopper could have two. Where there are less than 100 KB (8.6, 8.9) tiles are
+    /// halved.
+    /// </summary>
+    private static readonly PrefillTile[] NarrowPrefill = [new(Warps: 8, RowsOfWarp: 16, Keys: 64, Stages: 2, Blocks: 1), new(Warps: 8, RowsOfWarp: 16, Keys: 32, Stages: 2, Blocks: 1)];
+
+    /// <summary>64 rows of D = 256 have 34 KB of queries and 34 KB a stage of 32 keys: 101 KB, or 67 KB with 16 keys.</summary>
+    private static readonly PrefillTile[] WidePrefill = [new(Warps: 4, RowsOfWarp: 16, Keys: 32, Stages: 2, Blocks: 1), new(Warps: 4, RowsOfWarp: 16, Keys: 16, Stages: 2, Blocks: 1)];
+
+    /// <summary>A stage of a warp is 9 KB at D = 128: 104 KB with four warps of three, twice a multiprocessor. What is in flight is what reading needs: 200 KB a multiprocessor is far more than 40 KB, the read rate times its delay.</summary>
+    private static readonly DecodeTile[] DecodeTiles =
+    [
+        new(Warps: 4, Keys: 16, Stages: 4, Blocks: 2), new(Warps: 4, Keys: 16, Stages: 3, Blocks: 2), new(Warps: 4, Keys: 16, Stages: 2, Blocks: 2), new(Warps: 4, Keys: 16, Stages: 2, Blocks: 1),
+        new(Warps: 2, Keys: 16, Stages: 2, Blocks: 1),
+    ];
 
     /// <summary>
     /// Splits that long sequences are kept to: a sequence alone has some 128 blocks, one a multiprocessor, whatever its key/value heads; never fewer than 8 splits, and never more than 64, whose merge would
@@ -43,20 +66,39 @@ internal static class TileTable
     /// <summary>Whether both products are of matrices that the tensor cores take: keys, values and queries of one 16-bit type.</summary>
     public static bool HasMatrixTypes(AttentionProblem problem) => problem.QueryType == problem.KeyValueType && problem.QueryType.Size() == sizeof(ushort);
 
-    /// <summary>The tile of a prefill, or null if its dimensions are not multiples of 8 from 16 to 256.</summary>
-    public static PrefillTile? Prefill(int keyDim, int valueDim)
+    /// <summary>Whether the prefill kernel takes these dimensions: multiples of 8 from 16 to 256.</summary>
+    public static bool HasPrefill(int keyDim, int valueDim)
     {
-        if (!IsDim(keyDim) || !IsDim(valueDim)) return null;
-        return keyDim <= 128 && valueDim <= 128 ? new(Rows: 128, Keys: 64, Stages: 2) : new(Rows: 64, Keys: 32, Stages: 2);
+        return IsDim(keyDim) && IsDim(valueDim);
 
         static bool IsDim(int dim) => dim % 8 == 0 && dim is >= 16 and <= 256;
     }
 
-    /// <summary>The tile of a decode, or null if its dimensions are not multiples of 16 from 16 to 256.</summary>
-    public static DecodeTile? Decode(int keyDim, int valueDim)
+    /// <summary>Whether the decode kernel takes these dimensions: multiples of 16 from 16 to 256.</summary>
+    public static bool HasDecode(int keyDim, int valueDim)
     {
-        return IsDim(keyDim) && IsDim(valueDim) ? new(Rows: MostFewRows, Keys: 16, Warps: 4) : null;
+        return IsDim(keyDim) && IsDim(valueDim);
 
         static bool IsDim(int dim) => dim % 16 == 0 && dim is >= 16 and <= 256;
     }
+
+    /// <summary>The tile of a prefill, or null if the kernel does not take the dimensions, or no tile fits the device.</summary>
+    public static PrefillTile? Prefill(int keyDim, int valueDim, CudaDeviceDescription device)
+    {
+        if (!HasPrefill(keyDim, valueDim)) return null;
+        foreach (PrefillTile tile in keyDim <= 128 && valueDim <= 128 ? NarrowPrefill : WidePrefill)
+            if (Fits(tile.SharedBytes(keyDim, valueDim), tile.Blocks, device)) return tile;
+        return null;
+    }
+
+    /// <summary>The tile of a decode, or null if the kernel does not take the dimensions, or no tile fits the device.</summary>
+    public static DecodeTile? Decode(int keyDim, int valueDim, CudaDeviceDescription device)
+    {
+        if (!HasDecode(keyDim, valueDim)) return null;
+        foreach (DecodeTile tile in DecodeTiles)
+            if (Fits(tile.SharedBytes(keyDim, valueDim), tile.Blocks, device)) return tile;
+        return null;
+    }
+
+    private static bool Fits(int sharedBytes, int blocks, CudaDeviceDescription device) => (sharedBytes * blocks) + ((blocks - 1) * ReservedSharedBytes) <= device.MaxSharedMemory;
 }
