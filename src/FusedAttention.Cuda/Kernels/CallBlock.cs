@@ -29,7 +29,7 @@ internal struct CallBlock
     /// <summary>Maximum and sum of each, <c>[row, 2]</c> floats.</summary>
     public ulong PartialStatistics;
 
-    /// <summary>How many items of a merge group have arrived, <c>[group, key/value head]</c>; all zero between launches.</summary>
+    /// <summary>For the first row of split items, numbered as its partial result of the first split: how many of those items have arrived. All zero between launches.</summary>
     public ulong Counters;
 
     /// <summary>A word that a kernel sets where it met a block id that no block has.</summary>

@@ -117,7 +117,7 @@ internal sealed class CallReader
         I32[] first = _k.LoadVector<I32>(at, 4), second = _k.LoadVector<I32>(at + 16, 4);
         return new(
             first[0].As("sequence"), first[1].As("item_first_row"), first[2].As("item_end_row"), first[3].As("item_first_key"),
-            second[0].As("item_end_key"), second[1].As("item_partial"), second[2].As("merge_group"), second[3].As("splits_and_split"));
+            second[0].As("item_end_key"), second[1].As("item_partial"), second[2].As("split"), second[3].As("splits"));
     }
 
     /// <summary>A sequence, by its number in the call.</summary>
@@ -142,12 +142,7 @@ internal sealed class CallReader
 }
 
 /// <summary>A <see cref="WorkItem"/> in registers.</summary>
-internal sealed record ItemReader(I32 Sequence, I32 FirstRow, I32 EndRow, I32 FirstKey, I32 EndKey, I32 Partial, I32 MergeGroup, I32 SplitsAndSplit)
-{
-    public I32 Splits => SplitsAndSplit & 0xFFFF;
-
-    public I32 Split => SplitsAndSplit >>> 16;
-}
+internal sealed record ItemReader(I32 Sequence, I32 FirstRow, I32 EndRow, I32 FirstKey, I32 EndKey, I32 Partial, I32 Split, I32 Splits);
 
 /// <summary>A <see cref="SequenceEntry"/>: what every kernel asks is in registers, and the rest is loaded where it is asked.</summary>
 internal sealed class SequenceReader

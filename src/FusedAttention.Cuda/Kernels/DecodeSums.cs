@@ -106,7 +106,7 @@ internal sealed class DecodeSums(
         Shared flag = k.SharedMemory + 32;
         k.If(thread.Is(0), () =>
         {
-            Global counter = call.Counters + (I64.MultiplyAdd(item.MergeGroup.Widen(), call.KeyValueHeads.Widen(), head.Widen()) << 2);
+            Global counter = call.Counters + (FirstPartial(PartialRows.Stride(call, sequence), item.FirstRow) << 2);
             I32 before = k.AtomicAdd(counter, 1);
             I32 isLast = I32.Select(before.Is(item.Splits - 1), 1, 0);
             k.Store(flag, isLast);

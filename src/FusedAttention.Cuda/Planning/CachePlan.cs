@@ -73,7 +73,6 @@ internal static class CachePlan
         return new(Function(source, shape.ElementType), (uint)tokens, 2, 1, parameters);
     }
 
-    // Until CacheKernels.Append(source, stored) is there.
-    private static KernelFunction Make(AttentionElementType source, AttentionElementType stored) =>
-        new("append", $"append {source} to {stored}", 128, 0, static () => throw new NotSupportedException("The kernel's text is not written yet."));
+    private static KernelFunction Make(AttentionElementType source, AttentionElementType stored) => new(
+        "append", $"append {source} to {stored}", CacheKernel.Threads, sharedBytes: 0, () => CacheKernel.Write(CallReader.FormatOf(source), CallReader.FormatOf(stored)).ToString());
 }

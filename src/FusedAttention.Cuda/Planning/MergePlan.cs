@@ -56,7 +56,7 @@ internal static class MergePlan
         return new(function, BlocksOf(shape, function), 1, 1, parameters);
     }
 
-    // Until MergeKernel.Function(partialType, outputType) is there.
-    private static KernelFunction Make(AttentionElementType partialType, AttentionElementType outputType) =>
-        new("merge", $"merge {partialType} to {outputType}", 128, 0, static () => throw new NotSupportedException("The kernel's text is not written yet."));
+    private static KernelFunction Make(AttentionElementType partialType, AttentionElementType outputType) => new(
+        "merge", $"merge {partialType} to {outputType}", MergeKernel.Threads, sharedBytes: 0,
+        () => MergeKernel.Write(CallReader.FormatOf(partialType), CallReader.FormatOf(outputType)).ToString());
 }

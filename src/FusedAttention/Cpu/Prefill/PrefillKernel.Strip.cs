@@ -159,16 +159,25 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
     private static void PrefetchScoreTensors(
         AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, in PrefillLayout at, long tile, int* starts, int* stops, int strip, int stripEnd)
     {
-        int biasSize = problem.Bias == null ? 0 : problem.BiasType.Size();
+        int biasSize = problem.BiasType.Size();
         for (int r = strip; r < Math.Min(stripEnd, item.RowCount); r++)
         {
             int start = starts[(r - strip) / TTile.Rows];
             int stop = stops[(r - strip) / TTile.Rows];
             if (start >= stop) continue;
-            byte* bias = problem.BiasOf(sequence, at.RowQuery[r], at.RowHead[r]) + (tile * biasSize);
-            byte* mask = problem.MaskOf(sequence, at.RowQuery[r], at.RowHead[r]) + tile;
-            for (int i = start * biasSize; i < stop * biasSize; i += CacheLine) TS.Prefetch(bias + i);
-            for (int i = start; problem.Mask != null && i < stop; i += CacheLine) TS.Prefetch(mask + i);
+            byte* bias = problem.BiasOf(sequence, at.RowQuery[r], at.RowHead[r]);
+            byte* mask = problem.MaskOf(sequence, at.RowQuery[r], at.RowHead[r]);
+            if (bias != null) PrefetchTile(bias + (tile * biasSize), start * biasSize, stop * biasSize, TileKeys * biasSize);
+            if (mask != null) PrefetchTile(mask + tile, start, stop, TileKeys);
         }
+    }
+
+    /// <summary>Bytes [start, stop) of a row's part in this tile, and the ends of its part in the next one, where <see cref="Narrow"/> looks before that tile's scores are computed.</summary>
+    private static void PrefetchTile(byte* row, int start, int stop, int tileBytes)
+    {
+        for (int i = start; i < stop; i += CacheLine) TS.Prefetch(row + i);
+        if (stop < tileBytes) return;
+        TS.Prefetch(row + tileBytes);
+        TS.Prefetch(row + (2 * tileBytes) - 1);
     }
 }

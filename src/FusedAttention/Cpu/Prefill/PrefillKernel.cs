@@ -24,6 +24,9 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
     private const int TileKeys = PrefillTiles.Keys;
     private const int CacheLine = 64;
 
+    // Output rows that are asked for before they are written: stores that wait for their lines hold up those behind them.
+    private const int OutputsAhead = 8;
+
     /// <summary>Columns of a panel: the two vectors of a register tile.</summary>
     private static int PanelWidth => 2 * TS.Width;
 
@@ -37,13 +40,7 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
         ref readonly SequenceProblem sequence = ref problem.Sequences[item.Sequence];
         PrefillLayout at = LayoutOf(scratch, new(item.RowCount, problem.KeyDim, problem.ValueDim, PrefillSizes.AreLong(sequence.KeyLength)));
         Sum(problem, sequence, item, units, at, onlySeen: false);
-        TV check = TS.Zero;
-        for (int r = 0; r < item.RowCount; r++)
-        {
-            RowEnd<TS, TV>.Write(problem, sequence, at.RowQuery[r], at.RowHead[r], at.Max[r], at.Sum[r], at.Output + ((nint)r * at.OutputStride), units, ref check);
-        }
-
-        if (TS.Sum(check) == 0) return;
+        if (WriteRows(problem, sequence, item, units, at)) return;
 
         // An infinite or NaN value at a key that some row does not see has come through as 0 times it: once more, with weights of seen keys only. What is not finite then is so by right, or overflowed.
         Sum(problem, sequence, item, units, at, onlySeen: true);
@@ -83,6 +80,26 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
         }
 
         LongSums.Finish(at, item.RowCount, units);
+    }
+
+    /// <summary>Writes the rows. Says whether their outputs are finite.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static bool WriteRows(AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, in ScoreUnits units, in PrefillLayout at)
+    {
+        int outputBytes = problem.ValueDim * problem.QueryType.Size();
+        TV check = TS.Zero;
+        for (int r = 0; r < item.RowCount; r++)
+        {
+            if (r + OutputsAhead < item.RowCount)
+            {
+                byte* ahead = problem.OutputOf(sequence, at.RowQuery[r + OutputsAhead], at.RowHead[r + OutputsAhead]);
+                for (int i = 0; i < outputBytes; i += CacheLine) TS.Prefetch(ahead + i);
+            }
+
+            RowEnd<TS, TV>.Write(problem, sequence, at.RowQuery[r], at.RowHead[r], at.Max[r], at.Sum[r], at.Output + ((nint)r * at.OutputStride), units, ref check);
+        }
+
+        return TS.Sum(check) == 0;
     }
 
     private static PrefillLayout LayoutOf(byte* scratch, in PrefillSizes sizes) =>

@@ -35,53 +35,28 @@ internal static unsafe class RowConversion<TS, TV>
     /// <param name="factor">What it is multiplied with.</param>
     /// <param name="destination">Receives exactly <paramref name="count"/> elements.</param>
     /// <param name="count">Elements of the row.</param>
-    /// <param name="check">Stays 0 in all lanes while every product, before it is rounded to the type, is finite.</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void ScaleAndNarrow(AttentionElementType type, float* source, float factor, byte* destination, int count, ref TV check)
+    public static void ScaleAndNarrow(AttentionElementType type, float* source, float factor, byte* destination, int count)
     {
-        // A product with 0 is 0 unless the other factor is infinite or NaN.
         TV scale = TS.Create(factor);
-        TV seen = check;
-        int whole = count / TS.Width * TS.Width;
         int i = 0;
         switch (type)
         {
             case AttentionElementType.Float32:
-                for (; i < whole; i += TS.Width)
-                {
-                    TV product = Scaled(source + i, scale);
-                    seen = TS.MultiplyAdd(product, TS.Zero, seen);
-                    TS.Store((float*)destination + i, product);
-                }
-
+                for (; i + TS.Width <= count; i += TS.Width) TS.Store((float*)destination + i, Scaled(source + i, scale));
                 for (; i < count; i++) ((float*)destination)[i] = (source[i] * factor) + 0f;
                 break;
             case AttentionElementType.Float16:
-                for (; i < whole; i += TS.Width)
-                {
-                    TV product = Scaled(source + i, scale);
-                    seen = TS.MultiplyAdd(product, TS.Zero, seen);
-                    TS.StoreHalf((ushort*)destination + i, product);
-                }
-
+                for (; i + TS.Width <= count; i += TS.Width) TS.StoreHalf((ushort*)destination + i, Scaled(source + i, scale));
                 for (; i < count; i++) ScalarSimd.StoreHalf((ushort*)destination + i, (source[i] * factor) + 0f);
                 break;
             case AttentionElementType.BFloat16:
-                for (; i < whole; i += TS.Width)
-                {
-                    TV product = Scaled(source + i, scale);
-                    seen = TS.MultiplyAdd(product, TS.Zero, seen);
-                    TS.StoreBFloat16((ushort*)destination + i, product);
-                }
-
+                for (; i + TS.Width <= count; i += TS.Width) TS.StoreBFloat16((ushort*)destination + i, Scaled(source + i, scale));
                 for (; i < count; i++) ScalarSimd.StoreBFloat16((ushort*)destination + i, (source[i] * factor) + 0f);
                 break;
             default:
                 throw ElementTypes.Unknown(type);
         }
-
-        for (int j = whole; j < count; j++) seen = TS.MultiplyAdd(TS.Create(source[j] * factor), TS.Zero, seen);
-        check = seen;
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -110,8 +110,7 @@ internal static unsafe class WideRow<TS, TV>
             if (float.IsFinite(sums[d] * factor)) row[d] = sums[d] * factor;
         }
 
-        TV unused = TS.Zero;
-        RowConversion<TS, TV>.ScaleAndNarrow(problem.QueryType, row, 1, problem.OutputOf(sequence, query, head), problem.ValueDim, ref unused);
+        RowConversion<TS, TV>.ScaleAndNarrow(problem.QueryType, row, 1, problem.OutputOf(sequence, query, head), problem.ValueDim);
         float* logSumExp = problem.LogSumExpOf(sequence, query, head);
         if (logSumExp == null) return;
 
