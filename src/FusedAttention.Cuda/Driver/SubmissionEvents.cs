@@ -35,7 +35,7 @@ internal sealed class SubmissionEvents(CudaDriver driver) : IDisposable
     {
         lock (_gate)
         {
-            ObjectDisposedException.ThrowIf(_isDisposed, typeof(CudaStream));
+            ObjectDisposedException.ThrowIf(_isDisposed, this);
             if (_submitted - _completed == _ring.Length)
             {
                 Look();
