@@ -113,6 +113,8 @@ internal sealed unsafe class CudaPlan
     {
         LaunchRange range = _plan.Launches[index];
         CallBinding.SetItems(_parameters, range);
-        return new(KernelLibrary.Of(range.Kernel, _traits, _tiles), (uint)range.Count, (uint)_problem.KeyValueHeads, 1, _parameters);
+        KernelFunction function = KernelLibrary.Of(range.Kernel, _traits, _tiles);
+        uint items = (uint)range.Count, heads = (uint)_problem.KeyValueHeads;
+        return range.Kernel == AttentionKernel.Decode ? new(function, checked(items * heads), 1, 1, _parameters) : new(function, items, heads, 1, _parameters);
     }
 }
