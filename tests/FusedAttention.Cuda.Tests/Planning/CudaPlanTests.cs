@@ -178,6 +178,30 @@ public sealed class CudaPlanTests
         }
     }
 
+    /// <summary>Whatever a plan names can be written, with its entry point.</summary>
+    [Theory]
+    [InlineData(64, 64)]
+    [InlineData(128, 128)]
+    [InlineData(24, 40)]
+    [InlineData(192, 128)]
+    [InlineData(256, 256)]
+    [InlineData(100, 33)]
+    [InlineData(576, 512)]
+    public void Functions_have_texts(int keyDim, int valueDim)
+    {
+        AttentionOptions options = new() { Mask = AttentionMask.CausalWindow(70), AlibiSlopes = AlibiSlopes.ForHeads(8), SinkLogits = [.. Enumerable.Range(0, 8)], SoftCap = 30 };
+        const OperandKinds Operands = OperandKinds.BooleanMask | OperandKinds.BiasFloat16 | OperandKinds.LogSumExp;
+        foreach (int? blockSize in (int?[])[null, 16, 17])
+        {
+            AttentionProblem problem = ShapeProblem.Sequences<Half, Half>(new(1, 1, 1, 8, 2, keyDim, valueDim), [1, 50], [3000, 70], blockSize, options, Operands);
+            foreach (bool isAligned in (bool[])[true, false])
+            {
+                foreach (KernelFunction function in CudaPlan.Of(problem, Device, isAligned).Functions)
+                    Assert.Contains($".entry {function.EntryPoint}", function.Text, StringComparison.Ordinal);
+            }
+        }
+    }
+
     /// <summary>One object a specialisation: whoever looks for loaded code compares references.</summary>
     [Fact]
     public void Equal_calls_have_the_same_functions()
