@@ -17,7 +17,7 @@ namespace FusedAttention;
 /// <para>A stream has working memory of its own, so create as many as run side by side and keep them; one that is not disposed lives as long as the process. All methods may be called from any number of
 /// threads at once.</para>
 /// </remarks>
-public sealed class CudaStream : IDisposable
+public sealed partial class CudaStream : IDisposable
 {
     /// <summary>Counters of a call: some for each work item or row block.</summary>
     private const long SmallestCounters = 64 << 10;
