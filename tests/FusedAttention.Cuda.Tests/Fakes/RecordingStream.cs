@@ -77,7 +77,7 @@ internal sealed unsafe class RecordingStream(RecordingRuntime runtime, nint hand
         Check();
         byte[] parameters = runtime.Records || runtime.OnLaunch is not null ? launch.Parameters.ToArray() : [];
         if (runtime.Records) Record(new(StreamAction.Launch, Next) { Function = launch.Function, Grid = (launch.X, launch.Y, launch.Z), Parameters = parameters });
-        runtime.OnLaunch?.Invoke(launch.Function, parameters);
+        runtime.OnLaunch?.Invoke(launch.Function, launch.X, parameters);
     }
 
     public void CopyToDevice(MemoryPlace to, void* from, long bytes)

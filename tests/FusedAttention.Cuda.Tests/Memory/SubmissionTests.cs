@@ -144,7 +144,7 @@ public sealed class SubmissionTests : IDisposable
     public void A_call_that_fails_half_way_keeps_its_memory_until_what_was_queued_is_done()
     {
         using CudaTensor<float> x = _device.Allocate<float>(8);
-        _runtime.OnLaunch = static (_, _) => throw new CudaException("refused");
+        _runtime.OnLaunch = static (_, _, _) => throw new CudaException("refused");
         Assert.Throws<CudaException>(() => Launch(x));
         Assert.True(x.IsPending);
         Assert.Equal(1, _runtime.Streams[0].Submitted);
