@@ -1,6 +1,5 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
-using FusedAttention.Cuda.Launching;
 
 // All arguments are numbers, pointers and plain structures: nothing is marshalled, so what a declaration says is what the callee gets.
 [assembly: DisableRuntimeMarshalling]

@@ -1,7 +1,6 @@
 using FusedAttention.Cuda.Driver;
 using FusedAttention.Cuda.Launching;
 using FusedAttention.Cuda.Tests.Fakes;
-using FusedAttention.Devices;
 using Xunit;
 
 namespace FusedAttention.Cuda.Tests.Driver;
@@ -49,7 +48,7 @@ public sealed unsafe class CudaRuntimeTests : IDisposable
         CudaMemory memory = _runtime.Allocate(1000), pinned = _runtime.AllocatePinned(100);
         Assert.True(memory.Pointer is null && memory.Address % 256 == 0 && memory.Bytes == 1000);
         Assert.True(pinned.Pointer == (byte*)pinned.Address);
-        Assert.Contains("host alloc 100 flags 3", _fake.Take());
+        Assert.Contains("host alloc 100 flags 3", _fake.Take(), StringComparer.Ordinal);
         Assert.Equal(2, _fake.LivingMemory);
         memory.Dispose();
         memory.Dispose();
@@ -185,7 +184,7 @@ public sealed unsafe class CudaRuntimeTests : IDisposable
         _fake.Capturing = -1;
         Assert.Equal((false, 2L), (stream.IsCapturing, stream.EndSubmission()));
         stream.Dispose();
-        Assert.DoesNotContain("destroy stream 77", Calls());
+        Assert.DoesNotContain("destroy stream 77", Calls(), StringComparer.Ordinal);
     }
 
     [Fact]
@@ -212,7 +211,7 @@ public sealed unsafe class CudaRuntimeTests : IDisposable
         stream.EndSubmission();
         stream.EndSubmission();
         _fake.Failing[where] = 700;
-        if (where == "cuEventQuery") Assert.Equal(2, stream.Completed);
+        if (where is "cuEventQuery") Assert.Equal(2, stream.Completed);
         for (int i = 0; i < 2; i++)
         {
             string message = Assert.Throws<CudaException>(() => stream.Wait(2)).Message;

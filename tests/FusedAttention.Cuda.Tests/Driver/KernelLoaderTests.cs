@@ -36,14 +36,14 @@ public sealed class KernelLoaderTests : IDisposable
         _fake.OnLoad = _ => Assert.True(both.SignalAndWait(TimeSpan.FromSeconds(30)), "The other one is not being loaded.");
         BackgroundThread[] threads = [.. ((KernelFunction[])[a, b, a, b, a, b]).Select(function => BackgroundThread.Start(() => _runtime.Prepare(function)))];
         foreach (BackgroundThread thread in threads) thread.Join();
-        Assert.Equal(["load a", "load b"], Loads().Order(StringComparer.Ordinal));
+        Assert.Equal((string[])["load a", "load b"], Loads().Order(StringComparer.Ordinal), StringComparer.Ordinal);
 
         // What counts is the object: there is one a specialisation in a process.
         _fake.OnLoad = null;
         _runtime.Prepare(Function("a"));
         Assert.Equal(["load a"], Loads());
         _runtime.Dispose();
-        Assert.Equal(3, _fake.Take().Count(static line => line == "unload"));
+        Assert.Equal(3, _fake.Take().Count(static line => line is "unload"));
     }
 
     [Fact]
@@ -70,7 +70,7 @@ public sealed class KernelLoaderTests : IDisposable
         _fake.MaxThreads = 128;
         _fake.Failing["cuModuleGetFunction"] = 1;
         Assert.Contains("cuModuleGetFunction: CUDA_ERROR_INVALID_VALUE", Assert.Throws<CudaException>(() => _runtime.Prepare(Function("a"))).Message, StringComparison.Ordinal);
-        Assert.Equal(2, _fake.Take().Count(static line => line == "unload"));
+        Assert.Equal(2, _fake.Take().Count(static line => line is "unload"));
         _fake.Failing.Clear();
     }
 

@@ -371,8 +371,8 @@ internal sealed unsafe partial class FakeDriver
         if (result != 0) return result;
         lock (now._gate)
         {
-            if (!now._events.ContainsKey(awaited)) return 1;
-            while (!now._events[awaited])
+            if (!now._events.TryGetValue(awaited, out bool isReached)) return 1;
+            for (; !isReached; isReached = now._events[awaited])
             {
                 now._events[now._order[0]] = true;
                 now._order.RemoveAt(0);

@@ -1,7 +1,4 @@
-using System.Runtime.InteropServices;
-using System.Text;
 using FusedAttention.Cuda.Driver;
-using FusedAttention.Cuda.Launching;
 using Xunit;
 
 namespace FusedAttention.Cuda.Tests.Fakes;

@@ -50,6 +50,9 @@ internal sealed unsafe class RecordingStream(RecordingRuntime runtime, nint hand
     /// <summary>Set by tests.</summary>
     public bool IsCapturing { get; set; }
 
+    /// <summary>Thrown by the next <see cref="EndSubmission"/>.</summary>
+    public Exception? EndFailure { get; set; }
+
     public List<StreamOperation> Operations { get; } = [];
 
     /// <summary>The numbers that somebody waited for on the host.</summary>
@@ -112,6 +115,12 @@ internal sealed unsafe class RecordingStream(RecordingRuntime runtime, nint hand
     public long EndSubmission()
     {
         Check();
+        if (EndFailure is { } failure)
+        {
+            EndFailure = null;
+            throw failure;
+        }
+
         if (IsCapturing) return 0;
         lock (_gate)
         {

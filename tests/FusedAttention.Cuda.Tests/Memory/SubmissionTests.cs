@@ -167,6 +167,22 @@ public sealed class SubmissionTests : IDisposable
     }
 
     [Fact]
+    public void Work_whose_submission_cannot_be_ended_has_ended_with_the_next_one()
+    {
+        CudaStream stream = _device.DefaultStream;
+        using CudaTensor<float> x = _device.Allocate<float>(8);
+        _runtime.Streams[0].EndFailure = new CudaException("no event");
+        Assert.Throws<CudaException>(() => Queue(stream, Writes(x)));
+        Assert.True(x.IsPending);
+        using CudaStream other = _device.CreateStream();
+        Queue(other, Writes(x));
+        Assert.Empty(Awaited(other));
+        x.Wait();
+        Assert.False(x.IsPending);
+        Assert.Equal([1], _runtime.Streams[0].Waits);
+    }
+
+    [Fact]
     public void Steps_out_of_order_are_refused()
     {
         Assert.Throws<InvalidOperationException>(() =>
