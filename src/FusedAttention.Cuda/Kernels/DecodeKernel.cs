@@ -39,9 +39,8 @@ internal sealed class DecodeKernel
         _k = new("decode", PtxTarget.Sm80, tile.Threads, tile.Blocks, CallBlock.MostParameterBytes);
         _tile = tile;
         _call = new(_k, traits);
-        _item = _call.Item(_k.BlockX());
-        _head = _k.BlockY().As("head");
-        _sequence = _call.Sequence(_item.Sequence);
+        var place = new WorkPlace(_k, _call, headsFirst: true);
+        (_item, _head, _sequence) = (place.Item, place.Head, place.Sequence);
         I32 thread = _k.ThreadIndex().As("thread");
         _lane = (thread & 31).As("lane");
         _warp = _k.ShuffleFrom(thread >>> 5, 0).As("warp");
@@ -54,7 +53,7 @@ internal sealed class DecodeKernel
         _queries = QueryFactors.Load(_k, _call, _row, _lane);
         _copies = new(_k, _call, _sequence, _head, _item, tile.Keys, 32, _lane);
         int ofWarp = tile.Stages * tile.StageBytes(traits.KeyDim, traits.ValueDim);
-        _stages = new((_k.SharedMemory + DecodeTile.HeadBytes + (_warp * ofWarp)).ToI32().As("stages"));
+        _stages = new((_k.SharedMemory + tile.HeadBytes + (_warp * ofWarp)).ToI32().As("stages"));
         _specials = new(_k, _call, _k.SharedMemory, thread);
         _outputs = _k.Registers<F32>("o", traits.ValueDim / 2);
         _maximum = _k.Registers<F32>("m", 2);

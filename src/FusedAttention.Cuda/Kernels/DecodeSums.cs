@@ -18,7 +18,7 @@ internal sealed class DecodeSums(
     /// <summary>Columns of a lane: pairs, 64 columns apart.</summary>
     private int PairsOfLane => (Columns + 63) / 64;
 
-    private Shared Sums => k.SharedMemory + DecodeTile.HeadBytes;
+    private Shared Sums => k.SharedMemory + tile.HeadBytes;
 
     public void Combine(F32[] outputs, F32[] maximum, F32[] sum, Predicate isCareful, SpecialValues specials, Func<I32, RowReader> rowAt)
     {

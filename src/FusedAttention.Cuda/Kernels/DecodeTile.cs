@@ -10,8 +10,8 @@ internal readonly record struct DecodeTile(int Warps, int Keys, int Stages, int 
     /// <summary>Rows of an item: what one matrix product has.</summary>
     public const int Rows = 16;
 
-    /// <summary>In front of the stages: what warps tell each other.</summary>
-    public const int HeadBytes = 1024;
+    /// <summary>In front of the stages, what warps tell each other: 64 bytes, and m and l of each warp and row.</summary>
+    public int HeadBytes => 64 + (Warps * Rows * 2 * sizeof(float));
 
     public int Threads => Warps * 32;
 

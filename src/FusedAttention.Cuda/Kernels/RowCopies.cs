@@ -25,6 +25,7 @@ internal sealed class RowCopies
         _chunks = layout.Columns / SharedRows.Chunk;
         _lanesOfRow = Math.Min(MostLanesOfRow, _chunks & -_chunks);
         RowsOfPass = Math.Min(threads / _lanesOfRow, rows);
+        if (rows % RowsOfPass != 0) throw new ArgumentException($"A tile of {rows} rows is not copied in passes of {RowsOfPass}.", nameof(rows));
         int bits = int.TrailingZeroCount(_lanesOfRow);
         FirstRow = thread >>> bits;
         I32 chunk = thread & (_lanesOfRow - 1);
