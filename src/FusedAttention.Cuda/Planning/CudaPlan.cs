@@ -120,6 +120,7 @@ internal sealed unsafe class CudaPlan
         (uint x, uint y) = GridOf(range);
         return new(KernelLibrary.Of(range.Kernel, _traits, _tiles), x, y, 1, _parameters);
     }
+
     /// <summary>Blocks along x and y: the heads of an item side by side where it is decoded, since what they read lies side by side; else items, which read the same keys.</summary>
     private (uint X, uint Y) GridOf(in LaunchRange range) => range.Kernel == AttentionKernel.Decode
         ? (checked((uint)((long)range.Count * _problem.KeyValueHeads)), 1)
