@@ -78,30 +78,27 @@ internal static class TileTable
     /// <summary>Whether both products are of matrices that the tensor cores take: keys, values and queries of one 16-bit type.</summary>
     public static bool HasMatrixTypes(AttentionProblem problem) => problem.QueryType == problem.KeyValueType && problem.QueryType.Size() == sizeof(ushort);
 
-    /// <summary>Whether the prefill kernel takes these dimensions: multiples of 8 from 16 to 256.</summary>
-    public static bool HasPrefill(int keyDim, int valueDim)
+    /// <summary>Whether prefill and decode take these dimensions: multiples of 8 from 16 to 256.</summary>
+    public static bool HasMatrixDims(int keyDim, int valueDim)
     {
         return IsDim(keyDim) && IsDim(valueDim);
 
         static bool IsDim(int dim) => dim % 8 == 0 && dim is >= 16 and <= 256;
     }
 
-    /// <summary>Whether the decode kernel takes these dimensions: those of the prefill kernel.</summary>
-    public static bool HasDecode(int keyDim, int valueDim) => HasPrefill(keyDim, valueDim);
-
-    /// <summary>The tile of a prefill, or null if the kernel does not take the dimensions, or no tile fits the device.</summary>
+    /// <summary>The tile of a prefill, or null if the kernels do not take the dimensions, or no tile fits the device.</summary>
     public static PrefillTile? Prefill(int keyDim, int valueDim, CudaDeviceDescription device)
     {
-        if (!HasPrefill(keyDim, valueDim)) return null;
+        if (!HasMatrixDims(keyDim, valueDim)) return null;
         foreach (PrefillTile tile in keyDim <= 192 && valueDim <= 128 ? NarrowPrefill : WidePrefill)
             if (Fits(tile.SharedBytes(keyDim, valueDim), tile.Blocks, device)) return tile;
         return null;
     }
 
-    /// <summary>The tile of a decode, or null if the kernel does not take the dimensions, or no tile fits the device.</summary>
+    /// <summary>The tile of a decode, or null if the kernels do not take the dimensions, or no tile fits the device.</summary>
     public static DecodeTile? Decode(int keyDim, int valueDim, CudaDeviceDescription device)
     {
-        if (!HasDecode(keyDim, valueDim)) return null;
+        if (!HasMatrixDims(keyDim, valueDim)) return null;
         foreach (DecodeTile tile in DecodeTiles)
             if (Fits(tile.SharedBytes(keyDim, valueDim), tile.Blocks, device)) return tile;
         return null;
