@@ -13,6 +13,7 @@ internal sealed class KeyTileCopies
     private readonly RowCopies _valueCopies;
     private readonly Source _keys;
     private readonly Source _values;
+    private readonly I64? _policy;
 
     /// <param name="k">The kernel.</param>
     /// <param name="call">The call.</param>
@@ -22,8 +23,10 @@ internal sealed class KeyTileCopies
     /// <param name="rows">Of a tile.</param>
     /// <param name="threads">That copy it.</param>
     /// <param name="thread">This one's number among them.</param>
-    public KeyTileCopies(PtxKernel k, CallReader call, SequenceReader sequence, I32 head, ItemReader item, int rows, int threads, I32 thread)
+    /// <param name="policy">Of the second-level cache; null: as with anything.</param>
+    public KeyTileCopies(PtxKernel k, CallReader call, SequenceReader sequence, I32 head, ItemReader item, int rows, int threads, I32 thread, I64? policy = null)
     {
+        _policy = policy;
         (_call, _sequence, _item) = (call, sequence, item);
         KeyLayout = new(call.Traits.KeyDim);
         ValueLayout = new(call.Traits.ValueDim);
@@ -55,7 +58,7 @@ internal sealed class KeyTileCopies
         for (int pass = 0; pass < copies.Passes; pass++)
         {
             Predicate isInside = (offset + (pass * copies.RowsOfPass)).IsBelow(length);
-            copies.Copy(tile, pass, rows.Of(pass), isInside);
+            copies.Copy(tile, pass, rows.Of(pass), isInside, _policy);
         }
     }
 

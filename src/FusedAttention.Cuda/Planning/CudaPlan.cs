@@ -88,6 +88,10 @@ internal sealed unsafe class CudaPlan
         _tiles = KernelTiles.Of(problem, device, isAligned, forced);
         _traits = KernelTraits.Of(problem, isAligned);
         _plan.Build(problem, _tiles);
+        foreach (ref readonly LaunchRange range in _plan.Launches)
+        {
+            if (GridOf(range).X > int.MaxValue) throw new NotSupportedException($"{range.Count} work items of {problem.KeyValueHeads} key/value heads do not fit a grid; it takes up to {int.MaxValue} of both.");
+        }
     }
 
     /// <summary>Writes the tables that are staged.</summary>
@@ -113,6 +117,12 @@ internal sealed unsafe class CudaPlan
     {
         LaunchRange range = _plan.Launches[index];
         CallBinding.SetItems(_parameters, range);
-        return new(KernelLibrary.Of(range.Kernel, _traits, _tiles), (uint)range.Count, (uint)_problem.KeyValueHeads, 1, _parameters);
+        (uint x, uint y) = GridOf(range);
+        return new(KernelLibrary.Of(range.Kernel, _traits, _tiles), x, y, 1, _parameters);
     }
+
+    /// <summary>Blocks along x and y: the heads of an item side by side where it is decoded, since what they read lies side by side; else items, which read the same keys.</summary>
+    private (uint X, uint Y) GridOf(in LaunchRange range) => range.Kernel == AttentionKernel.Decode
+        ? (checked((uint)((long)range.Count * _problem.KeyValueHeads)), 1)
+        : ((uint)range.Count, (uint)_problem.KeyValueHeads);
 }

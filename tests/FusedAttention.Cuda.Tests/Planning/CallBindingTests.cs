@@ -44,7 +44,7 @@ public sealed unsafe class CallBindingTests : IDisposable
         StreamAction[] expected = isStaged ? [StreamAction.Clear, StreamAction.CopyToDevice, StreamAction.Launch] : [StreamAction.Clear, StreamAction.Launch];
         Assert.Equal(expected, operations.Select(static operation => operation.Action));
         StreamOperation launch = operations[^1];
-        Assert.Equal(((uint)sequences * 2, (uint)KeyValueHeads, 1u), launch.Grid);
+        Assert.Equal(((uint)(sequences * 2 * KeyValueHeads), 1u, 1u), launch.Grid);
         Assert.Equal(CallBlock.MostParameterBytes, launch.Parameters.Length);
         CallBlock block = MemoryMarshal.Read<CallBlock>(launch.Parameters);
         Assert.Equal(isStaged, block.Tables != 0);
@@ -88,7 +88,7 @@ public sealed unsafe class CallBindingTests : IDisposable
         Assert.Equal(["prefill", "decode"], launches.Select(static launch => launch.Function!.EntryPoint), StringComparer.Ordinal);
         int[] sequences = [.. launches.Select(static launch => MemoryMarshal.Read<WorkItem>(launch.Parameters.AsSpan(CallReader.TablesBehindBlock + MemoryMarshal.Read<CallBlock>(launch.Parameters).ItemsOffset)).Sequence)];
         Assert.Equal([1, 0], sequences);
-        Assert.Equal([4u, 1u], launches.Select(static launch => launch.Grid.X));
+        Assert.Equal([(4u, 2u, 1u), (2u, 1u, 1u)], launches.Select(static launch => launch.Grid));
         Assert.Equal(0ul, MemoryMarshal.Read<CallBlock>(launches[1].Parameters).PartialOutputs);
     }
 }
