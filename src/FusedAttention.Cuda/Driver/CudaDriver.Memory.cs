@@ -1,5 +1,3 @@
-using FusedAttention.Cuda.Launching;
-
 namespace FusedAttention.Cuda.Driver;
 
 /// <content>Memory and what moves it.</content>

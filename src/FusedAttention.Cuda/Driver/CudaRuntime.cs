@@ -137,7 +137,7 @@ internal sealed unsafe class CudaRuntime : ICudaRuntime
     {
         lock (_gate)
         {
-            ObjectDisposedException.ThrowIf(_isDisposed, typeof(CudaDevice));
+            ObjectDisposedException.ThrowIf(_isDisposed, this);
             if (_context != 0) return _context;
             nint context = Driver.PrimaryContextRetain(_device);
             try

@@ -1,5 +1,3 @@
-using FusedAttention.Cuda.Launching;
-
 namespace FusedAttention.Cuda.Driver;
 
 /// <summary>
@@ -37,7 +35,7 @@ internal sealed class SubmissionEvents(CudaDriver driver) : IDisposable
     {
         lock (_gate)
         {
-            ObjectDisposedException.ThrowIf(_isDisposed, typeof(CudaStream));
+            ObjectDisposedException.ThrowIf(_isDisposed, this);
             if (_submitted - _completed == _ring.Length)
             {
                 Look();

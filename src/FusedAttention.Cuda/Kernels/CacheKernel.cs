@@ -29,8 +29,11 @@ internal static class CacheKernel
         k.For("element", k.ThreadIndex(), elements, Threads, element =>
         {
             I32 head = I32.Quotient(element, dim);
-            F32 value = k.LoadElement(source, from + ((head.Widen() * headStride) + (element - (head * dim)).Widen()) * BytesOf(source));
-            k.StoreElement(stored, to + I64.Product(element, BytesOf(stored)), value);
+            Global origin = from + (((head.Widen() * headStride) + (element - (head * dim)).Widen()) * BytesOf(source)), destination = to + I64.Product(element, BytesOf(stored));
+            // The same type: the bits, whatever they mean.
+            if (source != stored) k.StoreElement(stored, destination, k.LoadElement(source, origin));
+            else if (source == ElementFormat.Float32) k.Store(destination, k.Load<I32>(origin));
+            else k.Store(destination, k.Load<B16>(origin));
         });
         k.Exit();
         return k;

@@ -10,14 +10,17 @@ internal readonly record struct DecodeTile(int Warps, int Keys, int Stages, int 
     /// <summary>Rows of an item: what one matrix product has.</summary>
     public const int Rows = 16;
 
-    /// <summary>In front of the stages: what warps tell each other.</summary>
-    public const int HeadBytes = 1024;
+    /// <summary>In front of the stages, what warps tell each other: 64 bytes, and m and l of each warp and row.</summary>
+    public int HeadBytes => 64 + (Warps * Rows * 2 * sizeof(float));
 
     public int Threads => Warps * 32;
 
     /// <summary>Keys and values of a warp's step.</summary>
     public int StageBytes(int keyDim, int valueDim) => new SharedRows(keyDim).BytesOf(Keys) + new SharedRows(valueDim).BytesOf(Keys);
 
-    /// <summary>Shared memory of a block. The stages are used again where warps bring their sums together.</summary>
-    public int SharedBytes(int keyDim, int valueDim) => HeadBytes + Math.Max(Warps * Stages * StageBytes(keyDim, valueDim), Warps * Rows * valueDim * sizeof(float));
+    /// <summary>Where warps bring their sums together, while the next item's keys are on their way.</summary>
+    public int SumBytes(int valueDim) => Warps * Rows * valueDim * sizeof(float);
+
+    /// <summary>Shared memory of a block.</summary>
+    public int SharedBytes(int keyDim, int valueDim) => HeadBytes + SumBytes(valueDim) + (Warps * Stages * StageBytes(keyDim, valueDim));
 }

@@ -16,6 +16,12 @@ internal sealed class PrefillKernel
     /// <summary>Registers of a thread that queries may take to stay there, instead of being read from shared memory for each tile.</summary>
     private const int MostQueryRegisters = 32;
 
+    /// <summary>How large the sum of a lane's weights of a tile may become: binary16 ends at 65,504.</summary>
+    private const float MostWeight = 4096;
+
+    /// <summary>Rows that a thread looks up at a time, at the two ends of an item: their latencies, a division and loads, overlap.</summary>
+    private const int RowsTogether = 4;
+
     private readonly PtxKernel _k;
     private readonly PrefillTile _tile;
     private readonly CallReader _call;
@@ -25,12 +31,16 @@ internal sealed class PrefillKernel
     private readonly I32 _warp;
     private readonly F32 _factor;
     private readonly KeyTileCopies _copies;
+    private readonly KeySource _keys;
     private readonly Shared _queries;
     private readonly Shared _stages;
     private readonly SpecialValues _specials;
     private readonly F32[][] _outputs;
     private readonly F32[] _maximum;
     private readonly F32[] _sum;
+
+    /// <summary>Whether all of the warp's rows have a maximum.</summary>
+    private readonly Predicate _isWarm;
     private RowReader[] _row = [];
     private I32 _warpStart = 0;
     private I32 _warpEnd = 0;
@@ -48,13 +58,15 @@ internal sealed class PrefillKernel
         _lane = (_thread & 31).As("lane");
         _warp = _k.ShuffleFrom(_thread >>> 5, 0).As("warp");
         _factor = ScoreWriter.Factor(_call).As("factor");
-        _copies = new(_k, _call, _place.Sequence, _place.Head, _place.Item, tile.Keys, tile.Threads, _thread);
+        _copies = new(_k, _call, tile.Keys, tile.Threads, _thread);
+        _keys = KeySource.Of(_call, _place);
         _queries = _k.SharedMemory + PrefillTile.HeadBytes;
         _stages = _queries + tile.QueryBytes(traits.KeyDim, traits.ValueDim);
         _specials = new(_k, _call, _k.SharedMemory, _thread);
         _outputs = [.. Enumerable.Range(0, Fragments).Select(m => _k.Registers<F32>($"o{m}_", _call.Traits.ValueDim / 2))];
         _maximum = _k.Registers<F32>("m", 2 * Fragments);
         _sum = _k.Registers<F32>("l", 2 * Fragments);
+        _isWarm = _k.Variable("is_warm", value: false);
     }
 
     /// <param name="traits">What it is specialised for: 16-bit elements of one type, dimensions that are multiples of 8.</param>
@@ -82,8 +94,11 @@ internal sealed class PrefillKernel
             AddAllKeys(isCareful);
             Predicate again = _k.BarrierAny(!AreFinite() & !isCareful);
             isCareful.Set(isCareful | again);
-            _specials.Reset();
-            _k.Barrier();
+            _k.If(again, () =>
+            {
+                _specials.Reset();
+                _k.Barrier();
+            });
             return again;
         });
         StoreRows(isCareful);
@@ -95,11 +110,18 @@ internal sealed class PrefillKernel
     {
         var layout = new SharedRows(_call.Traits.KeyDim);
         var copies = new RowCopies(_k, layout, _tile.Rows, _tile.Threads, _thread);
+        RowPlaces queries = RowPlaces.Queries(_call, _place.Sequence);
+        int passes = _tile.Rows / copies.RowsOfPass, together = Math.Min(passes, RowsTogether);
         I32 shared = _k.Variable("query_row_address", _queries.ToI32());
-        _k.For("query_row", _place.Item.FirstRow + copies.FirstRow, _place.Item.FirstRow + _tile.Rows, copies.RowsOfPass, index =>
+        _k.For("query_row", _place.Item.FirstRow + copies.FirstRow, _place.Item.FirstRow + copies.FirstRow + _tile.Rows, together * copies.RowsOfPass, index =>
         {
-            copies.Copy(new(shared), 0, _place.RowAt(index).QueryElements + copies.ChunkOffset.Widen(), isInside: null);
-            shared.Add(copies.RowsOfPass * layout.Stride);
+            for (int pass = 0; pass < together; pass++)
+            {
+                (I32 query, I32 head) = _place.QueryOf(index + (pass * copies.RowsOfPass));
+                copies.Copy(new(shared), pass, queries.Of(query, head) + copies.ChunkOffset.Widen(), isInside: null);
+            }
+
+            shared.Add(together * copies.RowsOfPass * layout.Stride);
         });
         _k.CommitCopies();
     }
@@ -134,9 +156,11 @@ internal sealed class PrefillKernel
         foreach (F32 maximum in _maximum) maximum.Set(float.NegativeInfinity);
         foreach (F32 sum in _sum) sum.Set(0);
 
+        _isWarm.Set(false);
+
+        I32 first = (_place.Item.FirstKey & -_tile.Keys).As("first_tile");
         // The first turns of the loop only copy, so that the copies' text is there once.
         int ahead = (_tile.Stages - 1) * _tile.Keys;
-        I32 first = (_place.Item.FirstKey & -_tile.Keys).As("first_tile");
         I32 key = _k.Variable("key", first - ahead);
         Shared working = new(_k.Variable("working_stage", _stages.ToI32())), filling = new(_k.Variable("filling_stage", _stages.ToI32()));
         _k.While("tile", () => key < _place.Item.EndKey, () =>
@@ -147,19 +171,25 @@ internal sealed class PrefillKernel
             I32 next = key + ahead;
             _k.If(next < _place.Item.EndKey, () =>
             {
-                _copies.CopyKeys(filling, next);
-                _copies.CopyValues(filling + _copies.KeyLayout.BytesOf(_tile.Keys), next);
+                _copies.CopyKeys(filling, next, _keys);
+                _copies.CopyValues(ValuesOf(filling), next, _keys);
             });
             _k.CommitCopies();
             Advance(filling);
             _k.If(key >= first, () =>
             {
-                AddTile(working, key, isCareful);
+                Clean(working, key, isCareful);
+                // Under a causal mask half of the warps see nothing of the last tiles.
+                _k.If(Sees(key), () => AddTile(working, key));
                 Advance(working);
             });
             key.Add(_tile.Keys);
         });
     }
+
+    private Shared ValuesOf(Shared stage) => stage + _copies.KeyLayout.BytesOf(_tile.Keys);
+
+    private Predicate Sees(I32 key) => (key < _warpEnd) & (key + _tile.Keys > _warpStart);
 
     /// <summary>The next stage, and the first one after the last.</summary>
     private void Advance(Shared stage)
@@ -187,65 +217,105 @@ internal sealed class PrefillKernel
         return [.. Enumerable.Range(0, Fragments).Select(m => _k.LoadMatrices(mine + ((m * layout.BytesOf(16)) + (slice * 32))))];
     }
 
-    private void AddTile(Shared stage, I32 key, Predicate isCareful)
+    /// <summary>In the second pass: zeros in place of infinite values and NaN.</summary>
+    private void Clean(Shared stage, I32 key, Predicate isCareful) => _k.If(isCareful, () =>
     {
-        Shared values = stage + _copies.KeyLayout.BytesOf(_tile.Keys);
-        _k.If(isCareful, () =>
-        {
-            _specials.Clean(values, _copies.ValueLayout, _tile.Keys, key, _tile.Threads, _thread);
-            _k.Barrier();
-        });
+        _specials.Clean(ValuesOf(stage), _copies.ValueLayout, _tile.Keys, key, _tile.Threads, _thread);
+        _k.Barrier();
+    });
 
-        // Under a causal mask half of the warps see nothing of the last tiles.
-        _k.If((key < _warpEnd) & (key + _tile.Keys > _warpStart), () =>
+    /// <summary>
+    /// One tile. Weights are relative to the maximum of the tiles before as long as none of a lane's sums of them passes 2^12, which a 16-bit weight can still hold: no maximum is looked for, nothing is
+    /// rescaled, and the exponentials run beside the products. Where a row's do, that row gets a new maximum: a matter of the row alone, so its neighbours cannot show in its bits.
+    /// </summary>
+    private void AddTile(Shared stage, I32 key)
+    {
+        F32[][] scores = [.. Enumerable.Range(0, Fragments).Select(m => _k.Registers<F32>($"s{m}_", _tile.Keys / 2))];
+        Predicate isDone = _k.Variable("is_done", value: false);
+        _k.If(_isWarm & (key >= _wholeStart) & (key + _tile.Keys <= _wholeEnd), () =>
         {
-            F32[][] scores = [.. Enumerable.Range(0, Fragments).Select(m => _k.Registers<F32>($"s{m}_", _tile.Keys / 2))];
-            foreach (F32 score in scores.SelectMany(static s => s)) score.Set(0);
-            MatrixSums.AddProducts(_k, _call.KeyValueFormat, scores, slice => _heldQueries?[slice] ?? LoadQueryFactors(slice), stage, _copies.KeyLayout, _tile.Keys, _lane);
-
-            I32 firstKey = (key + ((_lane & 3) << 1)).As("first_key");
-            Predicate reachesOver = (key < _wholeStart) | (key + _tile.Keys > _wholeEnd);
-            for (int r = 0; r < _row.Length; r++) ScoreWriter.Modify(_k, _call, _row[r], RowOf(scores, r), firstKey);
-            _k.If(reachesOver, () =>
+            FillScores(scores, stage, key);
+            F32[] sums = [.. Enumerable.Range(0, _row.Length).Select(r => Weigh(scores, r, _maximum[r]))];
+            isDone.Set(!_k.Any(sums.Select(static sum => !(sum <= MostWeight)).Aggregate(static (a, b) => a | b)));
+            _k.If(isDone, () =>
             {
-                // Asked for again where it is rare: registers for it would be missing in every tile.
-                RowReader[] row = RowsOfLane(new(_k, _call));
-                for (int r = 0; r < row.Length; r++) ScoreWriter.Hide(row[r], RowOf(scores, r), firstKey);
+                for (int r = 0; r < sums.Length; r++) _sum[r].Add(sums[r]);
             });
-            Pair[][][] weights = Softmax(scores);
-            MatrixSums.AddWeightedValues(_k, _call.KeyValueFormat, _outputs, weights, values, _copies.ValueLayout, _lane);
         });
+        _k.If(!isDone, () =>
+        {
+            FillScores(scores, stage, key);
+            Hide(scores, key);
+            Renew(scores);
+        });
+        Pair[][][] weights = [.. scores.Select(s => MatrixSums.LeftFactors(_call.KeyValueFormat, s))];
+        MatrixSums.AddWeightedValues(_k, _call.KeyValueFormat, _outputs, weights, ValuesOf(stage), _copies.ValueLayout, _lane);
     }
+
+    /// <summary>S = Q K^T, and what the law makes of it.</summary>
+    private void FillScores(F32[][] scores, Shared keys, I32 key)
+    {
+        foreach (F32 score in scores.SelectMany(static s => s)) score.Set(0);
+        MatrixSums.AddProducts(_k, _call.KeyValueFormat, scores, slice => _heldQueries?[slice] ?? LoadQueryFactors(slice), keys, _copies.KeyLayout, _tile.Keys, _lane);
+        for (int r = 0; r < _row.Length; r++) ScoreWriter.Modify(_k, _call, _row[r], RowOf(scores, r), FirstKeyOfLane(key));
+    }
+
+    private void Hide(F32[][] scores, I32 key) => _k.If((key < _wholeStart) | (key + _tile.Keys > _wholeEnd), () =>
+    {
+        // Asked for again where it is rare: registers for it would be missing in every tile.
+        RowReader[] row = RowsOfLane(new(_k, _call));
+        I32 firstKey = FirstKeyOfLane(key);
+        for (int r = 0; r < row.Length; r++) ScoreWriter.Hide(row[r], RowOf(scores, r), firstKey);
+    });
+
+    private I32 FirstKeyOfLane(I32 key) => key + ((_lane & 3) << 1);
 
     /// <summary>The lane's scores of its row number <paramref name="r"/>: fragment r / 2, row g or g + 8.</summary>
     private static (F32 Score, int Column)[] RowOf(F32[][] scores, int r) =>
         [.. Enumerable.Range(0, scores[0].Length / 2).Select(i => (scores[r / 2][(i / 2 * 4) + (2 * (r & 1)) + (i & 1)], (i / 2 * 8) + (i & 1)))];
 
-    /// <summary>Weights, as left factors of P V; m, l and O are brought up to date.</summary>
-    private Pair[][][] Softmax(F32[][] scores)
+    /// <summary>Puts weights in the place of a row's scores, and returns the lane's sum of them.</summary>
+    private F32 Weigh(F32[][] scores, int r, F32 maximum)
     {
-        var rescale = new F32[_row.Length];
+        var weights = new RowWeights(_call, maximum, _factor);
+        F32[] own = ScoresOf(scores, r);
+        foreach (F32 score in own) score.Set(weights.Of(score));
+        return Sum(own);
+    }
+
+    /// <summary>Two sums side by side, always in this order: what is decided by a sum is decided alike wherever it is formed.</summary>
+    private static F32 Sum(F32[] weights)
+    {
+        F32[] halves = [weights[0], weights[1]];
+        for (int i = 2; i < weights.Length; i++) halves[i & 1] += weights[i];
+        return halves[0] + halves[1];
+    }
+
+    /// <summary>A tile whose rows do not all go by the maximum that they have: those that do not get a new one, and m, l and O are brought up to date.</summary>
+    private void Renew(F32[][] scores)
+    {
         for (int r = 0; r < _row.Length; r++)
         {
-            F32[] own = [.. RowOf(scores, r).Select(static element => element.Score)];
+            var stale = new RowWeights(_call, _maximum[r], _factor);
+            F32[] own = ScoresOf(scores, r);
+            F32 sum = Sum([.. own.Select(stale.Of)]);
+            I32 isTooLarge = I32.Select((!(sum <= MostWeight)).InRegister() | _maximum[r].Is(float.NegativeInfinity), 1, 0);
+            for (int bit = 1; bit < 4; bit *= 2) isTooLarge |= _k.ShuffleXor(isTooLarge, bit);
             F32 largest = F32.Max(_maximum[r], _k.Max(own.Aggregate(F32.Max), 1, 4));
-            var weights = new RowWeights(_call, largest, _factor);
-            rescale[r] = weights.Of(_maximum[r]);
-            _maximum[r].Set(largest);
-            foreach (F32 score in own) score.Set(weights.Of(score));
-            F32[] halves = [own[0], own[1]];
-            for (int i = 2; i < own.Length; i++) halves[i & 1] += own[i];
-            _sum[r].Set(F32.MultiplyAdd(_sum[r], rescale[r], halves[0] + halves[1]));
+            Predicate isNew = isTooLarge.IsNot(0);
+            F32 maximum = F32.Select(isNew, largest, _maximum[r]);
+            F32 rescale = F32.Select(isNew, new RowWeights(_call, maximum, _factor).Of(_maximum[r]), 1);
+            _maximum[r].Set(maximum);
+            _sum[r].Set(F32.MultiplyAdd(_sum[r], rescale, Weigh(scores, r, maximum)));
+            F32[] outputs = _outputs[r / 2];
+            for (int i = 0; i < outputs.Length; i++)
+                if ((i >> 1 & 1) == (r & 1)) outputs[i].Multiply(rescale);
         }
 
-        Predicate changes = rescale.Select(static factor => factor.IsNot(1)).Aggregate(static (a, b) => a | b);
-        _k.If(_k.Any(changes), () =>
-        {
-            for (int m = 0; m < Fragments; m++)
-                for (int i = 0; i < _outputs[m].Length; i++) _outputs[m][i].Multiply(rescale[(2 * m) + (i >> 1 & 1)]);
-        });
-        return [.. scores.Select(s => MatrixSums.LeftFactors(_call.KeyValueFormat, s))];
+        _isWarm.Set(!_k.Any(_maximum.Select(static m => m.Is(float.NegativeInfinity)).Aggregate(static (a, b) => a | b)));
     }
+
+    private static F32[] ScoresOf(F32[][] scores, int r) => [.. RowOf(scores, r).Select(static element => element.Score)];
 
     /// <summary>Whether all of the lane's sums are numbers.</summary>
     private Predicate AreFinite()
@@ -284,13 +354,20 @@ internal sealed class PrefillKernel
 
         _k.WarpBarrier();
         int chunks = layout.Dim / SharedRows.Chunk;
-        I32 rows = I32.Min(_tile.RowsOfWarp, place.Item.EndRow - place.Item.FirstRow - (_warp * _tile.RowsOfWarp));
-        _k.For("chunk", _lane, rows * chunks, 32, index =>
+        I32 firstRow = place.Item.FirstRow + (_warp * _tile.RowsOfWarp);
+        I32 rows = I32.Min(_tile.RowsOfWarp, place.Item.EndRow - firstRow);
+        RowPlaces results = RowPlaces.Outputs(_call, place.Sequence);
+        _k.For("chunk", _lane, rows * chunks, RowsTogether * 32, first =>
         {
-            I32 row = I32.Quotient(index, chunks), offset = (index - (row * chunks)) << 4;
-            I32[] elements = _k.LoadVector<I32>(ofWarp + I32.MultiplyAdd(row, layout.Stride, offset), 4);
-            RowReader reader = place.RowAt(place.Item.FirstRow + (_warp * _tile.RowsOfWarp) + row);
-            _k.StoreVector(reader.OutputElements + offset.Widen(), elements);
+            for (int i = 0; i < RowsTogether; i++)
+            {
+                // Chunks beyond the last one repeat it.
+                I32 index = I32.Min(first + (32 * i), (rows * chunks) - 1);
+                I32 row = I32.Quotient(index, chunks), offset = (index - (row * chunks)) << 4;
+                I32[] elements = _k.LoadVector<I32>(ofWarp + I32.MultiplyAdd(row, layout.Stride, offset), 4);
+                (I32 query, I32 head) = place.QueryOf(firstRow + row);
+                _k.StoreVector(results.Of(query, head) + offset.Widen(), elements);
+            }
         });
         _k.If(isCareful, () =>
         {
@@ -298,7 +375,7 @@ internal sealed class PrefillKernel
             KeyRows values = KeyRows.Values(_k, _call, place.Sequence, place.Head);
             _k.For("careful_row", 0, rows, 1, row =>
             {
-                RowReader reader = place.RowAt(place.Item.FirstRow + (_warp * _tile.RowsOfWarp) + row);
+                RowReader reader = place.RowAt(firstRow + row);
                 _specials.AddTo(reader, values, reader.OutputElements, _call.QueryFormat, _lane);
             });
         });

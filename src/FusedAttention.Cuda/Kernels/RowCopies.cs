@@ -25,6 +25,7 @@ internal sealed class RowCopies
         _chunks = layout.Columns / SharedRows.Chunk;
         _lanesOfRow = Math.Min(MostLanesOfRow, _chunks & -_chunks);
         RowsOfPass = Math.Min(threads / _lanesOfRow, rows);
+        if (rows % RowsOfPass != 0) throw new ArgumentException($"A tile of {rows} rows is not copied in passes of {RowsOfPass}.", nameof(rows));
         int bits = int.TrailingZeroCount(_lanesOfRow);
         FirstRow = thread >>> bits;
         I32 chunk = thread & (_lanesOfRow - 1);
@@ -56,7 +57,8 @@ internal sealed class RowCopies
     /// <param name="pass">From 0.</param>
     /// <param name="row">Where the thread's first chunk of the row lies.</param>
     /// <param name="isInside">Whether the row is read at all, or zero; null: it is.</param>
-    public void Copy(Shared tile, int pass, Global row, Predicate? isInside)
+    /// <param name="policy">Of the second-level cache; null: as with anything.</param>
+    public void Copy(Shared tile, int pass, Global row, Predicate? isInside, I64? policy = null)
     {
         I32? taken = isInside is null ? null : I32.Select(isInside, 16, 0);
         void All()
@@ -65,7 +67,7 @@ internal sealed class RowCopies
             {
                 bool isLast = chunk + _lanesOfRow >= _chunks;
                 I32? ofChunk = !isLast || LastTaken is null ? taken : taken is null ? LastTaken : I32.Min(taken, LastTaken);
-                _k.CopyAsync(tile + SharedOffset + ((pass * RowsOfPass * _layout.Stride) + (chunk * 16)), row + (chunk * 16), ofChunk);
+                _k.CopyAsync(tile + SharedOffset + ((pass * RowsOfPass * _layout.Stride) + (chunk * 16)), row + (chunk * 16), ofChunk, policy);
             }
         }
 

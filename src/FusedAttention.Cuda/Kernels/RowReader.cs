@@ -58,12 +58,10 @@ internal sealed class RowReader
     public Global? Bias { get; }
 
     /// <summary>Where the row's query begins.</summary>
-    public Global QueryElements =>
-        _call.Query + ((_sequence.QueryStart + (Query.Widen() * _call.QueryTokenStride) + (Head.Widen() * _call.QueryHeadStride)) * _call.Traits.QueryType.Size());
+    public Global QueryElements => RowPlaces.Queries(_call, _sequence).Of(Query, Head);
 
     /// <summary>Where the row's output begins.</summary>
-    public Global OutputElements =>
-        _call.Output + ((_sequence.OutputStart + (Query.Widen() * _call.OutputTokenStride) + (Head.Widen() * _call.OutputHeadStride)) * _call.Traits.QueryType.Size());
+    public Global OutputElements => RowPlaces.Outputs(_call, _sequence).Of(Query, Head);
 
     public void StoreLogSumExp(F32 value) =>
         _k.Store(_call.LogSumExp + ((_sequence.LogSumExpStart + Along(_call.LogSumExpHeadStride, _call.LogSumExpQueryStride)) << 2), value);

@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Numerics;
 using FusedAttention.Cuda.Launching;
 using FusedAttention.Cuda.Memory;
@@ -17,7 +18,8 @@ namespace FusedAttention;
 /// <para>A stream has working memory of its own, so create as many as run side by side and keep them; one that is not disposed lives as long as the process. All methods may be called from any number of
 /// threads at once.</para>
 /// </remarks>
-public sealed class CudaStream : IDisposable
+[SuppressMessage("Naming", "CA1711:Identifiers should not have incorrect suffix", Justification = "A stream is what CUDA calls it; nobody takes it for one of bytes.")]
+public sealed partial class CudaStream : IDisposable
 {
     /// <summary>Counters of a call: some for each work item or row block.</summary>
     private const long SmallestCounters = 64 << 10;
@@ -28,6 +30,7 @@ public sealed class CudaStream : IDisposable
     /// <summary>Outgrown; kernels under way use them, and all of them together are no longer than the last.</summary>
     private readonly List<CudaMemory> _outgrown = [];
     private CudaMemory? _counters;
+    private long _submitted;
 
     internal CudaStream(CudaDevice device, ICudaStream queue)
     {
@@ -70,7 +73,11 @@ public sealed class CudaStream : IDisposable
     internal long Completed => Queue.Completed;
 
     /// <summary>The number of the last submission. Written under <see cref="Queueing"/>.</summary>
-    internal long Submitted { get; set; }
+    internal long Submitted
+    {
+        get => Volatile.Read(ref _submitted);
+        set => Volatile.Write(ref _submitted, value);
+    }
 
     /// <summary>Waits until the device has done all that was queued on the stream so far, by whomever.</summary>
     /// <exception cref="CudaException">Some work on the device failed.</exception>
@@ -119,7 +126,8 @@ public sealed class CudaStream : IDisposable
     /// <exception cref="CudaException">Work on the device failed.</exception>
     internal void Wait(long submission)
     {
-        Queue.Wait(submission);
+        // A number yet to come: of work whose submission could not be ended.
+        Queue.Wait(submission <= Submitted || IsDisposed ? long.Min(submission, Submitted) : Mark());
         Device.Retired.Collect();
     }
 
@@ -135,6 +143,7 @@ public sealed class CudaStream : IDisposable
             place = i;
         }
 
+        submission = long.Min(submission, other.Submitted);
         if (submission <= other.Completed) return;
         Queue.WaitFor(other.Queue, submission);
         StreamUse waited = new(other, submission, 0);

@@ -116,18 +116,24 @@ internal ref struct Submission : IDisposable
     public long End()
     {
         ICudaStream queue = Queue;
+
+        // If ending fails, what was queued has ended when the stream's next submission has.
+        long number = Stream.Submitted + 1;
         try
         {
-            long number = queue.EndSubmission();
-            if (number == 0) return 0;
-            Stream.Submitted = number;
-            _transient?.Use(number);
-            _pinned?.Use(number);
-            foreach (MemoryUse use in _uses) use.Memory.Use(Stream, number, use.IsWritten);
+            number = queue.EndSubmission();
+            if (number > 0) Stream.Submitted = number;
             return number;
         }
         finally
         {
+            if (number > 0)
+            {
+                _transient?.Use(number);
+                _pinned?.Use(number);
+                foreach (MemoryUse use in _uses) use.Memory.Use(Stream, number, use.IsWritten);
+            }
+
             _isOpen = false;
             Stream.Queueing.Exit();
         }

@@ -88,6 +88,10 @@ internal sealed unsafe class CudaPlan
         _tiles = KernelTiles.Of(problem, device, isAligned, forced);
         _traits = KernelTraits.Of(problem, isAligned);
         _plan.Build(problem, _tiles);
+        foreach (ref readonly LaunchRange range in _plan.Launches)
+        {
+            if (GridOf(range).X > int.MaxValue) throw new NotSupportedException($"{range.Count} work items of {problem.KeyValueHeads} key/value heads do not fit a grid; it takes up to {int.MaxValue} of both.");
+        }
     }
 
     /// <summary>Writes the tables that are staged.</summary>
@@ -112,7 +116,13 @@ internal sealed unsafe class CudaPlan
     public KernelLaunch LaunchAt(int index)
     {
         LaunchRange range = _plan.Launches[index];
-        CallBinding.SetItems(_parameters, range);
-        return new(KernelLibrary.Of(range.Kernel, _traits, _tiles), (uint)range.Count, (uint)_problem.KeyValueHeads, 1, _parameters);
+        CallBinding.SetItems(_parameters, range, _problem.KeyValueHeads);
+        (uint x, uint y) = GridOf(range);
+        return new(KernelLibrary.Of(range.Kernel, _traits, _tiles), x, y, 1, _parameters);
     }
+
+    /// <summary>Blocks along x and y: as many as the device holds where items are decoded, which blocks take one after the other; else one for each item and head.</summary>
+    private (uint X, uint Y) GridOf(in LaunchRange range) => range.Kernel == AttentionKernel.Decode
+        ? ((uint)Math.Min((long)range.Count * _problem.KeyValueHeads, (long)_device.Multiprocessors * _tiles.Decode!.Value.Blocks), 1)
+        : ((uint)range.Count, (uint)_problem.KeyValueHeads);
 }

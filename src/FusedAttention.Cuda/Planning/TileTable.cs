@@ -42,19 +42,30 @@ internal static class TileTable
     private const int ReservedSharedBytes = 1024;
 
     /// <summary>
-    /// Best first. At D = 128 a block of 128 rows has 34 KB of queries and 35 KB a stage: 104 KB with two, so a multiprocessor of Hopper could have two. Where there are less than 100 KB (8.6, 8.9) tiles are
-    /// halved.
+    /// Best first, of those that fit the device; TFLOP/s of an H100 (burst; fp16, full, 8k keys; FlashAttention 2 of torch 2.11 in the same process: 311 at D = 64, 354 at 96, 362 at 128). Key dimensions up to
+    /// 192 over values up to 128: a warp with 32 rows has D/2 x 2 floats of O and 64 of S, and two blocks share a multiprocessor, one's softmax beside the other's products.
+    /// D = 64: 4x32 rows x 64 keys 361, x 96 298 (spills), x 32 308; one stage 293. D = 96: x 64 327, x 32 317. D = 128: x 64 383, x 48 349, x 32 322; 8x16 rows 268. D = 192/128: x 32 327, 8x16 rows x 64 257.
     /// </summary>
-    private static readonly PrefillTile[] NarrowPrefill = [new(Warps: 8, RowsOfWarp: 16, Keys: 64, Stages: 2, Blocks: 1), new(Warps: 8, RowsOfWarp: 16, Keys: 32, Stages: 2, Blocks: 1)];
+    private static readonly PrefillTile[] NarrowPrefill =
+    [
+        new(Warps: 4, RowsOfWarp: 32, Keys: 64, Stages: 2, Blocks: 2), new(Warps: 4, RowsOfWarp: 32, Keys: 32, Stages: 2, Blocks: 2), new(Warps: 4, RowsOfWarp: 32, Keys: 64, Stages: 2, Blocks: 1),
+        new(Warps: 4, RowsOfWarp: 32, Keys: 32, Stages: 2, Blocks: 1), new(Warps: 4, RowsOfWarp: 16, Keys: 16, Stages: 2, Blocks: 1),
+    ];
 
-    /// <summary>64 rows of D = 256 have 34 KB of queries and 34 KB a stage of 32 keys: 101 KB, or 67 KB with 16 keys.</summary>
-    private static readonly PrefillTile[] WidePrefill = [new(Warps: 4, RowsOfWarp: 16, Keys: 32, Stages: 2, Blocks: 1), new(Warps: 4, RowsOfWarp: 16, Keys: 16, Stages: 2, Blocks: 1)];
+    /// <summary>32 rows of 256 columns would be all of a thread's registers: 16 rows. D = 256: 8x16 rows x 64 keys 285, x 32 250; 4x16 x 64 with one stage, two blocks 266; FlashAttention 2: 329.</summary>
+    private static readonly PrefillTile[] WidePrefill =
+    [
+        new(Warps: 8, RowsOfWarp: 16, Keys: 64, Stages: 2, Blocks: 1), new(Warps: 8, RowsOfWarp: 16, Keys: 32, Stages: 2, Blocks: 1), new(Warps: 4, RowsOfWarp: 16, Keys: 32, Stages: 2, Blocks: 1),
+        new(Warps: 4, RowsOfWarp: 16, Keys: 16, Stages: 2, Blocks: 1),
+    ];
 
-    /// <summary>A stage of a warp is 9 KB at D = 128: 104 KB with four warps of three, twice a multiprocessor. What is in flight is what reading needs: 200 KB a multiprocessor is far more than 40 KB, the read rate times its delay.</summary>
+    /// <summary>
+    /// A stage of a warp is 9 KB at D = 128: with four warps of two and 33 KB of sums 103 KB, twice a multiprocessor. One stage is under way in each warp: 70 KB a multiprocessor, where the read rate times its
+    /// delay is 40.
+    /// </summary>
     private static readonly DecodeTile[] DecodeTiles =
     [
-        new(Warps: 4, Keys: 16, Stages: 4, Blocks: 2), new(Warps: 4, Keys: 16, Stages: 3, Blocks: 2), new(Warps: 4, Keys: 16, Stages: 2, Blocks: 2), new(Warps: 4, Keys: 16, Stages: 2, Blocks: 1),
-        new(Warps: 2, Keys: 16, Stages: 2, Blocks: 1),
+        new(Warps: 4, Keys: 16, Stages: 3, Blocks: 3), new(Warps: 4, Keys: 16, Stages: 2, Blocks: 2), new(Warps: 4, Keys: 16, Stages: 2, Blocks: 1), new(Warps: 2, Keys: 16, Stages: 2, Blocks: 1),
     ];
 
     /// <summary>
@@ -66,35 +77,27 @@ internal static class TileTable
     /// <summary>Whether both products are of matrices that the tensor cores take: keys, values and queries of one 16-bit type.</summary>
     public static bool HasMatrixTypes(AttentionProblem problem) => problem.QueryType == problem.KeyValueType && problem.QueryType.Size() == sizeof(ushort);
 
-    /// <summary>Whether the prefill kernel takes these dimensions: multiples of 8 from 16 to 256.</summary>
-    public static bool HasPrefill(int keyDim, int valueDim)
+    /// <summary>Whether prefill and decode take these dimensions: multiples of 8 from 16 to 256.</summary>
+    public static bool HasMatrixDims(int keyDim, int valueDim)
     {
         return IsDim(keyDim) && IsDim(valueDim);
 
         static bool IsDim(int dim) => dim % 8 == 0 && dim is >= 16 and <= 256;
     }
 
-    /// <summary>Whether the decode kernel takes these dimensions: multiples of 16 from 16 to 256.</summary>
-    public static bool HasDecode(int keyDim, int valueDim)
-    {
-        return IsDim(keyDim) && IsDim(valueDim);
-
-        static bool IsDim(int dim) => dim % 16 == 0 && dim is >= 16 and <= 256;
-    }
-
-    /// <summary>The tile of a prefill, or null if the kernel does not take the dimensions, or no tile fits the device.</summary>
+    /// <summary>The tile of a prefill, or null if the kernels do not take the dimensions, or no tile fits the device.</summary>
     public static PrefillTile? Prefill(int keyDim, int valueDim, CudaDeviceDescription device)
     {
-        if (!HasPrefill(keyDim, valueDim)) return null;
-        foreach (PrefillTile tile in keyDim <= 128 && valueDim <= 128 ? NarrowPrefill : WidePrefill)
+        if (!HasMatrixDims(keyDim, valueDim)) return null;
+        foreach (PrefillTile tile in keyDim <= 192 && valueDim <= 128 ? NarrowPrefill : WidePrefill)
             if (Fits(tile.SharedBytes(keyDim, valueDim), tile.Blocks, device)) return tile;
         return null;
     }
 
-    /// <summary>The tile of a decode, or null if the kernel does not take the dimensions, or no tile fits the device.</summary>
+    /// <summary>The tile of a decode, or null if the kernels do not take the dimensions, or no tile fits the device.</summary>
     public static DecodeTile? Decode(int keyDim, int valueDim, CudaDeviceDescription device)
     {
-        if (!HasDecode(keyDim, valueDim)) return null;
+        if (!HasMatrixDims(keyDim, valueDim)) return null;
         foreach (DecodeTile tile in DecodeTiles)
             if (Fits(tile.SharedBytes(keyDim, valueDim), tile.Blocks, device)) return tile;
         return null;

@@ -96,10 +96,22 @@ internal sealed partial class PtxKernel
     /// <param name="to">Where to.</param>
     /// <param name="from">Where from; not read where nothing is taken.</param>
     /// <param name="taken">How many of the bytes are taken: the rest is zero. Null: all.</param>
-    public void CopyAsync(Shared to, Global from, I32? taken = null)
+    /// <param name="policy">What the second-level cache does with them (<see cref="EvictFirst"/>); null: as with anything.</param>
+    public void CopyAsync(Shared to, Global from, I32? taken = null, I64? policy = null)
     {
-        if (taken is null) EmitText("cp.async.cg.shared.global.L2::128B", to, from, "16");
-        else EmitText("cp.async.cg.shared.global.L2::128B", to, from, "16", taken);
+        string opcode = $"cp.async.cg.shared.global{(policy is null ? string.Empty : ".L2::cache_hint")}.L2::128B";
+        List<object> operands = [to, from, "16"];
+        if (taken is not null) operands.Add(taken);
+        if (policy is not null) operands.Add(policy);
+        EmitText(opcode, [.. operands]);
+    }
+
+    /// <summary>A policy for what is read once: it makes room before anything else does.</summary>
+    public I64 EvictFirst()
+    {
+        I64 policy = I64.In(this).As("evict_first");
+        EmitText("createpolicy.fractional.L2::evict_first.b64", policy, "1.0");
+        return policy;
     }
 
     /// <summary>The copies since the last commit are one group.</summary>

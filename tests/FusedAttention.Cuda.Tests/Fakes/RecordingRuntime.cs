@@ -22,8 +22,8 @@ internal sealed unsafe class RecordingRuntime : ICudaRuntime
     /// <summary>False for tests that count what calls allocate: nothing is written down, and bytes are not copied to be kept.</summary>
     public bool Records { get; init; } = true;
 
-    /// <summary>What a launch does, when it is queued: its kernel and its parameters.</summary>
-    public Action<KernelFunction, byte[]>? OnLaunch { get; set; }
+    /// <summary>What a launch does, when it is queued: its kernel, how many blocks it has along x, and its parameters.</summary>
+    public Action<KernelFunction, uint, byte[]>? OnLaunch { get; set; }
 
     /// <summary>Thrown by everything that talks to the device from now on, as the driver does after an illegal access.</summary>
     public string? Broken { get; set; }

@@ -50,6 +50,9 @@ internal sealed unsafe class RecordingStream(RecordingRuntime runtime, nint hand
     /// <summary>Set by tests.</summary>
     public bool IsCapturing { get; set; }
 
+    /// <summary>Thrown by the next <see cref="EndSubmission"/>.</summary>
+    public Exception? EndFailure { get; set; }
+
     public List<StreamOperation> Operations { get; } = [];
 
     /// <summary>The numbers that somebody waited for on the host.</summary>
@@ -77,7 +80,7 @@ internal sealed unsafe class RecordingStream(RecordingRuntime runtime, nint hand
         Check();
         byte[] parameters = runtime.Records || runtime.OnLaunch is not null ? launch.Parameters.ToArray() : [];
         if (runtime.Records) Record(new(StreamAction.Launch, Next) { Function = launch.Function, Grid = (launch.X, launch.Y, launch.Z), Parameters = parameters });
-        runtime.OnLaunch?.Invoke(launch.Function, parameters);
+        runtime.OnLaunch?.Invoke(launch.Function, launch.X, parameters);
     }
 
     public void CopyToDevice(MemoryPlace to, void* from, long bytes)
@@ -112,6 +115,12 @@ internal sealed unsafe class RecordingStream(RecordingRuntime runtime, nint hand
     public long EndSubmission()
     {
         Check();
+        if (EndFailure is { } failure)
+        {
+            EndFailure = null;
+            throw failure;
+        }
+
         if (IsCapturing) return 0;
         lock (_gate)
         {

@@ -144,7 +144,7 @@ public sealed class SubmissionTests : IDisposable
     public void A_call_that_fails_half_way_keeps_its_memory_until_what_was_queued_is_done()
     {
         using CudaTensor<float> x = _device.Allocate<float>(8);
-        _runtime.OnLaunch = static (_, _) => throw new CudaException("refused");
+        _runtime.OnLaunch = static (_, _, _) => throw new CudaException("refused");
         Assert.Throws<CudaException>(() => Launch(x));
         Assert.True(x.IsPending);
         Assert.Equal(1, _runtime.Streams[0].Submitted);
@@ -164,6 +164,22 @@ public sealed class SubmissionTests : IDisposable
             work.Launch(new KernelLaunch(Attend, 1, 1, 1, []));
             work.End();
         }
+    }
+
+    [Fact]
+    public void Work_whose_submission_cannot_be_ended_has_ended_with_the_next_one()
+    {
+        CudaStream stream = _device.DefaultStream;
+        using CudaTensor<float> x = _device.Allocate<float>(8);
+        _runtime.Streams[0].EndFailure = new CudaException("no event");
+        Assert.Throws<CudaException>(() => Queue(stream, Writes(x)));
+        Assert.True(x.IsPending);
+        using CudaStream other = _device.CreateStream();
+        Queue(other, Writes(x));
+        Assert.Empty(Awaited(other));
+        x.Wait();
+        Assert.False(x.IsPending);
+        Assert.Equal([1], _runtime.Streams[0].Waits);
     }
 
     [Fact]

@@ -1,0 +1,94 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using FusedAttention.Cuda.Kernels;
+using FusedAttention.Cuda.Tests.Fakes;
+using FusedAttention.Devices;
+using Xunit;
+
+namespace FusedAttention.Cuda.Tests.Planning;
+
+/// <summary>The parameter and the tables that a kernel gets, as it finds them.</summary>
+public sealed unsafe class CallBindingTests : IDisposable
+{
+    private readonly RecordingRuntime _runtime = new();
+    private readonly CudaDevice _device;
+
+    public CallBindingTests() => _device = new(_runtime);
+
+    public void Dispose() => _device.Close();
+
+    [Fact]
+    public void Blocks_end_before_what_travels_behind_them()
+    {
+        Assert.Equal(288, CallReader.TablesBehindBlock);
+        Assert.InRange(CacheBlock.SlotsBehindBlock, Unsafe.SizeOf<CacheBlock>(), Unsafe.SizeOf<CacheBlock>() + 15);
+        Assert.InRange(MergeBlock.SinksBehindBlock, Unsafe.SizeOf<MergeBlock>(), Unsafe.SizeOf<MergeBlock>() + 15);
+        Assert.Equal((32, 80), (Unsafe.SizeOf<WorkItem>(), Unsafe.SizeOf<SequenceEntry>()));
+    }
+
+    /// <summary>Few sequences: one launch and nothing else. Many: their tables are copied first. Kernels find the same in both.</summary>
+    [Theory]
+    [InlineData(5, false)]
+    [InlineData(64, true)]
+    public void Kernels_find_their_tables(int sequences, bool isStaged)
+    {
+        const int Heads = 8, KeyValueHeads = 2, Dim = 64, Blocks = 300, Keys = 1000;
+        int[] cumulative = [.. Enumerable.Range(0, sequences + 1)], contexts = [.. Enumerable.Repeat(Keys, sequences)];
+        int[] tables = [.. Enumerable.Range(0, sequences * 63).Select(static i => i * 7 % Blocks)];
+        using CudaTensor<Half> query = _device.Allocate<Half>(sequences, Heads, Dim), output = _device.Allocate<Half>(sequences, Heads, Dim);
+        using CudaTensor<Half> keys = _device.Allocate<Half>(Blocks, 16, KeyValueHeads, Dim), values = _device.Allocate<Half>(Blocks, 16, KeyValueHeads, Dim);
+        var options = new AttentionOptions { Mask = AttentionMask.Causal, SinkLogits = [.. Enumerable.Range(0, Heads).Select(static i => (float)i)], SoftCap = 30 };
+        CudaAttention.ForwardPaged(query, keys, values, output, new PagedSequences(cumulative, contexts, tables, 63), options);
+
+        StreamOperation[] operations = [.. _runtime.Streams[0].Operations];
+        StreamAction[] expected = isStaged ? [StreamAction.Clear, StreamAction.CopyToDevice, StreamAction.Launch] : [StreamAction.Clear, StreamAction.Launch];
+        Assert.Equal(expected, operations.Select(static operation => operation.Action));
+        StreamOperation launch = operations[^1];
+        Assert.Equal(((uint)(sequences * 2 * KeyValueHeads), 1u, 1u), launch.Grid);
+        Assert.Equal(CallBlock.MostParameterBytes, launch.Parameters.Length);
+        CallBlock block = MemoryMarshal.Read<CallBlock>(launch.Parameters);
+        Assert.Equal(isStaged, block.Tables != 0);
+        Assert.Equal((Blocks, 0ul, 30f, 16, Heads / KeyValueHeads), (block.BlockCount, block.Status, block.Attention.SoftCap, block.Attention.BlockSize, block.Attention.Group));
+        fixed (byte* parameters = launch.Parameters)
+        {
+            byte* first = isStaged ? RecordingRuntime.At(block.Tables) : parameters + CallReader.TablesBehindBlock;
+            var entries = (SequenceEntry*)(first + block.SequencesOffset);
+            var items = (WorkItem*)(first + block.ItemsOffset);
+            int* blocks = (int*)(first + block.BlockTablesOffset);
+            float* sinks = (float*)(first + block.SinkLogitsOffset);
+            for (int s = 0; s < sequences; s++)
+            {
+                Assert.Equal((1, Keys, (long)Keys - 1), (entries[s].QueryLength, entries[s].KeyLength, entries[s].QueryOffset));
+                for (int i = 0; i < 63; i++) Assert.Equal(tables[(s * 63) + i], blocks[entries[s].BlockTableStart + i]);
+                for (int split = 0; split < 2; split++)
+                {
+                    WorkItem item = items[(2 * s) + split];
+                    Assert.Equal((s, 0, 4, split * 512, split == 0 ? 512 : Keys), (item.Sequence, item.FirstRow, item.EndRow, item.FirstKey, item.EndKey));
+                    Assert.Equal((split, 2, ((2 * s) + split) * KeyValueHeads * 4), (item.Split, item.Splits, item.Partial));
+                }
+            }
+
+            for (int head = 0; head < Heads; head++) Assert.Equal(head, sinks[head]);
+        }
+
+        // Partial results lie behind the tables, where the call has memory, and counters are zero.
+        long rows = sequences * 2 * KeyValueHeads * 4;
+        Assert.True(block.PartialStatistics >= block.PartialOutputs + (ulong)(rows * Dim * sizeof(float)));
+        new Span<byte>(RecordingRuntime.At(block.PartialOutputs), (int)(rows * Dim * sizeof(float))).Fill(1);
+        new Span<byte>(RecordingRuntime.At(block.PartialStatistics), (int)(rows * 2 * sizeof(float))).Fill(1);
+        Assert.Equal(-1, new ReadOnlySpan<int>(RecordingRuntime.At(block.Counters), (int)rows).IndexOfAnyExcept(0));
+    }
+
+    [Fact]
+    public void Each_launch_has_its_own_items()
+    {
+        using CudaTensor<Half> query = _device.Allocate<Half>(101, 8, 64), output = _device.Allocate<Half>(101, 8, 64), key = _device.Allocate<Half>(200, 2, 64);
+        CudaAttention.ForwardVariableLength(query, key, key, output, [0, 1, 101], [0, 100, 200]);
+        StreamOperation[] launches = [.. _runtime.Streams[0].Operations];
+        Assert.Equal(["prefill", "decode"], launches.Select(static launch => launch.Function!.EntryPoint), StringComparer.Ordinal);
+        int[] sequences = [.. launches.Select(static launch => MemoryMarshal.Read<WorkItem>(launch.Parameters.AsSpan(CallReader.TablesBehindBlock + MemoryMarshal.Read<CallBlock>(launch.Parameters).ItemsOffset)).Sequence)];
+        Assert.Equal([1, 0], sequences);
+        Assert.Equal([(4u, 2u, 1u), (2u, 1u, 1u)], launches.Select(static launch => launch.Grid));
+        Assert.Equal(0ul, MemoryMarshal.Read<CallBlock>(launches[1].Parameters).PartialOutputs);
+    }
+}

@@ -1,0 +1,219 @@
+using FusedAttention.Cuda.Kernels;
+using FusedAttention.Cuda.Launching;
+using FusedAttention.Cuda.Planning;
+using FusedAttention.Problems;
+using Xunit;
+
+namespace FusedAttention.Cuda.Tests.Planning;
+
+/// <summary>Plans without running them: which kernel, how many items and splits, where tables go.</summary>
+public sealed class CudaPlanTests
+{
+    private static readonly CudaDeviceDescription Device = new(0, "Test", 9, 0, 132, 232448, 80L << 30, 13000);
+
+    [Theory]
+    [InlineData(64, 64, 100, 100, false, "prefill")]
+    [InlineData(64, 64, 1, 100, false, "decode")]
+    [InlineData(64, 64, 4, 100, false, "decode")]
+    [InlineData(64, 64, 5, 100, false, "prefill")]
+    [InlineData(64, 64, 1, 100, true, "prefill")]
+    [InlineData(24, 40, 100, 100, false, "prefill")]
+    [InlineData(24, 40, 1, 100, false, "decode")]
+    [InlineData(192, 128, 1, 100, false, "decode")]
+    [InlineData(256, 256, 100, 100, false, "prefill")]
+    [InlineData(264, 256, 100, 100, false, "plain")]
+    [InlineData(8, 64, 100, 100, false, "plain")]
+    [InlineData(100, 100, 100, 100, false, "plain")]
+    [InlineData(576, 512, 1, 5000, false, "plain")]
+    [InlineData(100, 100, 1, 5000, true, "plain")]
+    public void Kernel_follows_from_dimensions_and_rows(int keyDim, int valueDim, int queries, int keys, bool rowInvariant, string kernel)
+    {
+        CudaPlan plan = Plan<Half, Half>(new(1, queries, keys, 8, 2, keyDim, valueDim), new AttentionOptions { RowInvariant = rowInvariant });
+        Assert.Equal(kernel, plan.Kernel);
+        Assert.Equal(kernel, Plan<BFloat16, BFloat16>(new(1, queries, keys, 8, 2, keyDim, valueDim), new AttentionOptions { RowInvariant = rowInvariant }).Kernel);
+        if (rowInvariant) Assert.Equal(0, plan.Counters);
+    }
+
+    [Fact]
+    public void What_tensor_cores_do_not_take_is_told()
+    {
+        var shape = new AttentionShape(1, 100, 100, 8, 2, 64);
+        AssertPlain(Plan<float, float>(shape), "one 16-bit type");
+        AssertPlain(Plan<float, Half>(shape), "Float32 over Float16");
+        AssertPlain(Plan<Half, Half>(new(1, 100, 100, 8, 2, 100)), "100/100: prefill and decode take multiples of 8");
+        AssertPlain(CudaPlan.Of(Problem<Half, Half>(shape, AttentionOptions.Default), Device, isAligned: false), "strides or beginnings are no multiples of 8 elements: plain kernel");
+        AssertPlain(CudaPlan.Of(Problem<Half, Half>(shape, AttentionOptions.Default), Device with { Major = 7, Minor = 5 }, isAligned: true), "compute capability 7.5");
+        AssertPlain(CudaPlan.Of(Problem<Half, Half>(shape, AttentionOptions.Default), Device with { MaxSharedMemory = 1000 }, isAligned: true), "1000 bytes of shared memory");
+
+        static void AssertPlain(CudaPlan plan, string reason)
+        {
+            Assert.Equal("plain", plan.Kernel);
+            Assert.Contains(reason, plan.Details, StringComparison.Ordinal);
+        }
+    }
+
+    /// <summary>Explained by shapes alone: strides are those of contiguous tensors.</summary>
+    [Fact]
+    public void Odd_strides_are_seen()
+    {
+        AttentionProblem problem = Problem<Half, Half>(new(1, 100, 100, 8, 2, 64), AttentionOptions.Default);
+        Assert.True(CudaPlan.HasAlignedStrides(problem));
+        problem.OutputTokenStride += 4;
+        Assert.False(CudaPlan.HasAlignedStrides(problem));
+        problem.OutputTokenStride -= 4;
+        problem.KeyHeadStride += 2;
+        Assert.False(CudaPlan.HasAlignedStrides(problem));
+        Assert.False(CudaPlan.HasAlignedStrides(Problem<Half, Half>(new(1, 1, 100, 1, 1, 100), AttentionOptions.Default)));
+    }
+
+    /// <summary>A single sequence is split into what fills the device, whatever its heads.</summary>
+    [Theory]
+    [InlineData(1, 64)]
+    [InlineData(2, 64)]
+    [InlineData(3, 32)]
+    [InlineData(4, 32)]
+    [InlineData(8, 16)]
+    [InlineData(16, 8)]
+    [InlineData(100, 8)]
+    [InlineData(1000, 8)]
+    public void Splits_go_by_the_heads(int keyValueHeads, int mostSplits)
+    {
+        Assert.Equal(mostSplits, TileTable.MostSplits(keyValueHeads));
+        CudaPlan plan = Plan<Half, Half>(new(1, 1, 1 << 20, keyValueHeads, keyValueHeads, 64));
+        Assert.Equal((long)mostSplits * keyValueHeads, plan.WorkItems);
+        Assert.Equal(mostSplits * keyValueHeads, plan.Counters);
+        Assert.Equal(1, plan.Launches);
+        Assert.Contains($"up to {mostSplits} splits", plan.Details, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData(512, 1)]
+    [InlineData(513, 2)]
+    [InlineData(4096, 8)]
+    [InlineData(8192, 16)]
+    [InlineData(8193, 9)]
+    public void Splits_have_512_keys_or_more(int keys, int splits) => Assert.Equal(splits * 8, Plan<Half, Half>(new(1, 1, keys, 64, 8, 128)).WorkItems);
+
+    [Fact]
+    public void The_plain_kernel_splits_too()
+    {
+        CudaPlan plan = Plan<float, float>(new(1, 1, 100_000, 8, 8, 64));
+        Assert.Equal(("plain", 8L * 13, 8L * 13), (plan.Kernel, plan.WorkItems, plan.Counters));
+    }
+
+    [Fact]
+    public void Mixed_batches_get_both_kernels_and_no_merge()
+    {
+        AttentionProblem problem = ShapeProblem.Sequences<Half, Half>(new AttentionShape(1, 1, 1, 8, 2, 128, 128), [1, 100, 0, 1], [5000, 100, 7, 0], 16, AttentionOptions.Default);
+        CudaPlan plan = CudaPlan.Of(problem, Device, isAligned: true);
+        Assert.Equal(("prefill + decode", 2), (plan.Kernel, plan.Launches));
+        Assert.Equal(["prefill", "decode"], plan.Functions.Select(static function => function.EntryPoint), StringComparer.Ordinal);
+
+        // 4 blocks of 128 rows; 10 splits, and one item for the sequence without keys.
+        Assert.Equal((4 + 10 + 1) * 2, plan.WorkItems);
+        Assert.Equal(10 * 2 * 4, plan.Counters);
+        Assert.Contains("merged by the last", plan.Details, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Small_tables_are_inline_and_large_ones_staged()
+    {
+        CudaPlan small = Paged(8, 500), large = Paged(64, 500);
+        Assert.True(small.HasInlineTables);
+        Assert.Equal(0, small.StagedBytes);
+        Assert.Equal(0, small.ScratchBytes);
+        Assert.Contains("in the launch's parameters", small.Details, StringComparison.Ordinal);
+        Assert.False(large.HasInlineTables);
+        Assert.Equal((64 * 80) + (64 * 32) + (64 * 32 * 4), large.StagedBytes);
+        Assert.Equal(large.StagedBytes, large.ScratchBytes);
+        Assert.Contains("copied to the device", large.Details, StringComparison.Ordinal);
+
+        static CudaPlan Paged(int sequences, int keys) => CudaPlan.Of(
+            ShapeProblem.Sequences<Half, Half>(
+                new AttentionShape(1, 1, 1, 8, 2, 128), [.. Enumerable.Repeat(1, sequences)], [.. Enumerable.Repeat(keys, sequences)], 16, AttentionOptions.Default),
+            Device,
+            isAligned: true);
+    }
+
+    [Fact]
+    public void An_empty_call_does_nothing()
+    {
+        CudaPlan plan = Plan<Half, Half>(new(1, 0, 100, 8, 2, 64));
+        Assert.Equal(("none", 0L, 0L, 0), (plan.Kernel, plan.WorkItems, plan.ScratchBytes, plan.Launches));
+    }
+
+    [Fact]
+    public void What_no_kernel_takes_is_named()
+    {
+        Assert.Contains("up to 1024; the key dimension is 1025", Refused(new(1, 1, 1, 1, 1, 1025, 64)), StringComparison.Ordinal);
+        Assert.Contains("65536", Refused(new(1, 1, 1, 65536, 65536, 8)), StringComparison.Ordinal);
+        Assert.Contains("the CUDA kernels compute in 32 bits", Refused(new(1, 1, 1, 2, 2, 64), new AttentionOptions { Scale = 1025 }), StringComparison.Ordinal);
+
+        static string Refused(AttentionShape shape, AttentionOptions? options = null) => Assert.Throws<NotSupportedException>(() => Plan<Half, Half>(shape, options)).Message;
+    }
+
+    [Theory]
+    [InlineData(232448)]
+    [InlineData(166912)]
+    [InlineData(101376)]
+    public void Tiles_fit_the_shared_memory_of_all_devices(int sharedMemory)
+    {
+        CudaDeviceDescription device = Device with { MaxSharedMemory = sharedMemory };
+        for (int keyDim = 8; keyDim <= 264; keyDim += 8)
+        {
+            for (int valueDim = 8; valueDim <= 264; valueDim += 8)
+            {
+                Assert.Equal(keyDim is >= 16 and <= 256 && valueDim is >= 16 and <= 256, TileTable.Prefill(keyDim, valueDim, device) is not null);
+                if (TileTable.Prefill(keyDim, valueDim, device) is PrefillTile prefill)
+                {
+                    Assert.InRange(prefill.SharedBytes(keyDim, valueDim) * prefill.Blocks, 1, sharedMemory);
+                    Assert.InRange(prefill.Rows, 64, 128);
+                }
+
+                Assert.Equal(TileTable.HasMatrixDims(keyDim, valueDim), TileTable.Decode(keyDim, valueDim, device) is not null);
+                if (TileTable.Decode(keyDim, valueDim, device) is DecodeTile decode) Assert.InRange(decode.SharedBytes(keyDim, valueDim) * decode.Blocks, 1, sharedMemory);
+            }
+        }
+    }
+
+    /// <summary>Whatever a plan names can be written, with its entry point.</summary>
+    [Theory]
+    [InlineData(64, 64)]
+    [InlineData(128, 128)]
+    [InlineData(24, 40)]
+    [InlineData(192, 128)]
+    [InlineData(256, 256)]
+    [InlineData(100, 33)]
+    [InlineData(576, 512)]
+    public void Functions_have_texts(int keyDim, int valueDim)
+    {
+        AttentionOptions options = new() { Mask = AttentionMask.CausalWindow(70), AlibiSlopes = AlibiSlopes.ForHeads(8), SinkLogits = [.. Enumerable.Range(0, 8)], SoftCap = 30 };
+        const OperandKinds Operands = OperandKinds.BooleanMask | OperandKinds.BiasFloat16 | OperandKinds.LogSumExp;
+        foreach (int? blockSize in (int?[])[null, 16, 17])
+        {
+            AttentionProblem problem = ShapeProblem.Sequences<Half, Half>(new(1, 1, 1, 8, 2, keyDim, valueDim), [1, 50], [3000, 70], blockSize, options, Operands);
+            foreach (bool isAligned in (bool[])[true, false])
+            {
+                foreach (KernelFunction function in CudaPlan.Of(problem, Device, isAligned).Functions)
+                    Assert.Contains($".entry {function.EntryPoint}", function.Text, StringComparison.Ordinal);
+            }
+        }
+    }
+
+    /// <summary>One object a specialisation: whoever looks for loaded code compares references.</summary>
+    [Fact]
+    public void Equal_calls_have_the_same_functions()
+    {
+        Assert.Same(Plan<Half, Half>(new(1, 1, 70, 8, 2, 64)).Functions[0], Plan<Half, Half>(new(3, 1, 90, 16, 4, 64)).Functions[0]);
+        Assert.NotSame(Plan<Half, Half>(new(1, 1, 70, 8, 2, 64)).Functions[0], Plan<Half, Half>(new(1, 1, 70, 8, 2, 80)).Functions[0]);
+        Assert.NotSame(Plan<Half, Half>(new(1, 1, 70, 8, 2, 64)).Functions[0], Plan<Half, Half>(new(1, 1, 70, 8, 2, 64), new AttentionOptions { SoftCap = 3 }).Functions[0]);
+    }
+
+    private static AttentionProblem Problem<TQuery, TKeyValue>(in AttentionShape shape, AttentionOptions options)
+        where TQuery : unmanaged
+        where TKeyValue : unmanaged => ShapeProblem.Dense<TQuery, TKeyValue>(shape, options);
+
+    private static CudaPlan Plan<TQuery, TKeyValue>(in AttentionShape shape, AttentionOptions? options = null)
+        where TQuery : unmanaged
+        where TKeyValue : unmanaged => CudaPlan.Of(Problem<TQuery, TKeyValue>(shape, options ?? AttentionOptions.Default), Device, isAligned: true);
+}
