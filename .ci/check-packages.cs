@@ -13,7 +13,7 @@ string folder = args is [string only] ? only : "artifacts/packages";
 var problems = new List<string>();
 string[] packages = [.. Directory.GetFiles(folder, "*.nupkg").Order(StringComparer.Ordinal)];
 foreach (string package in packages) Check(package);
-foreach (string id in (string[])["FusedAttention", "FusedAttention.Metal", "FusedAttention.Cli"])
+foreach (string id in (string[])["FusedAttention", "FusedAttention.Cuda", "FusedAttention.Metal", "FusedAttention.Cli"])
 {
     if (!packages.Any(package => Path.GetFileName(package).StartsWith(id + ".", StringComparison.Ordinal) && char.IsAsciiDigit(Path.GetFileName(package)[id.Length + 1]))) problems.Add($"{folder}: no package {id}");
 }
@@ -53,7 +53,7 @@ void Check(string path)
         Expect(extension != ".DLL" || IsManaged(entry), $"native code: {entry.FullName}");
     }
 
-    if (id == "FusedAttention.Metal")
+    if (id is "FusedAttention.Cuda" or "FusedAttention.Metal")
     {
         string exact = $"[{Meta("version")!.Value}]";
         string? depends = metadata.Descendants().SingleOrDefault(element => element.Name.LocalName == "dependency" && element.Attribute("id")?.Value == "FusedAttention")?.Attribute("version")?.Value;

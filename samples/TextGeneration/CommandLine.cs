@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.CommandLine.Invocation;
 using FusedAttention.Checking.Formats;
 using FusedAttention.Samples.TextGeneration.Commands;
+using FusedAttention.Samples.TextGeneration.Devices;
 using FusedAttention.Samples.TextGeneration.Loading;
 using FusedAttention.Samples.TextGeneration.Model;
 
@@ -20,6 +21,7 @@ internal sealed class CommandLine
           TextGeneration --prompt "And the LORD said" --tokens 400 --temperature 0.8 --top-p 0.95 --seed 7
           TextGeneration --score heldout.txt
           TextGeneration --serve-demo
+          TextGeneration --serve-demo --backend cuda
           TextGeneration --model stories260K --prompt "Once upon a time" --greedy
         """;
 
@@ -31,6 +33,7 @@ internal sealed class CommandLine
     private readonly Option<bool> _greedy = new("--greedy") { Description = "The likeliest token each time, whatever the temperature: the default.", Arity = ArgumentArity.Zero };
     private readonly Option<int?> _threads = new("--threads") { Description = "Threads to use at most; one per processor if not given.", HelpName = "N" };
     private readonly Option<string> _cache = new("--cache") { Description = "Element type of keys and values in the cache: fp32 or fp16.", HelpName = "TYPE", DefaultValueFactory = _ => "fp32" };
+    private readonly Option<string> _backend = new("--backend") { Description = "Where the cache is and attention runs: cpu or cuda (an NVIDIA GPU). The rest of the model runs on the processor.", HelpName = "BACKEND", DefaultValueFactory = _ => "cpu" };
     private readonly Option<bool> _rowInvariant = new("--row-invariant") { Description = "The same bits for any chunks and batches.", Arity = ArgumentArity.Zero };
     private readonly Option<string?> _model = new("--model") { Description = "A model file: .safetensors like kjv-alibi-6m's, or llama2.c's .bin with tok512.bin beside it; kjv-alibi-6m if not given.", HelpName = "PATH" };
     private readonly Option<string?> _score = new("--score") { Description = "Do not generate: print the nats per byte of a text file.", HelpName = "FILE" };
@@ -52,7 +55,7 @@ internal sealed class CommandLine
         var line = new CommandLine(output, error);
         var root = new RootCommand(Description)
         {
-            line._prompt, line._tokens, line._temperature, line._topP, line._seed, line._greedy, line._threads, line._cache, line._rowInvariant, line._model, line._score, line._serveDemo,
+            line._prompt, line._tokens, line._temperature, line._topP, line._seed, line._greedy, line._threads, line._cache, line._backend, line._rowInvariant, line._model, line._score, line._serveDemo,
             line._requests, line._contextCost,
         };
         root.SetAction((parsed, token) => Task.Run(() => line.Guard(parsed, token), CancellationToken.None));
@@ -83,7 +86,7 @@ internal sealed class CommandLine
         {
             return 130;
         }
-        catch (Exception e) when (e is ArgumentException or IOException or InvalidDataException or TensorFileException or UnauthorizedAccessException)
+        catch (Exception e) when (e is ArgumentException or IOException or InvalidDataException or TensorFileException or UnauthorizedAccessException or CudaException)
         {
             _error.WriteLine(e.Message);
             return 2;
@@ -104,13 +107,21 @@ internal sealed class CommandLine
         if (prompt.Length == 0) throw new ArgumentException("--prompt is empty; the model needs something to start from.");
 
         bool serve = parsed.GetValue(_serveDemo);
+        using IAttentionDevice device = Device(parsed.GetValue(_backend)!, threads ?? -1);
         LoadedModel loaded = ModelFolder.Load(parsed.GetValue(_model) ?? ModelFolder.DefaultModel);
-        var model = new LanguageModel(loaded.Weights, threads ?? -1, parsed.GetValue(_rowInvariant) || serve);
+        var model = new LanguageModel(loaded.Weights, threads ?? -1, parsed.GetValue(_rowInvariant) || serve, device);
         if (parsed.GetValue(_score) is string file) ScoreCommand.Run<T>(loaded, model, file, _output, cancellation);
         else if (serve) ServeDemoCommand.Run<T>(loaded, model, requests, _output, cancellation);
         else if (parsed.GetValue(_contextCost)) ContextCostCommand.Run<T>(model, longest: 4096, _output, cancellation);
         else GenerateCommand.Run<T>(loaded, model, prompt, tokens, sampler, _output, _error, cancellation);
     }
+
+    private static IAttentionDevice Device(string backend, int threads) => backend switch
+    {
+        "cpu" => new CpuDevice(threads),
+        "cuda" => CudaDevice.IsSupported ? new CudaAttentionDevice(CudaDevice.Default) : throw new ArgumentException($"--backend cuda is not available here: {CudaDevice.UnsupportedReason}"),
+        _ => throw new ArgumentException($"--backend '{backend}' is not cpu or cuda."),
+    };
 
     private Sampler ReadSampler(ParseResult parsed)
     {

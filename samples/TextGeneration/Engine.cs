@@ -22,7 +22,7 @@ internal sealed class Engine<T> : IDisposable
         Scheduler = BatchScheduler.Create(Cache, options);
     }
 
-    public PagedKeyValueCache<T> Cache { get; }
+    public KeyValueCache Cache { get; }
 
     public BatchScheduler Scheduler { get; }
 

@@ -1,5 +1,6 @@
 using FusedAttention.Cli.Backends;
 using FusedAttention.Cli.Backends.Cpu;
+using FusedAttention.Cli.Backends.Cuda;
 using FusedAttention.Cli.Backends.Metal;
 
 namespace FusedAttention.Cli;
@@ -9,5 +10,6 @@ internal static class RegisteredBackends
 {
     public static BackendCatalog OfThisMachine { get; } = new(
         new CpuProvider(),
+        new CudaProvider(),
         new MetalProvider());
 }

@@ -15,7 +15,7 @@ namespace FusedAttention;
 /// ahead. A stream that is being captured into a graph takes calls whose kernels are loaded.</para>
 /// <para>Options of the CPU: <see cref="AttentionOptions.InstructionSet"/> must be <see cref="CpuInstructionSet.Auto"/>; <see cref="AttentionOptions.MaxDegreeOfParallelism"/>, which never changes a
 /// result, has no effect; <see cref="AttentionOptions.CancellationToken"/> is looked at before the work is queued, and not after.</para>
-/// <para>Tensor cores are used where queries, keys and values are of one 16-bit type, their dimensions are multiples of 8 (of 16 where few rows are decoded) from 16 to 256, and strides and beginnings are
+/// <para>Tensor cores are used where queries, keys and values are of one 16-bit type, their dimensions are multiples of 8 from 16 to 256, and strides and beginnings are
 /// multiples of 8 elements; other calls are computed without them, much more slowly, and <see cref="Explain{TQuery, TKeyValue}(CudaDevice, in AttentionShape, AttentionOptions, OperandKinds)"/> says
 /// so.</para>
 /// <para>On an exception about an argument the outputs are untouched. Results differ from those of the CPU in the last bits, because sums are taken in another order.</para>

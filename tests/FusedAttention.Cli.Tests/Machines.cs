@@ -1,5 +1,6 @@
 using FusedAttention.Cli.Backends;
 using FusedAttention.Cli.Backends.Cpu;
+using FusedAttention.Cli.Backends.Cuda;
 using FusedAttention.Cli.Backends.Metal;
 using FusedAttention.Metal.Emulation;
 using FusedAttention.Metal.Launching;
@@ -7,7 +8,7 @@ using Xunit;
 
 namespace FusedAttention.Cli.Tests;
 
-/// <summary>Metal devices for the tool where there is none.</summary>
+/// <summary>Devices for the tool where there is none.</summary>
 internal static class Machines
 {
     /// <summary>A device that computes nothing: outputs stay as they were.</summary>
@@ -15,6 +16,10 @@ internal static class Machines
 
     public static BackendCatalog With(params IMetalRuntime[] runtimes)
         => new(new CpuProvider(), new MetalProvider([.. runtimes.Select(static runtime => new MetalDevice(runtime))]));
+
+    /// <summary>CUDA devices that compute nothing.</summary>
+    public static BackendCatalog With(params Cuda.Tests.Fakes.RecordingRuntime[] runtimes)
+        => new(new CpuProvider(), new CudaProvider([.. runtimes.Select(static runtime => new CudaDevice(runtime))]), new MetalProvider());
 
     /// <summary>The emulator, in one order of its threads: other tests compare orders.</summary>
     public static EmulatedRuntime Emulator()

@@ -94,7 +94,7 @@ public sealed class LogitBitsTests(ITestOutputHelper output)
     /// <summary>All logits of a text that is run in chunks.</summary>
     private static float[] Prefill(LanguageModel model, int[] tokens, int chunk)
     {
-        using PagedKeyValueCache<float> cache = model.CreateCache<float>(100, 16);
+        using KeyValueCache cache = model.CreateCache<float>(100, 16);
         CacheSequence sequence = cache.CreateSequence();
         PagedBatch batch = cache.CreateBatch();
         var logits = new List<float>();

@@ -136,6 +136,7 @@ public sealed class SampleTests
             (["--temperature", "-1"], "--temperature -1"),
             (["--requests", "0"], "--requests 0"),
             (["--cache", "fp8"], "--cache 'fp8'"),
+            (["--backend", "abacus"], "--backend 'abacus' is not cpu or cuda"),
             (["--prompt", ""], "--prompt is empty"),
             (["--frobnicate"], "--frobnicate"),
             (["--model", "nowhere.safetensors"], "nowhere.safetensors"),
@@ -148,6 +149,27 @@ public sealed class SampleTests
             Assert.Equal(2, code);
             Assert.Contains(message, error, StringComparison.Ordinal);
         }
+    }
+
+    [Fact]
+    public async Task A_gpu_that_is_not_there_is_refused()
+    {
+        Assert.SkipWhen(CudaDevice.IsSupported, "This machine has a CUDA device.");
+        (int code, string text, string error) = await Run("--backend", "cuda");
+        Assert.Equal((2, "", $"--backend cuda is not available here: {CudaDevice.UnsupportedReason}\n"), (code, text, error));
+    }
+
+    [Fact]
+    public async Task A_gpu_generates_the_same_text()
+    {
+        Assert.SkipUnless(CudaDevice.IsSupported, CudaDevice.UnsupportedReason ?? "");
+        (int code, string text, string notes) = await Run("--prompt", "In the beginning God", "--tokens", "30", "--backend", "cuda");
+        Assert.Equal((0, "In the beginning God through the flesh, and the fl\n"), (code, text));
+        Assert.Contains($"device   {CudaDevice.Default}", notes, StringComparison.Ordinal);
+
+        (code, text, _) = await Run("--serve-demo", "--requests", "6", "--backend", "cuda");
+        Assert.Equal(0, code);
+        Assert.Contains("all 6 texts are equal", text, StringComparison.Ordinal);
     }
 
     private static async Task<(int Code, string Text, string Notes)> Run(params string[] arguments)

@@ -18,7 +18,7 @@ internal static class ContextCostCommand
         where T : unmanaged
     {
         int[] tokens = [.. Enumerable.Range(0, longest + Trials + 1).Select(i => (int)((uint)(i * 2_654_435_761L) >> 8) % model.Config.Vocabulary)];
-        using PagedKeyValueCache<T> cache = model.CreateCache<T>((tokens.Length / BlockSize) + 1, BlockSize);
+        using KeyValueCache cache = model.CreateCache<T>((tokens.Length / BlockSize) + 1, BlockSize);
         CacheSequence sequence = cache.CreateSequence();
         PagedBatch batch = cache.CreateBatch();
 

@@ -38,6 +38,7 @@ internal static class GenerateCommand
         notes.WriteLine();
         notes.WriteLine($"model    {loaded.Name}, {loaded.Weights.Parameters:N0} parameters");
         notes.WriteLine($"prefill  {promptTokens.Length} tokens, {promptTokens.Length / prefill.TotalSeconds:0} tokens/s");
+        notes.WriteLine($"device   {model.DeviceName}");
         if (decoded > 0) notes.WriteLine($"decode   {decoded} tokens, {decoded / decode.TotalSeconds:0} tokens/s");
         notes.WriteLine($"cache    {engine.PeakBlocks} of {blocks} blocks of {BlockSize} tokens, {engine.Cache.Bytes / 1024:N0} KiB of {(typeof(T) == typeof(Half) ? "Half" : "float")} in {model.Config.Layers} layers");
     }

@@ -34,7 +34,7 @@ internal static class ScoreCommand
     {
         int steps = tokens.Length - 1;
         double[] losses = new double[steps];
-        using PagedKeyValueCache<T> cache = model.CreateCache<T>((steps + BlockSize - 1) / BlockSize, BlockSize);
+        using KeyValueCache cache = model.CreateCache<T>((steps + BlockSize - 1) / BlockSize, BlockSize);
         CacheSequence sequence = cache.CreateSequence();
         PagedBatch batch = cache.CreateBatch();
         int[] rows = [.. Enumerable.Range(0, ChunkSize)];

@@ -1,4 +1,5 @@
 using System.Numerics.Tensors;
+using FusedAttention.Samples.TextGeneration.Devices;
 
 namespace FusedAttention.Samples.TextGeneration.Model;
 
@@ -12,14 +13,15 @@ internal sealed class LanguageModel
     private readonly ModelConfig _config;
     private readonly ParallelOptions _parallel;
     private readonly AttentionOptions _attention;
-    private readonly CpuExecution _execution;
+    private readonly IAttentionDevice _device;
     private int _rows;
     private float[] _x = [], _h = [], _q = [], _k = [], _v = [], _attended = [], _gate = [], _up = [], _logits = [];
 
     /// <param name="weights">The weights.</param>
     /// <param name="threads">Threads to use at most; -1 for one per processor.</param>
     /// <param name="rowInvariant">One arithmetic for any number of rows: chunks, batches and decoding give the same bits.</param>
-    public LanguageModel(ModelWeights weights, int threads = -1, bool rowInvariant = false)
+    /// <param name="device">Where keys and values are and attention runs; null for the processor.</param>
+    public LanguageModel(ModelWeights weights, int threads = -1, bool rowInvariant = false, IAttentionDevice? device = null)
     {
         _weights = weights;
         _config = weights.Config;
@@ -30,15 +32,18 @@ internal sealed class LanguageModel
             AlibiSlopes = _config.Positions == PositionSignal.Alibi ? AlibiSlopes.ForHeads(_config.Heads) : [],
             RowInvariant = rowInvariant,
         };
-        _execution = new() { MaxDegreeOfParallelism = threads };
+        _device = device ?? new CpuDevice(threads);
     }
 
     public ModelConfig Config => _config;
 
+    /// <summary>Where attention runs.</summary>
+    public string DeviceName => _device.Name;
+
     /// <summary>A cache for this model.</summary>
-    public PagedKeyValueCache<T> CreateCache<T>(int blocks, int blockSize)
+    public KeyValueCache CreateCache<T>(int blocks, int blockSize)
         where T : unmanaged
-        => new(new() { Blocks = blocks, BlockSize = blockSize, KeyValueHeads = _config.KeyValueHeads, KeyDim = _config.HeadDim, Layers = _config.Layers });
+        => _device.CreateCache<T>(new() { Blocks = blocks, BlockSize = blockSize, KeyValueHeads = _config.KeyValueHeads, KeyDim = _config.HeadDim, Layers = _config.Layers });
 
     /// <summary>Runs tokens through the model and leaves their keys and values in the cache.</summary>
     /// <param name="cache">Has room for the tokens already (<c>Extend</c>).</param>
@@ -46,8 +51,7 @@ internal sealed class LanguageModel
     /// <param name="tokens">One a row.</param>
     /// <param name="logitRows">The rows whose logits are wanted.</param>
     /// <returns>[logitRows, vocabulary], valid until the next call.</returns>
-    public ReadOnlySpan<float> Forward<T>(PagedKeyValueCache<T> cache, PagedBatch batch, ReadOnlySpan<int> tokens, ReadOnlySpan<int> logitRows)
-        where T : unmanaged
+    public ReadOnlySpan<float> Forward(KeyValueCache cache, PagedBatch batch, ReadOnlySpan<int> tokens, ReadOnlySpan<int> logitRows)
     {
         int rows = tokens.Length, dim = _config.Dim;
         EnsureRows(rows);
@@ -63,8 +67,7 @@ internal sealed class LanguageModel
     }
 
     /// <summary><c>x += Wo attention(rms_norm(x))</c></summary>
-    private void Attend<T>(int layer, LayerWeights w, PagedKeyValueCache<T> cache, PagedBatch batch, int rows)
-        where T : unmanaged
+    private void Attend(int layer, LayerWeights w, KeyValueCache cache, PagedBatch batch, int rows)
     {
         Normalize(w.AttentionNorm, rows);
         Multiply(_h, w.Query, _q, rows);
@@ -72,12 +75,10 @@ internal sealed class LanguageModel
         Multiply(_h, w.Value, _v, rows);
         if (_config.Positions == PositionSignal.Rotary) RotateQueriesAndKeys(batch.Sequences);
         int keyElements = rows * _config.KeyValueHeads * _config.HeadDim;
-        cache.Write(layer, batch, _k.AsSpan(0, keyElements), _v.AsSpan(0, keyElements));
+        cache.Write<float>(layer, batch, _k.AsSpan(0, keyElements), _v.AsSpan(0, keyElements));
 
-        ReadOnlySpan<nint> shape = [rows, _config.Heads, _config.HeadDim];
-        var query = new ReadOnlyTensorSpan<float>(_q.AsSpan(0, rows * _config.Heads * _config.HeadDim), shape);
-        var output = new TensorSpan<float>(_attended.AsSpan(0, rows * _config.Heads * _config.HeadDim), shape);
-        Attention.ForwardPaged(query, output, cache, layer, batch, _attention, execution: _execution);
+        int queryElements = rows * _config.Heads * _config.HeadDim;
+        _device.Attend(_q.AsSpan(0, queryElements), _attended.AsSpan(0, queryElements), _config.Heads, cache, layer, batch, _attention);
 
         Multiply(_attended, w.Output, _h, rows);
         AddToX(rows);

@@ -18,6 +18,9 @@ public abstract class Backend
     /// <summary>What a report must say of the backend and its device.</summary>
     public virtual (string Name, string Value)[] Facts() => [("backend", Name)];
 
+    /// <summary>GB/s at which the device reads memory beyond its caches, measured now: what decoding can reach at most. Null for a backend that does not measure it.</summary>
+    public virtual double? MeasureReadRate() => null;
+
     /// <summary>A call on this backend's own tensors.</summary>
     /// <exception cref="UsageException">The library does not compute on these element types.</exception>
     public PreparedCall Prepare(CallInputs call) => ElementTypeDispatch.Run(call.Query.ElementType, call.Key.ElementType, new Preparing(this, call));

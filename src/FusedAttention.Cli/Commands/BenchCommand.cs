@@ -12,13 +12,14 @@ internal sealed class BenchCommand
     private const string Description = """
         Time attention on random tensors of a shape: best and median of many short trials after a warm-up.
         GFLOP/s count the multiply-adds of allowed (query, key) pairs only; GB/s count keys and values once.
-        On a GPU, without a shape: a table of shapes, with what its kernels were designed for.
+        On a GPU, without a shape: a table of shapes, with what to compare them with.
 
         Examples:
           fused-attention bench --query-length 2048 --dim 128 --mask causal --threads 1
           fused-attention bench --query-heads 32 --kv-heads 8 --query-length 1 --key-length 32768 --dtype fp16 --json
           fused-attention bench --batch 8 --query-length 1 --key-length 4096 --paged 16 --kv-dtype bf16
           fused-attention bench --query-length 2048 --threads 1 --ceilings
+          fused-attention bench --backend cuda
           fused-attention bench --backend metal
           fused-attention bench --backend metal --only "prefill 1k"
         """;
@@ -95,7 +96,7 @@ internal sealed class BenchCommand
             ceilings = _console.WithProgress("ceilings", 1, _ => Ceilings.Measure(instructionSet, Math.Max(1, explanation.Threads), CeilingTime));
         }
 
-        var result = new BenchResult(shape, explanation, run.RowInvariant, backend.Clock, times, ceilings);
+        var result = new BenchResult(shape, explanation, run.RowInvariant, backend.Clock, times, ceilings) { ReadRate = backend.MeasureReadRate() };
         if (parsed.GetValue(_json)) _console.Line(result.ToJson());
         else result.Print(_console);
         return ExitCode.Success;

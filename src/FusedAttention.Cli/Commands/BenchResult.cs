@@ -18,6 +18,9 @@ internal sealed record BenchResult(
 
     public double GigabytesPerSecond => Explanation.KeyValueBytes / 1e6 / Milliseconds;
 
+    /// <summary>GB/s at which the device reads memory, measured in the same run; null where that was not measured.</summary>
+    public double? ReadRate { get; init; }
+
     /// <summary>Share of the machine's roofline; null where it was not measured.</summary>
     public double? Share => Ceilings?.Share(Explanation.FloatingPointOperations, Explanation.KeyValueBytes, Milliseconds);
 
@@ -33,7 +36,7 @@ internal sealed record BenchResult(
             .. ExplanationText.Facts(Explanation, RowInvariant),
             ("time", $"{Milliseconds:0.####} ms best, {MedianMilliseconds:0.####} ms median of {Times.Trials} trials, {Clock}"),
             ("arithmetic", $"{GigaflopsPerSecond:0.0} GFLOP/s best, {GigaflopsPerSecond * Milliseconds / MedianMilliseconds:0.0} GFLOP/s median"),
-            ("keys and values", $"{GigabytesPerSecond:0.00} GB/s best"),
+            ("keys and values", $"{GigabytesPerSecond:0.00} GB/s best{(ReadRate is double rate ? $", {GigabytesPerSecond / rate:0.0 %} of the {rate:0} GB/s at which the device reads memory, measured now" : "")}"),
         ];
         if (Ceilings is Ceilings ceilings)
         {
@@ -75,6 +78,7 @@ internal sealed record BenchResult(
             json.WriteNumber("milliseconds_median", Math.Round(MedianMilliseconds, 6));
             json.WriteNumber("gflops", Math.Round(GigaflopsPerSecond, 3));
             json.WriteNumber("gbps", Math.Round(GigabytesPerSecond, 3));
+            if (ReadRate is double rate) json.WriteNumber("read_gbps", Math.Round(rate, 3));
             if (Ceilings is not null)
             {
                 json.WriteNumber("ceiling_gflops", Math.Round(Ceilings.GigaflopsPerSecond, 3));

@@ -16,10 +16,12 @@ internal static class BenchTable
     public static bool Run(ToolConsole console, BackendDevice device, RunOptions run, IReadOnlyList<TimedShape> rows, TimeSpan time, bool json)
     {
         int width = rows.Max(static row => row.Name.Length);
+        double? readRate = rows.Any(static row => row.IsBoundByMemory) ? device.Backend.MeasureReadRate() : null;
         if (!json)
         {
             console.Facts(device.Backend.Facts());
             console.Line($"Median of 3 trials or more after a warm-up, {device.Backend.Clock}.");
+            if (readRate is double ceiling) console.Line($"The device reads memory at {ceiling:0} GB/s, measured now; shares are of that.");
             if (device.Provider.TargetNote is string note && rows.Any(static row => row.Target is not null)) console.Line(note);
             console.Line();
             console.Line($"{"shape".PadRight(width)}  {"ms",10}  {"rate",14}  target");
@@ -33,7 +35,7 @@ internal static class BenchTable
             TimedShape row = rows[i];
             try
             {
-                BenchResult result = Measure(console, device.Backend, run, row, time);
+                BenchResult result = Measure(console, device.Backend, run, row, time) with { ReadRate = readRate };
                 console.Line(json ? result.ToJson() : Line(row, result, width));
             }
             catch (Exception e) when (e is OutOfMemoryException || device.Provider.IsDeviceFailure(e))
@@ -60,6 +62,7 @@ internal static class BenchTable
         string unit = row.IsBoundByMemory ? "GB/s" : "TFLOP/s";
         double rate = share * (row.IsBoundByMemory ? result.GigabytesPerSecond : result.GigaflopsPerSecond / 1000);
         string target = row.Target is double aim ? $"{aim:0.##} {unit}" : "";
-        return $"{row.Name.PadRight(width)}  {result.MedianMilliseconds,10:0.000}  {$"{rate:0.00} {unit}",14}  {target}".TrimEnd();
+        string ofReading = row.IsBoundByMemory && result.ReadRate is double ceiling ? $"{rate / ceiling,6:0 %}" : "";
+        return $"{row.Name.PadRight(width)}  {result.MedianMilliseconds,10:0.000}  {$"{rate:0.00} {unit}",14}{ofReading}  {target}".TrimEnd();
     }
 }

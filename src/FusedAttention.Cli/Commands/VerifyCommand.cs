@@ -25,6 +25,7 @@ internal sealed class VerifyCommand
         Examples:
           fused-attention verify qkv.safetensors --causal --alibi
           fused-attention verify qkv.safetensors --causal --output-file o.safetensors
+          fused-attention verify --backend cuda
           fused-attention verify --backend metal
           fused-attention verify --backend metal tests/data/reference
         """;

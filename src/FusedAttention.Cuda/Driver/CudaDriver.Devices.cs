@@ -6,6 +6,7 @@ namespace FusedAttention.Cuda.Driver;
 internal sealed unsafe partial class CudaDriver
 {
     public const int AttributeMultiprocessorCount = 16;
+    public const int AttributeL2CacheSize = 38;
     public const int AttributeComputeCapabilityMajor = 75;
     public const int AttributeComputeCapabilityMinor = 76;
     public const int AttributeMaxSharedMemoryPerBlockOptin = 97;

@@ -29,12 +29,10 @@ internal sealed unsafe partial class CudaDriver
         return status != CaptureStatusNone;
     }
 
-    public nint EventCreate()
-    {
-        nint created;
-        Check(_eventCreate(&created, EventDisableTiming), "cuEventCreate");
-        return created;
-    }
+    public nint EventCreate() => EventCreate(EventDisableTiming);
+
+    /// <summary>An event that knows when it was reached.</summary>
+    public nint TimedEventCreate() => EventCreate(flags: 0);
 
     public void EventRecord(nint recorded, nint stream) => Check(_eventRecord(recorded, stream), "cuEventRecord");
 
@@ -51,6 +49,21 @@ internal sealed unsafe partial class CudaDriver
     /// <returns><see cref="Success"/>, or what went wrong.</returns>
     public int EventSynchronize(nint awaited) => _eventSynchronize(awaited);
 
+    /// <summary>Milliseconds between two timed events that were reached.</summary>
+    public float EventElapsedTime(nint start, nint end)
+    {
+        float milliseconds;
+        Check(_eventElapsedTime(&milliseconds, start, end), "cuEventElapsedTime");
+        return milliseconds;
+    }
+
     /// <summary>Says nothing of failure.</summary>
     public void EventDestroy(nint destroyed) => _ = _eventDestroy(destroyed);
+
+    private nint EventCreate(uint flags)
+    {
+        nint created;
+        Check(_eventCreate(&created, flags), "cuEventCreate");
+        return created;
+    }
 }

@@ -54,6 +54,7 @@ internal sealed unsafe partial class CudaDriver
     private readonly delegate* unmanaged<nint, nint, int> _eventRecord;
     private readonly delegate* unmanaged<nint, int> _eventQuery;
     private readonly delegate* unmanaged<nint, int> _eventSynchronize;
+    private readonly delegate* unmanaged<float*, nint, nint, int> _eventElapsedTime;
     private readonly delegate* unmanaged<nint, int> _eventDestroy;
     private readonly delegate* unmanaged<nint*, void*, uint, int*, void**, int> _moduleLoadDataEx;
     private readonly delegate* unmanaged<nint, int> _moduleUnload;
@@ -101,6 +102,7 @@ internal sealed unsafe partial class CudaDriver
         _eventRecord = (delegate* unmanaged<nint, nint, int>)Find("cuEventRecord");
         _eventQuery = (delegate* unmanaged<nint, int>)Find("cuEventQuery");
         _eventSynchronize = (delegate* unmanaged<nint, int>)Find("cuEventSynchronize");
+        _eventElapsedTime = (delegate* unmanaged<float*, nint, nint, int>)Find("cuEventElapsedTime");
         _eventDestroy = (delegate* unmanaged<nint, int>)Find("cuEventDestroy_v2");
         _moduleLoadDataEx = (delegate* unmanaged<nint*, void*, uint, int*, void**, int>)Find("cuModuleLoadDataEx");
         _moduleUnload = (delegate* unmanaged<nint, int>)Find("cuModuleUnload");

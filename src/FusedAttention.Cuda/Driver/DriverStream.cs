@@ -4,7 +4,7 @@ using FusedAttention.Devices;
 namespace FusedAttention.Cuda.Driver;
 
 /// <summary>A stream of the driver: one of this library's, or one of the caller's.</summary>
-internal sealed unsafe class DriverStream : ICudaStream
+internal sealed unsafe class DriverStream : ICudaStream, ITimedStream
 {
     private readonly CudaRuntime _runtime;
     private readonly SubmissionEvents _events;
@@ -100,6 +100,8 @@ internal sealed unsafe class DriverStream : ICudaStream
         using RelaxedScope scope = _runtime.EnterRelaxed();
         _events.Wait(submission);
     }
+
+    public IStreamTimer CreateTimer() => new EventTimer(_runtime, Handle);
 
     public void Dispose()
     {

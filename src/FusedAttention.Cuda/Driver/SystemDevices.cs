@@ -62,7 +62,10 @@ internal sealed record SystemDevices(ImmutableArray<CudaRuntime> Runtimes, strin
         driver.DeviceAttribute(device, CudaDriver.AttributeMultiprocessorCount),
         driver.DeviceAttribute(device, CudaDriver.AttributeMaxSharedMemoryPerBlockOptin),
         driver.DeviceTotalMemory(device),
-        version);
+        version)
+    {
+        L2Bytes = driver.DeviceAttribute(device, CudaDriver.AttributeL2CacheSize),
+    };
 
     private static string Text(int version) => $"{version / 1000}.{version % 1000 / 10}";
 }

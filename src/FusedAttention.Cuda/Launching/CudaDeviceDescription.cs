@@ -10,4 +10,8 @@ namespace FusedAttention.Cuda.Launching;
 /// <param name="MemoryBytes">All of its memory.</param>
 /// <param name="DriverVersion">The newest CUDA version that the driver knows, 13000 for 13.0.</param>
 internal sealed record CudaDeviceDescription(
-    int Ordinal, string Name, int Major, int Minor, int Multiprocessors, int MaxSharedMemory, long MemoryBytes, int DriverVersion);
+    int Ordinal, string Name, int Major, int Minor, int Multiprocessors, int MaxSharedMemory, long MemoryBytes, int DriverVersion)
+{
+    /// <summary>The cache before its memory; 0 where the runtime does not say.</summary>
+    public long L2Bytes { get; init; }
+}

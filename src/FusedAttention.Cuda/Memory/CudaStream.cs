@@ -19,7 +19,7 @@ namespace FusedAttention;
 /// threads at once.</para>
 /// </remarks>
 [SuppressMessage("Naming", "CA1711:Identifiers should not have incorrect suffix", Justification = "A stream is what CUDA calls it; nobody takes it for one of bytes.")]
-public sealed class CudaStream : IDisposable
+public sealed partial class CudaStream : IDisposable
 {
     /// <summary>Counters of a call: some for each work item or row block.</summary>
     private const long SmallestCounters = 64 << 10;

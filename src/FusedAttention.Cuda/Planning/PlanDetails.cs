@@ -35,10 +35,9 @@ internal static class PlanDetails
         if (kernel == AttentionKernel.Decode) return $"1 query, or at most {tiles.MostFewRows} rows a key/value head";
         string dims = $"dimensions {problem.KeyDim}/{problem.ValueDim}";
         if (!TileTable.HasMatrixTypes(problem)) return $"{problem.QueryType} over {problem.KeyValueType}: prefill and decode take one 16-bit type";
-        if (!TileTable.HasPrefill(problem.KeyDim, problem.ValueDim)) return $"{dims}: prefill takes multiples of 8, and decode of 16, from 16 to 256";
+        if (!TileTable.HasMatrixDims(problem.KeyDim, problem.ValueDim)) return $"{dims}: prefill and decode take multiples of 8 from 16 to 256";
         if (device.Major < TileTable.FirstMatrixMajor) return $"compute capability {device.Major}.{device.Minor}: prefill and decode need {TileTable.FirstMatrixMajor}.0";
         if (!isAligned) return $"strides or beginnings are no multiples of {TileTable.VectorElements} elements: plain kernel";
-        if (!TileTable.HasDecode(problem.KeyDim, problem.ValueDim)) return $"{dims} with few rows: decode takes multiples of 16 from 16 to 256";
         return $"{dims}: no tile fits {device.MaxSharedMemory} bytes of shared memory";
     }
 

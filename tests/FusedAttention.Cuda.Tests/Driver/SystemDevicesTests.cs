@@ -16,7 +16,7 @@ public sealed class SystemDevicesTests
         SystemDevices found = SystemDevices.Find(fake.Find);
         Assert.Null(found.Reason);
         using CudaRuntime runtime = Assert.Single(found.Runtimes);
-        Assert.Equal(new CudaDeviceDescription(0, "Fake H100", 9, 0, 132, 232448, 80L << 30, 13000), runtime.Device);
+        Assert.Equal(new CudaDeviceDescription(0, "Fake H100", 9, 0, 132, 232448, 80L << 30, 13000) { L2Bytes = 50 << 20 }, runtime.Device);
         Assert.Empty(fake.Take());
     }
 

@@ -48,6 +48,7 @@ internal sealed unsafe partial class FakeDriver
         ["cuEventRecord"] = (nint)(delegate* unmanaged<nint, nint, int>)&EventRecord,
         ["cuEventQuery"] = (nint)(delegate* unmanaged<nint, int>)&EventQuery,
         ["cuEventSynchronize"] = (nint)(delegate* unmanaged<nint, int>)&EventSynchronize,
+        ["cuEventElapsedTime"] = (nint)(delegate* unmanaged<float*, nint, nint, int>)&EventElapsedTime,
         ["cuEventDestroy_v2"] = (nint)(delegate* unmanaged<nint, int>)&EventDestroy,
         ["cuModuleLoadDataEx"] = (nint)(delegate* unmanaged<nint*, byte*, uint, int*, void**, int>)&ModuleLoadDataEx,
         ["cuModuleUnload"] = (nint)(delegate* unmanaged<nint, int>)&ModuleUnload,
@@ -137,6 +138,7 @@ internal sealed unsafe partial class FakeDriver
         *value = attribute switch
         {
             16 => 132,
+            38 => 50 << 20,
             75 => Now.Devices[device].Major,
             76 => Now.Devices[device].Minor,
             97 => 232448,
@@ -378,6 +380,16 @@ internal sealed unsafe partial class FakeDriver
         }
 
         return 0;
+    }
+
+    [UnmanagedCallersOnly]
+    private static int EventElapsedTime(float* milliseconds, nint start, nint end)
+    {
+        FakeDriver now = Now;
+        int result = now.Ask("cuEventElapsedTime");
+        *milliseconds = 2.5f;
+        if (result != 0) return result;
+        lock (now._gate) return !now._events.TryGetValue(start, out bool started) || !now._events.TryGetValue(end, out bool ended) ? 1 : started && ended ? 0 : NotReady;
     }
 
     [UnmanagedCallersOnly]

@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# Tests and times the CUDA backend on this machine. Made by eng/gpu-tests.sh; needs an NVIDIA driver and nothing else.
+#   run.sh                        tests, then the tool's own checks, then the table of shapes
+#   --filter CLASS                tests of these classes only, as '*GpuTests'; may be repeated
+#   --sanitize TOOL               memcheck, racecheck, initcheck or synccheck of NVIDIA's compute-sanitizer over the tool's checks
+#   --kernels NAME                with --sanitize: only kernels that have this in their name: plain, prefill, decode, merge, append
+#   --only TEXT                   checks and rows of the table that have this in their name
+#   --no-tests --no-verify --no-bench
+#   --unpack FOLDER               where to; a folder beside this script if not given
+#   -- COMMAND                    nothing of that: run a command among the unpacked programs (bin/FusedAttention.Cuda.Tests, tool/fused-attention)
+# Reports are copied to $OUT, if that is set. The exit code is 0 if all went well, 1 if something failed, 3 if something asked for is not here.
+set -uo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+filters=() sanitizer='' kernels='' only='' tests=1 verify=1 bench=1 folder=$here/unpacked command=()
+while [ $# -gt 0 ]; do
+    case $1 in
+        --filter) filters+=(--filter-class "$2"); shift ;;
+        --sanitize) sanitizer=$2; shift ;;
+        --kernels) kernels=$2; shift ;;
+        --only) only=$2; shift ;;
+        --no-tests) tests=0 ;;
+        --no-verify) verify=0 ;;
+        --no-bench) bench=0 ;;
+        --unpack) folder=$2; shift ;;
+        --) shift; command=("$@"); break ;;
+        *) sed -n '2,13s/^# \{0,1\}//p' "$0"; [ "$1" = --help ]; exit $(($? * 2)) ;;
+    esac
+    shift
+done
+case $sanitizer in '' | memcheck | racecheck | initcheck | synccheck) ;; *) echo "--sanitize $sanitizer: not a tool that this knows." >&2; exit 2 ;; esac
+
+# Kernels are assembled anew: what is tested is this text, and not what an earlier run left in the driver's cache.
+export CUDA_CACHE_DISABLE=1 DOTNET_SYSTEM_GLOBALIZATION_INVARIANT=1 DOTNET_CLI_TELEMETRY_OPTOUT=1 TERM=${TERM:-dumb}
+if [ "$here/gpu.tar.xz" -nt "$folder/commit" ]; then
+    rm -rf "$folder" && mkdir -p "$folder"
+    if command -v xz >/dev/null; then tar -C "$folder" -xJf "$here/gpu.tar.xz"
+    else python3 -c 'import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2])' "$here/gpu.tar.xz" "$folder"
+    fi || { echo 'The archive cannot be unpacked: neither xz nor Python is here, or the disk is full.' >&2; exit 3; }
+    touch "$folder/commit"
+fi
+cd "$folder/repo"
+tool=tool/fused-attention
+[ -x $tool ] || tool=bin/fused-attention
+if [ ${#command[@]} -gt 0 ]; then exec "${command[@]}"; fi
+
+status=0
+reports=${OUT:-$folder/reports}
+mkdir -p "$reports"
+step() {
+    local name=$1
+    shift
+    printf '\n== %s: %s\n' "$name" "$*"
+    "$@" 2>&1 | tee "$reports/$name.txt"
+    local code=${PIPESTATUS[0]}
+    if [ "$code" -ne 0 ]; then
+        echo "== $name: exit code $code"
+        status=1
+    fi
+}
+
+echo "== commit $(cat ../commit)"
+nvidia-smi --query-gpu=name,driver_version,clocks.max.sm,clocks.max.mem,power.limit --format=csv,noheader 2>/dev/null
+step info $tool info
+if [ $tests = 1 ]; then step tests bin/FusedAttention.Cuda.Tests ${filters[@]+"${filters[@]}"} --no-progress --no-ansi; fi
+
+if [ -n "$sanitizer" ]; then
+    found=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer /usr/local/cuda*/compute-sanitizer/compute-sanitizer 2>/dev/null | head -n 1)
+    if [ -z "$found" ]; then
+        echo '== sanitize: there is no compute-sanitizer here; it comes with the CUDA toolkit.' >&2
+        status=3
+    else
+        step "sanitize-$sanitizer" "$found" --tool "$sanitizer" ${kernels:+--kernel-name "kernel_substring=$kernels"} --error-exitcode 1 --print-limit 20 $tool verify --backend cuda ${only:+--only "$only"}
+    fi
+elif [ $verify = 1 ]; then
+    step verify $tool verify --backend cuda ${only:+--only "$only"}
+fi
+
+if [ $bench = 1 ]; then step bench $tool bench --backend cuda ${only:+--only "$only"}; fi
+exit $status
