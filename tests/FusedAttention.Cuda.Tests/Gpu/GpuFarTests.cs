@@ -13,7 +13,7 @@ public sealed class GpuFarTests
     /// <summary>Elements from one token to the next: the last one begins 39 times that far, 2.6e9.</summary>
     private const int Stride = 1 << 26;
 
-    private const long Elements = (long)Tokens * Stride;
+    private static readonly nint ElementCount = unchecked((nint)((long)Tokens * Stride));
 
     [Theory]
     [InlineData(Tokens, 64)]
@@ -24,7 +24,7 @@ public sealed class GpuFarTests
     public void Dense_and_packed_calls_reach_far(int queries, int dim)
     {
         CudaDevice device = Open();
-        using CudaTensor<Half> input = device.Allocate<Half>((nint)Elements), output = device.Allocate<Half>((nint)Elements);
+        using CudaTensor<Half> input = device.Allocate<Half>(ElementCount), output = device.Allocate<Half>(ElementCount);
         Half[] q = Noise(1, queries * Heads * dim), k = Noise(2, Tokens * Heads * dim), v = Noise(3, Tokens * Heads * dim), bias = Noise(4, queries * Tokens);
         using CudaTensor<Half> q0 = Dense(q, queries, Heads, dim), k0 = Dense(k, Tokens, Heads, dim), v0 = Dense(v, Tokens, Heads, dim), o0 = device.Allocate<Half>(queries, Heads, dim), bias0 = Dense(bias, queries, Tokens);
 
@@ -83,7 +83,7 @@ public sealed class GpuFarTests
     {
         const int BlockSize = 16;
         CudaDevice device = Open();
-        int blocks = (int)(Elements / (BlockSize * Heads * dim));
+        int blocks = (int)(ElementCount / (BlockSize * Heads * dim));
         using var cache = new CudaPagedKeyValueCache<Half>(device, new() { Blocks = blocks, BlockSize = BlockSize, KeyValueHeads = Heads, KeyDim = dim });
         using var small = new CudaPagedKeyValueCache<Half>(device, new() { Blocks = 4, BlockSize = BlockSize, KeyValueHeads = Heads, KeyDim = dim });
 
