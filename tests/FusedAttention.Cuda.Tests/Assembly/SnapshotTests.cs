@@ -1,0 +1,37 @@
+using FusedAttention.Cuda.Kernels;
+using FusedAttention.Cuda.Planning;
+using FusedAttention.Devices;
+using Xunit;
+
+namespace FusedAttention.Cuda.Tests.Assembly;
+
+/// <summary>What is assembled, on file: a change of a kernel or of the emitter shows as a difference to be read. The smallest of each kernel.</summary>
+public sealed class SnapshotTests
+{
+    private const string Folder = "tests/FusedAttention.Cuda.Tests/Snapshots";
+
+    [Fact]
+    public void Text_of_a_plain_kernel() => Snapshot.AssertOnFile(
+        Folder, "plain-float32-bfloat16-12-5.ptx",
+        PlainKernel.Write(
+            new(AttentionElementType.Float32, AttentionElementType.BFloat16, 12, 5, CallFeatures.Mask | CallFeatures.Bias | CallFeatures.Alibi | CallFeatures.SoftCap | CallFeatures.Sinks | CallFeatures.LogSumExp, 3, AttentionElementType.Float16),
+            TileTable.PlainWarps).ToString());
+
+    /// <summary>Two warps instead of four, two stages: less of the same.</summary>
+    [Fact]
+    public void Text_of_a_decode() => Snapshot.AssertOnFile(
+        Folder, "decode-bfloat16-16-16.ptx",
+        DecodeKernel.Write(new(AttentionElementType.BFloat16, AttentionElementType.BFloat16, 16, 16, CallFeatures.Aligned | CallFeatures.LogSumExp, 16, default), new DecodeTile(Warps: 2, Keys: 16, Stages: 2, Blocks: 1)).ToString());
+
+    /// <summary>With tiles of 16 keys.</summary>
+    [Fact]
+    public void Text_of_a_prefill() => Snapshot.AssertOnFile(
+        Folder, "prefill-float16-16-16.ptx",
+        PrefillKernel.Write(new(AttentionElementType.Float16, AttentionElementType.Float16, 16, 16, CallFeatures.Aligned, 0, default), new PrefillTile(Warps: 4, RowsOfWarp: 16, Keys: 16, Stages: 2, Blocks: 1)).ToString());
+
+    [Fact]
+    public void Text_of_merging() => Snapshot.AssertOnFile(Folder, "merge-float16-bfloat16.ptx", MergePlan.Function(AttentionElementType.Float16, AttentionElementType.BFloat16).Text);
+
+    [Fact]
+    public void Text_of_writing_the_cache() => Snapshot.AssertOnFile(Folder, "append-float32-float16.ptx", CachePlan.Function(AttentionElementType.Float32, AttentionElementType.Float16).Text);
+}

@@ -1,0 +1,86 @@
+using System.Collections.Concurrent;
+using System.Globalization;
+using FusedAttention.Cuda.Launching;
+using FusedAttention.Cuda.Planning;
+using FusedAttention.Devices;
+using Xunit;
+
+namespace FusedAttention.Cuda.Tests.Assembly;
+
+/// <summary>
+/// Kernels through NVIDIA's assembler, for every pair of things that they are specialised for: nothing is refused or warned about, nothing leaves the registers, and as many blocks fit a multiprocessor as
+/// the plan counts on. FUSEDATTENTION_PTXAS_ALL=1 has all features one by one, for each kernel, pair of types and dimensions.
+/// </summary>
+[Slow]
+public sealed class SpecialisationTests(ITestOutputHelper output)
+{
+    private const int MostSpecialisations = 60;
+    private const int RegistersOfMultiprocessor = 65536;
+
+    private static readonly CudaDeviceDescription Hopper = new(0, "sm_90a", 9, 0, 132, 232448, 80L << 30, 13000);
+    private static readonly CudaDeviceDescription Ampere = new(0, "sm_80", 8, 0, 108, 166912, 40L << 30, 13000);
+
+    /// <summary>Less shared memory, so other tiles.</summary>
+    private static readonly CudaDeviceDescription Small = new(0, "sm_86", 8, 6, 84, 101376, 24L << 30, 13000);
+
+    [Fact]
+    public void Attention_kernels_assemble_without_spilling()
+    {
+        Assert.SkipUnless(PtxAssembler.Program is not null, PtxAssembler.SkipReason);
+        bool isWhole = Environment.GetEnvironmentVariable("FUSEDATTENTION_PTXAS_ALL") is "1";
+        Specialisation[] cover = isWhole ? [.. Specialisation.All(Hopper)] : [.. Specialisation.Cover(MostSpecialisations, Hopper)];
+        CudaDeviceDescription[] others = [Ampere, Small];
+        Assemble(cover.SelectMany((specialisation, i) =>
+            ((CudaDeviceDescription[])[Hopper, others[i % 2]]).Where(device => IsTaken(specialisation, device)).Select(device => (device, specialisation.On(device)))));
+    }
+
+    [Fact]
+    public void Kernels_of_merging_and_of_the_cache_assemble_without_spilling()
+    {
+        Assert.SkipUnless(PtxAssembler.Program is not null, PtxAssembler.SkipReason);
+        AttentionElementType[] types = Enum.GetValues<AttentionElementType>();
+        Assemble(types.SelectMany(from => types.SelectMany(to => ((KernelFunction[])[MergePlan.Function(from, to), CachePlan.Function(from, to)]).Select(
+            (function, i) => (((int)from + (int)to + i) % 2 == 0 ? Hopper : Ampere, (function, 1))))));
+    }
+
+    [Fact]
+    public void Cover_has_every_kernel_with_every_type_and_every_dimension_that_it_takes()
+    {
+        List<Specialisation> cover = Specialisation.Cover(MostSpecialisations, Hopper);
+        Assert.InRange(cover.Count, 40, MostSpecialisations);
+        Assert.Equal(cover.Count, cover.Distinct().Count());
+        HashSet<(AttentionKernel, int, int, AttentionElementType)> all = [.. Specialisation.All(Hopper).Select(static s => (s.Kernel, s.Traits.KeyDim, s.Traits.ValueDim, s.Traits.QueryType))];
+        Assert.True(all.Select(static s => (s.Item1, s.Item2, s.Item3)).ToHashSet().IsSubsetOf(cover.Select(static s => (s.Kernel, s.Traits.KeyDim, s.Traits.ValueDim))));
+        Assert.True(all.Select(static s => (s.Item1, s.Item4)).ToHashSet().IsSubsetOf(cover.Select(static s => (s.Kernel, s.Traits.QueryType))));
+    }
+
+    private static bool IsTaken(Specialisation specialisation, CudaDeviceDescription device) => specialisation.Kernel switch
+    {
+        AttentionKernel.Prefill => TileTable.Prefill(specialisation.Traits.KeyDim, specialisation.Traits.ValueDim, device) is not null,
+        AttentionKernel.Decode => TileTable.Decode(specialisation.Traits.KeyDim, specialisation.Traits.ValueDim, device) is not null,
+        _ => true,
+    };
+
+    /// <summary>Two at a time: the assembler takes a processor each.</summary>
+    private void Assemble(IEnumerable<(CudaDeviceDescription Device, (KernelFunction Function, int Blocks) Kernel)> kernels)
+    {
+        var failures = new ConcurrentQueue<string>();
+        var lines = new ConcurrentQueue<string>();
+        Parallel.ForEach(kernels, new ParallelOptions { MaxDegreeOfParallelism = 2 }, item =>
+        {
+            (KernelFunction function, int blocks) = item.Kernel;
+            AssemblyReport report = PtxAssembler.Assemble(function, item.Device.Name);
+
+            // Registers are given to warps, 8 of each lane at a time.
+            int registers = (report.Registers + 7) / 8 * 8 * function.Threads * blocks;
+            string line = string.Create(CultureInfo.InvariantCulture, $"{item.Device.Name} {report.Registers,4} registers, {function.Threads,4} threads, {blocks} blocks, {function.SharedBytes,7} bytes, {function.Text.Length / 1024,5} KB of text: {function.Label}");
+            lines.Enqueue(line);
+            if (report.ExitCode != 0) failures.Enqueue($"{line}: refused\n{report.Log}");
+            else if (report.HasWarnings) failures.Enqueue($"{line}: warnings\n{report.Log}");
+            else if (report.SpillBytes > 0) failures.Enqueue($"{line}: {report.SpillBytes} bytes are spilled, or of the stack\n{report.Log}");
+            else if (report.Registers is < 1 or > 255 || registers > RegistersOfMultiprocessor) failures.Enqueue($"{line}: {registers} registers, and a multiprocessor has {RegistersOfMultiprocessor}\n{report.Log}");
+        });
+        foreach (string line in lines.Order(StringComparer.Ordinal)) output.WriteLine(line);
+        if (!failures.IsEmpty) Assert.Fail($"{failures.Count} of {lines.Count} kernels:\n{string.Join("\n", failures)}");
+    }
+}
