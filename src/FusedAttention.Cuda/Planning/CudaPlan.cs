@@ -90,7 +90,8 @@ internal sealed unsafe class CudaPlan
         _plan.Build(problem, _tiles);
         foreach (ref readonly LaunchRange range in _plan.Launches)
         {
-            if (GridOf(range).X > int.MaxValue) throw new NotSupportedException($"{range.Count} work items of {problem.KeyValueHeads} key/value heads do not fit a grid; it takes up to {int.MaxValue} of both.");
+            if ((long)range.Count * problem.KeyValueHeads > int.MaxValue)
+                throw new NotSupportedException($"A launch of {range.Count} work items x {problem.KeyValueHeads} key/value heads is beyond what the kernels count: {int.MaxValue}.");
         }
     }
 
