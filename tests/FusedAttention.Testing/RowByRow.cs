@@ -6,12 +6,16 @@ internal sealed record Solution(double[][] Output, double[][] OutputLimit, doubl
     /// <summary>Of each output, the sum of the magnitudes of what it is the sum of: <c>sum_j p_j |v_jd|</c>.</summary>
     public double[][] Magnitude { get; } = new double[Output.Length][];
 
+    /// <summary>Of each output, the sum of the squares of the same.</summary>
+    public double[][] Square { get; } = new double[Output.Length][];
+
     /// <summary>With limits for a kernel that rounds weights to an element type before it multiplies values by them, as tensor cores have it.</summary>
     /// <param name="weightType">The type.</param>
     /// <param name="outputType">Of the output, whose own rounding may take another step for it.</param>
     public Solution WithRoundedWeights(AttentionElementType weightType, AttentionElementType outputType)
     {
-        // Half a unit in the last place of 11 or 8 bits, all in one direction: weights below 2^-14, which binary16 has fewer bits for, hide in what that is too much.
+        // Half a unit in the last place of 11 or 8 bits. At worst all weights are off in one direction and against the signs of their values; where there are many, values do not know how their weights are
+        // rounded: what is off alike moves the output by as much of itself, and of the rest 3.5 times the root of the squares is 6 standard deviations.
         double relative = weightType switch { AttentionElementType.Float16 => Math.ScaleB(1, -11), AttentionElementType.BFloat16 => Math.ScaleB(1, -8), _ => 0 };
         double[][] limits = new double[Output.Length][];
         for (int s = 0; s < limits.Length; s++)
@@ -19,7 +23,7 @@ internal sealed record Solution(double[][] Output, double[][] OutputLimit, doubl
             limits[s] = new double[Output[s].Length];
             for (int n = 0; n < limits[s].Length; n++)
             {
-                double more = relative * Magnitude[s][n];
+                double more = relative * Math.Min(Magnitude[s][n], Math.Abs(Output[s][n]) + (3.5 * Math.Sqrt(Square[s][n])));
                 limits[s][n] = OutputLimit[s][n] + more + Elements.HalfUlp(outputType, Math.Abs(Output[s][n]) + OutputLimit[s][n] + more) - Elements.HalfUlp(outputType, Output[s][n]);
             }
         }
@@ -53,6 +57,7 @@ internal static class RowByRow
         {
             int queries = problem.QueryLengths[s];
             solution.Magnitude[s] = new double[queries * problem.Heads * problem.ValueDim];
+            solution.Square[s] = new double[queries * problem.Heads * problem.ValueDim];
             solution.Output[s] = new double[queries * problem.Heads * problem.ValueDim];
             solution.OutputLimit[s] = new double[queries * problem.Heads * problem.ValueDim];
             solution.LogSumExp[s] = new double[problem.Heads * queries];
@@ -128,6 +133,7 @@ internal static class RowByRow
         Span<double> output = solution.Output[s].AsSpan(((i * problem.Heads) + h) * dim, dim);
         Span<double> limit = solution.OutputLimit[s].AsSpan(((i * problem.Heads) + h) * dim, dim);
         Span<double> magnitude = solution.Magnitude[s].AsSpan(((i * problem.Heads) + h) * dim, dim);
+        Span<double> square = solution.Square[s].AsSpan(((i * problem.Heads) + h) * dim, dim);
         if (double.IsNegativeInfinity(maximum))
         {
             solution.LogSumExp[s][lseIndex] = double.NegativeInfinity;
@@ -157,6 +163,7 @@ internal static class RowByRow
             {
                 double v = problem.Value[s][offset + d];
                 magnitude[d] += weight * Math.Abs(v);
+                square[d] += weight * v * weight * v;
                 moved += weight * ((Math.Abs(v - output[d]) * error) + (sumFactor * Math.Abs(v)));
             }
 

@@ -1,0 +1,297 @@
+using System.Numerics.Tensors;
+using System.Runtime.InteropServices;
+using FusedAttention.Serving;
+using FusedAttention.Tensors;
+using Xunit;
+
+namespace FusedAttention.Cuda.Tests.Gpu;
+
+/// <summary>The cache on the GPU against the one of the CPU: contents byte for byte, attention within the rounding of weights.</summary>
+[NeedsGpu]
+[Collection(Fakes.FakeDriver.Collection)]
+public sealed class GpuCacheTests
+{
+    public static TheoryData<AttentionElementType, AttentionElementType> Conversions()
+    {
+        var pairs = new TheoryData<AttentionElementType, AttentionElementType>();
+        foreach (AttentionElementType source in Enum.GetValues<AttentionElementType>())
+        {
+            foreach (AttentionElementType cache in Enum.GetValues<AttentionElementType>()) pairs.Add(source, cache);
+        }
+
+        return pairs;
+    }
+
+    /// <summary>All patterns of a 16-bit source; of floats those at and beside every border between two values of a 16-bit type.</summary>
+    [Theory]
+    [MemberData(nameof(Conversions))]
+    public void New_tokens_are_converted_as_the_processor_does(AttentionElementType source, AttentionElementType cache)
+    {
+        CudaDevice device = GpuProblems.Open();
+        switch (source)
+        {
+            case AttentionElementType.Float32: AppendAs<float>(device, cache); break;
+            case AttentionElementType.Float16: AppendAs<Half>(device, cache); break;
+            default: AppendAs<BFloat16>(device, cache); break;
+        }
+    }
+
+    /// <summary>Forks, copies on write, truncation and appending from both memories, in any order, with several layers.</summary>
+    [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    [InlineData(3)]
+    [InlineData(4)]
+    public void Any_order_of_operations_leaves_what_the_CPU_has(int seed)
+    {
+        const int Heads = 3, KeyDim = 24, ValueDim = 10, Layers = 2;
+        CudaDevice device = GpuProblems.Open();
+        using CudaStream stream = device.CreateStream();
+        var options = new PagedKeyValueCacheOptions { Blocks = 60, BlockSize = ((int[])[1, 3, 16, 4])[seed - 1], KeyValueHeads = Heads, KeyDim = KeyDim, ValueDim = ValueDim, Layers = Layers };
+        using var cache = new CudaPagedKeyValueCache<BFloat16>(device, options);
+        using var expected = new PagedKeyValueCache<BFloat16>(options);
+        var random = new Random(seed);
+        var sequences = new List<(CacheSequence Gpu, CacheSequence Cpu)>();
+        for (int step = 0; step < 400; step++)
+        {
+            int choice = random.Next(10), at = sequences.Count == 0 ? -1 : random.Next(sequences.Count);
+            if (at < 0 || (choice == 0 && sequences.Count < 6)) sequences.Add((cache.CreateSequence(), expected.CreateSequence()));
+            else if (choice == 1 && sequences.Count < 6) sequences.Add((cache.Fork(sequences[at].Gpu), expected.Fork(sequences[at].Cpu)));
+            else if (choice == 2)
+            {
+                int length = random.Next(expected.GetLength(sequences[at].Cpu) + 1);
+                cache.Truncate(sequences[at].Gpu, length);
+                expected.Truncate(sequences[at].Cpu, length);
+            }
+            else if (choice == 3 && sequences.Count > 3)
+            {
+                cache.Free(sequences[at].Gpu);
+                expected.Free(sequences[at].Cpu);
+                sequences.RemoveAt(at);
+            }
+            else
+            {
+                // New tokens, or tokens that are there once more: blocks that others see are copied.
+                int length = expected.GetLength(sequences[at].Cpu), tokens = random.Next(1, 9), from = choice < 6 && length > 0 ? random.Next(length) : length;
+                if (expected.GetBlocksNeeded(sequences[at].Cpu, tokens) + 4 > expected.FreeBlocks) continue;
+                int more = Math.Max(0, from + tokens - length);
+                cache.Extend(sequences[at].Gpu, more);
+                expected.Extend(sequences[at].Cpu, more);
+                for (int layer = 0; layer < Layers; layer++)
+                {
+                    float[] keys = Noise(random, tokens * Heads * KeyDim), values = Noise(random, tokens * Heads * ValueDim);
+                    expected.Write<float>(layer, sequences[at].Cpu, from, keys, values);
+                    if (random.Next(2) == 0)
+                    {
+                        cache.Write<float>(layer, sequences[at].Gpu, from, keys, values);
+                        continue;
+                    }
+
+                    using CudaTensor<float> k = device.Allocate<float>(tokens, Heads, KeyDim), v = device.Allocate<float>(tokens, Heads, ValueDim);
+                    k.CopyFrom(keys, stream);
+                    v.CopyFrom(values, stream);
+                    cache.Write(layer, sequences[at].Gpu, from, k, v, random.Next(2) == 0 ? stream : null);
+                }
+            }
+
+            Assert.Equal(expected.FreeBlocks, cache.FreeBlocks);
+            if (step % 20 != 19) continue;
+            for (int layer = 0; layer < Layers; layer++)
+            {
+                BFloat16[] keys = new BFloat16[options.Blocks * options.BlockSize * Heads * KeyDim], values = new BFloat16[options.Blocks * options.BlockSize * Heads * ValueDim];
+                cache.GetKeys(layer).CopyTo(keys);
+                cache.GetValues(layer).CopyTo(values);
+                foreach ((CacheSequence gpu, CacheSequence cpu) in sequences)
+                {
+                    string what = $"seed {seed}, step {step}, layer {layer}";
+                    AssertSame(Rows(expected, cpu, Flat(expected.GetKeys(layer)), Heads * KeyDim), Rows(cache, gpu, keys, Heads * KeyDim), what + ", keys");
+                    AssertSame(Rows(expected, cpu, Flat(expected.GetValues(layer)), Heads * ValueDim), Rows(cache, gpu, values, Heads * ValueDim), what + ", values");
+                }
+            }
+        }
+    }
+
+    /// <summary>A cache's tensors, read to the host and put into another cache.</summary>
+    [Fact]
+    public void Contents_can_be_saved_and_loaded()
+    {
+        const int Heads = 2, Dim = 64, Tokens = 50;
+        CudaDevice device = GpuProblems.Open();
+        var options = new PagedKeyValueCacheOptions { Blocks = 8, BlockSize = 16, KeyValueHeads = Heads, KeyDim = Dim };
+        using CudaPagedKeyValueCache<Half> saved = new(device, options), loaded = new(device, options);
+        using CudaTensor<Half> q = Tensor(device, 1, 5, Heads, Dim), k = Tensor(device, 2, Tokens, Heads, Dim), v = Tensor(device, 3, Tokens, Heads, Dim), o = device.Allocate<Half>(5, Heads, Dim);
+        CacheSequence a = saved.CreateSequence(), b = loaded.CreateSequence();
+        saved.Append(a, k, v);
+        loaded.Extend(b, Tokens);
+        Half[] keys = new Half[8 * 16 * Heads * Dim], values = new Half[keys.Length], expected = new Half[5 * Heads * Dim], actual = new Half[expected.Length];
+        saved.GetKeys().CopyTo(keys);
+        saved.GetValues().CopyTo(values);
+        loaded.GetKeys().CopyFrom(keys);
+        loaded.GetValues().CopyFrom(values);
+        Run(saved, a, expected);
+        Run(loaded, b, actual);
+        Assert.Contains(expected, static x => x != Half.Zero);
+        Assert.Equal(expected, actual);
+
+        void Run(CudaPagedKeyValueCache<Half> cache, CacheSequence sequence, Half[] result)
+        {
+            PagedBatch batch = cache.CreateBatch();
+            batch.Add(sequence, 5);
+            CudaAttention.ForwardPaged(q, o, cache, 0, batch, new AttentionOptions { Mask = AttentionMask.Causal });
+            o.CopyTo(result);
+        }
+    }
+
+    /// <summary>Two schedulers, step by step: the same steps, and each row of each layer like the CPU's. Prompts share prefixes, and the pool is small enough that requests are put back.</summary>
+    [Theory]
+    [InlineData(4, 60, 128)]
+    [InlineData(16, 20, 64)]
+    [InlineData(64, 6, 40)]
+    public void Steps_of_a_scheduler_agree_with_the_CPU(int blockSize, int blocks, int dim)
+    {
+        const int Heads = 6, KeyValueHeads = 2, Layers = 2;
+        CudaDevice device = GpuProblems.Open();
+        using CudaStream stream = device.CreateStream();
+        var options = new PagedKeyValueCacheOptions { Blocks = blocks, BlockSize = blockSize, KeyValueHeads = KeyValueHeads, KeyDim = dim, Layers = Layers };
+        using var cache = new CudaPagedKeyValueCache<Half>(device, options);
+        using var expected = new PagedKeyValueCache<Half>(options);
+        BatchSchedulerOptions serving = new() { MaxTokensPerStep = 48 };
+        using BatchScheduler gpu = BatchScheduler.Create(cache, serving), cpu = BatchScheduler.Create(expected, serving);
+        var random = new Random(blockSize);
+        for (int request = 0; request < 9; request++)
+        {
+            int[] prompt = [.. Enumerable.Range(0, random.Next(1, 120)).Select(i => i < 40 ? i : random.Next(100))];
+            int more = random.Next(1, 30);
+            gpu.Add(prompt, more);
+            cpu.Add(prompt, more);
+        }
+
+        var attention = new AttentionOptions { Mask = AttentionMask.Causal };
+        int steps = 0;
+        for (; cpu.HasWork; steps++)
+        {
+            BatchStep a = gpu.Next(), b = cpu.Next();
+            Assert.Equal(b.Tokens.ToArray(), a.Tokens.ToArray());
+            int total = b.Tokens.Length;
+            if (total == 0) break;
+            for (int layer = 0; layer < Layers; layer++)
+            {
+                // A token's key and value are a matter of the token and its place, as a shared prefix needs it.
+                Half[] query = [.. Noise(random, total * Heads * dim).Select(static x => (Half)x)];
+                float[] keys = Of(b, KeyValueHeads * dim, layer), values = Of(b, KeyValueHeads * dim, layer + 10);
+                using CudaTensor<Half> q = device.Allocate<Half>(total, Heads, dim), output = device.Allocate<Half>(total, Heads, dim);
+                using CudaTensor<float> k = device.Allocate<float>(total, KeyValueHeads, dim), v = device.Allocate<float>(total, KeyValueHeads, dim);
+                q.CopyFrom(query, stream);
+                k.CopyFrom(keys, stream);
+                v.CopyFrom(values, stream);
+                cache.Write(layer, a.Batch, k, v, stream);
+                CudaAttention.ForwardPaged(q, output, cache, layer, a.Batch, attention, stream: stream);
+                expected.Write<float>(layer, b.Batch, keys, values);
+                Half[] result = new Half[total * Heads * dim], actual = new Half[result.Length];
+                Attention.ForwardPaged(new ReadOnlyTensorSpan<Half>(query, [total, Heads, dim]), new TensorSpan<Half>(result, [total, Heads, dim]), expected, layer, b.Batch, attention);
+                output.CopyTo(actual);
+                for (int i = 0; i < result.Length; i++)
+                    Assert.True(Math.Abs((float)actual[i] - (float)result[i]) <= 2e-3f, $"step {steps}, layer {layer}, row {i / dim / Heads} of {total}, head {i / dim % Heads}, dim {i % dim}: {actual[i]}, not {result[i]}; blocks of {blockSize}");
+            }
+
+            int[] sampled = [.. Enumerable.Range(0, b.LogitRows.Length).Select(_ => random.Next(100))];
+            gpu.Complete(sampled);
+            cpu.Complete(sampled);
+        }
+
+        Assert.False(cpu.HasWork || gpu.HasWork, $"stopped after {steps} steps");
+        Assert.Equal((cpu.Preemptions, cpu.SharedTokens, cpu.ComputedTokens), (gpu.Preemptions, gpu.SharedTokens, gpu.ComputedTokens));
+
+        static float[] Of(BatchStep step, int row, int salt)
+        {
+            float[] numbers = new float[step.Tokens.Length * row];
+            foreach (ScheduledRun run in step.Runs)
+            {
+                for (int t = 0; t < run.TokenCount; t++)
+                {
+                    var hash = new Random((step.Tokens[run.FirstRow + t] * 1000) + run.Position + t + (salt * 1_000_000));
+                    Noise(hash, row).CopyTo(numbers.AsSpan((run.FirstRow + t) * row));
+                }
+            }
+
+            return numbers;
+        }
+    }
+
+    private static unsafe void AppendAs<TSource>(CudaDevice device, AttentionElementType type)
+        where TSource : unmanaged
+    {
+        byte[] rows = ConversionCases.Of(Elements.TypeOf<TSource>());
+        int elements = rows.Length / sizeof(TSource);
+        byte[] expected = new byte[elements * type.Size()];
+        fixed (byte* from = rows, to = expected) ElementConversion.Convert(Elements.TypeOf<TSource>(), from, type, to, elements);
+        byte[] actual = type switch
+        {
+            AttentionElementType.Float32 => Append<TSource, float>(device, rows),
+            AttentionElementType.Float16 => Append<TSource, Half>(device, rows),
+            _ => Append<TSource, BFloat16>(device, rows),
+        };
+        ConversionCases.AssertEqual(type, expected, actual);
+    }
+
+    /// <summary>The first half as keys, the second as values; a cache of exactly that size hands its blocks out in order.</summary>
+    private static byte[] Append<TSource, T>(CudaDevice device, byte[] rows)
+        where TSource : unmanaged
+        where T : unmanaged
+    {
+        const int Dim = 1024;
+        ReadOnlySpan<TSource> elements = MemoryMarshal.Cast<byte, TSource>(rows);
+        int tokens = elements.Length / Dim / 2;
+        using var cache = new CudaPagedKeyValueCache<T>(device, new() { Blocks = tokens, BlockSize = 1, KeyValueHeads = 1, KeyDim = Dim });
+        CacheSequence sequence = cache.CreateSequence();
+        using CudaTensor<TSource> keys = device.Allocate<TSource>(tokens, 1, Dim), values = device.Allocate<TSource>(tokens, 1, Dim);
+        keys.CopyFrom(elements[..(tokens * Dim)]);
+        values.CopyFrom(elements[(tokens * Dim)..]);
+        cache.Append(sequence, keys, values);
+        T[] k = new T[tokens * Dim], v = new T[tokens * Dim];
+        cache.GetKeys().CopyTo(k);
+        cache.GetValues().CopyTo(v);
+        int[] table = new int[tokens];
+        cache.CopyBlockTable(sequence, table);
+        return [.. Ordered(k), .. Ordered(v)];
+
+        byte[] Ordered(T[] slots) => [.. table.SelectMany(block => Elements.Bytes<T>(slots.AsSpan(block * Dim, Dim)))];
+    }
+
+    private static BFloat16[] Rows(KeyValueCache cache, CacheSequence sequence, BFloat16[] contents, int row)
+    {
+        int length = cache.GetLength(sequence), size = cache.Options.BlockSize;
+        int[] table = new int[(length + size - 1) / size];
+        cache.CopyBlockTable(sequence, table);
+        var rows = new BFloat16[length * row];
+        for (int t = 0; t < length; t++) contents.AsSpan(((table[t / size] * size) + (t % size)) * row, row).CopyTo(rows.AsSpan(t * row));
+        return rows;
+    }
+
+    private static BFloat16[] Flat(in ReadOnlyTensorSpan<BFloat16> tensor)
+    {
+        var flat = new BFloat16[tensor.FlattenedLength];
+        tensor.FlattenTo(flat);
+        return flat;
+    }
+
+    private static void AssertSame(BFloat16[] expected, BFloat16[] actual, string what)
+    {
+        Assert.Equal(expected.Length, actual.Length);
+        for (int i = 0; i < expected.Length; i++) Assert.True(expected[i].Equals(actual[i]), $"{what}: element {i} of {expected.Length} is {(float)actual[i]}, not {(float)expected[i]}");
+    }
+
+    private static CudaTensor<Half> Tensor(CudaDevice device, int seed, int tokens, int heads, int dim)
+    {
+        CudaTensor<Half> tensor = device.Allocate<Half>(tokens, heads, dim);
+        tensor.CopyFrom([.. Noise(new Random(seed), tokens * heads * dim).Select(static x => (Half)x)]);
+        return tensor;
+    }
+
+    private static float[] Noise(Random random, int count)
+    {
+        var numbers = new float[count];
+        for (int i = 0; i < count; i++) numbers[i] = (random.NextSingle() * 2) - 1;
+        return numbers;
+    }
+}
