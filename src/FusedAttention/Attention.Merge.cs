@@ -15,6 +15,7 @@ public static unsafe partial class Attention
     /// A sink belongs to the context once: compute every part without sinks and give them here, or let exactly one part have them.
     /// A part whose log-sum-exp is negative infinity saw no key and has no weight, whatever its output holds. Parts are combined in order, so the result is the same on every run.
     /// A row that no part has a key for gives zeros and negative infinity, or the sink's logit. A log-sum-exp of NaN or positive infinity makes its row NaN.
+    /// An infinite or undefined element of a part that saw a key stays so, however small the part's weight.
     /// </remarks>
     /// <typeparam name="TPartial">Element type of the parts: <see cref="float"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <typeparam name="TOutput">Element type of the result: any of these, whatever the parts are.</typeparam>

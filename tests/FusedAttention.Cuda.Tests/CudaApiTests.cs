@@ -38,7 +38,7 @@ public sealed class CudaApiTests
         }
     }
 
-    /// <summary>Long contexts, where keys are split: with the rows of a group and of a few queries.</summary>
+    /// <summary>Long contexts, where keys are split: with the rows of a group and of a few queries, by the decode kernel and by the plain one.</summary>
     [Theory]
     [InlineData(1, 8, 2, 3000)]
     [InlineData(3, 8, 2, 5001)]
@@ -46,26 +46,33 @@ public sealed class CudaApiTests
     [InlineData(1, 4, 4, 40_000)]
     public void Split_contexts_agree_with_the_CPU(int queries, int heads, int keyValueHeads, int keys)
     {
+        CompareSplit(queries, heads, keyValueHeads, keys, static x => (Half)x, static x => (float)x, 1e-3f);
+        CompareSplit(queries, heads, keyValueHeads, keys, static x => (float)x, static x => x, 1e-5f);
+    }
+
+    private static void CompareSplit<T>(int queries, int heads, int keyValueHeads, int keys, Func<double, T> of, Func<T, float> value, float tolerance)
+        where T : unmanaged
+    {
         const int Dim = 64;
         CudaDevice device = Open();
         var random = new Random(7);
-        Half[] query = Noise(queries * heads), key = Noise(keys * keyValueHeads), value = Noise(keys * keyValueHeads), output = new Half[query.Length], expected = new Half[query.Length];
-        using CudaTensor<Half> q = device.Allocate<Half>(queries, heads, Dim), k = device.Allocate<Half>(keys, keyValueHeads, Dim), v = device.Allocate<Half>(keys, keyValueHeads, Dim);
-        using CudaTensor<Half> o = device.Allocate<Half>(queries, heads, Dim);
+        T[] query = Noise(queries * heads), key = Noise(keys * keyValueHeads), values = Noise(keys * keyValueHeads), output = new T[query.Length], expected = new T[query.Length];
+        using CudaTensor<T> q = device.Allocate<T>(queries, heads, Dim), k = device.Allocate<T>(keys, keyValueHeads, Dim), v = device.Allocate<T>(keys, keyValueHeads, Dim);
+        using CudaTensor<T> o = device.Allocate<T>(queries, heads, Dim);
         q.CopyFrom(query);
         k.CopyFrom(key);
-        v.CopyFrom(value);
+        v.CopyFrom(values);
         var options = new AttentionOptions { Mask = AttentionMask.Causal };
 
         // Twice: the counters of the first must not be seen by the second.
         for (int i = 0; i < 2; i++) CudaAttention.Forward(q, k, v, o, options);
         o.CopyTo(output);
         Attention.Forward(
-            new ReadOnlyTensorSpan<Half>(query, [queries, heads, Dim]), new ReadOnlyTensorSpan<Half>(key, [keys, keyValueHeads, Dim]), new ReadOnlyTensorSpan<Half>(value, [keys, keyValueHeads, Dim]),
-            new TensorSpan<Half>(expected, [queries, heads, Dim]), options);
-        for (int i = 0; i < expected.Length; i++) Assert.InRange((float)output[i], (float)expected[i] - 1e-3f, (float)expected[i] + 1e-3f);
+            new ReadOnlyTensorSpan<T>(query, [queries, heads, Dim]), new ReadOnlyTensorSpan<T>(key, [keys, keyValueHeads, Dim]), new ReadOnlyTensorSpan<T>(values, [keys, keyValueHeads, Dim]),
+            new TensorSpan<T>(expected, [queries, heads, Dim]), options);
+        for (int i = 0; i < expected.Length; i++) Assert.InRange(value(output[i]), value(expected[i]) - tolerance, value(expected[i]) + tolerance);
 
-        Half[] Noise(int rows) => [.. Enumerable.Range(0, rows * Dim).Select(_ => (Half)((random.NextDouble() * 2) - 1))];
+        T[] Noise(int rows) => [.. Enumerable.Range(0, rows * Dim).Select(_ => of((random.NextDouble() * 2) - 1))];
     }
 
     [Fact]

@@ -16,6 +16,7 @@ public sealed class KernelMistakeTests
     public void Every_barrier_is_for_all(string family, int n) => AssertReported(
         Enum.Parse<AttentionKernel>(family), EmulatorFlavour.Plain, text => ReplaceNth(text, n, Barrier, $"if (lane < 20) {Barrier}"), "barrier for some lanes", "threads of a threadgroup wait at different barriers");
 
+    [Slow]
     [Theory]
     [InlineData(nameof(AttentionKernel.Prefill), "if (key >= start && key < end && d < DIM)", "if (key >= start && d < DIM)")]
     [InlineData(nameof(AttentionKernel.Prefill), "if (key >= start && key < end && d < DIM)", "if (key >= start && key <= end && d < DIM)")]

@@ -9,6 +9,7 @@ public sealed class MetalBitTests
 {
     public static TheoryData<int> Seeds => [.. Enumerable.Range(1, 12)];
 
+    [Slow]
     [Theory]
     [MemberData(nameof(Seeds))]
     public void Neighbours_in_the_batch_do_not_change_a_bit(int seed)
@@ -101,6 +102,7 @@ public sealed class MetalBitTests
     }
 
     /// <summary>With RowInvariant a prefill has the same bits whole, in chunks, and token by token.</summary>
+    [Slow]
     [Theory]
     [InlineData(64, 4, 2, "causal")]
     [InlineData(64, 3, 1, "window")]

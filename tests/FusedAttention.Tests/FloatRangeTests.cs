@@ -42,6 +42,7 @@ public sealed class FloatRangeTests
         }
     }
 
+    [Slow]
     [Theory]
     [MemberData(nameof(Cases))]
     public void Averages_of_large_and_of_tiny_values_are_right(CpuInstructionSet variant, bool rowInvariant, int queries)
@@ -75,6 +76,7 @@ public sealed class FloatRangeTests
         });
     }
 
+    [Slow]
     [Theory]
     [MemberData(nameof(Cases))]
     public void Soft_caps_of_any_size_are_right(CpuInstructionSet variant, bool rowInvariant, int queries)
@@ -93,6 +95,7 @@ public sealed class FloatRangeTests
     }
 
     /// <summary>Beyond 2^24 floats cannot tell neighbouring distances apart; their differences are what ALiBi is about.</summary>
+    [Slow]
     [Theory]
     [MemberData(nameof(Cases))]
     public void Alibi_is_right_far_from_all_keys(CpuInstructionSet variant, bool rowInvariant, int queries)

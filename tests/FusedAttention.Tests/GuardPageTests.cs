@@ -50,6 +50,7 @@ public sealed class GuardPageTests
     }
 
     /// <summary>Every dimension from 1 to 80 and every small number of keys: the tails of vector loops, at the last byte of the memory.</summary>
+    [Slow]
     [Theory]
     [InlineData(Placement.GuardAfter)]
     [InlineData(Placement.GuardBefore)]

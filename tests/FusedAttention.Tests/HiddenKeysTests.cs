@@ -52,6 +52,7 @@ public sealed class HiddenKeysTests
     }
 
     /// <summary>A causal prefill whose last tokens hold NaN: the usual way in which it happens, at sizes of several tiles and chunks.</summary>
+    [Slow]
     [Theory]
     [InlineData(1, 700)]
     [InlineData(3, 1300)]

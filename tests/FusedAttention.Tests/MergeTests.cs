@@ -58,6 +58,23 @@ public sealed class MergeTests
         Assert.True(float.IsNaN(o[0]) && float.IsNaN(o[1]) && float.IsNaN(lse));
     }
 
+    /// <summary>What a key that the row saw holds shows, though its part's weight is no longer a float: exactly computed it is small, not zero.</summary>
+    [Theory]
+    [InlineData(new[] { 0f, -1000f })]
+    [InlineData(new[] { -1000f, 0f })]
+    [InlineData(new[] { 3e30f, -3e30f })]
+    public void An_infinite_element_stays_so_though_its_parts_weight_vanishes(float[] logSumExps)
+    {
+        const float Infinity = float.PositiveInfinity;
+        int heavy = logSumExps[0] > logSumExps[1] ? 0 : 1;
+        float[] part = [1, 2, -3, 4], light = [Infinity, -Infinity, float.NaN, float.MaxValue];
+        AssertMerged([Infinity, -Infinity, float.NaN, 4], logSumExps[heavy], Merge(heavy == 0 ? [part, light] : [light, part], logSumExps));
+
+        // One of each sign is the sum of an infinity and its opposite.
+        AssertMerged([float.NaN, 2], logSumExps[heavy], Merge(heavy == 0 ? [[-Infinity, 2], [Infinity, 0]] : [[Infinity, 0], [-Infinity, 2]], logSumExps));
+        AssertMerged([Infinity, 0], 1000, Merge([[Infinity, 7]], [0], sink: 1000));
+    }
+
     [Fact]
     public void One_part_comes_out_with_its_bits()
     {

@@ -24,6 +24,7 @@ public sealed class RowInvarianceTests
         return cases;
     }
 
+    [Slow]
     [Theory]
     [MemberData(nameof(Cases))]
     public void Token_by_token_equals_the_whole_prefill(AttentionElementType queryType, AttentionElementType keyValueType, string features)

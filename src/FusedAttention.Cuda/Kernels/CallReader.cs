@@ -57,6 +57,9 @@ internal sealed class CallReader
 
     public I32 BlockCount => I32Of(ref Fields.Block.BlockCount);
 
+    /// <summary>Items of the launch times key/value heads.</summary>
+    public I32 WorkCount => I32Of(ref Fields.Block.WorkCount);
+
     public I32 Group => I32Of(ref Fields.Block.Attention.Group);
 
     public I32 KeyValueHeads => I32Of(ref Fields.Block.Attention.KeyValueHeads);
@@ -123,8 +126,8 @@ internal sealed class CallReader
     /// <summary>A sequence, by its number in the call.</summary>
     public SequenceReader Sequence(I32 index) => new(_k, Table(ref Fields.Block.SequencesOffset) + I64.Product(index, Unsafe.SizeOf<SequenceEntry>()));
 
-    /// <summary>The block of a sequence's tokens number <paramref name="block"/>.</summary>
-    public I32 BlockId(SequenceReader sequence, I32 block) => _k.Load<I32>(Table(ref Fields.Block.BlockTablesOffset) + ((sequence.BlockTableStart + block.Widen()) << 2));
+    /// <summary>The block in which tokens number <paramref name="block"/> x block size and so on lie, of a sequence whose table begins at <paramref name="start"/>.</summary>
+    public I32 BlockId(I64 start, I32 block) => _k.Load<I32>(Table(ref Fields.Block.BlockTablesOffset) + ((start + block.Widen()) << 2));
 
     public F32 AlibiSlope(I32 head) => _k.Load<F32>(Table(ref Fields.Block.AlibiSlopesOffset) + I64.Product(head, 4));
 

@@ -5,8 +5,13 @@ namespace FusedAttention.Cuda.Kernels;
 
 /// <summary>The end of a decode item: the warps' m, l and O are brought together in shared memory, and splits in device memory, each in a fixed order.</summary>
 internal sealed class DecodeSums(
-    PtxKernel k, CallReader call, SequenceReader sequence, ItemReader item, I32 head, DecodeTile tile, I32 lane, I32 warp, I32 thread, I32 rows, F32 unit, F32 factor)
+    PtxKernel k, CallReader call, WorkPlace place, DecodeTile tile, I32 lane, I32 warp, I32 thread, F32 unit, F32 factor)
 {
+    private readonly SequenceReader _sequence = place.Sequence;
+    private readonly ItemReader _item = place.Item;
+    private readonly I32 _head = place.Head;
+    private readonly I32 _rows = place.Item.EndRow - place.Item.FirstRow;
+
     /// <summary>Of the head of shared memory: m and l of each warp and row, behind what <see cref="SpecialValues"/> has.</summary>
     private const int StatisticsOffset = 64;
 
@@ -24,12 +29,12 @@ internal sealed class DecodeSums(
     {
         Leave(outputs, maximum, sum);
         k.Barrier();
-        k.For("row", warp, rows, tile.Warps, local =>
+        k.For("row", warp, _rows, tile.Warps, local =>
         {
-            RowReader row = rowAt(item.FirstRow + local);
+            RowReader row = rowAt(_item.FirstRow + local);
             (F32 m, F32 l, F32[] o) = OfWarps(local);
-            I64 partial = PartialRows.Of(call, sequence, item.Partial, head, item.FirstRow + local);
-            k.If(item.Partial < 0, () => Store(row, m, l, o), () =>
+            I64 partial = PartialRows.Of(call, _sequence, _item.Partial, _head, _item.FirstRow + local);
+            k.If(_item.Partial < 0, () => Store(row, m, l, o), () =>
             {
                 StorePairs(PartialRows.Outputs(call, partial), ElementFormat.Float32, o, null);
                 k.If(lane.Is(0), () => k.StoreVector(PartialRows.Statistics(call, partial), m, l));
@@ -37,14 +42,14 @@ internal sealed class DecodeSums(
             k.If(isCareful, () =>
             {
                 k.WarpBarrier();
-                KeyRows values = KeyRows.Values(k, call, sequence, head);
+                KeyRows values = KeyRows.Values(k, call, _sequence, _head);
                 k.If(
-                    item.Partial < 0,
+                    _item.Partial < 0,
                     () => specials.AddTo(row, values, row.OutputElements, call.QueryFormat, lane),
                     () => specials.AddTo(row, values, PartialRows.Outputs(call, partial), ElementFormat.Float32, lane));
             });
         });
-        k.If(item.Splits > 1, () => MergeSplitsIfLast(rowAt));
+        k.If(_item.Splits > 1, () => MergeSplitsIfLast(rowAt));
     }
 
     /// <summary>Each warp leaves its sums in shared memory.</summary>
@@ -101,31 +106,29 @@ internal sealed class DecodeSums(
     /// <summary>The last block to arrive of those that share the rows merges their partial results.</summary>
     private void MergeSplitsIfLast(Func<I32, RowReader> rowAt)
     {
-        k.Fence();
+        // One thread's fence speaks for all who waited for the barrier before it. A fence in each costs 9 us an item: it waits for the copies that are under way.
         k.Barrier();
         Shared flag = k.SharedMemory + 32;
         k.If(thread.Is(0), () =>
         {
-            Global counter = call.Counters + (FirstPartial(PartialRows.Stride(call, sequence), item.FirstRow) << 2);
-            I32 before = k.AtomicAdd(counter, 1);
-            I32 isLast = I32.Select(before.Is(item.Splits - 1), 1, 0);
+            Global counter = call.Counters + (FirstPartial(PartialRows.Stride(call, _sequence), _item.FirstRow) << 2);
+            I32 before = k.AtomicAddFenced(counter, 1);
+            I32 isLast = I32.Select(before.Is(_item.Splits - 1), 1, 0);
             k.Store(flag, isLast);
             // Ready for the next launch.
             k.If(isLast.IsNot(0), () => k.Store(counter, k.Variable("zero", (I32)0)));
         });
         k.Barrier();
-        k.ExitIf(k.Load<I32>(flag).Is(0));
-        k.Fence();
-        k.For("merged_row", warp, rows, tile.Warps, local => Merge(rowAt(item.FirstRow + local), item.FirstRow + local));
+        k.If(k.Load<I32>(flag).IsNot(0), () => k.For("merged_row", warp, _rows, tile.Warps, local => Merge(rowAt(_item.FirstRow + local), _item.FirstRow + local)));
     }
 
     /// <summary>One row, by a warp: lanes share the splits, then the columns.</summary>
     private void Merge(RowReader row, I32 index)
     {
-        I64 stride = PartialRows.Stride(call, sequence);
+        I64 stride = PartialRows.Stride(call, _sequence);
         I64 first = FirstPartial(stride, index);
         F32 largest = k.Variable("merged_m", float.NegativeInfinity);
-        k.For("split", lane, item.Splits, SplitsOfRound, split =>
+        k.For("split", lane, _item.Splits, SplitsOfRound, split =>
             largest.Set(F32.Max(largest, k.Load<F32>(Statistics(first, stride, split)))));
         F32 m = k.Max(largest, 1, 32);
         F32 @base = ScoreWriter.BaseOf(m);
@@ -133,20 +136,20 @@ internal sealed class DecodeSums(
         F32 l = k.Variable("merged_l", (F32)0);
         F32[] outputs = k.Registers<F32>("merged_o", 2 * PairsOfLane);
         foreach (F32 output in outputs) output.Set(0);
-        k.For("round", 0, item.Splits, SplitsOfRound, round =>
+        k.For("round", 0, _item.Splits, SplitsOfRound, round =>
         {
             I32 own = round + lane;
             F32 weight = F32.In(k), weightedSum = F32.In(k);
             weight.Set(0);
             weightedSum.Set(0);
-            k.If(own < item.Splits, () =>
+            k.If(own < _item.Splits, () =>
             {
                 F32[] statistics = k.LoadVector<F32>(Statistics(first, stride, own), 2);
                 weight.Set(ScoreWriter.WeightOf(statistics[0], @base, factor));
                 weightedSum.Set(statistics[1] * weight);
             });
             l.Add(k.Sum(weightedSum, 1, 32));
-            I32 end = I32.Min(item.Splits, round + SplitsOfRound);
+            I32 end = I32.Min(_item.Splits, round + SplitsOfRound);
             // Four splits at a time, so that their loads are under way together; those beyond the end repeat the last one with weight 0.
             k.For("merged_split", round, end, 4, four =>
             {
@@ -177,7 +180,7 @@ internal sealed class DecodeSums(
     }
 
     /// <summary>The row's partial result of the first split.</summary>
-    private I64 FirstPartial(I64 stride, I32 index) => PartialRows.Of(call, sequence, item.Partial, head, index) - (item.Split.Widen() * stride);
+    private I64 FirstPartial(I64 stride, I32 index) => PartialRows.Of(call, _sequence, _item.Partial, _head, index) - (_item.Split.Widen() * stride);
 
     private Global Statistics(I64 first, I64 stride, I32 split) => PartialRows.Statistics(call, I64.MultiplyAdd(split.Widen(), stride, first));
 

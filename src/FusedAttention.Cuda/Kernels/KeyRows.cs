@@ -33,7 +33,7 @@ internal sealed class KeyRows
         int blockSize = _call.Traits.BlockSize;
         if (blockSize == 0) return _first + (key.Widen() * tokenStride * Bytes);
         I32 block = I32.Quotient(key, blockSize);
-        I32 id = _call.BlockId(_sequence, block);
+        I32 id = _call.BlockId(_sequence.BlockTableStart, block);
         I64 blockStride = _isValue ? _call.ValueBlockStride : _call.KeyBlockStride;
         return _first + (((id.Widen() * blockStride) + ((key - (block * blockSize)).Widen() * tokenStride)) * Bytes);
     }

@@ -3,39 +3,61 @@ using FusedAttention.Tensors;
 
 namespace FusedAttention.Cuda.Kernels;
 
+/// <summary>The keys of a work item, as those who copy them need it.</summary>
+/// <param name="FirstKey">Keys before it are not read.</param>
+/// <param name="EndKey">Nor are those from here on.</param>
+/// <param name="Keys">The address of key 0 of the head, or of the first token of block 0.</param>
+/// <param name="Values">The address of its value.</param>
+/// <param name="BlockTableStart">Of the sequence; anything without pages.</param>
+internal sealed record KeySource(I32 FirstKey, I32 EndKey, I64 Keys, I64 Values, I64 BlockTableStart)
+{
+    public static KeySource Of(CallReader call, WorkPlace place)
+    {
+        long bytes = call.Traits.KeyValueType.Size();
+        I64 head = place.Head.Widen();
+        return new(
+            place.Item.FirstKey, place.Item.EndKey,
+            call.Key.ToI64() + ((place.Sequence.KeyStart + (head * call.KeyHeadStride)) * bytes),
+            call.Value.ToI64() + ((place.Sequence.ValueStart + (head * call.ValueHeadStride)) * bytes),
+            place.Sequence.BlockTableStart);
+    }
+
+    /// <summary>One that changes: no keys at first.</summary>
+    public static KeySource Variable(PtxKernel k, string name) => new(
+        k.Variable($"{name}_first_key", (I32)0), k.Variable($"{name}_end_key", (I32)0), k.Variable($"{name}_keys", (I64)0), k.Variable($"{name}_values", (I64)0), k.Variable($"{name}_blocks", (I64)0));
+
+    /// <summary>Makes a variable what another one is.</summary>
+    public void Set(KeySource other)
+    {
+        FirstKey.Set(other.FirstKey);
+        EndKey.Set(other.EndKey);
+        Keys.Set(other.Keys);
+        Values.Set(other.Values);
+        BlockTableStart.Set(other.BlockTableStart);
+    }
+}
+
 /// <summary>Copies tiles of keys and of their values from device to shared memory in the background: rows outside of the item's keys are zero, and not read.</summary>
 internal sealed class KeyTileCopies
 {
     private readonly CallReader _call;
-    private readonly SequenceReader _sequence;
-    private readonly ItemReader _item;
     private readonly RowCopies _keyCopies;
     private readonly RowCopies _valueCopies;
-    private readonly Source _keys;
-    private readonly Source _values;
     private readonly I64? _policy;
 
     /// <param name="k">The kernel.</param>
     /// <param name="call">The call.</param>
-    /// <param name="sequence">The keys' sequence.</param>
-    /// <param name="head">The key/value head.</param>
-    /// <param name="item">The item.</param>
     /// <param name="rows">Of a tile.</param>
     /// <param name="threads">That copy it.</param>
     /// <param name="thread">This one's number among them.</param>
     /// <param name="policy">Of the second-level cache; null: as with anything.</param>
-    public KeyTileCopies(PtxKernel k, CallReader call, SequenceReader sequence, I32 head, ItemReader item, int rows, int threads, I32 thread, I64? policy = null)
+    public KeyTileCopies(PtxKernel k, CallReader call, int rows, int threads, I32 thread, I64? policy = null)
     {
-        _policy = policy;
-        (_call, _sequence, _item) = (call, sequence, item);
+        (_call, _policy) = (call, policy);
         KeyLayout = new(call.Traits.KeyDim);
         ValueLayout = new(call.Traits.ValueDim);
         _keyCopies = new(k, KeyLayout, rows, threads, thread);
         _valueCopies = KeyLayout.Dim == ValueLayout.Dim ? _keyCopies : new(k, ValueLayout, rows, threads, thread);
-        _keys = new(
-            call.Key.ToI64() + ((sequence.KeyStart + (head.Widen() * call.KeyHeadStride)) * Bytes) + _keyCopies.ChunkOffset.Widen(), call.KeyTokenStride * Bytes, call.KeyBlockStride * Bytes);
-        _values = new(
-            call.Value.ToI64() + ((sequence.ValueStart + (head.Widen() * call.ValueHeadStride)) * Bytes) + _valueCopies.ChunkOffset.Widen(), call.ValueTokenStride * Bytes, call.ValueBlockStride * Bytes);
     }
 
     public SharedRows KeyLayout { get; }
@@ -45,16 +67,18 @@ internal sealed class KeyTileCopies
     private long Bytes => _call.Traits.KeyValueType.Size();
 
     /// <summary>Queues the keys of the tile that begins at key <paramref name="first"/>.</summary>
-    public void CopyKeys(Shared tile, I32 first) => Copy(tile, first, _keyCopies, _keys);
+    public void CopyKeys(Shared tile, I32 first, KeySource source) =>
+        Copy(tile, first, source, _keyCopies, source.Keys + _keyCopies.ChunkOffset.Widen(), _call.KeyTokenStride * Bytes, _call.KeyBlockStride * Bytes);
 
     /// <summary>Queues the values.</summary>
-    public void CopyValues(Shared tile, I32 first) => Copy(tile, first, _valueCopies, _values);
+    public void CopyValues(Shared tile, I32 first, KeySource source) =>
+        Copy(tile, first, source, _valueCopies, source.Values + _valueCopies.ChunkOffset.Widen(), _call.ValueTokenStride * Bytes, _call.ValueBlockStride * Bytes);
 
-    private void Copy(Shared tile, I32 first, RowCopies copies, Source source)
+    private void Copy(Shared tile, I32 first, KeySource source, RowCopies copies, I64 chunks, I64 tokenStride, I64 blockStride)
     {
         I32 key = first + copies.FirstRow;
-        I32 offset = key - _item.FirstKey, length = _item.EndKey - _item.FirstKey;
-        var rows = new PagedRows(_call, _sequence, _item, source, copies.RowsOfPass, key);
+        I32 offset = key - source.FirstKey, length = source.EndKey - source.FirstKey;
+        var rows = new TileRows(_call, source, chunks, tokenStride, blockStride, copies.RowsOfPass, key);
         for (int pass = 0; pass < copies.Passes; pass++)
         {
             Predicate isInside = (offset + (pass * copies.RowsOfPass)).IsBelow(length);
@@ -62,13 +86,8 @@ internal sealed class KeyTileCopies
         }
     }
 
-    /// <param name="First">The address of the thread's first chunk of key 0, or of the first token of block 0.</param>
-    /// <param name="TokenStride">In bytes.</param>
-    /// <param name="BlockStride">In bytes.</param>
-    private sealed record Source(I64 First, I64 TokenStride, I64 BlockStride);
-
     /// <summary>Addresses of the rows of one tile, pass by pass. Passes that share a block of the cache ask for it once.</summary>
-    private sealed class PagedRows(CallReader call, SequenceReader sequence, ItemReader item, Source source, int rowsOfPass, I32 key)
+    private sealed class TileRows(CallReader call, KeySource source, I64 chunks, I64 tokenStride, I64 blockStride, int rowsOfPass, I32 key)
     {
         private I64? _row;
         private I64? _step;
@@ -80,26 +99,25 @@ internal sealed class KeyTileCopies
             int blockSize = call.Traits.BlockSize;
             if (blockSize == 0)
             {
-                _step ??= source.TokenStride * rowsOfPass;
-                _row = _row is null ? I64.MultiplyAdd(key.Widen(), source.TokenStride, source.First) : _row + _step;
+                _step ??= tokenStride * rowsOfPass;
+                _row = _row is null ? I64.MultiplyAdd(key.Widen(), tokenStride, chunks) : _row + _step;
                 return new(_row);
             }
 
             // Keys outside of the item have no block: the nearest one's is asked for, and not read.
-            I32 own = I32.Min(I32.Max(key + (pass * rowsOfPass), item.FirstKey), item.EndKey - 1);
+            I32 own = I32.Min(I32.Max(key + (pass * rowsOfPass), source.FirstKey), source.EndKey - 1);
             if (int.IsPow2(blockSize) && blockSize % rowsOfPass == 0)
             {
                 // Tiles begin at multiples of their rows, so which passes lie in one block is known here.
                 int block = pass * rowsOfPass / blockSize;
-                if (block != _lastBlock) (_lastBlock, _block) = (block, BlockOf(own));
-                return new(I64.MultiplyAdd((own & (blockSize - 1)).Widen(), source.TokenStride, _block!));
+                if (block != _lastBlock) (_lastBlock, _block) = (block, AddressOf(own >>> int.TrailingZeroCount(blockSize)));
+                return new(I64.MultiplyAdd((own & (blockSize - 1)).Widen(), tokenStride, _block!));
             }
 
             I32 index = I32.Quotient(own, blockSize);
-            return new(I64.MultiplyAdd((own - (index * blockSize)).Widen(), source.TokenStride, AddressOf(index)));
+            return new(I64.MultiplyAdd((own - (index * blockSize)).Widen(), tokenStride, AddressOf(index)));
         }
 
-        private I64 BlockOf(I32 own) => AddressOf(own >>> int.TrailingZeroCount(call.Traits.BlockSize));
-
-        private I64 AddressOf(I32 index) => I64.MultiplyAdd(call.BlockId(sequence, index).Widen(), source.BlockStride, source.First);    }
+        private I64 AddressOf(I32 index) => I64.MultiplyAdd(call.BlockId(source.BlockTableStart, index).Widen(), blockStride, chunks);
+    }
 }

@@ -11,6 +11,10 @@ internal static class PartialRows
     /// <summary>Where the partial result of a row lies. A sequence's are <c>[split, key/value head, row]</c>; an item knows the first of its split.</summary>
     public static I64 Of(CallReader call, SequenceReader sequence, I32 first, I32 head, I32 row) => first.Widen() + I64.MultiplyAdd(head.Widen(), RowsOf(call, sequence), row.Widen());
 
+    /// <summary>Where the partial result of a split item's row lies for the first split.</summary>
+    public static I64 OfFirstSplit(CallReader call, SequenceReader sequence, ItemReader item, I32 head, I32 row) =>
+        Of(call, sequence, item.Partial, head, row) - (item.Split.Widen() * Stride(call, sequence));
+
     /// <summary>Partial rows from a split to the next one.</summary>
     public static I64 Stride(CallReader call, SequenceReader sequence) => call.KeyValueHeads.Widen() * RowsOf(call, sequence);
 

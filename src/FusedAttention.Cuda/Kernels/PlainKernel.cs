@@ -28,9 +28,33 @@ internal static class PlainKernel
         KeyRows keys = KeyRows.Keys(k, call, sequence, head), values = KeyRows.Values(k, call, sequence, head);
         F32 unit = ScoreWriter.Unit(call), factor = ScoreWriter.Factor(call);
 
-        k.For("row", item.FirstRow + warp, item.EndRow, warps, index => new Row(k, call, sequence, keys, values, item, head, lane, unit, factor).Write(index));
+        var row = new Row(k, call, sequence, keys, values, item, head, lane, unit, factor);
+        k.For("row", item.FirstRow + warp, item.EndRow, warps, row.Write);
+        k.If(item.Splits > 1, () =>
+        {
+            ExitUnlessLast(k, call, sequence, item, head, thread);
+            k.For("merged_row", item.FirstRow + warp, item.EndRow, warps, row.Merge);
+        });
         k.Exit();
         return k;
+    }
+
+    /// <summary>Of the blocks that share the rows, the last to arrive stays: it sees what the others have left.</summary>
+    private static void ExitUnlessLast(PtxKernel k, CallReader call, SequenceReader sequence, ItemReader item, I32 head, I32 thread)
+    {
+        k.Fence();
+        k.Barrier();
+        I32 isLast = k.Variable("is_last", (I32)0);
+        k.If(thread.Is(0), () =>
+        {
+            Global counter = call.Counters + (PartialRows.OfFirstSplit(call, sequence, item, head, item.FirstRow) << 2);
+            isLast.Set(I32.Select(k.AtomicAdd(counter, 1).Is(item.Splits - 1), 1, 0));
+
+            // Ready for the next launch.
+            k.If(isLast.IsNot(0), () => k.Store(counter, k.Variable("zero", (I32)0)));
+        });
+        k.ExitIf(!k.BarrierAny(isLast.IsNot(0)));
+        k.Fence();
     }
 
     /// <summary>One row, by a warp.</summary>
@@ -62,6 +86,31 @@ internal static class PlainKernel
             });
 
             k.If(item.Partial < 0, () => StoreOutput(row, outputs, maximum, sum), () => StorePartial(index, outputs, maximum, sum));
+        }
+
+        /// <summary>The row's splits, in their order.</summary>
+        public void Merge(I32 index)
+        {
+            var row = new RowReader(k, call, sequence, head, index, item);
+            I64 stride = PartialRows.Stride(call, sequence), first = PartialRows.OfFirstSplit(call, sequence, item, head, index);
+            F32 maximum = k.Variable("merged_maximum", float.NegativeInfinity);
+            k.For("split", 0, item.Splits, 1, split => maximum.Set(F32.Max(maximum, k.Load<F32>(PartialRows.Statistics(call, I64.MultiplyAdd(split.Widen(), stride, first))))));
+            F32 @base = ScoreWriter.BaseOf(maximum);
+
+            F32[] outputs = k.Variables("merged_o", _valueColumns.Count, 0);
+            F32 sum = k.Variable("merged_sum", (F32)0);
+            k.For("merged_split", 0, item.Splits, 1, split =>
+            {
+                I64 partial = I64.MultiplyAdd(split.Widen(), stride, first);
+                F32[] statistics = k.LoadVector<F32>(PartialRows.Statistics(call, partial), 2);
+                F32 weight = ScoreWriter.WeightOf(statistics[0], @base, factor);
+                sum.Set(F32.MultiplyAdd(statistics[1], weight, sum));
+                F32[] elements = _valueColumns.Load(ElementFormat.Float32, PartialRows.Outputs(call, partial));
+
+                // An infinite or undefined sum stays what it is, though its weight may have become 0.
+                for (int i = 0; i < outputs.Length; i++) outputs[i].AddProduct(elements[i], F32.Select(elements[i].IsFinite(), weight, 1));
+            });
+            StoreOutput(row, outputs, maximum, sum);
         }
 
         /// <summary>Products of the query with keys [first, end) of a tile, each in the lane of its key.</summary>

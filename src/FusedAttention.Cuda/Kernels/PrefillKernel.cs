@@ -31,6 +31,7 @@ internal sealed class PrefillKernel
     private readonly I32 _warp;
     private readonly F32 _factor;
     private readonly KeyTileCopies _copies;
+    private readonly KeySource _keys;
     private readonly Shared _queries;
     private readonly Shared _stages;
     private readonly SpecialValues _specials;
@@ -57,7 +58,8 @@ internal sealed class PrefillKernel
         _lane = (_thread & 31).As("lane");
         _warp = _k.ShuffleFrom(_thread >>> 5, 0).As("warp");
         _factor = ScoreWriter.Factor(_call).As("factor");
-        _copies = new(_k, _call, _place.Sequence, _place.Head, _place.Item, tile.Keys, tile.Threads, _thread);
+        _copies = new(_k, _call, tile.Keys, tile.Threads, _thread);
+        _keys = KeySource.Of(_call, _place);
         _queries = _k.SharedMemory + PrefillTile.HeadBytes;
         _stages = _queries + tile.QueryBytes(traits.KeyDim, traits.ValueDim);
         _specials = new(_k, _call, _k.SharedMemory, _thread);
@@ -169,8 +171,8 @@ internal sealed class PrefillKernel
             I32 next = key + ahead;
             _k.If(next < _place.Item.EndKey, () =>
             {
-                _copies.CopyKeys(filling, next);
-                _copies.CopyValues(ValuesOf(filling), next);
+                _copies.CopyKeys(filling, next, _keys);
+                _copies.CopyValues(ValuesOf(filling), next, _keys);
             });
             _k.CommitCopies();
             Advance(filling);

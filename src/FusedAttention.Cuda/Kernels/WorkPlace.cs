@@ -9,20 +9,25 @@ internal sealed class WorkPlace
     private readonly PtxKernel _k;
     private readonly CallReader _call;
 
-    /// <param name="k">The kernel.</param>
-    /// <param name="call">The call.</param>
-    /// <param name="headsFirst">
-    /// Whether the blocks of an item's heads come one after the other, along x: what they read lies side by side, as decoding wants it. Else items lie along x and heads along y: blocks of rows that read
-    /// the same keys come one after the other.
-    /// </param>
-    public WorkPlace(PtxKernel k, CallReader call, bool headsFirst = false)
+    /// <summary>One block a place: items lie along x and heads along y, so that blocks of rows that read the same keys come one after the other.</summary>
+    public WorkPlace(PtxKernel k, CallReader call)
+        : this(k, call, k.BlockX(), k.BlockY())
+    {
+    }
+
+    private WorkPlace(PtxKernel k, CallReader call, I32 item, I32 head)
     {
         (_k, _call) = (k, call);
-        I32 block = k.BlockX(), heads = call.KeyValueHeads;
-        I32 item = headsFirst ? I32.Quotient(block, heads) : block;
         Item = call.Item(item);
-        Head = (headsFirst ? block - (item * heads) : k.BlockY()).As("key_value_head");
+        Head = head.As("key_value_head");
         Sequence = call.Sequence(Item.Sequence);
+    }
+
+    /// <summary>A place by its number, heads of an item one after the other: what they read lies side by side.</summary>
+    public static WorkPlace Of(PtxKernel k, CallReader call, I32 work)
+    {
+        I32 heads = call.KeyValueHeads, item = I32.Quotient(work, heads);
+        return new(k, call, item, work - (item * heads));
     }
 
     public ItemReader Item { get; }

@@ -116,13 +116,13 @@ internal sealed unsafe class CudaPlan
     public KernelLaunch LaunchAt(int index)
     {
         LaunchRange range = _plan.Launches[index];
-        CallBinding.SetItems(_parameters, range);
+        CallBinding.SetItems(_parameters, range, _problem.KeyValueHeads);
         (uint x, uint y) = GridOf(range);
         return new(KernelLibrary.Of(range.Kernel, _traits, _tiles), x, y, 1, _parameters);
     }
 
-    /// <summary>Blocks along x and y: the heads of an item side by side where it is decoded, since what they read lies side by side; else items, which read the same keys.</summary>
+    /// <summary>Blocks along x and y: as many as the device holds where items are decoded, which blocks take one after the other; else one for each item and head.</summary>
     private (uint X, uint Y) GridOf(in LaunchRange range) => range.Kernel == AttentionKernel.Decode
-        ? (checked((uint)((long)range.Count * _problem.KeyValueHeads)), 1)
+        ? ((uint)Math.Min((long)range.Count * _problem.KeyValueHeads, (long)_device.Multiprocessors * _tiles.Decode!.Value.Blocks), 1)
         : ((uint)range.Count, (uint)_problem.KeyValueHeads);
 }

@@ -44,10 +44,7 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, DecodeTile? De
         bool hasMatrices = isAligned && device.Major >= TileTable.FirstMatrixMajor && TileTable.HasMatrixTypes(problem);
         PrefillTile? prefill = hasMatrices ? TileTable.Prefill(problem.KeyDim, problem.ValueDim, device) : null;
         DecodeTile? decode = hasMatrices ? TileTable.Decode(problem.KeyDim, problem.ValueDim, device) : null;
-        KernelChoice choice = KernelChoice.Of(problem, prefill is not null, decode is not null, forced);
-
-        // Only the decode kernel merges splits.
-        return new(prefill, decode, choice with { Splits = choice.Splits && choice.Few == AttentionKernel.Decode }, TileTable.MostSplits(problem.KeyValueHeads));
+        return new(prefill, decode, KernelChoice.Of(problem, prefill is not null, decode is not null, forced), TileTable.MostSplits(problem.KeyValueHeads));
     }
 
     public int ItemRows(AttentionKernel kernel) => kernel switch

@@ -120,14 +120,13 @@ internal sealed partial class PtxKernel
     /// <summary>Waits until at most so many of this thread's latest groups are under way.</summary>
     public void WaitForCopies(int underWay) => Emit("cp.async.wait_group", (I32)underWay);
 
-    /// <summary>What this thread wrote before is seen by all threads that see what it writes after.</summary>
-    public void Fence() => Emit("fence.acq_rel.gpu");
-
-    /// <summary>Adds, and returns what was there.</summary>
-    public I32 AtomicAdd(Global to, I32 value)
+    /// <summary>
+    /// Adds, and returns what was there. Whoever adds later sees what this thread, and those whose writes it has seen, wrote before; this thread sees what was written before earlier additions.
+    /// </summary>
+    public I32 AtomicAddFenced(Global to, I32 value)
     {
         I32 result = I32.In(this);
-        EmitText("atom.global.add.u32", result, to, value);
+        EmitText("atom.acq_rel.gpu.global.add.u32", result, to, value);
         return result;
     }
 

@@ -28,6 +28,9 @@ internal sealed partial class PtxKernel(string name, PtxTarget target, int threa
 
     public int Threads { get; } = threads;
 
+    /// <summary>Blocks that are to fit a multiprocessor.</summary>
+    public int Blocks { get; } = blocks;
+
     /// <summary>Instructions so far.</summary>
     public int InstructionCount => _lines.Count(static line => line.Opcode.Length > 0);
 
@@ -123,7 +126,7 @@ internal sealed partial class PtxKernel(string name, PtxTarget target, int threa
         text.Append(target == PtxTarget.Sm80 ? ".version 7.8\n.target sm_80\n" : ".version 8.0\n.target sm_90a\n").Append(".address_size 64\n\n");
         text.Append(CultureInfo.InvariantCulture, $".extern .shared .align 1024 .b8 {SharedName}[];\n\n");
         text.Append(CultureInfo.InvariantCulture, $".visible .entry {name}(\n    .param .align 16 .b8 {ParameterName}[{parameterBytes}])\n");
-        text.Append(CultureInfo.InvariantCulture, $".reqntid {Threads}, 1, 1\n.minnctapersm {blocks}\n{{\n");
+        text.Append(CultureInfo.InvariantCulture, $".reqntid {Threads}, 1, 1\n.minnctapersm {Blocks}\n{{\n");
         foreach (string line in _head) text.Append("    ").Append(line).Append('\n');
         Declare(text);
         foreach (Line line in _lines) line.AppendTo(text);

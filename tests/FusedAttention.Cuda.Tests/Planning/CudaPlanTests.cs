@@ -94,12 +94,11 @@ public sealed class CudaPlanTests
     [InlineData(8193, 9)]
     public void Splits_have_512_keys_or_more(int keys, int splits) => Assert.Equal(splits * 8, Plan<Half, Half>(new(1, 1, keys, 64, 8, 128)).WorkItems);
 
-    /// <summary>The plain kernel has nothing that merges.</summary>
     [Fact]
-    public void Only_the_decode_kernel_splits()
+    public void The_plain_kernel_splits_too()
     {
         CudaPlan plan = Plan<float, float>(new(1, 1, 100_000, 8, 8, 64));
-        Assert.Equal(("plain", 8L, 0L), (plan.Kernel, plan.WorkItems, plan.Counters));
+        Assert.Equal(("plain", 8L * 13, 8L * 13), (plan.Kernel, plan.WorkItems, plan.Counters));
     }
 
     [Fact]

@@ -87,6 +87,7 @@ public sealed class CacheDoorTests
         Assert.Contains(output.ToArray(), static x => x != 0);
     }
 
+    [Slow]
     [Fact]
     public void A_cache_whose_last_mention_is_the_call_stays_until_it_has_ended()
     {

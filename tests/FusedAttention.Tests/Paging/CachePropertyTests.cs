@@ -5,6 +5,7 @@ namespace FusedAttention.Tests.Paging;
 public sealed class CachePropertyTests
 {
     // Small alphabets make prompts coincide often; small pools run out often; one bucket makes every hash collide.
+    [Slow]
     [Theory]
     [InlineData(1, 24, 1, 2, 0, 20_000)]
     [InlineData(2, 16, 1, 2, 1, 20_000)]

@@ -8,7 +8,8 @@ namespace FusedAttention.Cpu.Merging;
 
 /// <summary>
 /// One row at a time: <c>m = max lse_i</c>, <c>w_i = exp(lse_i - m) / sum_j exp(lse_j - m)</c>, <c>o = sum_i w_i * o_i</c>, <c>lse = m + log(sum_j exp(lse_j - m))</c>.
-/// Log-sum-exps and weights in double, so that a part's weight is exactly 1 when all others have none; outputs in float; parts in ascending order.
+/// Log-sum-exps and weights in double, so that a part's weight is exactly 1 when all others have none; outputs in float; parts in ascending order. An infinite or undefined element stays so whatever its
+/// part's weight, which may be too small for a float: 0 times infinity would make NaN of it.
 /// </summary>
 internal static unsafe class MergeKernel
 {
@@ -71,8 +72,20 @@ internal static unsafe class MergeKernel
                 if (double.IsNegativeInfinity(logSumExp)) continue;     // saw no key: its output may hold anything, NaN too
                 float weight = (float)(Math.Exp(logSumExp - max) / sum);
                 ReadOnlySpan<float> term = Widen(new ReadOnlySpan<TPartial>(partials + (part * shape.Partial.Part) + start, length), widened);
-                if (first) TensorPrimitives.Multiply(term, weight, o);
-                else TensorPrimitives.MultiplyAdd(term, weight, o, o);
+                if (weight == 0)
+                {
+                    if (first) o.Clear();
+                    AddNotFinite(term, o);
+                }
+                else if (first)
+                {
+                    TensorPrimitives.Multiply(term, weight, o);
+                }
+                else
+                {
+                    TensorPrimitives.MultiplyAdd(term, weight, o, o);
+                }
+
                 first = false;
             }
 
@@ -81,6 +94,14 @@ internal static unsafe class MergeKernel
         }
 
         return max + Math.Log(sum);
+    }
+
+    private static void AddNotFinite(ReadOnlySpan<float> term, Span<float> sums)
+    {
+        for (int i = 0; i < term.Length; i++)
+        {
+            if (!float.IsFinite(term[i])) sums[i] += term[i];
+        }
     }
 
     /// <summary>The elements as floats: themselves, or converted into <paramref name="buffer"/>.</summary>
