@@ -29,7 +29,7 @@ publish() {
         -p:DebugType=embedded -p:PackAsTool=false -p:NuGetAudit=false "$@"
 }
 
-rm -rf "$stage" "$target"
+rm -rf "$stage" "$target/run.sh" "$target/gpu.tar.xz"
 mkdir -p "$stage/repo" "$stage/shared/data" "$target"
 
 # All managed programs share a folder, and so one runtime. Tests look for types by name: the runtime's own assemblies are trimmed, none of theirs.
