@@ -30,6 +30,12 @@ internal sealed class ProblemGenerator(int seed, bool isLarge = false)
     /// <summary>Element types and dimensions to choose from, where each combination costs a compilation; null for all.</summary>
     public (AttentionElementType Query, AttentionElementType KeyValue, int KeyDim, int ValueDim)[]? Specialisations { get; init; }
 
+    /// <summary>Query and key/value heads to choose from.</summary>
+    public (int Heads, int KeyValueHeads)[] Heads { get; init; } = HeadCounts;
+
+    /// <summary>The only form of call; null for all.</summary>
+    public CallForm? Form { get; init; }
+
     /// <summary>The most multiply-adds of a problem.</summary>
     public long MostWork { get; init; } = long.MaxValue;
 
@@ -62,13 +68,13 @@ internal sealed class ProblemGenerator(int seed, bool isLarge = false)
     /// <summary>Sizes and numbers: a plain problem without any option.</summary>
     public Problem NextSizes()
     {
-        CallForm form = Pick(Enum.GetValues<CallForm>());
+        CallForm form = Form ?? Pick(Enum.GetValues<CallForm>());
         (AttentionElementType queryType, AttentionElementType keyValueType) = Pick(Types);
         // Most problems are small and many; one in ten is large enough for several tiles in every direction.
         (long least, long most) = isLarge ? (4_000_000, 40_000_000) : (0, Chance(10) ? 8_000_000 : 1_200_000);
         while (true)
         {
-            (int heads, int keyValueHeads) = Pick(HeadCounts);
+            (int heads, int keyValueHeads) = Pick(Heads);
             int keyDim = Pick(Dims);
             int valueDim = Chance(5) ? Pick(Dims) : keyDim;
             if (Chance(40)) (keyDim, valueDim) = (576, 512);
@@ -161,10 +167,14 @@ internal sealed class ProblemGenerator(int seed, bool isLarge = false)
     public Problem WithOperands(Problem problem)
     {
         if (Chance(8)) problem = problem with { QueryOffsets = [.. problem.QueryLengths.Select(_ => NextOffset(problem))] };
-        if (Chance(6)) problem = problem with { Mask = NextBroadcast(problem, _ => !Chance(3)) };
-        if (!Chance(5)) return problem;
+        if (Chance(6)) problem = WithMask(problem);
+        return Chance(5) ? WithBias(problem, Pick(Enum.GetValues<AttentionElementType>())) : problem;
+    }
 
-        AttentionElementType type = Pick(Enum.GetValues<AttentionElementType>());
+    public Problem WithMask(Problem problem) => problem with { Mask = NextBroadcast(problem, _ => !Chance(3)) };
+
+    public Problem WithBias(Problem problem, AttentionElementType type)
+    {
         int style = _random.Next(4);
         return problem with
         {

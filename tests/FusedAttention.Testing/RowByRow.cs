@@ -1,7 +1,32 @@
 namespace FusedAttention.Testing;
 
 /// <summary>Per sequence: output [token, head, valueDim] and log-sum-exp [head, token], each with the largest error that a correct kernel may show.</summary>
-internal sealed record Solution(double[][] Output, double[][] OutputLimit, double[][] LogSumExp, double[][] LogSumExpLimit);
+internal sealed record Solution(double[][] Output, double[][] OutputLimit, double[][] LogSumExp, double[][] LogSumExpLimit)
+{
+    /// <summary>Of each output, the sum of the magnitudes of what it is the sum of: <c>sum_j p_j |v_jd|</c>.</summary>
+    public double[][] Magnitude { get; } = new double[Output.Length][];
+
+    /// <summary>With limits for a kernel that rounds weights to an element type before it multiplies values by them, as tensor cores have it.</summary>
+    /// <param name="weightType">The type.</param>
+    /// <param name="outputType">Of the output, whose own rounding may take another step for it.</param>
+    public Solution WithRoundedWeights(AttentionElementType weightType, AttentionElementType outputType)
+    {
+        // Half a unit in the last place of 11 or 8 bits, all in one direction: weights below 2^-14, which binary16 has fewer bits for, hide in what that is too much.
+        double relative = weightType switch { AttentionElementType.Float16 => Math.ScaleB(1, -11), AttentionElementType.BFloat16 => Math.ScaleB(1, -8), _ => 0 };
+        double[][] limits = new double[Output.Length][];
+        for (int s = 0; s < limits.Length; s++)
+        {
+            limits[s] = new double[Output[s].Length];
+            for (int n = 0; n < limits[s].Length; n++)
+            {
+                double more = relative * Magnitude[s][n];
+                limits[s][n] = OutputLimit[s][n] + more + Elements.HalfUlp(outputType, Math.Abs(Output[s][n]) + OutputLimit[s][n] + more) - Elements.HalfUlp(outputType, Output[s][n]);
+            }
+        }
+
+        return this with { OutputLimit = limits };
+    }
+}
 
 /// <summary>
 /// Attention row by row in double precision, straight from the semantics, together with an error limit for each number.
@@ -27,6 +52,7 @@ internal static class RowByRow
         for (int s = 0; s < sequences; s++)
         {
             int queries = problem.QueryLengths[s];
+            solution.Magnitude[s] = new double[queries * problem.Heads * problem.ValueDim];
             solution.Output[s] = new double[queries * problem.Heads * problem.ValueDim];
             solution.OutputLimit[s] = new double[queries * problem.Heads * problem.ValueDim];
             solution.LogSumExp[s] = new double[problem.Heads * queries];
@@ -101,6 +127,7 @@ internal static class RowByRow
         int lseIndex = (h * problem.QueryLengths[s]) + i;
         Span<double> output = solution.Output[s].AsSpan(((i * problem.Heads) + h) * dim, dim);
         Span<double> limit = solution.OutputLimit[s].AsSpan(((i * problem.Heads) + h) * dim, dim);
+        Span<double> magnitude = solution.Magnitude[s].AsSpan(((i * problem.Heads) + h) * dim, dim);
         if (double.IsNegativeInfinity(maximum))
         {
             solution.LogSumExp[s][lseIndex] = double.NegativeInfinity;
@@ -129,6 +156,7 @@ internal static class RowByRow
             foreach ((double weight, double error, int offset) in values)
             {
                 double v = problem.Value[s][offset + d];
+                magnitude[d] += weight * Math.Abs(v);
                 moved += weight * ((Math.Abs(v - output[d]) * error) + (sumFactor * Math.Abs(v)));
             }
 

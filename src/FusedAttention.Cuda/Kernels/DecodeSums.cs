@@ -49,7 +49,9 @@ internal sealed class DecodeSums(
                     () => specials.AddTo(row, values, PartialRows.Outputs(call, partial), ElementFormat.Float32, lane));
             });
         });
-        k.If(_item.Splits > 1, () => MergeSplitsIfLast(rowAt));
+        k.If(_item.Splits > 1, () => k.If(
+            SplitArrival.IsLast(k, call, place, thread),
+            () => k.For("merged_row", warp, _rows, tile.Warps, local => Merge(rowAt(_item.FirstRow + local), _item.FirstRow + local))));
     }
 
     /// <summary>Each warp leaves its sums in shared memory.</summary>
@@ -103,30 +105,11 @@ internal sealed class DecodeSums(
         return (m, l!, outputs);
     }
 
-    /// <summary>The last block to arrive of those that share the rows merges their partial results.</summary>
-    private void MergeSplitsIfLast(Func<I32, RowReader> rowAt)
-    {
-        // One thread's fence speaks for all who waited for the barrier before it. A fence in each costs 9 us an item: it waits for the copies that are under way.
-        k.Barrier();
-        Shared flag = k.SharedMemory + 32;
-        k.If(thread.Is(0), () =>
-        {
-            Global counter = call.Counters + (FirstPartial(PartialRows.Stride(call, _sequence), _item.FirstRow) << 2);
-            I32 before = k.AtomicAddFenced(counter, 1);
-            I32 isLast = I32.Select(before.Is(_item.Splits - 1), 1, 0);
-            k.Store(flag, isLast);
-            // Ready for the next launch.
-            k.If(isLast.IsNot(0), () => k.Store(counter, k.Variable("zero", (I32)0)));
-        });
-        k.Barrier();
-        k.If(k.Load<I32>(flag).IsNot(0), () => k.For("merged_row", warp, _rows, tile.Warps, local => Merge(rowAt(_item.FirstRow + local), _item.FirstRow + local)));
-    }
-
     /// <summary>One row, by a warp: lanes share the splits, then the columns.</summary>
     private void Merge(RowReader row, I32 index)
     {
         I64 stride = PartialRows.Stride(call, _sequence);
-        I64 first = FirstPartial(stride, index);
+        I64 first = PartialRows.OfFirstSplit(call, _sequence, _item, _head, index);
         F32 largest = k.Variable("merged_m", float.NegativeInfinity);
         k.For("split", lane, _item.Splits, SplitsOfRound, split =>
             largest.Set(F32.Max(largest, k.Load<F32>(Statistics(first, stride, split)))));
@@ -178,9 +161,6 @@ internal sealed class DecodeSums(
             }
         });
     }
-
-    /// <summary>The row's partial result of the first split.</summary>
-    private I64 FirstPartial(I64 stride, I32 index) => PartialRows.Of(call, _sequence, _item.Partial, _head, index) - (_item.Split.Widen() * stride);
 
     private Global Statistics(I64 first, I64 stride, I32 split) => PartialRows.Statistics(call, I64.MultiplyAdd(split.Widen(), stride, first));
 

@@ -20,9 +20,8 @@ internal static class PlainKernel
     {
         var k = new PtxKernel("plain", PtxTarget.Sm80, warps * WarpSize, 1, CallBlock.MostParameterBytes);
         var call = new CallReader(k, traits);
-        ItemReader item = call.Item(k.BlockX());
-        I32 head = k.BlockY().As("head");
-        SequenceReader sequence = call.Sequence(item.Sequence);
+        var place = new WorkPlace(k, call);
+        (ItemReader item, I32 head, SequenceReader sequence) = (place.Item, place.Head, place.Sequence);
         I32 thread = k.ThreadIndex();
         I32 lane = (thread & (WarpSize - 1)).As("lane"), warp = (thread >>> 5).As("warp");
         KeyRows keys = KeyRows.Keys(k, call, sequence, head), values = KeyRows.Values(k, call, sequence, head);
@@ -30,31 +29,9 @@ internal static class PlainKernel
 
         var row = new Row(k, call, sequence, keys, values, item, head, lane, unit, factor);
         k.For("row", item.FirstRow + warp, item.EndRow, warps, row.Write);
-        k.If(item.Splits > 1, () =>
-        {
-            ExitUnlessLast(k, call, sequence, item, head, thread);
-            k.For("merged_row", item.FirstRow + warp, item.EndRow, warps, row.Merge);
-        });
+        k.If(item.Splits > 1, () => k.If(SplitArrival.IsLast(k, call, place, thread), () => k.For("merged_row", item.FirstRow + warp, item.EndRow, warps, row.Merge)));
         k.Exit();
         return k;
-    }
-
-    /// <summary>Of the blocks that share the rows, the last to arrive stays: it sees what the others have left.</summary>
-    private static void ExitUnlessLast(PtxKernel k, CallReader call, SequenceReader sequence, ItemReader item, I32 head, I32 thread)
-    {
-        k.Fence();
-        k.Barrier();
-        I32 isLast = k.Variable("is_last", (I32)0);
-        k.If(thread.Is(0), () =>
-        {
-            Global counter = call.Counters + (PartialRows.OfFirstSplit(call, sequence, item, head, item.FirstRow) << 2);
-            isLast.Set(I32.Select(k.AtomicAdd(counter, 1).Is(item.Splits - 1), 1, 0));
-
-            // Ready for the next launch.
-            k.If(isLast.IsNot(0), () => k.Store(counter, k.Variable("zero", (I32)0)));
-        });
-        k.ExitIf(!k.BarrierAny(isLast.IsNot(0)));
-        k.Fence();
     }
 
     /// <summary>One row, by a warp.</summary>

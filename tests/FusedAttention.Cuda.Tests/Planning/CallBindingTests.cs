@@ -20,7 +20,7 @@ public sealed unsafe class CallBindingTests : IDisposable
     [Fact]
     public void Blocks_end_before_what_travels_behind_them()
     {
-        Assert.Equal(288, CallReader.TablesBehindBlock);
+        Assert.InRange(CallReader.TablesBehindBlock, Unsafe.SizeOf<CallBlock>(), Unsafe.SizeOf<CallBlock>() + 15);
         Assert.InRange(CacheBlock.SlotsBehindBlock, Unsafe.SizeOf<CacheBlock>(), Unsafe.SizeOf<CacheBlock>() + 15);
         Assert.InRange(MergeBlock.SinksBehindBlock, Unsafe.SizeOf<MergeBlock>(), Unsafe.SizeOf<MergeBlock>() + 15);
         Assert.Equal((32, 80), (Unsafe.SizeOf<WorkItem>(), Unsafe.SizeOf<SequenceEntry>()));

@@ -1,0 +1,85 @@
+using System.Collections.Concurrent;
+using System.Numerics.Tensors;
+using FusedAttention.Checking.Backends;
+using FusedAttention.Checking.Conformance;
+using FusedAttention.Checking.Problems;
+using FusedAttention.Devices;
+using Xunit;
+
+namespace FusedAttention.Cuda.Tests.Gpu;
+
+/// <summary>
+/// The reference set within the limits that it states, with the kernels that a call gets and with each one that takes the case. The first test runs them all, side by side: most of the time goes into
+/// machine code.
+/// </summary>
+[NeedsGpu]
+[Collection(Fakes.FakeDriver.Collection)]
+public sealed class GpuReferenceTests
+{
+    private static readonly Lazy<ConcurrentDictionary<string, string>> Failures = new(RunAll);
+
+    /// <summary>What the names of cases begin with.</summary>
+    public static TheoryData<string> Groups => [.. ReferenceData.Cases.Select(GroupOf).Distinct(StringComparer.Ordinal)];
+
+    [Theory]
+    [MemberData(nameof(Groups))]
+    public void Cases_of_a_group_pass_in_every_kernel_that_takes_them(string group)
+    {
+        GpuProblems.Open();
+        string[] failures = [.. Failures.Value.Where(failure => string.Equals(GroupOf(failure.Key), group, StringComparison.Ordinal)).Select(static failure => $"{failure.Key}: {failure.Value}").Order(StringComparer.Ordinal)];
+        Assert.True(failures.Length == 0, $"{failures.Length} cases failed:\n{string.Join('\n', failures)}");
+    }
+
+    private static string GroupOf(string name) => name[..name.IndexOf('-', StringComparison.Ordinal)];
+
+    private static ConcurrentDictionary<string, string> RunAll()
+    {
+        var failures = new ConcurrentDictionary<string, string>(StringComparer.Ordinal);
+        string[] cases = ReferenceData.Cases;
+        GpuProblems.ForEach(Enumerable.Range(0, cases.Length), (i, stream) =>
+        {
+            string failure = string.Join("\n", ((AttentionKernel?[])[null, .. GpuProblems.Kernels]).Select(kernel => Run(cases[i], kernel, stream)).Where(static text => text.Length > 0));
+            if (failure.Length > 0) failures[cases[i]] = failure;
+        });
+        return failures;
+    }
+
+    private static string Run(string name, AttentionKernel? forced, CudaStream stream)
+    {
+        using var caller = new GpuCaller(stream.Device, forced, stream);
+        GpuTrace.Write($"{name} {forced}");
+        var reference = ReferenceCase.Load(ReferenceData.PathOf(name));
+        CaseOutcome outcome = ReferenceRunner.Run(
+            reference, RunOptions.Default, call => ElementTypeDispatch.Run(call.Query.ElementType, call.Key.ElementType, new Preparing(call, caller)));
+        if (outcome.Passed || (forced is not null && outcome.Failure!.Contains("does not take dimensions", StringComparison.Ordinal))) return "";
+        return $"{forced?.ToString() ?? "chosen kernel"}: {outcome.Failure}";
+    }
+
+    private sealed class Preparing(CallInputs call, GpuCaller caller) : ITypedWork<PreparedCall>
+    {
+        public PreparedCall Run<TQuery, TKeyValue>()
+            where TQuery : unmanaged
+            where TKeyValue : unmanaged
+            => new GpuCall<TQuery, TKeyValue>(call, caller);
+    }
+
+    private sealed class GpuCall<TQuery, TKeyValue>(CallInputs call, GpuCaller caller) : HostCall<TQuery, TKeyValue>(call)
+        where TQuery : unmanaged
+        where TKeyValue : unmanaged
+    {
+        protected override void Dense(
+            in ReadOnlyTensorSpan<TQuery> query, in ReadOnlyTensorSpan<TKeyValue> key, in ReadOnlyTensorSpan<TKeyValue> value, in TensorSpan<TQuery> output,
+            AttentionOptions options, scoped in AttentionOperands operands, RunOptions run)
+            => caller.Dense(query, key, value, output, options, operands);
+
+        protected override void Packed(
+            in ReadOnlyTensorSpan<TQuery> query, in ReadOnlyTensorSpan<TKeyValue> key, in ReadOnlyTensorSpan<TKeyValue> value, in TensorSpan<TQuery> output,
+            AttentionOptions options, scoped in AttentionOperands operands, RunOptions run)
+            => caller.Packed(query, key, value, output, Call.CumulativeQueryLengths, Call.CumulativeKeyLengths, options, operands);
+
+        protected override void Paged(
+            in ReadOnlyTensorSpan<TQuery> query, in ReadOnlyTensorSpan<TKeyValue> keyCache, in ReadOnlyTensorSpan<TKeyValue> valueCache, in TensorSpan<TQuery> output,
+            AttentionOptions options, scoped in AttentionOperands operands, RunOptions run)
+            => caller.Paged(query, keyCache, valueCache, output, Call.CumulativeQueryLengths, Call.ContextLengths, Call.BlockTables, Call.MaxBlocksPerSequence, options, operands);
+    }
+}
