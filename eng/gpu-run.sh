@@ -2,6 +2,7 @@
 # Tests and times the CUDA backend on this machine. Made by eng/gpu-tests.sh; needs an NVIDIA driver and nothing else.
 #   run.sh                        tests, then the tool's own checks, then the table of shapes
 #   --filter CLASS                tests of these classes only, as '*GpuTests'; may be repeated
+#   --gpu-only                    only tests that need a GPU
 #   --sanitize TOOL               memcheck, racecheck, initcheck or synccheck of NVIDIA's compute-sanitizer over the tool's checks
 #   --kernels NAME                with --sanitize: only kernels that have this in their name: plain, prefill, decode, merge, append
 #   --only TEXT                   checks and rows of the table that have this in their name
@@ -15,6 +16,7 @@ filters=() sanitizer='' kernels='' only='' tests=1 verify=1 bench=1 folder=$here
 while [ $# -gt 0 ]; do
     case $1 in
         --filter) filters+=(--filter-class "$2"); shift ;;
+        --gpu-only) filters+=(--filter-trait needs=gpu) ;;
         --sanitize) sanitizer=$2; shift ;;
         --kernels) kernels=$2; shift ;;
         --only) only=$2; shift ;;
@@ -23,7 +25,7 @@ while [ $# -gt 0 ]; do
         --no-bench) bench=0 ;;
         --unpack) folder=$2; shift ;;
         --) shift; command=("$@"); break ;;
-        *) sed -n '2,13s/^# \{0,1\}//p' "$0"; [ "$1" = --help ]; exit $(($? * 2)) ;;
+        *) sed -n '2,14s/^# \{0,1\}//p' "$0"; [ "$1" = --help ]; exit $(($? * 2)) ;;
     esac
     shift
 done

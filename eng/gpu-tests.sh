@@ -29,12 +29,17 @@ publish() {
         -p:DebugType=embedded -p:PackAsTool=false -p:NuGetAudit=false "$@"
 }
 
-rm -rf "$stage" "$target"
+rm -rf "$stage" "$target/run.sh" "$target/gpu.tar.xz"
 mkdir -p "$stage/repo" "$stage/shared/data" "$target"
 
 # All managed programs share a folder, and so one runtime. Tests look for types by name: the runtime's own assemblies are trimmed, none of theirs.
-publish tests/FusedAttention.Cuda.Tests "$stage/repo/bin" -p:DebuggerSupport=false -p:EventSourceSupport=true
-if [ "$sample" = 1 ]; then publish samples/TextGeneration "$stage/repo/bin"; fi
+# (A trimmed runtime is one program's, so with others beside the tests it stays whole.)
+if [ "$sample" = 1 ] || [ "$aot" = 0 ]; then
+    publish tests/FusedAttention.Cuda.Tests "$stage/repo/bin"
+    if [ "$sample" = 1 ]; then publish samples/TextGeneration "$stage/repo/bin"; fi
+else
+    publish tests/FusedAttention.Cuda.Tests "$stage/repo/bin" -p:PublishTrimmed=true -p:TrimMode=partial -p:SuppressTrimAnalysisWarnings=true -p:EventSourceSupport=true
+fi
 
 if [ "$aot" = 1 ]; then
     # The compiler wants a C compiler to link with; whichever there is.
@@ -52,6 +57,13 @@ git ls-files -z tests/data tests/FusedAttention.Cuda.Tests src/FusedAttention.Cu
 if [ -d ../shared/data/reference ]; then cp -r ../shared/data/reference "$stage/shared/data/"; fi
 if [ "$sample" = 1 ]; then git ls-files -z samples/TextGeneration/models | xargs -0 cp --parents -t "$stage/repo"; fi
 chmod -R u+w "$stage"
+
+# What a program that nobody debugs has no use for; and one copy of what lies in two places.
+rm -f "$stage"/repo/bin/{libmscordaccore.so,libmscordbi.so,libcoreclrtraceptprovider.so,createdump,*.xml}
+for part in "$stage"/repo/tests/data/reference/*; do
+    whole=$stage/shared/data/reference/$(basename "$part")
+    if [ -f "$whole" ] && cmp -s "$part" "$whole"; then ln -f "$whole" "$part"; fi
+done
 git describe --always --dirty > "$stage/commit"
 
 cp eng/gpu-run.sh "$target/run.sh"

@@ -45,9 +45,5 @@ internal struct CallBlock
     /// <summary>Blocks that the cache has: ids from 0 to one less are followed.</summary>
     public int BlockCount;
 
-    /// <summary>Items of the launch times key/value heads: what blocks of threads that stay take one after the other.</summary>
-    public int WorkCount;
-    public int Reserved;
-
     public AttentionParameters Attention;
 }

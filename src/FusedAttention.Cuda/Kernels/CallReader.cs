@@ -57,9 +57,6 @@ internal sealed class CallReader
 
     public I32 BlockCount => I32Of(ref Fields.Block.BlockCount);
 
-    /// <summary>Items of the launch times key/value heads.</summary>
-    public I32 WorkCount => I32Of(ref Fields.Block.WorkCount);
-
     public I32 Group => I32Of(ref Fields.Block.Attention.Group);
 
     public I32 KeyValueHeads => I32Of(ref Fields.Block.Attention.KeyValueHeads);

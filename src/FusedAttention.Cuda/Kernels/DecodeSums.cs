@@ -25,13 +25,13 @@ internal sealed class DecodeSums(
 
     private Shared Sums => k.SharedMemory + tile.HeadBytes;
 
-    public void Combine(F32[] outputs, F32[] maximum, F32[] sum, Predicate isCareful, SpecialValues specials, Func<I32, RowReader> rowAt)
+    public void Combine(F32[] outputs, F32[] maximum, F32[] sum, Predicate isCareful, SpecialValues specials)
     {
         Leave(outputs, maximum, sum);
         k.Barrier();
         k.For("row", warp, _rows, tile.Warps, local =>
         {
-            RowReader row = rowAt(_item.FirstRow + local);
+            RowReader row = place.RowAt(_item.FirstRow + local);
             (F32 m, F32 l, F32[] o) = OfWarps(local);
             I64 partial = PartialRows.Of(call, _sequence, _item.Partial, _head, _item.FirstRow + local);
             k.If(_item.Partial < 0, () => Store(row, m, l, o), () =>
@@ -51,7 +51,7 @@ internal sealed class DecodeSums(
         });
         k.If(_item.Splits > 1, () => k.If(
             SplitArrival.IsLast(k, call, place, thread),
-            () => k.For("merged_row", warp, _rows, tile.Warps, local => Merge(rowAt(_item.FirstRow + local), _item.FirstRow + local))));
+            () => k.For("merged_row", warp, _rows, tile.Warps, local => Merge(place.RowAt(_item.FirstRow + local), _item.FirstRow + local))));
     }
 
     /// <summary>Each warp leaves its sums in shared memory.</summary>

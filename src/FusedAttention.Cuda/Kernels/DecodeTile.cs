@@ -18,9 +18,6 @@ internal readonly record struct DecodeTile(int Warps, int Keys, int Stages, int 
     /// <summary>Keys and values of a warp's step.</summary>
     public int StageBytes(int keyDim, int valueDim) => new SharedRows(keyDim).BytesOf(Keys) + new SharedRows(valueDim).BytesOf(Keys);
 
-    /// <summary>Where warps bring their sums together, while the next item's keys are on their way.</summary>
-    public int SumBytes(int valueDim) => Warps * Rows * valueDim * sizeof(float);
-
-    /// <summary>Shared memory of a block.</summary>
-    public int SharedBytes(int keyDim, int valueDim) => HeadBytes + SumBytes(valueDim) + (Warps * Stages * StageBytes(keyDim, valueDim));
+    /// <summary>Shared memory of a block. The stages are used again where warps bring their sums together.</summary>
+    public int SharedBytes(int keyDim, int valueDim) => HeadBytes + Math.Max(Warps * Stages * StageBytes(keyDim, valueDim), Warps * Rows * valueDim * sizeof(float));
 }

@@ -21,20 +21,6 @@ internal sealed record KeySource(I32 FirstKey, I32 EndKey, I64 Keys, I64 Values,
             call.Value.ToI64() + ((place.Sequence.ValueStart + (head * call.ValueHeadStride)) * bytes),
             place.Sequence.BlockTableStart);
     }
-
-    /// <summary>One that changes: no keys at first.</summary>
-    public static KeySource Variable(PtxKernel k, string name) => new(
-        k.Variable($"{name}_first_key", (I32)0), k.Variable($"{name}_end_key", (I32)0), k.Variable($"{name}_keys", (I64)0), k.Variable($"{name}_values", (I64)0), k.Variable($"{name}_blocks", (I64)0));
-
-    /// <summary>Makes a variable what another one is.</summary>
-    public void Set(KeySource other)
-    {
-        FirstKey.Set(other.FirstKey);
-        EndKey.Set(other.EndKey);
-        Keys.Set(other.Keys);
-        Values.Set(other.Values);
-        BlockTableStart.Set(other.BlockTableStart);
-    }
 }
 
 /// <summary>Copies tiles of keys and of their values from device to shared memory in the background: rows outside of the item's keys are zero, and not read.</summary>

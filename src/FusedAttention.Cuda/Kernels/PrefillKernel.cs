@@ -57,7 +57,7 @@ internal sealed class PrefillKernel
         _thread = _k.ThreadIndex().As("thread");
         _lane = (_thread & 31).As("lane");
         _warp = _k.ShuffleFrom(_thread >>> 5, 0).As("warp");
-        _factor = ScoreWriter.Factor(_call).As("factor");
+        _factor = RowWeights.Factor(_call).As("factor");
         _copies = new(_k, _call, tile.Keys, tile.Threads, _thread);
         _keys = KeySource.Of(_call, _place);
         _queries = _k.SharedMemory + PrefillTile.HeadBytes;
@@ -147,7 +147,8 @@ internal sealed class PrefillKernel
         _warpStart = OverLanes(I32.Min, static row => row.Start).As("warp_start");
         _warpEnd = OverLanes(I32.Max, static row => row.End).As("warp_end");
         _wholeStart = OverLanes(I32.Max, static row => row.Start).As("whole_start");
-        _wholeEnd = OverLanes(I32.Min, static row => row.End).As("whole_end");
+        // With ALiBi only tiles that no row stands in front of are whole: distances fall by one a key there.
+        _wholeEnd = OverLanes(I32.Min, row => row.Slope is null ? row.End : I32.Min(row.End, I64.Min(I64.Max(row.Position + 1, 0), int.MaxValue).ToI32())).As("whole_end");
     }
 
     private void AddAllKeys(Predicate isCareful)
@@ -234,8 +235,13 @@ internal sealed class PrefillKernel
         Predicate isDone = _k.Variable("is_done", value: false);
         _k.If(_isWarm & (key >= _wholeStart) & (key + _tile.Keys <= _wholeEnd), () =>
         {
-            FillScores(scores, stage, key);
-            F32[] sums = [.. Enumerable.Range(0, _row.Length).Select(r => Weigh(scores, r, _maximum[r]))];
+            AddProducts(scores, stage);
+            F32[] sums = [.. _row.Select((row, r) =>
+            {
+                RowWeights weights = WeightsOf(row, key, isLeft: true);
+                weights.Prepare(RowOf(scores, r), isWhole: true);
+                return Weigh(scores, r, weights.WeightsBy(_maximum[r]));
+            })];
             isDone.Set(!_k.Any(sums.Select(static sum => !(sum <= MostWeight)).Aggregate(static (a, b) => a | b)));
             _k.If(isDone, () =>
             {
@@ -244,22 +250,25 @@ internal sealed class PrefillKernel
         });
         _k.If(!isDone, () =>
         {
-            FillScores(scores, stage, key);
+            AddProducts(scores, stage);
+            for (int r = 0; r < _row.Length; r++) WeightsOf(_row[r], key, isLeft: false).Prepare(RowOf(scores, r), isWhole: false);
             Hide(scores, key);
-            Renew(scores);
+            Renew(scores, key);
         });
         Pair[][][] weights = [.. scores.Select(s => MatrixSums.LeftFactors(_call.KeyValueFormat, s))];
         MatrixSums.AddWeightedValues(_k, _call.KeyValueFormat, _outputs, weights, ValuesOf(stage), _copies.ValueLayout, _lane);
     }
 
-    /// <summary>S = Q K^T, and what the law makes of it.</summary>
-    private void FillScores(F32[][] scores, Shared keys, I32 key)
+    /// <summary>S = Q K^T.</summary>
+    private void AddProducts(F32[][] scores, Shared keys)
     {
         foreach (F32 score in scores.SelectMany(static s => s)) score.Set(0);
         MatrixSums.AddProducts(_k, _call.KeyValueFormat, scores, slice => _heldQueries?[slice] ?? LoadQueryFactors(slice), keys, _copies.KeyLayout, _tile.Keys, _lane);
-        for (int r = 0; r < _row.Length; r++) ScoreWriter.Modify(_k, _call, _row[r], RowOf(scores, r), FirstKeyOfLane(key));
     }
 
+    private RowWeights WeightsOf(RowReader row, I32 key, bool isLeft) => new(_k, _call, row, FirstKeyOfLane(key), _factor, isLeft ? null : key + (_tile.Keys - 1));
+
+    /// <summary>Negative infinity in place of scores whose keys are out of a row's reach.</summary>
     private void Hide(F32[][] scores, I32 key) => _k.If((key < _wholeStart) | (key + _tile.Keys > _wholeEnd), () =>
     {
         // Asked for again where it is rare: registers for it would be missing in every tile.
@@ -275,12 +284,10 @@ internal sealed class PrefillKernel
         [.. Enumerable.Range(0, scores[0].Length / 2).Select(i => (scores[r / 2][(i / 2 * 4) + (2 * (r & 1)) + (i & 1)], (i / 2 * 8) + (i & 1)))];
 
     /// <summary>Puts weights in the place of a row's scores, and returns the lane's sum of them.</summary>
-    private F32 Weigh(F32[][] scores, int r, F32 maximum)
+    private static F32 Weigh(F32[][] scores, int r, Func<F32, int, F32> weightOf)
     {
-        var weights = new RowWeights(_call, maximum, _factor);
-        F32[] own = ScoresOf(scores, r);
-        foreach (F32 score in own) score.Set(weights.Of(score));
-        return Sum(own);
+        foreach ((F32 score, int column) in RowOf(scores, r)) score.Set(weightOf(score, column));
+        return Sum([.. RowOf(scores, r).Select(static element => element.Score)]);
     }
 
     /// <summary>Two sums side by side, always in this order: what is decided by a sum is decided alike wherever it is formed.</summary>
@@ -292,21 +299,22 @@ internal sealed class PrefillKernel
     }
 
     /// <summary>A tile whose rows do not all go by the maximum that they have: those that do not get a new one, and m, l and O are brought up to date.</summary>
-    private void Renew(F32[][] scores)
+    private void Renew(F32[][] scores, I32 key)
     {
         for (int r = 0; r < _row.Length; r++)
         {
-            var stale = new RowWeights(_call, _maximum[r], _factor);
-            F32[] own = ScoresOf(scores, r);
-            F32 sum = Sum([.. own.Select(stale.Of)]);
+            RowWeights weights = WeightsOf(_row[r], key, isLeft: false);
+            (F32 Score, int Column)[] own = RowOf(scores, r);
+            Func<F32, int, F32> stale = weights.WeightsBy(_maximum[r]);
+            F32 sum = Sum([.. own.Select(element => stale(element.Score, element.Column))]);
             I32 isTooLarge = I32.Select((!(sum <= MostWeight)).InRegister() | _maximum[r].Is(float.NegativeInfinity), 1, 0);
             for (int bit = 1; bit < 4; bit *= 2) isTooLarge |= _k.ShuffleXor(isTooLarge, bit);
-            F32 largest = F32.Max(_maximum[r], _k.Max(own.Aggregate(F32.Max), 1, 4));
+            F32 largest = F32.Max(_maximum[r], _k.Max(own.Select(element => weights.Score(element.Score, element.Column)).Aggregate(F32.Max), 1, 4));
             Predicate isNew = isTooLarge.IsNot(0);
             F32 maximum = F32.Select(isNew, largest, _maximum[r]);
-            F32 rescale = F32.Select(isNew, new RowWeights(_call, maximum, _factor).Of(_maximum[r]), 1);
+            F32 rescale = F32.Select(isNew, RowWeights.Rescale(_call, _maximum[r], maximum, _factor), 1);
             _maximum[r].Set(maximum);
-            _sum[r].Set(F32.MultiplyAdd(_sum[r], rescale, Weigh(scores, r, maximum)));
+            _sum[r].Set(F32.MultiplyAdd(_sum[r], rescale, Weigh(scores, r, weights.WeightsBy(maximum))));
             F32[] outputs = _outputs[r / 2];
             for (int i = 0; i < outputs.Length; i++)
                 if ((i >> 1 & 1) == (r & 1)) outputs[i].Multiply(rescale);
@@ -314,8 +322,6 @@ internal sealed class PrefillKernel
 
         _isWarm.Set(!_k.Any(_maximum.Select(static m => m.Is(float.NegativeInfinity)).Aggregate(static (a, b) => a | b)));
     }
-
-    private static F32[] ScoresOf(F32[][] scores, int r) => [.. RowOf(scores, r).Select(static element => element.Score)];
 
     /// <summary>Whether all of the lane's sums are numbers.</summary>
     private Predicate AreFinite()
@@ -331,7 +337,7 @@ internal sealed class PrefillKernel
         var layout = new SharedRows(_call.Traits.ValueDim);
         I32 g = _lane >>> 2, q = _lane & 3;
         Shared ofWarp = new((_queries + (_warp * (_tile.QueryBytes(_call.Traits.KeyDim, _call.Traits.ValueDim) / _tile.Warps))).ToI32());
-        F32 unit = ScoreWriter.Unit(_call);
+        F32 unit = RowWeights.Unit(_call);
         var place = new WorkPlace(_k, _call);
         RowReader[] rowOf = RowsOfLane(place);
         for (int r = 0; r < rowOf.Length; r++)

@@ -1,27 +1,118 @@
 using FusedAttention.Cuda.Ptx;
+using FusedAttention.Devices;
 
 namespace FusedAttention.Cuda.Kernels;
 
-/// <summary>Weights of a row relative to its maximum.</summary>
+/// <summary>
+/// Scores and weights of a row over the keys of one tile, from what <see cref="Prepare"/> leaves of the products. A weight costs one multiply-add and the exponential, with ALiBi two: scale, distance and the
+/// maximum are one expression.
+/// </summary>
 /// <remarks>
-/// Bare products: <c>exp2(s c - m c)</c> with one rounded product <c>m c</c> for all of the row, whose error all weights share and the division takes out: one multiply-add each. Scores in natural units
-/// may be as low as the most negative float (a bias), whose product with log2(e) would overflow: there <c>exp2((s - m) c)</c>.
+/// <para>Without a bias a score is <c>s c + a</c> in powers of two, where s is the product, or the hyperbolic tangent of the soft cap, c takes it to powers of two, and a is ALiBi's. Weights are
+/// <c>exp2(s c + (a - m))</c>, and without ALiBi <c>exp2(s c - m c)</c> with one rounded product for all of a row, whose error all weights share and the division takes out.</para>
+/// <para>A bias may be as low as the most negative float, whose product with log2(e) would overflow: there scores are in natural logarithms and weights <c>exp2((s - m) log2(e))</c>.</para>
 /// </remarks>
 internal sealed class RowWeights
 {
-    private readonly bool _isNatural;
-    private readonly F32 _base;
-    private readonly F32 _factor;
+    private const float Log2E = 1.44269504088896340736f;
+    private const float Ln2 = 0.693147180559945309417f;
 
+    private readonly PtxKernel _k;
+    private readonly CallReader _call;
+    private readonly RowReader _row;
+    private readonly I32 _first;
+    private readonly F32 _factor;
+    private readonly Predicate? _isLeft;
+    private readonly F32? _slope;
+    private readonly F32? _distance;
+
+    /// <param name="k">The kernel.</param>
     /// <param name="call">The call.</param>
-    /// <param name="maximum">Of the row so far; negative infinity where it has seen nothing.</param>
-    /// <param name="factor">Powers of two in a unit of scores.</param>
-    public RowWeights(CallReader call, F32 maximum, F32 factor)
+    /// <param name="row">The row.</param>
+    /// <param name="first">The lane's first key of the tile, which columns are counted from.</param>
+    /// <param name="factor">What <see cref="Factor"/> gives.</param>
+    /// <param name="lastKey">Of the tile: where some rows may stand in front of it, each row asks. Null: none does.</param>
+    public RowWeights(PtxKernel k, CallReader call, RowReader row, I32 first, F32 factor, I32? lastKey)
     {
-        _isNatural = ScoreWriter.HasNaturalScores(call.Traits);
-        F32 @base = ScoreWriter.BaseOf(maximum);
-        (_base, _factor) = (_isNatural ? @base : -(@base * factor), factor);
+        (_k, _call, _row, _first, _factor) = (k, call, row, first, factor);
+        if (!HasDistance(call)) return;
+        _slope = row.Slope! * Log2E;
+        _distance = (row.Position - first.Widen()).ToF32();
+        _isLeft = lastKey is null ? null : lastKey.Widen() <= row.Position;
     }
 
-    public F32 Of(F32 score) => (_isNatural ? (score - _base) * _factor : F32.MultiplyAdd(score, _factor, _base)).Exp2();
+    private bool IsNatural => _call.Traits.Has(CallFeatures.Bias);
+
+    /// <summary>Natural logarithms in a unit of scores.</summary>
+    public static F32 Unit(CallReader call) => call.Traits.Has(CallFeatures.Bias) ? 1 : HasDistance(call) ? Ln2 : call.Traits.Has(CallFeatures.SoftCap) ? call.SoftCap : call.Scale;
+
+    /// <summary>Powers of two in a unit of what is in registers.</summary>
+    public static F32 Factor(CallReader call) => call.Traits.Has(CallFeatures.Bias) ? Log2E : (call.Traits.Has(CallFeatures.SoftCap) ? call.SoftCap : call.Scale) * Log2E;
+
+    /// <summary>From products to what scores and weights are made of, in place: the soft cap, the mask, and with a bias everything.</summary>
+    /// <param name="products">The registers, and how far their keys are behind the first.</param>
+    /// <param name="isWhole">Whether the row may see all of the tile's keys by position.</param>
+    public void Prepare((F32 Score, int Column)[] products, bool isWhole)
+    {
+        if (IsNatural)
+        {
+            ScoreWriter.Modify(_k, _call, _row, products, _first);
+            return;
+        }
+
+        if (_call.Traits.Has(CallFeatures.SoftCap))
+        {
+            F32 scale = _call.Scale * _call.SoftCap.Reciprocal();
+            foreach ((F32 score, int _) in products) score.Set(ScoreWriter.Tanh(score * scale));
+        }
+
+        if (!_call.Traits.Has(CallFeatures.Mask)) return;
+        Global mask = _row.Mask! + _first.Widen();
+        foreach ((F32 score, int column) in products)
+        {
+            // A mask has an element for each key of the sequence: beyond the row's last one the nearest is read.
+            Global at = isWhole ? mask + column : _row.Mask! + I32.Max(I32.Min(_first + column, _row.End - 1), 0).Widen();
+            score.Set(F32.Select(_k.LoadByte(at).Is(0), float.NegativeInfinity, score));
+        }
+    }
+
+    /// <summary>The score, whose largest is the row's maximum.</summary>
+    /// <param name="prepared">What <see cref="Prepare"/> has left.</param>
+    /// <param name="column">Its key, from the first.</param>
+    public F32 Score(F32 prepared, int column) => HasDistance(_call) ? F32.MultiplyAdd(prepared, _factor, Addend(column, null)) : prepared;
+
+    /// <summary>The weight relative to a maximum.</summary>
+    public Func<F32, int, F32> WeightsBy(F32 maximum)
+    {
+        F32 @base = ScoreWriter.BaseOf(maximum);
+        if (IsNatural) return (score, _) => ((score - @base) * _factor).Exp2();
+        if (!HasDistance(_call))
+        {
+            F32 less = -(@base * _factor);
+            return (score, _) => F32.MultiplyAdd(score, _factor, less).Exp2();
+        }
+
+        return (score, column) => F32.MultiplyAdd(score, _factor, Addend(column, @base)).Exp2();
+    }
+
+    /// <summary>What brings sums from one maximum to a larger one.</summary>
+    public static F32 Rescale(CallReader call, F32 from, F32 to, F32 factor)
+    {
+        F32 @base = ScoreWriter.BaseOf(to);
+        return call.Traits.Has(CallFeatures.Alibi) && !call.Traits.Has(CallFeatures.Bias) ? (from - @base).Exp2() : ((from - @base) * factor).Exp2();
+    }
+
+    private static bool HasDistance(CallReader call) => call.Traits.Has(CallFeatures.Alibi) && !call.Traits.Has(CallFeatures.Bias);
+
+    /// <summary>ALiBi's part of a score, less a maximum. Up to the row's position it rises with the column, which is a constant of the instruction; where the tile reaches over it, each key has its own distance.</summary>
+    private F32 Addend(int column, F32? less)
+    {
+        F32 start = -(_slope! * _distance!);
+        if (less is not null) start -= less;
+        F32 left = column == 0 ? start : F32.MultiplyAdd(_slope!, column, start);
+        if (_isLeft is null) return left;
+        F32 around = -(_slope! * (_distance! - column).Abs());
+        if (less is not null) around -= less;
+        return F32.Select(_isLeft, left, around);
+    }
 }

@@ -15,6 +15,12 @@ internal static class ScoreWriter
 {
     private const float Log2E = 1.44269504088896340736f;
 
+    private const float TanhBound = 7.9f;
+
+    private static ReadOnlySpan<float> TanhNumerator => [1f, 0.131281301f, 0.00315364543f, 1.16894971e-05f, -2.25253665e-08f, 6.48276779e-11f, -1.19242656e-13f];
+
+    private static ReadOnlySpan<float> TanhDenominator => [1f, 0.4646146f, 0.0246918779f, 0.000261932815f];
+
     private const CallFeatures Modifying = CallFeatures.SoftCap | CallFeatures.Bias | CallFeatures.Alibi;
 
     /// <summary>Whether scores are in units of the natural logarithm.</summary>
@@ -83,6 +89,24 @@ internal static class ScoreWriter
         (traits.Has(CallFeatures.SoftCap) ? ScoreSteps.SoftCap : ScoreSteps.None) | (traits.Has(CallFeatures.Bias) ? ScoreSteps.Bias : ScoreSteps.None)
         | (traits.Has(CallFeatures.Alibi) ? ScoreSteps.Alibi : ScoreSteps.None) | (traits.Has(CallFeatures.Mask) ? ScoreSteps.Mask : ScoreSteps.None);
 
+    /// <summary>
+    /// x P(x^2) / Q(x^2) of degrees 13 and 6, fitted to 3e-7 relatively up to 7.9, where tanh is 1 to half a unit: a dozen multiply-adds and one reciprocal, which run beside products, where two
+    /// exponentials do not. tanh.approx has 11 bits, too few for soft caps of 50.
+    /// </summary>
+    public static F32 Tanh(F32 x)
+    {
+        F32 bounded = F32.From("min.NaN.f32", F32.From("max.NaN.f32", x, (F32)(-TanhBound)), (F32)TanhBound);
+        F32 square = bounded * bounded;
+        F32 Polynomial(ReadOnlySpan<float> coefficients)
+        {
+            F32 sum = F32.MultiplyAdd(square, coefficients[^1], coefficients[^2]);
+            for (int i = coefficients.Length - 3; i >= 0; i--) sum = F32.MultiplyAdd(sum, square, coefficients[i]);
+            return sum;
+        }
+
+        return bounded * Polynomial(TanhNumerator) * Polynomial(TanhDenominator).ReciprocalApproximately();
+    }
+
     private struct Steps(PtxKernel k, CallReader call, RowReader row, F32 product, I32 key, F32? distance) : IScoreSteps
     {
         private F32 _score = product;
@@ -112,16 +136,5 @@ internal static class ScoreWriter
         private readonly long BiasBytes() => call.Traits.BiasType == AttentionElementType.Float32 ? 4 : 2;
 
         private void Hide(Predicate condition) => _isHidden = _isHidden is null ? condition : _isHidden | condition;
-
-        /// <summary>
-        /// 1 - 2 / (1 + exp(2x)), which loses the digits that 1 has too many: below 0.25 the first terms of the series, to 2^-24. tanh.approx has 11 bits, too few for soft caps of 50.
-        /// </summary>
-        private static F32 Tanh(F32 x)
-        {
-            F32 large = F32.MultiplyAdd((F32.MultiplyAdd((x * (2 * Log2E)).Exp2(), 1, 1)).Reciprocal(), -2, 1);
-            F32 square = x * x;
-            F32 series = F32.MultiplyAdd(square, F32.MultiplyAdd(square, F32.MultiplyAdd(square, F32.MultiplyAdd(square, 62f / 2835, -17f / 315), 2f / 15), -1f / 3), 1) * x;
-            return F32.Select(x.Abs() < 0.25f, series, large);
-        }
     }
 }

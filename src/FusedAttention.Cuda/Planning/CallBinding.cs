@@ -59,11 +59,5 @@ internal static unsafe class CallBinding
     public static void SetCounters(Span<byte> parameters, ulong counters) => MemoryMarshal.AsRef<CallBlock>(parameters).Counters = counters;
 
     /// <summary>Makes the parameter that of one launch.</summary>
-    /// <exception cref="OverflowException">There are 2^31 items times heads or more.</exception>
-    public static void SetItems(Span<byte> parameters, in LaunchRange range, int keyValueHeads)
-    {
-        ref CallBlock block = ref MemoryMarshal.AsRef<CallBlock>(parameters);
-        block.ItemsOffset = checked((int)range.ItemsOffset);
-        block.WorkCount = checked(range.Count * keyValueHeads);
-    }
+    public static void SetItems(Span<byte> parameters, in LaunchRange range) => MemoryMarshal.AsRef<CallBlock>(parameters).ItemsOffset = checked((int)range.ItemsOffset);
 }

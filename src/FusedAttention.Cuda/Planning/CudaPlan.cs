@@ -90,7 +90,8 @@ internal sealed unsafe class CudaPlan
         _plan.Build(problem, _tiles);
         foreach (ref readonly LaunchRange range in _plan.Launches)
         {
-            if (GridOf(range).X > int.MaxValue) throw new NotSupportedException($"{range.Count} work items of {problem.KeyValueHeads} key/value heads do not fit a grid; it takes up to {int.MaxValue} of both.");
+            if ((long)range.Count * problem.KeyValueHeads > int.MaxValue)
+                throw new NotSupportedException($"A launch of {range.Count} work items x {problem.KeyValueHeads} key/value heads is beyond what the kernels count: {int.MaxValue}.");
         }
     }
 
@@ -116,13 +117,13 @@ internal sealed unsafe class CudaPlan
     public KernelLaunch LaunchAt(int index)
     {
         LaunchRange range = _plan.Launches[index];
-        CallBinding.SetItems(_parameters, range, _problem.KeyValueHeads);
+        CallBinding.SetItems(_parameters, range);
         (uint x, uint y) = GridOf(range);
         return new(KernelLibrary.Of(range.Kernel, _traits, _tiles), x, y, 1, _parameters);
     }
 
-    /// <summary>Blocks along x and y: as many as the device holds where items are decoded, which blocks take one after the other; else one for each item and head.</summary>
+    /// <summary>Blocks along x and y: the heads of an item side by side where it is decoded, since what they read lies side by side; else items, which read the same keys.</summary>
     private (uint X, uint Y) GridOf(in LaunchRange range) => range.Kernel == AttentionKernel.Decode
-        ? ((uint)Math.Min((long)range.Count * _problem.KeyValueHeads, (long)_device.Multiprocessors * _tiles.Decode!.Value.Blocks), 1)
+        ? (checked((uint)((long)range.Count * _problem.KeyValueHeads)), 1)
         : ((uint)range.Count, (uint)_problem.KeyValueHeads);
 }

@@ -13,9 +13,6 @@ internal sealed partial class PtxKernel
     /// <summary>The block's number along x.</summary>
     public I32 BlockX() => Special("%ctaid.x");
 
-    /// <summary>Blocks along x.</summary>
-    public I32 BlocksX() => Special("%nctaid.x");
-
     /// <summary>The block's number along y.</summary>
     public I32 BlockY() => Special("%ctaid.y");
 

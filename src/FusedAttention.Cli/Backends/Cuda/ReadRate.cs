@@ -55,10 +55,10 @@ internal static class ReadRate
 
     private static PtxKernel Write()
     {
-        var k = new PtxKernel("read", PtxTarget.Sm80, Threads, BlocksOfMultiprocessor, Marshal.SizeOf<Block>());
+        var k = new PtxKernel("read", PtxTarget.Sm80, Threads, BlocksOfMultiprocessor, Block.Size);
         I64 place = (I64.Product(k.BlockX(), Threads * VectorBytes) + I64.Product(k.ThreadIndex(), VectorBytes)).As("place");
-        var from = new Global(k.Parameter<I64>((int)Marshal.OffsetOf<Block>(nameof(Block.Memory))) + place);
-        I64 bytes = k.Parameter<I64>((int)Marshal.OffsetOf<Block>(nameof(Block.Bytes))).As("bytes"), turn = k.Parameter<I64>((int)Marshal.OffsetOf<Block>(nameof(Block.Turn))).As("turn");
+        var from = new Global(k.Parameter<I64>(Block.MemoryOffset) + place);
+        I64 bytes = k.Parameter<I64>(Block.BytesOffset).As("bytes"), turn = k.Parameter<I64>(Block.TurnOffset).As("turn");
         I64 step = I64.From("shr.u64", turn, (I32)2).As("step"), done = k.Variable("done", (I64)0L);
         I64 at = k.Variable("at", from.ToI64());
         I32 all = k.Variable("all", (I32)0);
@@ -75,7 +75,7 @@ internal static class ReadRate
                 all.Set(all ^ vector[0] ^ vector[1] ^ vector[2] ^ vector[3]);
             done.Add(turn);
         });
-        k.If(all.Is(Never), () => k.Store(new Global(k.Parameter<I64>((int)Marshal.OffsetOf<Block>(nameof(Block.Memory)))), all));
+        k.If(all.Is(Never), () => k.Store(new Global(k.Parameter<I64>(Block.MemoryOffset)), all));
         k.Exit();
         return k;
     }
@@ -84,6 +84,8 @@ internal static class ReadRate
     [StructLayout(LayoutKind.Sequential)]
     private struct Block
     {
+        public const int MemoryOffset = 0, BytesOffset = 8, TurnOffset = 16, Size = 24;
+
         public ulong Memory;
         public long Bytes;
 
