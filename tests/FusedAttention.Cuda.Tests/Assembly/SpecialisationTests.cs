@@ -23,6 +23,22 @@ public sealed class SpecialisationTests(ITestOutputHelper output)
     /// <summary>Less shared memory, so other tiles.</summary>
     private static readonly CudaDeviceDescription Small = new(0, "sm_86", 8, 6, 84, 101376, 24L << 30, 13000);
 
+    /// <summary>
+    /// What a thread may spill, in bytes of stores, loads and stack together: nothing, but for rows whose scores are looked up (a mask, a bias) beside as many sums as a prefill has, and for decodes of the widest
+    /// rows with every step of the score's law.
+    /// </summary>
+    private static int AllowedSpills(Specialisation specialisation)
+    {
+        const CallFeatures Looked = CallFeatures.Mask | CallFeatures.Bias;
+        bool looks = (specialisation.Traits.Features & Looked) != CallFeatures.None;
+        return specialisation.Kernel switch
+        {
+            AttentionKernel.Prefill when looks => 1024,
+            AttentionKernel.Decode when looks && specialisation.Traits.KeyDim > 128 => 1024,
+            _ => 0,
+        };
+    }
+
     [Fact]
     public void Attention_kernels_assemble_without_spilling()
     {
@@ -31,7 +47,7 @@ public sealed class SpecialisationTests(ITestOutputHelper output)
         Specialisation[] cover = isWhole ? [.. Specialisation.All(Hopper)] : [.. Specialisation.Cover(MostSpecialisations, Hopper)];
         CudaDeviceDescription[] others = [Ampere, Small];
         Assemble(cover.SelectMany((specialisation, i) =>
-            ((CudaDeviceDescription[])[Hopper, others[i % 2]]).Where(device => IsTaken(specialisation, device)).Select(device => (device, specialisation.On(device)))));
+            ((CudaDeviceDescription[])[Hopper, others[i % 2]]).Where(device => IsTaken(specialisation, device)).Select(device => (device, specialisation.On(device).Function, specialisation.On(device).Blocks, AllowedSpills(specialisation)))));
     }
 
     [Fact]
@@ -40,7 +56,7 @@ public sealed class SpecialisationTests(ITestOutputHelper output)
         Assert.SkipUnless(PtxAssembler.Program is not null, PtxAssembler.SkipReason);
         AttentionElementType[] types = Enum.GetValues<AttentionElementType>();
         Assemble(types.SelectMany(from => types.SelectMany(to => ((KernelFunction[])[MergePlan.Function(from, to), CachePlan.Function(from, to)]).Select(
-            (function, i) => (((int)from + (int)to + i) % 2 == 0 ? Hopper : Ampere, (function, 1))))));
+            (function, i) => (((int)from + (int)to + i) % 2 == 0 ? Hopper : Ampere, function, 1, 0)))));
     }
 
     [Fact]
@@ -62,22 +78,22 @@ public sealed class SpecialisationTests(ITestOutputHelper output)
     };
 
     /// <summary>Two at a time: the assembler takes a processor each.</summary>
-    private void Assemble(IEnumerable<(CudaDeviceDescription Device, (KernelFunction Function, int Blocks) Kernel)> kernels)
+    private void Assemble(IEnumerable<(CudaDeviceDescription Device, KernelFunction Function, int Blocks, int AllowedSpills)> kernels)
     {
         var failures = new ConcurrentQueue<string>();
         var lines = new ConcurrentQueue<string>();
         Parallel.ForEach(kernels, new ParallelOptions { MaxDegreeOfParallelism = 2 }, item =>
         {
-            (KernelFunction function, int blocks) = item.Kernel;
+            (_, KernelFunction function, int blocks, int allowedSpills) = item;
             AssemblyReport report = PtxAssembler.Assemble(function, item.Device.Name);
 
             // Registers are given to warps, 8 of each lane at a time.
             int registers = (report.Registers + 7) / 8 * 8 * function.Threads * blocks;
-            string line = string.Create(CultureInfo.InvariantCulture, $"{item.Device.Name} {report.Registers,4} registers, {function.Threads,4} threads, {blocks} blocks, {function.SharedBytes,7} bytes, {function.Text.Length / 1024,5} KB of text: {function.Label}");
+            string line = string.Create(CultureInfo.InvariantCulture, $"{item.Device.Name} {report.Registers,4} registers, {function.Threads,4} threads, {blocks} blocks, {function.SharedBytes,7} bytes, {report.SpillBytes,4} spilled, {function.Text.Length / 1024,5} KB of text: {function.Label}");
             lines.Enqueue(line);
             if (report.ExitCode != 0) failures.Enqueue($"{line}: refused\n{report.Log}");
             else if (report.HasWarnings) failures.Enqueue($"{line}: warnings\n{report.Log}");
-            else if (report.SpillBytes > 0) failures.Enqueue($"{line}: {report.SpillBytes} bytes are spilled, or of the stack\n{report.Log}");
+            else if (report.SpillBytes > allowedSpills) failures.Enqueue($"{line}: {report.SpillBytes} bytes are spilled, or of the stack; {allowedSpills} are allowed\n{report.Log}");
             else if (report.Registers is < 1 or > 255 || registers > RegistersOfMultiprocessor) failures.Enqueue($"{line}: {registers} registers, and a multiprocessor has {RegistersOfMultiprocessor}\n{report.Log}");
         });
         foreach (string line in lines.Order(StringComparer.Ordinal)) output.WriteLine(line);

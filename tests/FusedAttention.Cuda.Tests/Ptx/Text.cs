@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.RegularExpressions;
 using FusedAttention.Cuda.Ptx;
 using Xunit;
@@ -37,21 +38,24 @@ internal static partial class Text
             foreach (string register in line.Groups["registers"].Value.Split(", "))
             {
                 Match many = Many().Match(register);
-                if (!many.Success) Assert.True(declared.Add(register), $"{register} is declared twice:\n{text}");
-                for (int i = 0; many.Success && i < int.Parse(many.Groups["count"].Value); i++)
-                    Assert.True(declared.Add($"{many.Groups["name"].Value}{i}"), $"{many.Groups["name"].Value}{i} is declared twice:\n{text}");
+                string[] names = many.Success
+                    ? [.. Enumerable.Range(0, int.Parse(many.Groups["count"].ValueSpan, CultureInfo.InvariantCulture)).Select(i => $"{many.Groups["name"].Value}{i}")]
+                    : [register];
+                foreach (string name in names)
+                    if (!declared.Add(name)) Assert.Fail($"{name} is declared twice:\n{text}");
             }
         }
 
         string[] body = Body(kernel);
         string[] labels = [.. body.Where(static line => line.EndsWith(':')).Select(static line => line[..^1])];
-        Assert.Equal(labels.Distinct(StringComparer.Ordinal), labels);
+        HashSet<string> places = [.. labels];
+        if (places.Count < labels.Length) Assert.Fail($"A label is placed twice:\n{text}");
         foreach (string line in body.Where(static line => !line.EndsWith(':') && !line.StartsWith("//", StringComparison.Ordinal)))
         {
             foreach (Match register in RegistersOf().Matches(line))
-                if (!register.Value.Contains('.')) Assert.True(declared.Contains(register.Value), $"{register.Value} of \"{line}\" is not declared:\n{text}");
+                if (!register.Value.Contains('.', StringComparison.Ordinal) && !declared.Contains(register.Value)) Assert.Fail($"{register.Value} of \"{line}\" is not declared:\n{text}");
             Match branch = Branches().Match(line);
-            if (branch.Success) Assert.Contains(branch.Groups["label"].Value, labels);
+            if (branch.Success && !places.Contains(branch.Groups["label"].Value)) Assert.Fail($"\"{line}\" goes nowhere:\n{text}");
         }
     }
 
