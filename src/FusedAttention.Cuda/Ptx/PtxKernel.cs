@@ -31,9 +31,6 @@ internal sealed partial class PtxKernel(string name, PtxTarget target, int threa
     /// <summary>Blocks that are to fit a multiprocessor.</summary>
     public int Blocks { get; } = blocks;
 
-    /// <summary>Instructions so far.</summary>
-    public int InstructionCount => _lines.Count(static line => line.Opcode.Length > 0);
-
     /// <summary>Numbers a fresh register.</summary>
     public int Register(Value register)
     {
