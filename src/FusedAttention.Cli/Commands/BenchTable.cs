@@ -24,7 +24,7 @@ internal static class BenchTable
             if (readRate is double ceiling) console.Line($"The device reads memory at {ceiling:0} GB/s, measured now; shares are of that.");
             if (device.Provider.TargetNote is string note && rows.Any(static row => row.Target is not null)) console.Line(note);
             console.Line();
-            console.Line($"{"shape".PadRight(width)}  {"ms",10}  {"rate",14}  target");
+            console.Line($"{"shape".PadRight(width)}  {"ms",10}  {"rate",14}{(readRate is null ? "" : $"{"share",7}")}  target");
         }
 
         bool isComplete = true;
@@ -62,7 +62,7 @@ internal static class BenchTable
         string unit = row.IsBoundByMemory ? "GB/s" : "TFLOP/s";
         double rate = share * (row.IsBoundByMemory ? result.GigabytesPerSecond : result.GigaflopsPerSecond / 1000);
         string target = row.Target is double aim ? $"{aim:0.##} {unit}" : "";
-        string ofReading = row.IsBoundByMemory && result.ReadRate is double ceiling ? $"{rate / ceiling,6:0 %}" : "";
+        string ofReading = result.ReadRate is not double ceiling ? "" : row.IsBoundByMemory ? $"{rate / ceiling,7:0 %}" : new(' ', 7);
         return $"{row.Name.PadRight(width)}  {result.MedianMilliseconds,10:0.000}  {$"{rate:0.00} {unit}",14}{ofReading}  {target}".TrimEnd();
     }
 }

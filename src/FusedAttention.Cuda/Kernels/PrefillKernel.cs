@@ -39,7 +39,7 @@ internal sealed class PrefillKernel
     private readonly F32[] _maximum;
     private readonly F32[] _sum;
 
-    /// <summary>Whether all of the warp's rows have a maximum.</summary>
+    /// <summary>Whether all of the warp's rows have a maximum, and one that whole tiles may go by.</summary>
     private readonly Predicate _isWarm;
     private RowReader[] _row = [];
     private I32 _warpStart = 0;
@@ -320,7 +320,7 @@ internal sealed class PrefillKernel
                 if ((i >> 1 & 1) == (r & 1)) outputs[i].Multiply(rescale);
         }
 
-        _isWarm.Set(!_k.Any(_maximum.Select(static m => m.Is(float.NegativeInfinity)).Aggregate(static (a, b) => a | b)));
+        _isWarm.Set(!_k.Any(_maximum.Select(m => !RowWeights.MayGoBy(_call, m, _factor)).Aggregate(static (a, b) => a | b)));
     }
 
     /// <summary>Whether all of the lane's sums are numbers.</summary>

@@ -27,8 +27,8 @@ internal readonly record struct RowEnd(F32 Factor, F32 LogSumExp)
         F32 sink = call.SinkLogit(row.Head);
         F32 top = F32.Max(sink, F32.Select(isEmpty, float.NegativeInfinity, m));
         F32 @base = F32.Select(top.Is(float.NegativeInfinity), 0, top);
-        F32 weight = F32.Select(isEmpty, 0, ((m - @base) * Log2E).Exp2());
-        F32 total = F32.MultiplyAdd(sum, weight, ((sink - @base) * Log2E).Exp2());
+        F32 weight = F32.Select(isEmpty, 0, ((m - @base) * Log2E).Exp2WithSubnormals());
+        F32 total = F32.MultiplyAdd(sum, weight, ((sink - @base) * Log2E).Exp2WithSubnormals());
         Predicate hasNothing = total.Is(0);
         return new(
             F32.Select(hasNothing, 0, weight / total),

@@ -9,7 +9,8 @@ namespace FusedAttention.Cuda.Kernels;
 /// </summary>
 /// <remarks>
 /// <para>Without a bias a score is <c>s c + a</c> in powers of two, where s is the product, or the hyperbolic tangent of the soft cap, c takes it to powers of two, and a is ALiBi's. Weights are
-/// <c>exp2(s c + (a - m))</c>, and without ALiBi <c>exp2(s c - m c)</c> with one rounded product for all of a row, whose error all weights share and the division takes out.</para>
+/// <c>exp2(s c + (a - m))</c>, and without ALiBi <c>exp2(s c - m c)</c> with one rounded product for all of a row, whose error all weights share: below 2^-18 as long as m c is at most 128. Beyond that the
+/// largest weight would not round to 1 (the error is 2^-8 at logits of 4e4), and it is <c>exp2((s - m) c)</c>: a matter of the row alone.</para>
 /// <para>A bias may be as low as the most negative float, whose product with log2(e) would overflow: there scores are in natural logarithms and weights <c>exp2((s - m) log2(e))</c>.</para>
 /// </remarks>
 internal sealed class RowWeights
@@ -22,6 +23,7 @@ internal sealed class RowWeights
     private readonly RowReader _row;
     private readonly I32 _first;
     private readonly F32 _factor;
+    private readonly I32? _lastKey;
     private readonly Predicate? _isLeft;
     private readonly F32? _slope;
     private readonly F32? _distance;
@@ -34,7 +36,7 @@ internal sealed class RowWeights
     /// <param name="lastKey">Of the tile: where some rows may stand in front of it, each row asks. Null: none does.</param>
     public RowWeights(PtxKernel k, CallReader call, RowReader row, I32 first, F32 factor, I32? lastKey)
     {
-        (_k, _call, _row, _first, _factor) = (k, call, row, first, factor);
+        (_k, _call, _row, _first, _factor, _lastKey) = (k, call, row, first, factor, lastKey);
         if (!HasDistance(call)) return;
         _slope = row.Slope! * Log2E;
         _distance = (row.Position - first.Widen()).ToF32();
@@ -89,10 +91,20 @@ internal sealed class RowWeights
         if (!HasDistance(_call))
         {
             F32 less = -(@base * _factor);
-            return (score, _) => F32.MultiplyAdd(score, _factor, less).Exp2();
+            if (_lastKey is null) return (score, _) => F32.MultiplyAdd(score, _factor, less).Exp2();
+            Predicate isSmall = IsSmall(@base, _factor);
+            F32 subtracted = F32.Select(isSmall, 0, @base), rest = F32.Select(isSmall, less, 0);
+            return (score, _) => F32.MultiplyAdd(score - subtracted, _factor, rest).Exp2();
         }
 
         return (score, column) => F32.MultiplyAdd(score, _factor, Addend(column, @base)).Exp2();
+    }
+
+    /// <summary>Whether weights relative to a maximum may go by its rounded product, which tiles need that are whole.</summary>
+    public static Predicate MayGoBy(CallReader call, F32 maximum, F32 factor)
+    {
+        Predicate isThere = maximum.IsNot(float.NegativeInfinity);
+        return call.Traits.Has(CallFeatures.Bias) || HasDistance(call) ? isThere : isThere & IsSmall(maximum, factor);
     }
 
     /// <summary>What brings sums from one maximum to a larger one.</summary>
@@ -101,6 +113,8 @@ internal sealed class RowWeights
         F32 @base = ScoreWriter.BaseOf(to);
         return call.Traits.Has(CallFeatures.Alibi) && !call.Traits.Has(CallFeatures.Bias) ? (from - @base).Exp2() : ((from - @base) * factor).Exp2();
     }
+
+    private static Predicate IsSmall(F32 maximum, F32 factor) => (maximum * factor).Abs() <= 128;
 
     private static bool HasDistance(CallReader call) => call.Traits.Has(CallFeatures.Alibi) && !call.Traits.Has(CallFeatures.Bias);
 

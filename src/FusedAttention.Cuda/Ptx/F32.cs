@@ -67,6 +67,9 @@ internal sealed class F32 : Value, IValue<F32>
     /// <summary>2^x, by the special function unit: 2 units in the last place.</summary>
     public F32 Exp2() => From("ex2.approx.ftz.f32", this);
 
+    /// <summary>2^x that may be below 2^-126, where <see cref="Exp2"/> gives 0; some instructions more.</summary>
+    public F32 Exp2WithSubnormals() => From("ex2.approx.f32", this);
+
     /// <summary>log2(x), by the special function unit: to 2^-22, absolutely around 1 and relatively elsewhere.</summary>
     public F32 Log2() => From("lg2.approx.f32", this);
 

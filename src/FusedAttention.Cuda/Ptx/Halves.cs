@@ -87,12 +87,14 @@ internal sealed class Pair : Value, IValue<Pair>
     public I32 AsI32() => I32.From("mov.b32", this);
 }
 
-/// <summary>Registers in braces, as one operand.</summary>
-internal sealed class Vector(params Value[] elements) : Value("{}")
+/// <summary>Registers in braces, as one operand: those that the array holds now, whatever its owner puts into it later.</summary>
+internal sealed class Vector(params ReadOnlySpan<Value> elements) : Value("{}")
 {
+    private readonly Value[] _elements = elements.ToArray();
+
     public override string Prefix => string.Empty;
 
     public override string Declaration => string.Empty;
 
-    public override string ToString() => $"{{{string.Join(", ", (IEnumerable<Value>)elements)}}}";
+    public override string ToString() => $"{{{string.Join(", ", (IEnumerable<Value>)_elements)}}}";
 }
