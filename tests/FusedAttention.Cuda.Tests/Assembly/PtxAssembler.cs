@@ -32,6 +32,7 @@ internal static partial class PtxAssembler
         {
             RedirectStandardError = true,
             RedirectStandardOutput = true,
+            UseShellExecute = false,
         })!;
         Task<string> output = process.StandardOutput.ReadToEndAsync();
         string log = process.StandardError.ReadToEnd() + output.Result;

@@ -1,4 +1,3 @@
-using FusedAttention.Cuda.Kernels;
 using FusedAttention.Cuda.Launching;
 using FusedAttention.Cuda.Planning;
 using FusedAttention.Devices;

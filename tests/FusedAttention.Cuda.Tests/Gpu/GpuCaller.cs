@@ -1,5 +1,4 @@
 using System.Numerics.Tensors;
-using System.Runtime.CompilerServices;
 using FusedAttention.Cuda.Launching;
 using FusedAttention.Cuda.Memory;
 using FusedAttention.Cuda.Planning;

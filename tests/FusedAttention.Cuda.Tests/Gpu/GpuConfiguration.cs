@@ -1,5 +1,3 @@
-using FusedAttention.Tensors;
-
 namespace FusedAttention.Cuda.Tests.Gpu;
 
 /// <summary>What kernels are specialised for, chosen for many problems at once: each combination is machine code to make, half a second of a processor.</summary>

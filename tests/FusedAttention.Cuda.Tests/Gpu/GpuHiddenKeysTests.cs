@@ -150,7 +150,7 @@ public sealed class GpuHiddenKeysTests
         }
         catch (Xunit.Sdk.XunitException failure)
         {
-            throw new Xunit.Sdk.XunitException($"{what}: {failure.Message}");
+            throw new Xunit.Sdk.XunitException($"{what}: {failure.Message}", failure);
         }
     }
 

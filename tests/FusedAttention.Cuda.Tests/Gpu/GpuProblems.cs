@@ -69,7 +69,7 @@ internal static class GpuProblems
         }
         catch (Exception failure) when (failure is Xunit.Sdk.XunitException)
         {
-            throw new Xunit.Sdk.XunitException($"{kernel?.ToString() ?? "chosen kernel"}: {failure.Message}\n{Rows(result, problem, expected)}{what}");
+            throw new Xunit.Sdk.XunitException($"{kernel?.ToString() ?? "chosen kernel"}: {failure.Message}\n{Rows(result, problem, expected)}{what}", failure);
         }
     }
 

@@ -106,6 +106,6 @@ public sealed class FlowTests
             for (int n = 0; n < 3; n++) k.For("i", 0, 4, 1, i => k.For("i", i, 4, 1, _ => k.If(i < 2, k.Exit, k.Exit)));
         });
         Assert.Equal(3 * 2 * 3, lines.Count(static line => line.EndsWith(':')));
-        Assert.Equal(["%i", "%i_2", "%i_3", "%i_4", "%i_5", "%i_6"], lines.Where(static line => line.StartsWith("mov.b32", StringComparison.Ordinal)).Select(static line => line.Split(' ')[1].TrimEnd(',')));
+        Assert.Equal(["%i", "%i_2", "%i_3", "%i_4", "%i_5", "%i_6"], lines.Where(static line => line.StartsWith("mov.b32", StringComparison.Ordinal)).Select(static line => line.Split(' ')[1].TrimEnd(',')).ToArray());
     }
 }

@@ -56,7 +56,7 @@ public sealed class KernelTextTests
         PtxKernel k = Text.Kernel();
         F32[] sums = k.Variables("s", 3, 0), others = k.Variables("s", 2, 1);
         Pair[] pairs = k.Registers<Pair>("pair", 2);
-        Assert.Equal(["%s0", "%s1", "%s2", "%s0_2", "%s1_2", "%pair0", "%pair1"], ((Value[])[.. sums, .. others, .. pairs]).Select(static value => value.ToString()!));
+        Assert.Equal(["%s0", "%s1", "%s2", "%s0_2", "%s1_2", "%pair0", "%pair1"], ((Value[])[.. sums, .. others, .. pairs]).Select(static value => value.ToString()!).ToArray());
         I32 constant = 5;
         Assert.Equal("5", constant.As("five").ToString());
         Text.AssertSound(k);
@@ -82,7 +82,7 @@ public sealed class KernelTextTests
             k.Store(k.SharedMemory + 64, flag);
             k.StoreElement(ElementFormat.BFloat16, memory, k.LoadElement(ElementFormat.Float16, k.SharedMemory));
             (memory + 24).ToI64();
-        }).Select(static line => line.Replace("%r3", "%r1", StringComparison.Ordinal)));
+        }).Select(static line => line.Replace("%r3", "%r1", StringComparison.Ordinal)).ToArray());
 
     [Fact]
     public void Threads_and_matrices() => Assert.Equal(
