@@ -14,7 +14,7 @@ internal static class GpuProblems
     /// <summary>Groups of 1, 3, 8 and 40 query heads, and some between.</summary>
     public static readonly (int Heads, int KeyValueHeads)[] Heads = [(1, 1), (3, 1), (8, 1), (40, 1), (8, 8), (6, 2), (24, 3), (40, 8), (16, 2), (71, 1)];
 
-    private const int MostFailures = 4;
+    private const int MostFailures = 6;
 
     /// <summary>How many threads make calls side by side: FUSEDATTENTION_GPU_THREADS=1 tells which call an illegal access belongs to.</summary>
     private static readonly int Threads = Environment.GetEnvironmentVariable("FUSEDATTENTION_GPU_THREADS") is { Length: > 0 } text && int.TryParse(text, out int threads) ? threads : Environment.ProcessorCount;
