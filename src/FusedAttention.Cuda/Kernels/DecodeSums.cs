@@ -133,21 +133,20 @@ internal sealed class DecodeSums(
             });
             l.Add(k.Sum(weightedSum, 1, 32));
             I32 end = I32.Min(_item.Splits, round + SplitsOfRound);
-            // Four splits at a time, so that their loads are under way together; those beyond the end repeat the last one with weight 0.
+            // Four splits at a time, so that their loads are under way together; those beyond the end load the last one again, and do not count.
             k.For("merged_split", round, end, 4, four =>
             {
                 for (int i = 0; i < 4; i++)
                 {
                     I32 split = I32.Min(four + i, end - 1);
-                    F32 ofSplit = F32.Select(four + i < end, k.ShuffleFrom(weight, split - round), 0);
-                    AddPartial(outputs, PartialRows.Outputs(call, I64.MultiplyAdd(split.Widen(), stride, first)), ofSplit);
+                    AddPartial(outputs, PartialRows.Outputs(call, I64.MultiplyAdd(split.Widen(), stride, first)), k.ShuffleFrom(weight, split - round), four + i < end);
                 }
             });
         });
         Store(row, m, l, outputs);
     }
 
-    private void AddPartial(F32[] outputs, Global partial, F32 weight)
+    private void AddPartial(F32[] outputs, Global partial, F32 weight, Predicate counts)
     {
         Global from = partial + I64.Product(lane, 8);
         ForPairs((pair, _) =>
@@ -156,8 +155,8 @@ internal sealed class DecodeSums(
             for (int i = 0; i < 2; i++)
             {
                 // An infinite or undefined sum stays what it is whatever its weight, which may have become 0.
-                F32 factorOf = F32.Select(two[i].IsFinite(), weight, F32.Select(weight.Is(0), 0, 1));
-                outputs[(2 * pair) + i].AddProduct(two[i], factorOf);
+                F32 sum = F32.Select(counts, two[i], 0);
+                outputs[(2 * pair) + i].AddProduct(sum, F32.Select(sum.IsFinite(), weight, 1));
             }
         });
     }

@@ -159,32 +159,32 @@ internal sealed class PrefillKernel
 
         _isWarm.Set(false);
 
-        I32 first = (_place.Item.FirstKey & -_tile.Keys).As("first_tile");
-        // The first turns of the loop only copy, so that the copies' text is there once.
+        // From the last tile to the first: under a causal mask with ALiBi scores fall on the way, and the first maximum stays. The first turns of the loop only copy, so that the copies' text is there once.
         int ahead = (_tile.Stages - 1) * _tile.Keys;
-        I32 key = _k.Variable("key", first - ahead);
+        I32 first = (_place.Item.FirstKey & -_tile.Keys).As("first_tile"), last = ((_place.Item.EndKey - 1) & -_tile.Keys).As("last_tile");
+        I32 key = _k.Variable("key", last + ahead);
         Shared working = new(_k.Variable("working_stage", _stages.ToI32())), filling = new(_k.Variable("filling_stage", _stages.ToI32()));
-        _k.While("tile", () => key < _place.Item.EndKey, () =>
+        _k.While("tile", () => key >= first, () =>
         {
             // The tile has arrived, and everybody is done with the one before, whose place is filled next.
             _k.WaitForCopies(_tile.Stages - 2);
             _k.Barrier();
-            I32 next = key + ahead;
-            _k.If(next < _place.Item.EndKey, () =>
+            I32 next = key - ahead;
+            _k.If(next >= first, () =>
             {
                 _copies.CopyKeys(filling, next, _keys);
                 _copies.CopyValues(ValuesOf(filling), next, _keys);
             });
             _k.CommitCopies();
             Advance(filling);
-            _k.If(key >= first, () =>
+            _k.If(key <= last, () =>
             {
                 Clean(working, key, isCareful);
                 // Under a causal mask half of the warps see nothing of the last tiles.
                 _k.If(Sees(key), () => AddTile(working, key));
                 Advance(working);
             });
-            key.Add(_tile.Keys);
+            key.Add(-_tile.Keys);
         });
     }
 

@@ -65,7 +65,17 @@ internal sealed class RowWeights
         if (_call.Traits.Has(CallFeatures.SoftCap))
         {
             F32 scale = _call.Scale * _call.SoftCap.Reciprocal();
-            foreach ((F32 score, int _) in products) score.Set(ScoreWriter.Tanh(score * scale));
+            foreach ((F32 score, int _) in products) score.Multiply(scale);
+            Predicate isSmall = products.Select(static element => element.Score.Abs()).Aggregate(F32.Max) <= ScoreWriter.SmallTanh;
+
+            // Each element by its own size, so that neighbours cannot show in the bits.
+            _k.If(_k.Any(!isSmall), () =>
+            {
+                foreach ((F32 score, int _) in products) score.Set(F32.Select(score.Abs() <= ScoreWriter.SmallTanh, ScoreWriter.TanhOfSmall(score), ScoreWriter.Tanh(score)));
+            }, () =>
+            {
+                foreach ((F32 score, int _) in products) score.Set(ScoreWriter.TanhOfSmall(score));
+            });
         }
 
         if (!_call.Traits.Has(CallFeatures.Mask)) return;
