@@ -1,4 +1,5 @@
 using System.Numerics.Tensors;
+using FusedAttention.Cpu;
 using FusedAttention.Cpu.Merging;
 using FusedAttention.Problems;
 using FusedAttention.Tensors;
@@ -24,18 +25,23 @@ public static unsafe partial class Attention
     /// <param name="output"><c>[batch, queries, heads, valueDim]</c>, or without the batch dimension; contiguous last dimension; must not overlap an input or itself.</param>
     /// <param name="logSumExp">Receives the combined log-sum-exp, the sink included, <c>[batch, heads, queries]</c>, or without the batch dimension; default: not wanted. Must not overlap anything.</param>
     /// <param name="sinkLogits">One sink logit per head to add in this step, finite or negative infinity; empty: none.</param>
+    /// <param name="execution">Threads and instruction set, none of which changes a bit of the result; null for <see cref="CpuExecution.Default"/>.</param>
+    /// <param name="cancellationToken">Cancels the call between pieces of its work.</param>
     /// <exception cref="ArgumentException">A shape, stride, type or overlap is not as described; the message has the numbers.</exception>
+    /// <exception cref="PlatformNotSupportedException">The instruction set that <paramref name="execution"/> names is not available.</exception>
+    /// <exception cref="OperationCanceledException"><paramref name="cancellationToken"/> was cancelled; the outputs are undefined.</exception>
     public static void Merge<TPartial, TOutput>(
         scoped in ReadOnlyTensorSpan<TPartial> partialOutputs,
         scoped in ReadOnlyTensorSpan<float> partialLogSumExps,
         scoped in TensorSpan<TOutput> output,
         scoped in TensorSpan<float> logSumExp = default,
-        ReadOnlySpan<float> sinkLogits = default)
+        ReadOnlySpan<float> sinkLogits = default,
+        CpuExecution? execution = null,
+        CancellationToken cancellationToken = default)
         where TPartial : unmanaged
         where TOutput : unmanaged
     {
-        ElementTypes.Of<TPartial>(nameof(partialOutputs));
-        ElementTypes.Of<TOutput>(nameof(output));
+        AttentionElementType partialType = ElementTypes.Of<TPartial>(nameof(partialOutputs)), outputType = ElementTypes.Of<TOutput>(nameof(output));
         var partials = TensorLayout.Of(partialOutputs);
         var partialLses = TensorLayout.Of(partialLogSumExps);
         var result = TensorLayout.Of(output);
@@ -52,18 +58,31 @@ public static unsafe partial class Attention
                 TensorArgument.Of(partialsFirst, partials, nameof(partialOutputs)), TensorArgument.Of(partialLsesFirst, partialLses, nameof(partialLogSumExps)),
                 TensorArgument.Of(sinksFirst, TensorLayout.Of([sinkLogits.Length], [1]), nameof(sinkLogits)), TensorArgument.Of(resultFirst, result, nameof(output)),
                 TensorArgument.Of(lseFirst, lse, nameof(logSumExp)));
-            MergeKernel.Run(shape, partialsFirst, partialLsesFirst, sinksFirst, resultFirst, lseFirst);
+            var problem = new MergeProblem
+            {
+                Shape = shape,
+                PartialType = partialType,
+                OutputType = outputType,
+                Partials = (byte*)partialsFirst,
+                PartialLogSumExps = partialLsesFirst,
+                Sinks = sinksFirst,
+                Output = (byte*)resultFirst,
+                LogSumExps = lseFirst,
+            };
+            MergeCall.Run(problem, execution ?? CpuExecution.Default, cancellationToken);
         }
     }
 
     /// <summary>Combines parts held in tensors.</summary>
-    /// <inheritdoc cref="Merge{TPartial, TOutput}(in ReadOnlyTensorSpan{TPartial}, in ReadOnlyTensorSpan{float}, in TensorSpan{TOutput}, in TensorSpan{float}, ReadOnlySpan{float})"/>
+    /// <inheritdoc cref="Merge{TPartial, TOutput}(in ReadOnlyTensorSpan{TPartial}, in ReadOnlyTensorSpan{float}, in TensorSpan{TOutput}, in TensorSpan{float}, ReadOnlySpan{float}, CpuExecution, CancellationToken)"/>
     public static void Merge<TPartial, TOutput>(
         Tensor<TPartial> partialOutputs,
         Tensor<float> partialLogSumExps,
         Tensor<TOutput> output,
         Tensor<float>? logSumExp = null,
-        ReadOnlySpan<float> sinkLogits = default)
+        ReadOnlySpan<float> sinkLogits = default,
+        CpuExecution? execution = null,
+        CancellationToken cancellationToken = default)
         where TPartial : unmanaged
         where TOutput : unmanaged
     {
@@ -75,6 +94,8 @@ public static unsafe partial class Attention
             partialLogSumExps.AsReadOnlyTensorSpan(),
             output.AsTensorSpan(),
             logSumExp is null ? default : logSumExp.AsTensorSpan(),
-            sinkLogits);
+            sinkLogits,
+            execution,
+            cancellationToken);
     }
 }

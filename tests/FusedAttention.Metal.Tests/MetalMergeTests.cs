@@ -44,6 +44,28 @@ public sealed unsafe class MetalMergeTests
         }
     }
 
+    /// <summary>As on the CPU: exactly computed it is small, not zero. Finite elements of such a part add nothing.</summary>
+    [Theory]
+    [InlineData(new[] { 0f, -1000f })]
+    [InlineData(new[] { -1000f, 0f })]
+    [InlineData(new[] { 3e30f, -3e30f })]
+    [InlineData(new[] { 0f, -1f })]
+    public void An_infinite_element_stays_so_though_its_parts_weight_vanishes(float[] logSumExps)
+    {
+        const float Infinity = float.PositiveInfinity;
+        int heavy = logSumExps[0] > logSumExps[1] ? 0 : 1;
+        float[] part = [1, 2, -3, 4], light = [Infinity, -Infinity, float.NaN, 4];
+        (float[] o, _) = Merge(heavy == 0 ? [part, light] : [light, part], logSumExps);
+        Assert.Equal([Infinity, -Infinity, float.NaN], o[..3]);
+        if (logSumExps[1 - heavy] < -100) Assert.Equal(4, o[3]);
+        else Assert.Equal(4, o[3], 1e-6);
+
+        // One of each sign is the sum of an infinity and its opposite.
+        (o, _) = Merge(heavy == 0 ? [[-Infinity, 2], [Infinity, 2]] : [[Infinity, 2], [-Infinity, 2]], logSumExps);
+        Assert.True(float.IsNaN(o[0]) && Math.Abs(o[1] - 2) < 1e-6, $"{o[0]}, {o[1]}");
+        AssertMerged([Infinity, 0], 1000, Merge([[Infinity, 7]], [0], sink: 1000));
+    }
+
     [Fact]
     public void One_part_comes_out_with_its_bits()
     {

@@ -1,5 +1,6 @@
 // Attention over parts of a context combined by the parts' log-sum-exps: lse = log(sum_i exp(lse_i)), o = sum_i exp(lse_i - lse) * o_i, parts in ascending order.
-// A part with log-sum-exp -inf saw no key: its output may hold anything. One of NaN or +inf makes its row NaN.
+// A part with log-sum-exp -inf saw no key: its output may hold anything. One of NaN or +inf makes its row NaN. An infinite or NaN element stays so whatever its
+// part's weight, which may be too small for a float (special_values.metal).
 //
 // One simdgroup a row. PARTIAL_T, OUTPUT_T and SIMDGROUPS come from the host.
 
@@ -55,11 +56,15 @@ kernel void merge(
     device OUTPUT_T *to = output + (batch * parameters.output_batch_stride + query * parameters.output_query_stride + head * parameters.output_head_stride);
     for (long d = lane; d < parameters.dim; d += 32) {
         float o = 0.0f;
+        uint special = 0u;
         for (long part = 0; part < parameters.parts; part++) {
             float x = lse[part * parameters.partial_log_sum_exp_part_stride];
             if (is_negative_infinity(x)) continue;
-            o = fma(widen(partial[part * parameters.partial_part_stride + d]), precise::exp(x - top) / sum, o);
+            float element = widen(partial[part * parameters.partial_part_stride + d]);
+            uint of_part = special_of(element);
+            special |= of_part;
+            if (of_part == 0u) o = fma(element, precise::exp(x - top) / sum, o);
         }
-        to[d] = narrow<OUTPUT_T>(is_nan ? as_type<float>(0x7FC00000u) : o);
+        to[d] = narrow<OUTPUT_T>(is_nan ? as_type<float>(0x7FC00000u) : with_special(o, special));
     }
 }

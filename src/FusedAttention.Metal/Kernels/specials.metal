@@ -1,33 +1,7 @@
 // Values that are infinite or NaN, "special" for short. A weight of zero does not undo them (0 * NaN is NaN), and matrix products have one weight for each row and key, so sums
 // are taken with zeros in their place: what a row may not see cannot change a bit of it. A kernel remembers between which keys there was one, which is nowhere, as a rule. Where
 // there was, each lane looks through those keys once its results are stored, and puts into its elements what their rows do see: infinity plus infinity of the other sign is NaN.
-//
-// All of it by bits, since fast math gives no meaning to arithmetic with them.
-
-// A special value as two bits, so that a sum of several is their bitwise or; 0 for every other number.
-constant uint POSITIVE_INFINITY = 1u;
-constant uint NEGATIVE_INFINITY = 2u;
-constant uint NOT_A_NUMBER = 3u;
-
-INLINE bool is_special(float x) { return (as_type<uint>(x) & 0x7F800000u) == 0x7F800000u; }
-INLINE bool is_special(half x) { return (uint(as_type<ushort>(x)) & 0x7C00u) == 0x7C00u; }
-INLINE bool is_special(bfloat_bits x) { return (uint(x) & 0x7F80u) == 0x7F80u; }
-
-INLINE uint special_of(float x)
-{
-    uint bits = as_type<uint>(x);
-    if (!is_special(x)) return 0u;
-    if ((bits & 0x007FFFFFu) != 0u) return NOT_A_NUMBER;
-    return (bits >> 31) != 0u ? NEGATIVE_INFINITY : POSITIVE_INFINITY;
-}
-
-// A finished sum and what was left out of it.
-INLINE float with_special(float x, uint special)
-{
-    if (special == 0u) return x;
-    uint all = special | special_of(x);
-    return as_type<float>(all == NOT_A_NUMBER ? 0x7FC00000u : all == NEGATIVE_INFINITY ? 0xFF800000u : 0x7F800000u);
-}
+// What they are as bits is in special_values.metal.
 
 // Keys [first, end) among which all special values are; at first none.
 struct KeySpan {

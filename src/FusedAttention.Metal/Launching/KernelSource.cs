@@ -55,10 +55,10 @@ internal static class KernelSource
     /// <summary>The files of a family, its own last.</summary>
     public static string[] FilesOf(KernelFamily family) => family switch
     {
-        KernelFamily.Plain => [ScoresFile, "rows.metal", "specials.metal", "splits.metal", "plain.metal"],
-        KernelFamily.Prefill => [ScoresFile, "rows.metal", "specials.metal", "fragments.metal", "prefill.metal"],
-        KernelFamily.Decode => [ScoresFile, "rows.metal", "specials.metal", "splits.metal", "decode.metal"],
-        KernelFamily.Merge => ["merge.metal"],
+        KernelFamily.Plain => [ScoresFile, "rows.metal", "special_values.metal", "specials.metal", "splits.metal", "plain.metal"],
+        KernelFamily.Prefill => [ScoresFile, "rows.metal", "special_values.metal", "specials.metal", "fragments.metal", "prefill.metal"],
+        KernelFamily.Decode => [ScoresFile, "rows.metal", "special_values.metal", "specials.metal", "splits.metal", "decode.metal"],
+        KernelFamily.Merge => ["special_values.metal", "merge.metal"],
         KernelFamily.Cache => ["cache.metal"],
         KernelFamily.LaneMap => ["fragments.metal", "lane_map.metal"],
         _ => throw new ArgumentOutOfRangeException(nameof(family), family, null),

@@ -10,9 +10,7 @@ namespace FusedAttention.Cpu;
 /// <summary>One call on its way through the CPU backend: the problem, its plan and the scratch memory of its threads. Reused between calls.</summary>
 internal sealed unsafe class CpuCall : ParallelJob
 {
-    private static readonly Lock Gate = new();
-    private static readonly CpuCall?[] Idle = new CpuCall?[Math.Max(4, 2 * Environment.ProcessorCount)];
-    private static int _idleCount;
+    private static readonly JobPool<CpuCall> Pool = new(static () => new());
 
     private readonly CpuPlan _plan = new();
     private (nint Start, long Bytes)[] _scratch = new (nint, long)[1];
@@ -26,23 +24,9 @@ internal sealed unsafe class CpuCall : ParallelJob
 
     public AttentionProblem Problem { get; } = new();
 
-    public static CpuCall Rent()
-    {
-        lock (Gate)
-        {
-            if (_idleCount > 0) return Idle[--_idleCount]!;
-        }
+    public static CpuCall Rent() => Pool.Rent();
 
-        return new CpuCall();
-    }
-
-    public void Return()
-    {
-        lock (Gate)
-        {
-            if (_idleCount < Idle.Length) Idle[_idleCount++] = this;
-        }
-    }
+    public void Return() => Pool.Return(this);
 
     /// <summary>Plans and computes <see cref="Problem"/>; returns when its outputs are written.</summary>
     public void Run((CpuExecution Execution, CancellationToken CancellationToken) how)

@@ -1,4 +1,5 @@
 using FusedAttention.Cpu.Decode;
+using FusedAttention.Cpu.Merging;
 using FusedAttention.Cpu.Numerics;
 using FusedAttention.Cpu.Planning;
 using FusedAttention.Cpu.Prefill;
@@ -34,6 +35,9 @@ internal abstract unsafe class CpuKernels : IKernelSizes
 
     /// <summary>Computes rows in double precision.</summary>
     public abstract void Wide(AttentionProblem problem, in WorkItem item);
+
+    /// <summary>Merges the parts of rows.</summary>
+    public abstract void Merge(in MergeProblem problem, long firstRow, long rows);
 }
 
 /// <inheritdoc />
@@ -69,4 +73,6 @@ internal sealed unsafe class CpuKernels<TS, TV, TTile>(CpuInstructionSet instruc
             WideRow<TS, TV>.Write(problem, sequence, query, head);
         }
     }
+
+    public override void Merge(in MergeProblem problem, long firstRow, long rows) => MergeKernel<TS, TV>.Run(problem, firstRow, rows);
 }

@@ -414,12 +414,8 @@ INLINE void store_log_sum_exp(
 {
     log_sum_exp[sequence.log_sum_exp_start + row.head * parameters.log_sum_exp_head_stride + row.query * parameters.log_sum_exp_query_stride] = value;
 }
-#line 1 "specials.metal"
-// Values that are infinite or NaN, "special" for short. A weight of zero does not undo them (0 * NaN is NaN), and matrix products have one weight for each row and key, so sums
-// are taken with zeros in their place: what a row may not see cannot change a bit of it. A kernel remembers between which keys there was one, which is nowhere, as a rule. Where
-// there was, each lane looks through those keys once its results are stored, and puts into its elements what their rows do see: infinity plus infinity of the other sign is NaN.
-//
-// All of it by bits, since fast math gives no meaning to arithmetic with them.
+#line 1 "special_values.metal"
+// Values that are infinite or NaN, told and summed by bits, since fast math gives no meaning to arithmetic with them.
 
 // A special value as two bits, so that a sum of several is their bitwise or; 0 for every other number.
 constant uint POSITIVE_INFINITY = 1u;
@@ -445,6 +441,11 @@ INLINE float with_special(float x, uint special)
     uint all = special | special_of(x);
     return as_type<float>(all == NOT_A_NUMBER ? 0x7FC00000u : all == NEGATIVE_INFINITY ? 0xFF800000u : 0x7F800000u);
 }
+#line 1 "specials.metal"
+// Values that are infinite or NaN, "special" for short. A weight of zero does not undo them (0 * NaN is NaN), and matrix products have one weight for each row and key, so sums
+// are taken with zeros in their place: what a row may not see cannot change a bit of it. A kernel remembers between which keys there was one, which is nowhere, as a rule. Where
+// there was, each lane looks through those keys once its results are stored, and puts into its elements what their rows do see: infinity plus infinity of the other sign is NaN.
+// What they are as bits is in special_values.metal.
 
 // Keys [first, end) among which all special values are; at first none.
 struct KeySpan {

@@ -39,7 +39,7 @@ public sealed class InstructionSetMatrixTests(ITestOutputHelper output)
     {
         Assert.SkipWhen(ChildProcess.IsChild, "Children start no children.");
         (int passed, _) = ChildProcess.RunClasses(
-            [("DOTNET_PROCESSOR_COUNT", "8")], typeof(BitIdentityTests), typeof(ConcurrencyTests), typeof(AllocationTests), typeof(CancellationTests));
+            [("DOTNET_PROCESSOR_COUNT", "8")], typeof(BitIdentityTests), typeof(ConcurrencyTests), typeof(AllocationTests), typeof(CancellationTests), typeof(MergeExecutionTests));
         output.WriteLine($"DOTNET_PROCESSOR_COUNT=8: {passed} tests passed.");
         Assert.True(passed > 7 * BitIdentityTests.ChildCases, $"Only {passed} tests ran.");
     }

@@ -1,8 +1,8 @@
-using System.Numerics;
-using System.Numerics.Tensors;
 using System.Runtime.CompilerServices;
-using System.Runtime.InteropServices;
+using FusedAttention.Cpu.Numerics;
+using FusedAttention.Cpu.Rows;
 using FusedAttention.Problems;
+using FusedAttention.Tensors;
 
 namespace FusedAttention.Cpu.Merging;
 
@@ -11,140 +11,123 @@ namespace FusedAttention.Cpu.Merging;
 /// Log-sum-exps and weights in double, so that a part's weight is exactly 1 when all others have none; outputs in float; parts in ascending order. An infinite or undefined element stays so whatever its
 /// part's weight, which may be too small for a float: 0 times infinity would make NaN of it.
 /// </summary>
-internal static unsafe class MergeKernel
+/// <remarks>Products are rounded before they are added, on every instruction set, so all of them give the same bits.</remarks>
+internal static unsafe class MergeKernel<TS, TV>
+    where TS : struct, ISimd<TV>
+    where TV : unmanaged
 {
-    /// <summary>Elements of a row at a time: any row of common size in one go, and two buffers of it are 4 KB of stack.</summary>
+    /// <summary>Elements of a row at a time: any row of common size in one go, and their sums are 2 KB of stack.</summary>
     private const int Chunk = 512;
 
-    /// <param name="shape">Sizes and strides.</param>
-    /// <param name="partials">The parts' outputs.</param>
-    /// <param name="partialLogSumExps">The parts' log-sum-exps.</param>
-    /// <param name="sinks">A logit per head, or null.</param>
-    /// <param name="output">Receives the rows.</param>
-    /// <param name="logSumExps">Receives the log-sum-exps, or null.</param>
-    public static void Run<TPartial, TOutput>(in MergeShape shape, TPartial* partials, float* partialLogSumExps, float* sinks, TOutput* output, float* logSumExps)
-        where TPartial : unmanaged
-        where TOutput : unmanaged
+    /// <param name="problem">The merge.</param>
+    /// <param name="firstRow">The first row to write.</param>
+    /// <param name="rows">How many.</param>
+    public static void Run(in MergeProblem problem, long firstRow, long rows)
     {
-        for (long batch = 0; batch < shape.Batch; batch++)
+        switch (problem.PartialType)
         {
-            for (long query = 0; query < shape.Queries; query++)
-            {
-                for (long head = 0; head < shape.Heads; head++)
-                {
-                    double logSumExp = MergeRow(
-                        shape,
-                        partials + shape.Partial.Offset(batch, query, head),
-                        partialLogSumExps + shape.PartialLogSumExp.Offset(batch, query, head),
-                        sinks == null ? double.NegativeInfinity : sinks[head],
-                        output + shape.Output.Offset(batch, query, head));
-                    if (logSumExps != null) logSumExps[shape.LogSumExp.Offset(batch, query, head)] = (float)logSumExp;
-                }
-            }
+            case AttentionElementType.Float32: Run<Float32Element>(problem, firstRow, rows); break;
+            case AttentionElementType.Float16: Run<Float16Element>(problem, firstRow, rows); break;
+            case AttentionElementType.BFloat16: Run<BFloat16Element>(problem, firstRow, rows); break;
+            default: throw ElementTypes.Unknown(problem.PartialType);
+        }
+    }
+
+    private static void Run<TE>(in MergeProblem problem, long firstRow, long rows)
+        where TE : struct, IElement
+    {
+        ref readonly MergeShape shape = ref problem.Shape;
+        int outputSize = problem.OutputType.Size();
+        for (long row = firstRow; row < firstRow + rows; row++)
+        {
+            (long position, long head) = Math.DivRem(row, shape.Heads);
+            (long batch, long query) = Math.DivRem(position, shape.Queries);
+            double logSumExp = MergeRow<TE>(
+                problem,
+                problem.Partials + (shape.Partial.Offset(batch, query, head) * TE.Size),
+                problem.PartialLogSumExps + shape.PartialLogSumExp.Offset(batch, query, head),
+                problem.Sinks == null ? double.NegativeInfinity : problem.Sinks[head],
+                problem.Output + (shape.Output.Offset(batch, query, head) * outputSize));
+            if (problem.LogSumExps != null) problem.LogSumExps[shape.LogSumExp.Offset(batch, query, head)] = (float)logSumExp;
         }
     }
 
     [SkipLocalsInit]
-    private static double MergeRow<TPartial, TOutput>(in MergeShape shape, TPartial* partials, float* logSumExps, double sink, TOutput* output)
-        where TPartial : unmanaged
-        where TOutput : unmanaged
+    private static double MergeRow<TE>(in MergeProblem problem, byte* partials, float* logSumExps, double sink, byte* output)
+        where TE : struct, IElement
     {
+        ref readonly MergeShape shape = ref problem.Shape;
+        int outputSize = problem.OutputType.Size();
         double max = sink;
         for (long part = 0; part < shape.Parts; part++) max = Math.Max(max, logSumExps[part * shape.PartialLogSumExp.Part]);
-        if (double.IsNegativeInfinity(max))
+        double sum = double.IsNegativeInfinity(max) ? 0 : Math.Exp(sink - max);
+        if (!double.IsNegativeInfinity(max))
         {
-            for (long i = 0; i < shape.Dim; i++) output[i] = default;
-            return max;
+            for (long part = 0; part < shape.Parts; part++) sum += Math.Exp(logSumExps[part * shape.PartialLogSumExp.Part] - max);
         }
 
-        double sum = Math.Exp(sink - max);
-        for (long part = 0; part < shape.Parts; part++) sum += Math.Exp(logSumExps[part * shape.PartialLogSumExp.Part] - max);
-
-        Span<float> accumulator = stackalloc float[Chunk], widened = stackalloc float[Chunk];
+        float* sums = stackalloc float[Chunk];
         for (long start = 0; start < shape.Dim; start += Chunk)
         {
             int length = (int)Math.Min(Chunk, shape.Dim - start);
-            Span<float> o = accumulator[..length];
             bool first = true;
             for (long part = 0; part < shape.Parts; part++)
             {
                 double logSumExp = logSumExps[part * shape.PartialLogSumExp.Part];
                 if (double.IsNegativeInfinity(logSumExp)) continue;     // saw no key: its output may hold anything, NaN too
                 float weight = (float)(Math.Exp(logSumExp - max) / sum);
-                ReadOnlySpan<float> term = Widen(new ReadOnlySpan<TPartial>(partials + (part * shape.Partial.Part) + start, length), widened);
+                byte* term = partials + (((part * shape.Partial.Part) + start) * TE.Size);
                 if (weight == 0)
                 {
-                    if (first) o.Clear();
-                    AddNotFinite(term, o);
+                    if (first) new Span<float>(sums, length).Clear();
+                    AddNotFinite<TE>(term, sums, length);
                 }
                 else if (first)
                 {
-                    TensorPrimitives.Multiply(term, weight, o);
+                    Multiply<TE>(term, weight, sums, length);
                 }
                 else
                 {
-                    TensorPrimitives.MultiplyAdd(term, weight, o, o);
+                    AddProduct<TE>(term, weight, sums, length);
                 }
 
                 first = false;
             }
 
-            if (first) o.Clear();   // nothing but the sink
-            Narrow(o, new Span<TOutput>(output + start, length));
+            if (first) new Span<float>(sums, length).Clear();   // no part saw a key
+            RowConversion<TS, TV>.Narrow(problem.OutputType, sums, output + (start * outputSize), length);
         }
 
-        return max + Math.Log(sum);
+        return double.IsNegativeInfinity(max) ? max : max + Math.Log(sum);
     }
 
-    private static void AddNotFinite(ReadOnlySpan<float> term, Span<float> sums)
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Multiply<TE>(byte* term, float weight, float* sums, int count)
+        where TE : struct, IElement
     {
-        for (int i = 0; i < term.Length; i++)
-        {
-            if (!float.IsFinite(term[i])) sums[i] += term[i];
-        }
-    }
-
-    /// <summary>The elements as floats: themselves, or converted into <paramref name="buffer"/>.</summary>
-    private static ReadOnlySpan<float> Widen<T>(ReadOnlySpan<T> source, Span<float> buffer)
-        where T : unmanaged
-    {
-        if (typeof(T) == typeof(float)) return MemoryMarshal.Cast<T, float>(source);
-        buffer = buffer[..source.Length];
-        if (typeof(T) == typeof(Half))
-        {
-            TensorPrimitives.ConvertToSingle(MemoryMarshal.Cast<T, Half>(source), buffer);
-            return buffer;
-        }
-
-        ReadOnlySpan<ushort> bits = MemoryMarshal.Cast<T, ushort>(source);
-        Span<uint> wide = MemoryMarshal.Cast<float, uint>(buffer);
+        TV weights = TS.Create(weight);
         int i = 0;
-        for (; i <= bits.Length - Vector<ushort>.Count; i += Vector<ushort>.Count)
-        {
-            Vector.Widen(new Vector<ushort>(bits[i..]), out Vector<uint> low, out Vector<uint> high);
-            (low << 16).CopyTo(wide[i..]);
-            (high << 16).CopyTo(wide[(i + Vector<uint>.Count)..]);
-        }
-
-        for (; i < bits.Length; i++) wide[i] = (uint)bits[i] << 16;
-        return buffer;
+        for (; i + TS.Width <= count; i += TS.Width) TS.Store(sums + i, TS.Multiply(TE.Load<TS, TV>(term, i), weights));
+        for (; i < count; i++) sums[i] = TE.LoadOne(term, i) * weight;
     }
 
-    private static void Narrow<T>(ReadOnlySpan<float> source, Span<T> destination)
-        where T : unmanaged
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void AddProduct<TE>(byte* term, float weight, float* sums, int count)
+        where TE : struct, IElement
     {
-        if (typeof(T) == typeof(float))
+        TV weights = TS.Create(weight);
+        int i = 0;
+        for (; i + TS.Width <= count; i += TS.Width) TS.Store(sums + i, TS.Add(TS.Multiply(TE.Load<TS, TV>(term, i), weights), TS.Load(sums + i)));
+        for (; i < count; i++) sums[i] = (TE.LoadOne(term, i) * weight) + sums[i];
+    }
+
+    private static void AddNotFinite<TE>(byte* term, float* sums, int count)
+        where TE : struct, IElement
+    {
+        for (int i = 0; i < count; i++)
         {
-            source.CopyTo(MemoryMarshal.Cast<T, float>(destination));
-        }
-        else if (typeof(T) == typeof(Half))
-        {
-            TensorPrimitives.ConvertToHalf(source, MemoryMarshal.Cast<T, Half>(destination));
-        }
-        else
-        {
-            Span<BFloat16> rounded = MemoryMarshal.Cast<T, BFloat16>(destination);
-            for (int i = 0; i < rounded.Length; i++) rounded[i] = (BFloat16)source[i];
+            float element = TE.LoadOne(term, i);
+            if (!float.IsFinite(element)) sums[i] += element;
         }
     }
 }

@@ -59,6 +59,30 @@ internal static unsafe class RowConversion<TS, TV>
         }
     }
 
+    /// <summary>Rounds to the type; what is of the type already keeps its bits, a zero's sign among them.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void Narrow(AttentionElementType type, float* source, byte* destination, int count)
+    {
+        int i = 0;
+        switch (type)
+        {
+            case AttentionElementType.Float32:
+                for (; i + TS.Width <= count; i += TS.Width) TS.Store((float*)destination + i, TS.Load(source + i));
+                for (; i < count; i++) ((float*)destination)[i] = source[i];
+                break;
+            case AttentionElementType.Float16:
+                for (; i + TS.Width <= count; i += TS.Width) TS.StoreHalf((ushort*)destination + i, TS.Load(source + i));
+                for (; i < count; i++) ScalarSimd.StoreHalf((ushort*)destination + i, source[i]);
+                break;
+            case AttentionElementType.BFloat16:
+                for (; i + TS.Width <= count; i += TS.Width) TS.StoreBFloat16((ushort*)destination + i, TS.Load(source + i));
+                for (; i < count; i++) ScalarSimd.StoreBFloat16((ushort*)destination + i, source[i]);
+                break;
+            default:
+                throw ElementTypes.Unknown(type);
+        }
+    }
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static TV Scaled(float* source, TV scale) => TS.Add(TS.Multiply(TS.Load(source), scale), TS.Zero);
 }
