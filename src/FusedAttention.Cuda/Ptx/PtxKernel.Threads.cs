@@ -14,9 +14,6 @@ internal sealed partial class PtxKernel
     /// <summary>The block's number along y.</summary>
     public I32 BlockY() => Special("%ctaid.y");
 
-    /// <summary>The block's number along z.</summary>
-    public I32 BlockZ() => Special("%ctaid.z");
-
     /// <summary>The value of the lane whose number differs in these bits.</summary>
     public T ShuffleXor<T>(T value, int bits)
         where T : Value, IValue<T> => Shuffle("shfl.sync.bfly.b32", value, bits);
