@@ -7,16 +7,16 @@ namespace FusedAttention.Cuda.Kernels;
 internal sealed class DecodeSums(
     PtxKernel k, CallReader call, WorkPlace place, DecodeTile tile, I32 lane, I32 warp, I32 thread, F32 unit, F32 factor)
 {
-    private readonly SequenceReader _sequence = place.Sequence;
-    private readonly ItemReader _item = place.Item;
-    private readonly I32 _head = place.Head;
-    private readonly I32 _rows = place.Item.EndRow - place.Item.FirstRow;
-
     /// <summary>Of the head of shared memory: m and l of each warp and row, behind what <see cref="SpecialValues"/> has.</summary>
     private const int StatisticsOffset = 64;
 
     /// <summary>Splits that lanes look after at a time, one each.</summary>
     private const int SplitsOfRound = 32;
+
+    private readonly SequenceReader _sequence = place.Sequence;
+    private readonly ItemReader _item = place.Item;
+    private readonly I32 _head = place.Head;
+    private readonly I32 _rows = place.Item.EndRow - place.Item.FirstRow;
 
     private int Columns => call.Traits.ValueDim;
 

@@ -1,5 +1,4 @@
 using FusedAttention.Cuda.Ptx;
-using FusedAttention.Devices;
 using Fields = FusedAttention.Cuda.Kernels.BlockFields<FusedAttention.Cuda.Kernels.MergeBlock>;
 
 namespace FusedAttention.Cuda.Kernels;

@@ -1,5 +1,4 @@
 using FusedAttention.Cuda.Ptx;
-using FusedAttention.Devices;
 
 namespace FusedAttention.Cuda.Kernels;
 

@@ -88,10 +88,14 @@ internal static class TileTable
     }
 
     /// <summary>The tile of a prefill, or null if the kernels do not take the dimensions, or no tile fits the device.</summary>
-    public static PrefillTile? Prefill(int keyDim, int valueDim, CudaDeviceDescription device)
+    /// <param name="keyDim">Elements of a key.</param>
+    /// <param name="valueDim">Elements of a value.</param>
+    /// <param name="device">Where it will run.</param>
+    /// <param name="looksUp">Whether scores have a mask or a bias: addresses of two rows a thread fit beside the sums, those of four would spill.</param>
+    public static PrefillTile? Prefill(int keyDim, int valueDim, CudaDeviceDescription device, bool looksUp)
     {
         if (!HasMatrixDims(keyDim, valueDim)) return null;
-        foreach (PrefillTile tile in keyDim <= 192 && valueDim <= 128 ? NarrowPrefill : WidePrefill)
+        foreach (PrefillTile tile in keyDim <= 192 && valueDim <= 128 && !looksUp ? NarrowPrefill : WidePrefill)
             if (Fits(tile.SharedBytes(keyDim, valueDim), tile.Blocks, device)) return tile;
         return null;
     }

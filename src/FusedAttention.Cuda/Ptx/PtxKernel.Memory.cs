@@ -129,10 +129,4 @@ internal sealed partial class PtxKernel
         EmitText("atom.acq_rel.gpu.global.add.u32", result, to, value);
         return result;
     }
-
-    public void AtomicOr(Global to, I32 value)
-    {
-        I32 result = I32.In(this);
-        EmitText("atom.global.or.b32", result, to, value);
-    }
 }

@@ -1,5 +1,3 @@
-using System.Globalization;
-
 namespace FusedAttention.Cuda.Ptx;
 
 /// <content>Threads among themselves.</content>
@@ -16,20 +14,13 @@ internal sealed partial class PtxKernel
     /// <summary>The block's number along y.</summary>
     public I32 BlockY() => Special("%ctaid.y");
 
-    /// <summary>The block's number along z.</summary>
-    public I32 BlockZ() => Special("%ctaid.z");
-
     /// <summary>The value of the lane whose number differs in these bits.</summary>
-    public F32 ShuffleXor(F32 value, int bits) => F32.From("shfl.sync.bfly.b32", value, (I32)bits, (I32)31, All());
-
-    /// <inheritdoc cref="ShuffleXor(F32, int)"/>
-    public I32 ShuffleXor(I32 value, int bits) => Shuffle("shfl.sync.bfly.b32", value, bits);
+    public T ShuffleXor<T>(T value, int bits)
+        where T : Value, IValue<T> => Shuffle("shfl.sync.bfly.b32", value, bits);
 
     /// <summary>The value of that lane.</summary>
-    public F32 ShuffleFrom(F32 value, I32 lane) => F32.From("shfl.sync.idx.b32", value, lane, (I32)31, All());
-
-    /// <inheritdoc cref="ShuffleFrom(F32, I32)"/>
-    public I32 ShuffleFrom(I32 value, I32 lane) => Shuffle("shfl.sync.idx.b32", value, lane);
+    public T ShuffleFrom<T>(T value, I32 lane)
+        where T : Value, IValue<T> => Shuffle("shfl.sync.idx.b32", value, lane);
 
     /// <summary>The sum over lanes whose numbers differ in the bits from <paramref name="from"/> below <paramref name="below"/>, in all of them, in the same order.</summary>
     public F32 Sum(F32 value, int from, int below)
@@ -70,14 +61,13 @@ internal sealed partial class PtxKernel
         return result;
     }
 
-    private I32 Shuffle(string opcode, I32 value, I32 lane)
+    private T Shuffle<T>(string opcode, T value, I32 lane)
+        where T : Value, IValue<T>
     {
-        I32 result = I32.In(this);
+        T result = T.In(this);
         EmitText(opcode, result, value, lane, "31", AllLanes);
         return result;
     }
-
-    private static I32 All() => -1;
 
     private I32 Special(string register)
     {

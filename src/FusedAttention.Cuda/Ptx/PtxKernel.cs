@@ -148,7 +148,7 @@ internal sealed partial class PtxKernel(string name, PtxTarget target, int threa
 
         public void AppendTo(StringBuilder text)
         {
-            if (Opcode == Label)
+            if (Opcode is Label)
             {
                 text.Append(Operands[0]).Append(":\n");
                 return;

@@ -23,18 +23,13 @@ public sealed class SpecialisationTests(ITestOutputHelper output)
     /// <summary>Less shared memory, so other tiles.</summary>
     private static readonly CudaDeviceDescription Small = new(0, "sm_86", 8, 6, 84, 101376, 24L << 30, 13000);
 
-    /// <summary>
-    /// What a thread may spill, in bytes of stores, loads and stack together: nothing, but for rows whose scores are looked up (a mask, a bias) beside as many sums as a prefill has, and for decodes of the widest
-    /// rows with every step of the score's law.
-    /// </summary>
+    /// <summary>What a thread may spill, in bytes of stores, loads and stack together: nothing, but for rows beyond 128 dimensions whose scores are looked up.</summary>
     private static int AllowedSpills(Specialisation specialisation)
     {
-        const CallFeatures Looked = CallFeatures.Mask | CallFeatures.Bias;
-        bool looks = (specialisation.Traits.Features & Looked) != CallFeatures.None;
         return specialisation.Kernel switch
         {
-            AttentionKernel.Prefill when looks => 1024,
-            AttentionKernel.Decode when looks && specialisation.Traits.KeyDim > 128 => 1024,
+            AttentionKernel.Prefill when LooksUp(specialisation) && specialisation.Traits.ValueDim > 128 => 64,
+            AttentionKernel.Decode when LooksUp(specialisation) && specialisation.Traits.KeyDim > 128 => 256,
             _ => 0,
         };
     }
@@ -49,6 +44,9 @@ public sealed class SpecialisationTests(ITestOutputHelper output)
         Assemble(cover.SelectMany((specialisation, i) =>
             ((CudaDeviceDescription[])[Hopper, others[i % 2]]).Where(device => IsTaken(specialisation, device)).Select(device => (device, specialisation.On(device).Function, specialisation.On(device).Blocks, AllowedSpills(specialisation)))));
     }
+
+    /// <summary>Whether scores have a mask or a bias.</summary>
+    private static bool LooksUp(Specialisation specialisation) => specialisation.Traits.Has(CallFeatures.Mask | CallFeatures.Bias);
 
     [Fact]
     public void Kernels_of_merging_and_of_the_cache_assemble_without_spilling()
@@ -72,7 +70,7 @@ public sealed class SpecialisationTests(ITestOutputHelper output)
 
     private static bool IsTaken(Specialisation specialisation, CudaDeviceDescription device) => specialisation.Kernel switch
     {
-        AttentionKernel.Prefill => TileTable.Prefill(specialisation.Traits.KeyDim, specialisation.Traits.ValueDim, device) is not null,
+        AttentionKernel.Prefill => TileTable.Prefill(specialisation.Traits.KeyDim, specialisation.Traits.ValueDim, device, LooksUp(specialisation)) is not null,
         AttentionKernel.Decode => TileTable.Decode(specialisation.Traits.KeyDim, specialisation.Traits.ValueDim, device) is not null,
         _ => true,
     };

@@ -153,18 +153,20 @@ public sealed class CudaPlanTests
     }
 
     [Theory]
-    [InlineData(232448)]
-    [InlineData(166912)]
-    [InlineData(101376)]
-    public void Tiles_fit_the_shared_memory_of_all_devices(int sharedMemory)
+    [InlineData(232448, false)]
+    [InlineData(166912, false)]
+    [InlineData(101376, false)]
+    [InlineData(232448, true)]
+    [InlineData(101376, true)]
+    public void Tiles_fit_the_shared_memory_of_all_devices(int sharedMemory, bool looksUp)
     {
         CudaDeviceDescription device = Device with { MaxSharedMemory = sharedMemory };
         for (int keyDim = 8; keyDim <= 264; keyDim += 8)
         {
             for (int valueDim = 8; valueDim <= 264; valueDim += 8)
             {
-                Assert.Equal(keyDim is >= 16 and <= 256 && valueDim is >= 16 and <= 256, TileTable.Prefill(keyDim, valueDim, device) is not null);
-                if (TileTable.Prefill(keyDim, valueDim, device) is PrefillTile prefill)
+                Assert.Equal(keyDim is >= 16 and <= 256 && valueDim is >= 16 and <= 256, TileTable.Prefill(keyDim, valueDim, device, looksUp) is not null);
+                if (TileTable.Prefill(keyDim, valueDim, device, looksUp) is PrefillTile prefill)
                 {
                     Assert.InRange(prefill.SharedBytes(keyDim, valueDim) * prefill.Blocks, 1, sharedMemory);
                     Assert.InRange(prefill.Rows, 64, 128);
