@@ -87,7 +87,7 @@ public sealed class KernelTextTests
     [Fact]
     public void Threads_and_matrices() => Assert.Equal(
         [
-            "shfl.sync.bfly.b32 %f1, %f0, 4, 31, 0xffffffff", "add.f32 %f2, %f0, %f1", "shfl.sync.bfly.b32 %f3, %f2, 8, 31, -1", "add.f32 %f4, %f2, %f3", "vote.sync.any.pred %p1, %p0, 0xffffffff",
+            "shfl.sync.bfly.b32 %f1, %f0, 4, 31, 0xffffffff", "add.f32 %f2, %f0, %f1", "shfl.sync.bfly.b32 %f3, %f2, 8, 31, 0xffffffff", "add.f32 %f4, %f2, %f3", "vote.sync.any.pred %p1, %p0, 0xffffffff",
             "bar.sync 0", "bar.sync 2, 64", "bar.warp.sync 0xffffffff", "not.pred %p3, %p0", "bar.red.or.pred %p2, 0, %p3",
             "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%c0, %c1, %c2, %c3}, {%a0, %a1, %a2, %a3}, {%b0, %b1}, {%c0, %c1, %c2, %c3}",
         ],
