@@ -62,6 +62,18 @@ public sealed class KernelTextTests
         Text.AssertSound(k);
     }
 
+    /// <summary>Kernels change elements of an array that they have loaded: the load names what it filled.</summary>
+    [Fact]
+    public void A_vector_names_the_registers_that_its_array_held() => Assert.Equal(
+        ["mov.b32 %shared_base, shared_memory", "ld.shared.v2.b32 {%r1, %r2}, [%shared_base]", "and.b32 %r3, %r1, 255", "st.shared.v2.b32 [%shared_base], {%r3, %r2}"],
+        Text.Of(static k =>
+        {
+            I32[] elements = k.LoadVector<I32>(k.SharedMemory, 2);
+            elements[0] &= 255;
+            k.StoreVector(k.SharedMemory, elements);
+            elements[1] = elements[0];
+        }));
+
     [Fact]
     public void Memory() => Assert.Equal(
         [
