@@ -47,7 +47,8 @@ internal static class MergeKernel
         F32 maximum = k.Variable("maximum", sink);
         k.For("part", 0, parts, 1, part => maximum.Set(F32.Max(maximum, LogSumExpOf(part))));
         F32 @base = ScoreWriter.BaseOf(maximum).As("base");
-        F32 WeightOf(F32 lse) => ((lse - @base) * Log2E).Exp2();
+        // Under a large sink results may be below 2^-126.
+        F32 WeightOf(F32 lse) => ((lse - @base) * Log2E).Exp2WithSubnormals();
         F32 total = k.Variable("total", WeightOf(sink));
         k.For("weighed_part", 0, parts, 1, part => total.Add(WeightOf(LogSumExpOf(part))));
         Predicate isEmpty = total.Is(0);
