@@ -1,5 +1,6 @@
 using FusedAttention.Cuda.Ptx;
 using FusedAttention.Devices;
+using FusedAttention.Problems;
 
 namespace FusedAttention.Cuda.Kernels;
 
@@ -62,30 +63,8 @@ internal sealed class RowWeights
             return;
         }
 
-        if (_call.Traits.Has(CallFeatures.SoftCap))
-        {
-            F32 scale = _call.Scale * _call.SoftCap.Reciprocal();
-            foreach ((F32 score, int _) in products) score.Multiply(scale);
-            Predicate isSmall = products.Select(static element => element.Score.Abs()).Aggregate(F32.Max) <= ScoreWriter.SmallTanh;
-
-            // Each element by its own size, so that neighbours cannot show in the bits.
-            _k.If(_k.Any(!isSmall), () =>
-            {
-                foreach ((F32 score, int _) in products) score.Set(F32.Select(score.Abs() <= ScoreWriter.SmallTanh, ScoreWriter.TanhOfSmall(score), ScoreWriter.Tanh(score)));
-            }, () =>
-            {
-                foreach ((F32 score, int _) in products) score.Set(ScoreWriter.TanhOfSmall(score));
-            });
-        }
-
-        if (!_call.Traits.Has(CallFeatures.Mask)) return;
-        Global mask = _row.Mask! + _first.Widen();
-        foreach ((F32 score, int column) in products)
-        {
-            // A mask has an element for each key of the sequence: beyond the row's last one the nearest is read.
-            Global at = isWhole ? mask + column : _row.Mask! + I32.Max(I32.Min(_first + column, _row.End - 1), 0).Widen();
-            score.Set(F32.Select(_k.LoadByte(at).Is(0), float.NegativeInfinity, score));
-        }
+        var steps = new Preparation(this, products, isWhole);
+        ScoreLaw.Apply(ref steps, ScoreWriter.StepsOf(_call.Traits));
     }
 
     /// <summary>The score, whose largest is the row's maximum.</summary>
@@ -138,5 +117,50 @@ internal sealed class RowWeights
         F32 around = -(_slope! * (_distance! - column).Abs());
         if (less is not null) around -= less;
         return F32.Select(_isLeft, left, around);
+    }
+
+    private void CapSoftly((F32 Score, int Column)[] products)
+    {
+        F32 scale = _call.Scale * _call.SoftCap.Reciprocal();
+        foreach ((F32 score, int _) in products) score.Multiply(scale);
+        Predicate isSmall = products.Select(static element => element.Score.Abs()).Aggregate(F32.Max) <= ScoreWriter.SmallTanh;
+
+        // Each element by its own size, so that neighbours cannot show in the bits.
+        _k.If(_k.Any(!isSmall), () =>
+        {
+            foreach ((F32 score, int _) in products) score.Set(F32.Select(score.Abs() <= ScoreWriter.SmallTanh, ScoreWriter.TanhOfSmall(score), ScoreWriter.Tanh(score)));
+        }, () =>
+        {
+            foreach ((F32 score, int _) in products) score.Set(ScoreWriter.TanhOfSmall(score));
+        });
+    }
+
+    private void ApplyMask((F32 Score, int Column)[] products, bool isWhole)
+    {
+        Global mask = _row.Mask! + _first.Widen();
+        foreach ((F32 score, int column) in products)
+        {
+            // A mask has an element for each key of the sequence: beyond the row's last one the nearest is read.
+            Global at = isWhole ? mask + column : _row.Mask! + I32.Max(I32.Min(_first + column, _row.End - 1), 0).Widen();
+            score.Set(F32.Select(_k.LoadByte(at).Is(0), float.NegativeInfinity, score));
+        }
+    }
+
+    /// <summary>The steps of the law that change registers ahead of the weights. The scale and ALiBi are in the weights' own expression.</summary>
+    private readonly struct Preparation(RowWeights row, (F32 Score, int Column)[] products, bool isWhole) : IScoreSteps
+    {
+        public void Scale()
+        {
+        }
+
+        public void SoftCap() => row.CapSoftly(products);
+
+        public void Bias() => throw new InvalidOperationException("Scores with a bias are in natural logarithms.");
+
+        public void Alibi()
+        {
+        }
+
+        public void Mask() => row.ApplyMask(products, isWhole);
     }
 }

@@ -90,7 +90,8 @@ internal static class ScoreWriter
     /// <summary>Subtracts before scaling: the largest weight is exactly 1, and logits of 4e4 keep their accuracy.</summary>
     public static F32 WeightOf(F32 score, F32 @base, F32 factor) => ((score - @base) * factor).Exp2();
 
-    private static ScoreSteps StepsOf(in KernelTraits traits) =>
+    /// <summary>The steps that a call has.</summary>
+    public static ScoreSteps StepsOf(in KernelTraits traits) =>
         (traits.Has(CallFeatures.SoftCap) ? ScoreSteps.SoftCap : ScoreSteps.None) | (traits.Has(CallFeatures.Bias) ? ScoreSteps.Bias : ScoreSteps.None)
         | (traits.Has(CallFeatures.Alibi) ? ScoreSteps.Alibi : ScoreSteps.None) | (traits.Has(CallFeatures.Mask) ? ScoreSteps.Mask : ScoreSteps.None);
 
