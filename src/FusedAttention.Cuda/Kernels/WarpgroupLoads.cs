@@ -108,6 +108,7 @@ internal sealed class WarpgroupLoads
             _k.WaitForPhase(_memory.ValuesRaw, _rawParity);
             _rawParity.Set(_rawParity ^ 1);
             _k.If(isOutside, () => ClearRows(to, key, source));
+            _k.WarpBarrier();
             _k.If(isCareful, () =>
             {
                 for (int box = 0; box < _memory.ValueRows.Boxes; box++)

@@ -84,8 +84,7 @@ internal sealed class WarpgroupWork(PtxKernel k, CallReader call, WarpgroupMemor
             // Each block begins with its own number; the next one was asked for before the copies of this one, and is here by now.
             I32 next = k.ShuffleFrom(taken, 0) + blocks;
             I32 number = k.Variable("work", (I32)(-1)), careful = k.Variable("careful", (I32)0);
-            I32 waiting = k.Load<I32>(memory.AgainCount) - done;
-            k.If((next < total) & (waiting <= MostWaiting), () =>
+            k.If((next < total) & (Reported(isFirst) - done <= MostWaiting), () =>
             {
                 number.Set(next);
                 k.If(isFirst, () => taken.Set(k.AtomicAdd(_parameters.Scheduler, 1)));
@@ -93,7 +92,7 @@ internal sealed class WarpgroupWork(PtxKernel k, CallReader call, WarpgroupMemor
             {
                 // All that was announced has been worked on when both slots are free: then nobody reports any more.
                 k.WaitForPhase(memory.WorkEmpty + ((ring.Index ^ 1) << 3), ring.Parity ^ ring.Index);
-                k.If(k.Load<I32>(memory.AgainCount) > done, () =>
+                k.If(Reported(isFirst) > done, () =>
                 {
                     number.Set(k.Load<I32>(memory.Again + ((done & (WarpgroupMemory.MostAgain - 1)) << 2)));
                     careful.Set(1);
@@ -110,6 +109,14 @@ internal sealed class WarpgroupWork(PtxKernel k, CallReader call, WarpgroupMemor
             return isThere;
         });
         EndLaunch(isFirst);
+    }
+
+    /// <summary>How many items have been reported; by an atomic operation, since others may be reporting right now.</summary>
+    private I32 Reported(Predicate isFirst)
+    {
+        I32 count = k.Variable("reported", (I32)0);
+        k.If(isFirst, () => count.Set(k.AtomicAdd(memory.AgainCount, 0)));
+        return k.ShuffleFrom(count, 0);
     }
 
     /// <summary>Each lane copies a word.</summary>
