@@ -19,7 +19,7 @@ internal static class KernelLibrary
     public static KernelFunction Of(AttentionKernel kernel, in KernelTraits traits, in KernelTiles tiles) => kernel switch
     {
         AttentionKernel.Prefill when tiles.Warpgroups is WarpgroupTile tile => Warpgroups.GetOrAdd((traits, tile), static key => new(
-            "prefill_wgmma", LabelOf("prefill (wgmma)", key.Traits), key.Tile.Threads, key.Tile.SharedBytes(key.Traits.KeyDim, key.Traits.ValueDim), () => WarpgroupPrefillKernel.Write(key.Traits, key.Tile).ToString())),
+            "prefill_wgmma", LabelOf("prefill (wgmma)", key.Traits), key.Tile.Threads, key.Tile.SharedBytes(key.Traits.KeyDim, key.Traits.ValueDim), () => WarpgroupPrefillKernel.Write(key.Traits, key.Tile, PrefillForms.MostPolls).ToString())),
         AttentionKernel.Prefill => Prefills.GetOrAdd((traits, tiles.Prefill!.Value), static key => new(
             "prefill", LabelOf("prefill", key.Traits), key.Tile.Threads, key.Tile.SharedBytes(key.Traits.KeyDim, key.Traits.ValueDim), () => PrefillKernel.Write(key.Traits, key.Tile).ToString())),
         AttentionKernel.Decode => Decodes.GetOrAdd((traits, tiles.Decode!.Value), static key => new(
