@@ -152,14 +152,14 @@ internal sealed class WarpgroupLoads
         });
     }
 
-    /// <summary>A lane for each box of rows: those outside of the item's keys have no block, and are not read.</summary>
+    /// <summary>A lane for each box of rows: those that have no block are not read.</summary>
     private void CopyPages(Source source, BoxedRows layout, Shared to, I32 key, Shared arrivals)
     {
         int blockSize = _call.Traits.BlockSize, rows = BoxRows(blockSize, _tile.Keys), shift = BitOperations.Log2((uint)rows);
         I32 Boxes(I32 keys) => int.IsPow2(rows) ? keys >>> shift : I32.Quotient(keys, rows);
 
         // Of the tile's boxes [begin, end).
-        I32 begin = Boxes(I32.Max(source.FirstKey - key, 0)), end = Boxes(I32.Min(source.EndKey - key, _tile.Keys) + (rows - 1));
+        I32 begin = Boxes(I32.Max(source.FirstValid - key, 0)), end = Boxes(I32.Min(source.EndValid - key, _tile.Keys) + (rows - 1));
         _k.Where(_isElected, () => _k.ArriveExpecting(arrivals, (end - begin) * (rows * BoxedRows.RowBytes * layout.Boxes)));
         _k.WarpBarrier();
         _k.If((_lane >= begin) & (_lane < end), () =>
@@ -173,20 +173,29 @@ internal sealed class WarpgroupLoads
 
     private Source KeysOf(SequenceReader sequence, ItemReader item, I32 head)
     {
+        if (_call.Traits.BlockSize > 0) return PagesOf(sequence, item, head, _keyMap);
         I32 isBatched = _parameters.KeyBatches;
-        I32 token = _call.Traits.BlockSize > 0 ? 0 : TokenOf(sequence.KeyStart, _call.KeyTokenStride, isBatched).As("key_token");
-        return new(_keyMap, head, token, item.Sequence * isBatched, sequence.BlockTableStart, item.FirstKey, item.EndKey, 0, 0);
+        return new(_keyMap, head, TokenOf(sequence.KeyStart, _call.KeyTokenStride, isBatched).As("key_token"), item.Sequence * isBatched, 0, 0, 0);
     }
 
     private Source ValuesOf(SequenceReader sequence, ItemReader item, I32 head)
     {
-        I32 isBatched = _parameters.ValueBatches;
-        bool isPaged = _call.Traits.BlockSize > 0;
-        I32 token = isPaged ? 0 : TokenOf(sequence.ValueStart, _call.ValueTokenStride, isBatched).As("value_token");
+        if (_call.Traits.BlockSize > 0) return PagesOf(sequence, item, head, _valueMap);
+        I32 isBatched = _parameters.ValueBatches, token = TokenOf(sequence.ValueStart, _call.ValueTokenStride, isBatched).As("value_token");
 
-        // Behind the map's last token there are zeros already. A block of a cache holds anything behind its sequence, and blocks out of everybody's sight are not there at all.
-        I32 end = isPaged ? item.EndKey : I32.Select(token + sequence.KeyLength < _parameters.ValueTokens, sequence.KeyLength, int.MaxValue);
-        return new(_valueMap, head, token, item.Sequence * isBatched, sequence.BlockTableStart, item.FirstKey, item.EndKey, isPaged ? item.FirstKey : 0, end.As("end_valid"));
+        // Behind the map's last token there are zeros already.
+        I32 end = I32.Select(token + sequence.KeyLength < _parameters.ValueTokens, sequence.KeyLength, int.MaxValue);
+        return new(_valueMap, head, token, item.Sequence * isBatched, 0, 0, end.As("end_valid"));
+    }
+
+    /// <summary>Blocks that hold a key which some query of the sequence may see have an entry in its table; others have none, and behind the sequence's last key a block holds anything.</summary>
+    private Source PagesOf(SequenceReader sequence, ItemReader item, I32 head, I64 map)
+    {
+        int blockSize = _call.Traits.BlockSize;
+        I32 first = Bound(sequence.QueryOffset - _call.LeftReach), end = Bound(sequence.QueryOffset + sequence.QueryLength.Widen() + _call.RightReach);
+        return new(map, head, 0, item.Sequence, sequence.BlockTableStart, (I32.Quotient(first, blockSize) * blockSize).As("first_valid"), end.As("end_valid"));
+
+        I32 Bound(I64 position) => I64.Min(I64.Max(position, 0), sequence.KeyLength.Widen()).ToI32();
     }
 
     /// <summary>Where a sequence begins along the tokens of a map. Starts and strides are multiples of a vector, 8 elements, and in these units numbers of 32 bits.</summary>
@@ -198,9 +207,7 @@ internal sealed class WarpgroupLoads
     /// <param name="Token">Of the sequence's first key.</param>
     /// <param name="Batch">Of the sequence.</param>
     /// <param name="BlockTableStart">Of the sequence.</param>
-    /// <param name="FirstKey">Of the item.</param>
-    /// <param name="EndKey">Of the item.</param>
     /// <param name="FirstValid">What lies in front of this key is no token of the sequence.</param>
     /// <param name="EndValid">Nor what lies from here on.</param>
-    private sealed record Source(I64 Map, I32 Head, I32 Token, I32 Batch, I64 BlockTableStart, I32 FirstKey, I32 EndKey, I32 FirstValid, I32 EndValid);
+    private sealed record Source(I64 Map, I32 Head, I32 Token, I32 Batch, I64 BlockTableStart, I32 FirstValid, I32 EndValid);
 }
