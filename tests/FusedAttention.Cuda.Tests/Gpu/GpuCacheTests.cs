@@ -141,6 +141,52 @@ public sealed class GpuCacheTests
         }
     }
 
+    /// <summary>The same bits from tables of the device, decoding and prefilling, in a window and without; and a bad number in a table is told, and hurts its own sequence only.</summary>
+    [Theory]
+    [InlineData(1, 1)]
+    [InlineData(1, 16)]
+    [InlineData(40, 16)]
+    [InlineData(3, 7)]
+    public void Block_tables_may_lie_on_the_device(int queries, int blockSize)
+    {
+        const int Heads = 2, Dim = 64, Sequences = 3, Tokens = 150;
+        CudaDevice device = GpuProblems.Open();
+        int columns = (Tokens + blockSize - 1) / blockSize, rows = Sequences * queries;
+        using var cache = new CudaPagedKeyValueCache<Half>(device, new() { Blocks = Sequences * columns, BlockSize = blockSize, KeyValueHeads = Heads, KeyDim = Dim });
+        using CudaTensor<Half> query = Tensor(device, 1, rows, 2 * Heads, Dim), output = device.Allocate<Half>(rows, 2 * Heads, Dim);
+        using CudaTensor<int> tables = device.Allocate<int>(Sequences, columns);
+        int[] host = new int[Sequences * columns], cumulative = [.. Enumerable.Range(0, Sequences + 1).Select(s => s * queries)], contexts = [.. Enumerable.Repeat(Tokens, Sequences)];
+        for (int s = 0; s < Sequences; s++)
+        {
+            CacheSequence sequence = cache.CreateSequence();
+            using CudaTensor<Half> keys = Tensor(device, 10 + s, Tokens, Heads, Dim), values = Tensor(device, 20 + s, Tokens, Heads, Dim);
+            cache.Append(sequence, keys, values);
+            cache.CopyBlockTable(sequence, host.AsSpan(s * columns, columns));
+        }
+
+        foreach (AttentionMask mask in (AttentionMask[])[AttentionMask.Causal, AttentionMask.CausalWindow(20)])
+        {
+            tables.CopyFrom(host);
+            AttentionOptions options = new() { Mask = mask };
+            Half[] expected = new Half[rows * 2 * Heads * Dim], actual = new Half[expected.Length];
+            CudaAttention.ForwardPaged(query, cache.GetKeys(), cache.GetValues(), output, new PagedSequences(cumulative, contexts, host, columns), options);
+            output.CopyTo(expected);
+            CudaAttention.ForwardPaged(query, cache.GetKeys(), cache.GetValues(), output, new CudaPagedSequences(cumulative, contexts, tables), options);
+            output.CopyTo(actual);
+            Assert.Equal(expected, actual);
+
+            int[] damaged = [.. host];
+            damaged[(2 * columns) - 1] = Sequences * columns;
+            tables.CopyFrom(damaged);
+            CudaAttention.ForwardPaged(query, cache.GetKeys(), cache.GetValues(), output, new CudaPagedSequences(cumulative, contexts, tables), options);
+            Assert.Contains($"sequence 1 on the device, entry {columns - 1}, was block {Sequences * columns}", Assert.Throws<CudaException>(device.Synchronize).Message, StringComparison.Ordinal);
+            output.CopyTo(actual);
+            int row = queries * 2 * Heads * Dim;
+            Assert.Equal(expected[..row], actual[..row]);
+            Assert.Equal(expected[(2 * row)..], actual[(2 * row)..]);
+        }
+    }
+
     /// <summary>Two schedulers, step by step: the same steps, and each row of each layer like the CPU's. Prompts share prefixes, and the pool is small enough that requests are put back.</summary>
     [Theory]
     [InlineData(4, 60, 128)]
