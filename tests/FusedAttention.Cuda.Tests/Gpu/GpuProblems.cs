@@ -28,7 +28,7 @@ internal static class GpuProblems
 
     /// <summary>Whether a kernel takes a problem that lies in memory as vectors need it.</summary>
     public static bool Takes(AttentionKernel kernel, Problem problem) => kernel == AttentionKernel.Plain || (HasMatrixTypes(problem) && (kernel == AttentionKernel.Prefill
-        ? TileTable.Prefill(problem.KeyDim, problem.ValueDim, CudaDevice.Default.Description, looksUp: true) is not null
+        ? TileTable.Prefill(problem.KeyDim, problem.ValueDim, CudaDevice.Default.Description, CallFeatures.Mask | CallFeatures.Bias) is not null
         : TileTable.Decode(problem.KeyDim, problem.ValueDim, CudaDevice.Default.Description) is not null));
 
     /// <summary>A call, or null where the kernel that is forced does not take it.</summary>
