@@ -4,10 +4,12 @@ using Xunit;
 namespace FusedAttention.Cuda.Tests.Gpu;
 
 /// <summary>Streams of this library's and of the caller's, graphs, and tensors that are disposed while calls are pending: the same bits as one call after the other.</summary>
-[NeedsGpu]
-[Collection(Fakes.FakeDriver.Collection)]
-public sealed class GpuStreamTests
+public abstract class StreamTests
 {
+    private protected StreamTests(TestDevice device) => Problems = new(device);
+
+    private GpuProblems Problems { get; }
+
     private const int Heads = 8;
     private const int KeyValueHeads = 2;
     private const int Dim = 64;
@@ -20,7 +22,7 @@ public sealed class GpuStreamTests
     [InlineData(1, 7000)]
     public void Chains_over_two_streams_have_the_bits_of_one(int queries, int keys)
     {
-        CudaDevice device = GpuProblems.Open();
+        CudaDevice device = Problems.Open();
         using CudaStream a = device.CreateStream(), b = device.CreateStream();
         Half[] expected = Chain(device, queries, keys, null, null), actual = Chain(device, queries, keys, a, b);
         for (int i = 0; i < 5; i++) AssertSame(expected, Chain(device, queries, keys, a, b), $"run {i}");
@@ -32,9 +34,9 @@ public sealed class GpuStreamTests
     [InlineData(1, 5000)]
     public void Streams_of_the_callers_have_the_bits_of_the_librarys(int queries, int keys)
     {
-        CudaDevice device = GpuProblems.Open();
+        CudaDevice device = Problems.Open();
         Half[] expected = Chain(device, queries, keys, null, null);
-        using var own = new OwnDriver();
+        using ICallersDriver own = Problems.Target.OpenDriver();
         own.Use(device, _ =>
         {
             nint handle = own.CreateStream();
@@ -54,13 +56,13 @@ public sealed class GpuStreamTests
     [InlineData(1, 9000)]
     public void A_graph_has_the_bits_of_its_calls_whenever_it_runs(int queries, int keys)
     {
-        CudaDevice device = GpuProblems.Open();
+        CudaDevice device = Problems.Open();
         using CudaTensor<Half> q = Noise(device, 1, queries, Heads, Dim), k = Noise(device, 2, keys, KeyValueHeads, Dim), v = Noise(device, 3, keys, KeyValueHeads, Dim), o = device.Allocate<Half>(queries, Heads, Dim);
         Half[] expected = new Half[queries * Heads * Dim], actual = new Half[expected.Length];
         CudaAttention.Forward(q, k, v, o, Options);
         o.CopyTo(expected);
         device.Synchronize();
-        using var own = new OwnDriver();
+        using ICallersDriver own = Problems.Target.OpenDriver();
         own.Use(device, _ =>
         {
             nint handle = own.CreateStream();
@@ -93,7 +95,7 @@ public sealed class GpuStreamTests
     public void Disposing_what_calls_under_way_use_changes_nothing()
     {
         const int Queries = 1500;
-        CudaDevice device = GpuProblems.Open();
+        CudaDevice device = Problems.Open();
         using CudaStream stream = device.CreateStream();
         Half[] expected = Chain(device, Queries, Queries, null, null, length: 1), actual = new Half[expected.Length];
         for (int i = 0; i < 20; i++)
@@ -116,7 +118,7 @@ public sealed class GpuStreamTests
     [Fact]
     public void A_stream_may_be_disposed_with_calls_under_way()
     {
-        CudaDevice device = GpuProblems.Open();
+        CudaDevice device = Problems.Open();
         Half[] expected = Chain(device, 500, 500, null, null);
         for (int i = 0; i < 10; i++)
         {
