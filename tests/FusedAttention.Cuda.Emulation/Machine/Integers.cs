@@ -247,6 +247,42 @@ internal static class WideIntegers
     }
 }
 
+/// <summary>Integers of 32 bits that become such of 64.</summary>
+internal static class Widenings
+{
+    public readonly struct Extend : IWidening
+    {
+        public static Vector512<ulong> Of(Vector256<uint> a, Vector256<uint> b) => Wide(a);
+    }
+
+    public readonly struct SignedExtend : IWidening
+    {
+        public static Vector512<ulong> Of(Vector256<uint> a, Vector256<uint> b) => SignedWide(a);
+    }
+
+    public readonly struct Multiply : IWidening
+    {
+        public static Vector512<ulong> Of(Vector256<uint> a, Vector256<uint> b) => Wide(a) * Wide(b);
+    }
+
+    public readonly struct SignedMultiply : IWidening
+    {
+        public static Vector512<ulong> Of(Vector256<uint> a, Vector256<uint> b) => SignedWide(a) * SignedWide(b);
+    }
+
+    private static Vector512<ulong> Wide(Vector256<uint> a)
+    {
+        (Vector256<ulong> lower, Vector256<ulong> upper) = Vector256.Widen(a);
+        return Vector512.Create(lower, upper);
+    }
+
+    private static Vector512<ulong> SignedWide(Vector256<uint> a)
+    {
+        (Vector256<long> lower, Vector256<long> upper) = Vector256.Widen(a.AsInt32());
+        return Vector512.Create(lower, upper).AsUInt64();
+    }
+}
+
 /// <summary>Operands the other way round: "greater" is "less" with them swapped.</summary>
 internal readonly struct Swapped<T> : IBinary
     where T : struct, IBinary

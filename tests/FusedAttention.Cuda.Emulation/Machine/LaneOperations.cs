@@ -40,6 +40,12 @@ internal interface IWideTernary
     static abstract Vector512<ulong> Of(Vector512<ulong> a, Vector512<ulong> b, Vector512<ulong> c);
 }
 
+/// <summary>What makes 64 bits of each lane of 32.</summary>
+internal interface IWidening
+{
+    static abstract Vector512<ulong> Of(Vector256<uint> a, Vector256<uint> b);
+}
+
 /// <summary>What a lane of some type does on its own: for what has no vector form, or is too rare to need one.</summary>
 internal interface IScalar<TResult, TA, TB>
     where TResult : unmanaged
@@ -75,6 +81,9 @@ internal static unsafe class LaneOperations
 
     public static Handler WideCompare<T>()
         where T : struct, IWideBinary => new(&RunWideCompare<T>);
+
+    public static Handler Widening<T>()
+        where T : struct, IWidening => new(&RunWidening<T>);
 
     public static Handler Scalar<T, TResult, TA, TB>()
         where T : struct, IScalar<TResult, TA, TB>
@@ -147,6 +156,18 @@ internal static unsafe class LaneOperations
         uint bits = 0;
         for (int q = 0; q < 4; q++) bits |= Lanes.BitsOf(T.Of(Lanes.Quarter(a, q), Lanes.Quarter(b, q)), q);
         PredicateOperations.Set(warp, i, mask, bits);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void RunWidening<T>(Warp warp, Instruction* i, uint mask)
+        where T : struct, IWidening
+    {
+        byte* a = warp.Rows + i->A, b = warp.Rows + i->B, d = warp.Rows + i->D;
+        Vector512<uint> a0 = Lanes.Half(a, 0), a1 = Lanes.Half(a, 1), b0 = Lanes.Half(b, 0), b1 = Lanes.Half(b, 1);
+        Lanes.Store(d, mask, 0, T.Of(a0.GetLower(), b0.GetLower()));
+        Lanes.Store(d, mask, 1, T.Of(a0.GetUpper(), b0.GetUpper()));
+        Lanes.Store(d, mask, 2, T.Of(a1.GetLower(), b1.GetLower()));
+        Lanes.Store(d, mask, 3, T.Of(a1.GetUpper(), b1.GetUpper()));
     }
 
     /// <summary>Lanes one by one. Values of fewer than 32 bits lie in the low bits of a lane, and results of theirs are widened with zeros.</summary>

@@ -13,6 +13,7 @@ internal static unsafe class MatrixOperations
         where T : struct, IHalf => new(&RunMultiplyAdd<T>);
 
     /// <summary>Rows of 8 elements of the matrices, in order: lane 8 m + r has the address of row r of matrix m.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void ReadRows(Warp warp, Instruction* i, uint mask, ushort* elements)
     {
         warp.AssertTogether(i, mask);
@@ -24,6 +25,7 @@ internal static unsafe class MatrixOperations
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void RunLoad(Warp warp, Instruction* i, uint mask)
     {
         ushort* elements = stackalloc ushort[4 * 64];
@@ -33,6 +35,7 @@ internal static unsafe class MatrixOperations
         for (int m = 0; m < i->Count; m++) Buffer.MemoryCopy(elements + (64 * m), warp.Rows + i->Rows[m], 128, 128);
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void RunLoadTransposed(Warp warp, Instruction* i, uint mask)
     {
         ushort* elements = stackalloc ushort[4 * 64];

@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
 using FusedAttention.Cuda.Emulation.Programs;
 
 namespace FusedAttention.Cuda.Emulation.Machine;
@@ -17,6 +19,7 @@ internal static unsafe class PredicateOperations
     public static readonly Handler And = new(&RunAnd), Or = new(&RunOr), Xor = new(&RunXor), Not = new(&RunNot), Move = new(&RunMove), Select = new(&RunSelect), WideSelect = new(&RunWideSelect);
 
     /// <summary>Stores a comparison's outcome, joined with the predicate C if the instruction says so, and its opposite in E.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Set(Warp warp, Instruction* i, uint mask, uint holds)
     {
         uint opposite = ~holds;
@@ -31,6 +34,7 @@ internal static unsafe class PredicateOperations
         if (i->E >= 0) Write(warp, i->E, mask, opposite);
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Write(Warp warp, int predicate, uint mask, uint bits)
     {
         if (predicate >= 0) warp.Predicates[predicate] = (warp.Predicates[predicate] & ~mask) | (bits & mask);
@@ -53,16 +57,18 @@ internal static unsafe class PredicateOperations
 
     private static void RunMove(Warp warp, Instruction* i, uint mask) => Write(warp, i->D, mask, warp.Predicates[i->A]);
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void RunSelect(Warp warp, Instruction* i, uint mask)
     {
         byte* a = warp.Rows + i->A, b = warp.Rows + i->B;
         uint chosen = warp.Predicates[i->C];
         Lanes.Store(
             warp.Rows + i->D, mask,
-            System.Runtime.Intrinsics.Vector512.ConditionalSelect(Lanes.MaskOf(chosen), Lanes.Half(a, 0), Lanes.Half(b, 0)),
-            System.Runtime.Intrinsics.Vector512.ConditionalSelect(Lanes.MaskOf(chosen >> 16), Lanes.Half(a, 1), Lanes.Half(b, 1)));
+            Vector512.ConditionalSelect(Lanes.MaskOf(chosen), Lanes.Half(a, 0), Lanes.Half(b, 0)),
+            Vector512.ConditionalSelect(Lanes.MaskOf(chosen >> 16), Lanes.Half(a, 1), Lanes.Half(b, 1)));
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void RunWideSelect(Warp warp, Instruction* i, uint mask)
     {
         ulong* a = (ulong*)(warp.Rows + i->A), b = (ulong*)(warp.Rows + i->B), d = (ulong*)(warp.Rows + i->D);

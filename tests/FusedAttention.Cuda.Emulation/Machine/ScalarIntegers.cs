@@ -65,17 +65,6 @@ internal static class ScalarIntegers
         public static long Of(long a, long b) => Math.BigMul(a, b, out _);
     }
 
-    /// <summary>32 by 32 bits.</summary>
-    public readonly struct MultiplyWide : IScalar<ulong, uint, uint>
-    {
-        public static ulong Of(uint a, uint b) => (ulong)a * b;
-    }
-
-    public readonly struct SignedMultiplyWide : IScalar<long, int, int>
-    {
-        public static long Of(int a, int b) => (long)a * b;
-    }
-
     /// <summary>Distances beyond the width give 0, or the sign.</summary>
     public readonly struct WideShiftLeft : IScalar<ulong, ulong, uint>
     {

@@ -1,4 +1,6 @@
 using System.Numerics;
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
 using FusedAttention.Cuda.Emulation.Programs;
 
 namespace FusedAttention.Cuda.Emulation.Machine;
@@ -15,7 +17,7 @@ internal enum ShuffleKind
 /// <summary>What lanes of a warp tell each other. <see cref="Instruction.Rows"/> has the row of the mask of lanes that take part.</summary>
 internal static unsafe class ShuffleOperations
 {
-    public static readonly Handler Shuffle = new(&RunShuffle), Any = new(&RunAny), All = new(&RunAll), Uniform = new(&RunUniform), Ballot = new(&RunBallot), ActiveMask = new(&RunActiveMask), Elect = new(&RunElect);
+    public static readonly Handler Shuffle = new(&RunShuffle), Butterfly = new(&RunButterfly), Any = new(&RunAny), All = new(&RunAll), Uniform = new(&RunUniform), Ballot = new(&RunBallot), ActiveMask = new(&RunActiveMask), Elect = new(&RunElect);
 
     public static readonly Handler ReduceAdd = new(&RunReduceAdd), ReduceMin = new(&RunReduceMin), ReduceMax = new(&RunReduceMax), ReduceSignedMin = new(&RunReduceSignedMin), ReduceSignedMax = new(&RunReduceSignedMax);
 
@@ -31,6 +33,26 @@ internal static unsafe class ShuffleOperations
         return members;
     }
 
+    /// <summary>The usual case: all lanes take part, and each asks the lane that differs in constant bits.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void RunButterfly(Warp warp, Instruction* i, uint mask)
+    {
+        if (mask != Lanes.All)
+        {
+            RunShuffle(warp, i, mask);
+            return;
+        }
+
+        uint* a = warp.Row(i->A), d = warp.Row(i->D);
+        uint* values = stackalloc uint[Lanes.Count];
+        ((Vector512<uint>*)values)[0] = Lanes.Half((byte*)a, 0);
+        ((Vector512<uint>*)values)[1] = Lanes.Half((byte*)a, 1);
+        int by = i->Count;
+        for (int lane = 0; lane < Lanes.Count; lane++) d[lane] = values[lane ^ by];
+        if (i->E >= 0) warp.Predicates[i->E] = Lanes.All;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void RunShuffle(Warp warp, Instruction* i, uint mask)
     {
         uint members = Members(warp, i, mask);

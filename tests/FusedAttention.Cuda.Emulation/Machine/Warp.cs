@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using FusedAttention.Cuda.Emulation.Memory;
 using FusedAttention.Cuda.Emulation.Programs;
@@ -92,6 +93,7 @@ internal sealed unsafe partial class Warp : Agent, IDisposable
     }
 
     /// <summary>Runs until something stops it, or it has had so many instructions.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public WarpState Run(long most)
     {
         if (State is WarpState.Ended or WarpState.AtBarrier) return State;

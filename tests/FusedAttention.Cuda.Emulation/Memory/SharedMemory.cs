@@ -35,6 +35,9 @@ internal sealed unsafe class SharedMemory : IDisposable
     /// <summary>In a record of readers: more lanes than one.</summary>
     private const uint SeveralLanes = 63;
 
+    /// <summary>A writer's record without its lane.</summary>
+    private const ulong AnyLane = ~(63UL << LaneShift);
+
     private readonly byte* _written;
     private readonly ulong* _writers;
     private readonly uint*[] _readers = new uint*[MostAgents];
@@ -80,14 +83,24 @@ internal sealed unsafe class SharedMemory : IDisposable
         uint at = address - Base;
         if (at > (uint)Bytes || (uint)Bytes - at < (uint)bytes || (at & (uint)(bytes - 1)) != 0) throw agent.Fail(i, lane, $"reads {bytes} bytes of shared memory at 0x{address:x}: {Where(address, bytes)}");
         if (!IsWritten(at, bytes)) throw agent.Fail(i, lane, $"reads {bytes} bytes of shared memory at {at} that nobody has written, or that a copy is still under way to");
-        int first = (int)(at >> 2), last = (int)((at + (uint)bytes - 1) >> 2);
-        uint* readers = ReadersOf(agent.Number);
-        uint record = agent.Clock | ((uint)lane << LaneShift);
-        for (int word = first; word <= last; word++)
+        int first = (int)(at >> 2);
+        uint* readers = ReadersOf(agent.Number) + first;
+        uint record = agent.Clock | ((uint)lane << LaneShift), several = agent.Clock | (SeveralLanes << LaneShift);
+        if (bytes == 16)
         {
-            if (_writers[word] != agent.LastOrdered || _hasAtomics) CheckWriter(agent, i, lane, word);
+            if (!AreOrdered(agent, first)) CheckWriters(agent, i, lane, first, 4);
+            Vector128<uint> before = *(Vector128<uint>*)readers;
+            Vector128<uint> isFirst = Vector128.Equals(before, Vector128.Create(record)) | ~Vector128.Equals(before & Vector128.Create(MostClock), Vector128.Create(agent.Clock));
+            *(Vector128<uint>*)readers = Vector128.ConditionalSelect(isFirst, Vector128.Create(record), Vector128.Create(several));
+            return Pointer + at;
+        }
+
+        int words = bytes == 8 ? 2 : 1;
+        for (int word = 0; word < words; word++)
+        {
+            if ((_writers[first + word] & AnyLane) != agent.LastOrdered || _hasAtomics) CheckWriter(agent, i, lane, first + word);
             uint before = readers[word];
-            readers[word] = before == record || (before & MostClock) != agent.Clock ? record : agent.Clock | (SeveralLanes << LaneShift);
+            readers[word] = before == record || (before & MostClock) != agent.Clock ? record : several;
         }
 
         return Pointer + at;
@@ -170,14 +183,20 @@ internal sealed unsafe class SharedMemory : IDisposable
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void NoteWrite(Agent agent, Instruction* i, int lane, uint at, int bytes)
     {
         ulong record = agent.Clock | ((ulong)lane << LaneShift) | ((ulong)(uint)agent.Number << AgentShift);
         int first = (int)(at >> 2), last = (int)((at + (uint)bytes - 1) >> 2);
-        for (int word = first; word <= last; word++)
+        if (bytes == 16)
         {
-            if (_writers[word] != agent.LastOrdered || _hasAtomics) CheckWriter(agent, i, lane, word);
-            _writers[word] = record;
+            if (!AreOrdered(agent, first)) CheckWriters(agent, i, lane, first, 4);
+            *(Vector256<ulong>*)(_writers + first) = Vector256.Create(record);
+        }
+        else
+        {
+            CheckWriters(agent, i, lane, first, last - first + 1);
+            for (int word = first; word <= last; word++) _writers[word] = record;
         }
 
         // Four words at a time; beyond the last one there is room.
@@ -190,6 +209,17 @@ internal sealed unsafe class SharedMemory : IDisposable
         }
     }
 
+    /// <summary>Whether four words have a writer, or several lanes of one, that is known to be ordered before this agent.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private bool AreOrdered(Agent agent, int first) =>
+        !_hasAtomics && Vector256.EqualsAll(*(Vector256<ulong>*)(_writers + first) & Vector256.Create(AnyLane), Vector256.Create(agent.LastOrdered));
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private void CheckWriters(Agent agent, Instruction* i, int lane, int first, int words)
+    {
+        for (int word = first; word < first + words; word++) CheckWriter(agent, i, lane, word);
+    }
+
     private uint* ReadersOf(int agent)
     {
         uint* readers = _readers[agent];
@@ -199,6 +229,7 @@ internal sealed unsafe class SharedMemory : IDisposable
     }
 
     /// <summary>The word's last writer must be ordered before this access.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void CheckWriter(Agent agent, Instruction* i, int lane, int word, bool isAtomic = false)
     {
         ulong record = _writers[word];
@@ -207,7 +238,7 @@ internal sealed unsafe class SharedMemory : IDisposable
         uint clock = (uint)record & MostClock;
         bool isOrdered = writer == agent.Number ? clock < agent.Clock || writerLane == lane : agent.Seen[writer] >= clock;
         if (!isOrdered) throw agent.Fail(i, lane, $"touches shared memory at {word * 4}, which {agent.NameOf(writer)}, lane {writerLane}, has written without a barrier between the two");
-        if (clock < agent.Clock || writer != agent.Number) agent.LastOrdered = record;
+        if (clock < agent.Clock || writer != agent.Number) agent.LastOrdered = record & AnyLane;
         if (_hasAtomics && !isAtomic && _atomics.TryGetValue(word, out uint[]? clocks)) CheckAtomics(agent, i, lane, word, clocks);
     }
 

@@ -21,8 +21,8 @@ internal sealed unsafe partial class Decoder
             (i.A, i.B) = (Source(operands[1], type), Source(operands[2], type));
             return type.Name switch
             {
-                "s32" => Scalar<ScalarIntegers.SignedMultiplyWide, long, int, int>(),
-                "u32" => Scalar<ScalarIntegers.MultiplyWide, ulong, uint, uint>(),
+                "s32" => Widening<Widenings.SignedMultiply>(),
+                "u32" => Widening<Widenings.Multiply>(),
                 _ => throw Unknown(type),
             };
         }

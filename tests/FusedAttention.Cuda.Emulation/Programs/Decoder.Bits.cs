@@ -304,6 +304,8 @@ internal sealed unsafe partial class Decoder
 
     private static Handler Resized(PtxType to, PtxType from, bool isSaturated) => from.Name switch
     {
+        "s32" when to.Bits == 64 && !isSaturated => Widening<Widenings.SignedExtend>(),
+        "u32" when to.Bits == 64 && !isSaturated => Widening<Widenings.Extend>(),
         "s8" => Resized<sbyte>(to, isSaturated),
         "u8" => Resized<byte>(to, isSaturated),
         "s16" => Resized<short>(to, isSaturated),

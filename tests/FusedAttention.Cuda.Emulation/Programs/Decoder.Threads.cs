@@ -149,7 +149,9 @@ internal sealed unsafe partial class Decoder
         else i.D = Result(operands[0], type);
         (i.A, i.B, i.C) = (Source(operands[1], type), Source(operands[2], type), Source(operands[3], type));
         i.Rows = List([Source(operands[4], type)]);
-        return ShuffleOperations.Shuffle;
+        if (i.Number != (int)ShuffleKind.Butterfly || operands is not [_, _, IntegerOperand { Value: >= 0 and < 32 } by, IntegerOperand { Value: 31 }, IntegerOperand { Value: uint.MaxValue }]) return ShuffleOperations.Shuffle;
+        i.Count = (int)by.Value;
+        return ShuffleOperations.Butterfly;
     }
 
     private Handler Matrix(ref Instruction i, OpcodeReader opcode, Operand[] operands)

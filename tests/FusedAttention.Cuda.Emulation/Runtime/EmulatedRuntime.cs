@@ -87,6 +87,9 @@ internal sealed unsafe class EmulatedRuntime : ICudaRuntime
         Space.Free(memory.Allocation);
     }
 
+    /// <summary>The first byte of memory that neither a kernel nor a copy has written; -1 where there is none.</summary>
+    public long FirstUnwritten(CudaMemory memory) => Space.Require(memory.Address, memory.Bytes, "looking").FirstUnwritten(0, memory.Bytes);
+
     public void Remove(EmulatedStream stream) => _streams.TryRemove(stream, out _);
 
     /// <summary>Whether bytes of the host are in pinned memory, so that a copy reads them when it runs.</summary>

@@ -46,7 +46,7 @@ public abstract class ReferenceTests
         return failures;
     }
 
-    private static string Run(string name, AttentionKernel? forced, CudaStream stream)
+    internal static string Run(string name, AttentionKernel? forced, CudaStream stream)
     {
         using var caller = new GpuCaller(stream.Device, forced, stream);
         GpuTrace.Write($"{name} {forced}");
