@@ -36,7 +36,7 @@ public abstract class HiddenKeysTests
         using GpuCaller chosen = new(stream.Device, null, stream), prefill = new(stream.Device, AttentionKernel.Prefill, stream), decode = new(stream.Device, AttentionKernel.Decode, stream);
         using GpuCaller plain = new(stream.Device, AttentionKernel.Plain, stream);
         GpuCaller[] forced = [prefill, decode, plain];
-        for (int n = 0; n < 6; n++)
+        for (int n = 0; n < Problems.Target.Times(6); n++)
         {
             (Problem problem, Arrangement arrangement, int shift, ProblemGenerator generator) = GpuConfiguration.Next(configuration, 630_001 + (configuration * 100) + n);
             if (!HiddenKeys.MayHide(problem)) continue;

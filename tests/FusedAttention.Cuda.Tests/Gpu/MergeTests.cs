@@ -20,6 +20,7 @@ public abstract class MergeTests
     public void Parts_merge_as_on_the_CPU(int parts, int batch, int queries, int heads, int dim)
     {
         CudaDevice device = Problems.Open();
+        queries = Problems.Target.Tokens(queries);
         foreach (bool sinks in (bool[])[false, true])
         {
             Compare<float, float>(device, parts, batch, queries, heads, dim, sinks, 1e-6);

@@ -24,6 +24,9 @@ internal abstract class TestDevice
     /// <summary>How often something is repeated that a GPU does so many times.</summary>
     public abstract int Times(int onGpu);
 
+    /// <summary>Tokens of a problem that has so many on a GPU, and shows what it is to show with fewer.</summary>
+    public abstract int Tokens(int onGpu);
+
     /// <summary>What a caller does with the driver beside this library.</summary>
     public abstract ICallersDriver OpenDriver();
 
@@ -40,6 +43,8 @@ internal abstract class TestDevice
         public override bool Takes(int number) => true;
 
         public override int Times(int onGpu) => onGpu;
+
+        public override int Tokens(int onGpu) => onGpu;
 
         public override ICallersDriver OpenDriver() => new OwnDriver();
     }
@@ -61,7 +66,9 @@ internal abstract class TestDevice
         public override bool Takes(int number) => IsWhole || number % Share == 11 % Share;
 
         /// <summary>In another order of blocks and warps each time.</summary>
-        public override int Times(int onGpu) => Math.Min(onGpu, 3);
+        public override int Times(int onGpu) => Math.Min(onGpu, IsWhole ? 3 : 2);
+
+        public override int Tokens(int onGpu) => IsWhole ? onGpu : Math.Max(Math.Min(onGpu, 12), onGpu / 6);
 
         public override ICallersDriver OpenDriver() => new EmulatedDriver((EmulatedRuntime)Open().Runtime);
 
