@@ -6,10 +6,12 @@ using Xunit;
 namespace FusedAttention.Cuda.Tests.Gpu;
 
 /// <summary>Lengths of queries and keys at the edges of every tile, in one packed call for each kernel and set of dimensions: none, 1, one less than a tile, a tile, one more.</summary>
-[NeedsGpu]
-[Collection(Fakes.FakeDriver.Collection)]
-public sealed class GpuLengthTests
+public abstract class LengthTests
 {
+    private protected LengthTests(TestDevice device) => Problems = new(device);
+
+    private GpuProblems Problems { get; }
+
     private static readonly (AttentionElementType Type, int KeyDim, int ValueDim)[] Shapes =
     [
         (AttentionElementType.Float16, 16, 16), (AttentionElementType.Float16, 40, 40), (AttentionElementType.Float16, 64, 64), (AttentionElementType.Float16, 72, 72),
@@ -23,7 +25,7 @@ public sealed class GpuLengthTests
     [InlineData("causal")]
     [InlineData("top left")]
     [InlineData("window")]
-    public void Every_length_at_an_edge_of_a_tile_is_right(string mask) => GpuProblems.ForEach(Enumerable.Range(0, Shapes.Length * 8), (number, stream) =>
+    public void Every_length_at_an_edge_of_a_tile_is_right(string mask) => Problems.ForEach(Enumerable.Range(0, Shapes.Length * 8), (number, stream) =>
     {
         (AttentionElementType type, int keyDim, int valueDim) = Shapes[number / 8];
         AttentionKernel? forced = ((AttentionKernel?[])[null, .. GpuProblems.Kernels])[number / 2 % 4];
