@@ -153,6 +153,7 @@ public abstract class CacheTests
     {
         const int Heads = 2, Dim = 64, Sequences = 3, Tokens = 150;
         CudaDevice device = Problems.Open();
+        using CudaStream stream = device.CreateStream();
         int columns = (Tokens + blockSize - 1) / blockSize, rows = Sequences * queries;
         using var cache = new CudaPagedKeyValueCache<Half>(device, new() { Blocks = Sequences * columns, BlockSize = blockSize, KeyValueHeads = Heads, KeyDim = Dim });
         using CudaTensor<Half> query = Tensor(device, 1, rows, 2 * Heads, Dim), output = device.Allocate<Half>(rows, 2 * Heads, Dim);
@@ -168,21 +169,21 @@ public abstract class CacheTests
 
         foreach (AttentionMask mask in (AttentionMask[])[AttentionMask.Causal, AttentionMask.CausalWindow(20)])
         {
-            tables.CopyFrom(host);
+            tables.CopyFrom(host, stream);
             AttentionOptions options = new() { Mask = mask };
             Half[] expected = new Half[rows * 2 * Heads * Dim], actual = new Half[expected.Length];
-            CudaAttention.ForwardPaged(query, cache.GetKeys(), cache.GetValues(), output, new PagedSequences(cumulative, contexts, host, columns), options);
-            output.CopyTo(expected);
-            CudaAttention.ForwardPaged(query, cache.GetKeys(), cache.GetValues(), output, new CudaPagedSequences(cumulative, contexts, tables), options);
-            output.CopyTo(actual);
+            CudaAttention.ForwardPaged(query, cache.GetKeys(), cache.GetValues(), output, new PagedSequences(cumulative, contexts, host, columns), options, stream: stream);
+            output.CopyTo(expected, stream);
+            CudaAttention.ForwardPaged(query, cache.GetKeys(), cache.GetValues(), output, new CudaPagedSequences(cumulative, contexts, tables), options, stream: stream);
+            output.CopyTo(actual, stream);
             Assert.Equal(expected, actual);
 
             int[] damaged = [.. host];
             damaged[(2 * columns) - 1] = Sequences * columns;
-            tables.CopyFrom(damaged);
-            CudaAttention.ForwardPaged(query, cache.GetKeys(), cache.GetValues(), output, new CudaPagedSequences(cumulative, contexts, tables), options);
-            Assert.Contains($"sequence 1 on the device, entry {columns - 1}, was block {Sequences * columns}", Assert.Throws<CudaException>(device.Synchronize).Message, StringComparison.Ordinal);
-            output.CopyTo(actual);
+            tables.CopyFrom(damaged, stream);
+            CudaAttention.ForwardPaged(query, cache.GetKeys(), cache.GetValues(), output, new CudaPagedSequences(cumulative, contexts, tables), options, stream: stream);
+            Assert.Contains($"sequence 1 on the device, entry {columns - 1}, was block {Sequences * columns}", Assert.Throws<CudaException>(stream.Synchronize).Message, StringComparison.Ordinal);
+            output.CopyTo(actual, stream);
             int row = queries * 2 * Heads * Dim;
             Assert.Equal(expected[..row], actual[..row]);
             Assert.Equal(expected[(2 * row)..], actual[(2 * row)..]);
