@@ -30,7 +30,7 @@ internal sealed unsafe class CudaPlan
     public bool IsAligned { get; private set; }
 
     /// <summary>Whether the tables travel in the launches' parameter.</summary>
-    public bool HasInlineTables => CallBinding.HasInlineTables(_plan.Scratch, HasWarpgroups);
+    public bool HasInlineTables => CallBinding.HasInlineTables(_problem, _plan.Scratch, HasWarpgroups);
 
     /// <summary>Bytes of tables that are staged: written by <see cref="WriteTables"/> and copied to the beginning of the scratch memory; 0 where they are inline.</summary>
     public long StagedBytes => HasInlineTables ? 0 : _plan.Scratch.TableBytes;
@@ -102,6 +102,9 @@ internal sealed unsafe class CudaPlan
         }
     }
 
+    /// <summary>Where block tables that the device checks go, from the beginning of the scratch memory.</summary>
+    public long BlockTablesOffset => _plan.Scratch.BlockTables;
+
     /// <summary>Writes the tables that are staged.</summary>
     /// <param name="destination"><see cref="StagedBytes"/>.</param>
     public void WriteTables(byte* destination) => CallTables.Write(_problem, _plan, destination);
@@ -113,9 +116,8 @@ internal sealed unsafe class CudaPlan
     /// <param name="runtime">Encodes tensors for the copy unit.</param>
     public void Bind(in CallMemory memory, ulong scratch, int blocks, ICudaRuntime runtime)
     {
-        CallBinding.Write(_problem, _plan, memory, scratch, blocks, HasInlineTables, _parameters);
-        if (HasWarpgroups)
-            WarpgroupBinding.Write(_problem, _tiles.Warpgroups!.Value, _plan.ItemsOf(AttentionKernel.Prefill).Count, memory, blocks, runtime, _maps, _parameters);
+        CallBinding.Write(_problem, _plan, memory, scratch, HasInlineTables, _parameters);
+        if (HasWarpgroups) WarpgroupBinding.Write(_problem, _tiles.Warpgroups!.Value, _plan.ItemsOf(AttentionKernel.Prefill).Count, memory, blocks, runtime, _maps, _parameters);
     }
 
     /// <summary>Says where <see cref="Counters"/> words lie, which are zero before the launches and behind them.</summary>

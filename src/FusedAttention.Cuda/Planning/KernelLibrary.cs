@@ -21,7 +21,7 @@ internal static class KernelLibrary
         AttentionKernel.Prefill when tiles.Warpgroups is WarpgroupTile tile => Warpgroups.GetOrAdd((traits, tile), static key => new(
             "prefill_wgmma", LabelOf("prefill (wgmma)", key.Traits), key.Tile.Threads, key.Tile.SharedBytes(key.Traits.KeyDim, key.Traits.ValueDim), () => WarpgroupPrefillKernel.Write(key.Traits, key.Tile, PrefillForms.MostPolls).ToString())),
         AttentionKernel.Prefill => Prefills.GetOrAdd((traits, tiles.Prefill!.Value), static key => new(
-            "prefill", LabelOf("prefill", key.Traits), key.Tile.Threads, key.Tile.SharedBytes(key.Traits.KeyDim, key.Traits.ValueDim), () => PrefillKernel.Write(key.Traits, key.Tile).ToString())),
+            "prefill", LabelOf("prefill", key.Traits), key.Tile.Threads, key.Tile.SharedBytes(key.Traits.KeyDim, key.Traits.ValueDim, key.Traits.Has(CallFeatures.Mask)), () => PrefillKernel.Write(key.Traits, key.Tile).ToString())),
         AttentionKernel.Decode => Decodes.GetOrAdd((traits, tiles.Decode!.Value), static key => new(
             "decode", LabelOf("decode", key.Traits), key.Tile.Threads, key.Tile.SharedBytes(key.Traits.KeyDim, key.Traits.ValueDim), () => DecodeKernel.Write(key.Traits, key.Tile).ToString())),
         AttentionKernel.Plain => Plains.GetOrAdd(traits, static traits => new(

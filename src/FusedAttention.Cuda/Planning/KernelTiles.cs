@@ -46,7 +46,7 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, WarpgroupTile?
             throw new NotSupportedException($"The CUDA kernels take up to {TileTable.MostKeyValueHeads} key/value heads; the call has {problem.KeyValueHeads}.");
         FloatRange.Require(problem, "CUDA");
         bool hasMatrices = isAligned && device.Major >= TileTable.FirstMatrixMajor && TileTable.HasMatrixTypes(problem);
-        PrefillTile? prefill = hasMatrices ? TileTable.Prefill(problem.KeyDim, problem.ValueDim, device, problem.HasMask || problem.HasBias) : null;
+        PrefillTile? prefill = hasMatrices ? TileTable.Prefill(problem.KeyDim, problem.ValueDim, device, KernelTraits.Of(problem, isAligned).Features) : null;
         DecodeTile? decode = hasMatrices ? TileTable.Decode(problem.KeyDim, problem.ValueDim, device) : null;
         WarpgroupRefusal refusal = WarpgroupRefusal.None;
         WarpgroupTile? warpgroups = prefill is not null && (form ?? PrefillForms.Default) == PrefillForm.Warpgroups ? WarpgroupsOf(problem, device, out refusal) : null;
