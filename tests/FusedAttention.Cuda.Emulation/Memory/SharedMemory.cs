@@ -117,6 +117,21 @@ internal sealed unsafe class SharedMemory : IDisposable
         return Pointer + at;
     }
 
+    /// <summary>Checks a read by products or the copy engine on a warp's behalf: what warps wrote must have passed their fence to the asynchronous proxy.</summary>
+    public byte* ReadAsynchronously(Warp warp, Instruction* i, int lane, uint address, int bytes)
+    {
+        byte* from = Read(warp, i, lane, address, bytes);
+        for (int word = (int)((address - Base) >> 2); word <= (int)((address - Base + (uint)bytes - 1) >> 2); word++)
+        {
+            int writer = (int)(_writers[word] >> AgentShift);
+            uint clock = (uint)_writers[word] & MostClock;
+            if (writer != CopyEngine && warp.Block.WarpAt(writer).FencedClock < clock)
+                throw warp.Fail(i, lane, $"reads shared memory at {word * 4} by the asynchronous proxy, and warp {writer}, which has written it, had no fence.proxy.async behind that");
+        }
+
+        return from;
+    }
+
     /// <summary>A copy to here begins: what was there is gone, and what comes is not there yet.</summary>
     public void BeginCopy(Agent agent, Instruction* i, int lane, uint address, int bytes)
     {
