@@ -18,6 +18,7 @@ public sealed partial class CudaDevice
 {
     private readonly Lock _gate = new();
     private CudaStream? _default;
+    private readonly List<TableFaults> _tableFaults = [];
 
     /// <param name="runtime">Runs the launches: the driver, or in tests a recorder. Taken over.</param>
     internal CudaDevice(ICudaRuntime runtime) => Runtime = runtime;
@@ -68,6 +69,10 @@ public sealed partial class CudaDevice
     {
         Runtime.Synchronize();
         Retired.Collect();
+        lock (_gate)
+        {
+            foreach (TableFaults faults in _tableFaults) faults.ThrowIfAny();
+        }
     }
 
     /// <summary>The device as text, for messages: <c>NVIDIA H100 80GB HBM3 (compute capability 9.0, device 0)</c>.</summary>
@@ -78,6 +83,22 @@ public sealed partial class CudaDevice
     internal void Prepare(ReadOnlySpan<KernelFunction> functions)
     {
         foreach (KernelFunction function in functions) Runtime.Prepare(function);
+    }
+
+    /// <summary>Where a stream's kernels report what they find wrong in block tables; until <see cref="Forget"/>.</summary>
+    /// <exception cref="CudaException">The driver gives no pinned memory.</exception>
+    internal TableFaults MakeTableFaults()
+    {
+        TableFaults faults = TableFaults.Of(Runtime);
+        lock (_gate) _tableFaults.Add(faults);
+        return faults;
+    }
+
+    /// <summary>The stream is gone.</summary>
+    internal void Forget(TableFaults faults)
+    {
+        lock (_gate) _tableFaults.Remove(faults);
+        faults.Dispose();
     }
 
     /// <summary>The stream that a call means.</summary>

@@ -30,7 +30,7 @@ public abstract class LengthTests
         (AttentionElementType type, int keyDim, int valueDim) = Shapes[number / 8];
         AttentionKernel? forced = ((AttentionKernel?[])[null, .. GpuProblems.Kernels])[number / 2 % 4];
         int heads = number % 2 == 0 ? 1 : 3;
-        PrefillTile? prefill = TileTable.Prefill(keyDim, valueDim, stream.Device.Description, looksUp: false);
+        PrefillTile? prefill = TileTable.Prefill(keyDim, valueDim, stream.Device.Description, CallFeatures.None);
         DecodeTile? decode = TileTable.Decode(keyDim, valueDim, stream.Device.Description);
         int[] queryEdges = Edges(forced switch { AttentionKernel.Decode => DecodeTile.Rows, AttentionKernel.Plain => TileTable.PlainItemRows, _ => prefill?.Rows ?? 0 }, heads);
         int[] keyEdges = forced switch
