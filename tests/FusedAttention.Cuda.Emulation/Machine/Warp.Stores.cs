@@ -24,7 +24,7 @@ internal sealed unsafe partial class Warp
 
     public void BeginStore(Instruction* i, int lane, Transfer transfer)
     {
-        for (int at = 0; at < transfer.Bytes; at += 16) Block.Shared.ReadAsynchronously(this, i, lane, transfer.SharedAt(at), 16);
+        for (int at = 0; at < transfer.Bytes; at += 16) Block.Shared.ReadAsynchronously(this, i, lane, transfer.SharedAt(at), mayBeUnwritten: false);
         _stores[lane].Enqueue(new(i->Index, transfer, _storeGroups[lane]));
     }
 
@@ -46,7 +46,7 @@ internal sealed unsafe partial class Warp
                 Instruction* i = Program.Code + store.Instruction;
                 for (int at = 0; at < store.Transfer.Bytes; at += 16)
                 {
-                    Buffer.MemoryCopy(Block.Shared.ReadAsynchronously(this, i, lane, store.Transfer.SharedAt(at), 16), chunk, 16, 16);
+                    Buffer.MemoryCopy(Block.Shared.ReadAsynchronously(this, i, lane, store.Transfer.SharedAt(at), mayBeUnwritten: false), chunk, 16, 16);
                     store.Transfer.Write(this, i, lane, at, chunk);
                 }
             }

@@ -52,7 +52,7 @@ internal static unsafe class WarpgroupOperations
             for (int chunk = 0; chunk < 2; chunk++)
             {
                 uint address = isTransposed ? descriptor.AddressOf(n, (first / 8) + chunk) : descriptor.AddressOf(first + n, chunk);
-                var from = (ushort*)warp.Block.Shared.ReadAsynchronously(warp, i, n, address, 16);
+                var from = (ushort*)warp.Block.Shared.ReadAsynchronously(warp, i, n, address, mayBeUnwritten: true);
                 for (int e = 0; e < 8; e++) elements[isTransposed ? (((8 * chunk) + e) * Depth) + n : (n * Depth) + (8 * chunk) + e] = from[e];
             }
         }
@@ -80,7 +80,7 @@ internal static unsafe class WarpgroupOperations
         {
             for (int k = 0; k < Depth; k++)
             {
-                var from = (ushort*)warp.Block.Shared.ReadAsynchronously(warp, i, k, descriptor.AddressOf(k, block), 16);
+                var from = (ushort*)warp.Block.Shared.ReadAsynchronously(warp, i, k, descriptor.AddressOf(k, block), mayBeUnwritten: true);
                 for (int n = 0; n < 8; n++) halves[(8 * k) + MatrixOperations.PlaceOf(n)] = from[n];
             }
         }
@@ -90,7 +90,7 @@ internal static unsafe class WarpgroupOperations
             {
                 for (int chunk = 0; chunk < 2; chunk++)
                 {
-                    var from = (ushort*)warp.Block.Shared.ReadAsynchronously(warp, i, n, descriptor.AddressOf((8 * block) + n, chunk), 16);
+                    var from = (ushort*)warp.Block.Shared.ReadAsynchronously(warp, i, n, descriptor.AddressOf((8 * block) + n, chunk), mayBeUnwritten: true);
                     for (int e = 0; e < 8; e++) halves[(8 * ((8 * chunk) + e)) + MatrixOperations.PlaceOf(n)] = from[e];
                 }
             }

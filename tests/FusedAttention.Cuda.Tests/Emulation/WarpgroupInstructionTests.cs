@@ -254,7 +254,7 @@ public sealed class WarpgroupInstructionTests
     /// <summary>Faults of those who load and take: a stage that is given back before it is read or not at all, too few bytes, too many, reading before the phase ends.</summary>
     [Theory]
     [InlineData("a stage that nobody gives back", "", "can go on")]
-    [InlineData("a stage that is given back twice", "@%p1 mbarrier.arrive.shared::cta.b64 _, [%r6+16]; @%p1 mbarrier.arrive.shared::cta.b64 _, [%r6+16];", "arrives 1 times at a barrier that waits for 0 more|nobody has written|without a barrier|can go on")]
+    [InlineData("a stage that is given back twice", "@%p1 mbarrier.arrive.shared::cta.b64 _, [%r6+16]; @%p1 mbarrier.arrive.shared::cta.b64 _, [%r6+16];", "arrives 1 times at a barrier that waits for 0 more|nobody has written|a copy is still under way|without a barrier|can go on")]
     public void Faults_in_a_ring_are_found(string what, string giving, string messages)
     {
         foreach (LaunchOrder order in FlowTests.Orders)
