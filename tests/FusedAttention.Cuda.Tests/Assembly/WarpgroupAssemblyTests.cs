@@ -19,7 +19,7 @@ public sealed class WarpgroupAssemblyTests(ITestOutputHelper output)
 
     private static readonly (int Key, int Value)[] Dims = [(64, 64), (96, 96), (128, 128), (192, 128), (192, 192), (256, 256), (80, 40)];
 
-    private static readonly int[] BlockSizes = [0, 16, 24];
+    private static readonly int[] BlockSizes = [0, 16, 3];
 
     private static readonly CallFeatures[] Flags = [CallFeatures.Alibi, CallFeatures.SoftCap, CallFeatures.Sinks, CallFeatures.LogSumExp];
 
@@ -84,9 +84,9 @@ public sealed class WarpgroupAssemblyTests(ITestOutputHelper output)
         CallFeatures features = CallFeatures.Aligned;
         for (int i = 0; i < Flags.Length; i++)
             if (choice[4 + i] == 1) features |= Flags[i];
-        bool isPaged = choice[2] > 0, isFull = choice[3] == 1;
+        bool isFull = choice[3] == 1;
         WarpgroupUse use = (features & (CallFeatures.Alibi | CallFeatures.SoftCap)) != CallFeatures.None ? WarpgroupUse.Modified
-            : !isFull ? WarpgroupUse.Masked : isPaged ? WarpgroupUse.Full : WarpgroupUse.Plain;
+            : isFull ? WarpgroupUse.Full : WarpgroupUse.Masked;
         var tiles = new KernelTiles(null, TileTable.Warpgroups(key, value, Hopper, use), WarpgroupRefusal.None, null, default, 1, 1);
         return KernelLibrary.Of(AttentionKernel.Prefill, new(type, type, key, value, features, BlockSizes[choice[2]], default), tiles);
     }
