@@ -73,6 +73,8 @@ internal sealed unsafe class CudaRuntime : ICudaRuntime
 
     public void Prepare(KernelFunction function) => Kernels.Get(function);
 
+    public void EncodeTensorMap(in TensorMapShape shape, Span<byte> map) => Driver.EncodeTensorMap(shape, map);
+
     public void Synchronize()
     {
         using RelaxedScope scope = EnterRelaxed();

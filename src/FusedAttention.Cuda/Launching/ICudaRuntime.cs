@@ -36,6 +36,12 @@ internal interface ICudaRuntime : IDisposable
     /// <exception cref="CudaException">The driver refuses the text; the message has its log.</exception>
     void Prepare(KernelFunction function);
 
+    /// <summary>Encodes a tensor for the device's copy unit, without asking the device; compute capability 9.0 and a driver of CUDA 12 or later.</summary>
+    /// <param name="shape">The tensor.</param>
+    /// <param name="map">Receives <see cref="TensorMapShape.MapBytes"/> bytes.</param>
+    /// <exception cref="CudaException">The driver refuses it, or is too old.</exception>
+    void EncodeTensorMap(in TensorMapShape shape, Span<byte> map);
+
     /// <summary>Waits until all streams of the device's context are done.</summary>
     /// <exception cref="CudaException">Some work failed.</exception>
     void Synchronize();

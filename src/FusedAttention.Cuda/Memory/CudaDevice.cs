@@ -1,5 +1,6 @@
 using FusedAttention.Cuda.Launching;
 using FusedAttention.Cuda.Memory;
+using FusedAttention.Cuda.Planning;
 
 namespace FusedAttention;
 
@@ -64,6 +65,9 @@ public sealed partial class CudaDevice
     internal CudaDeviceDescription Description => Runtime.Device;
 
     internal ICudaRuntime Runtime { get; }
+
+    /// <summary>The form of the prefill kernel that calls get where both take them: for tests, and for timing one beside the other.</summary>
+    internal PrefillForm PrefillForm { get; set; } = PrefillForms.Default;
 
     /// <summary>Memory of tensors that are gone and may still be in use.</summary>
     internal RetiredTensors Retired { get; } = new();

@@ -50,3 +50,18 @@ public sealed class EmulatedStreamTests() : StreamTests(TestDevice.Emulator);
 
 /// <inheritdoc />
 public sealed class EmulatedSweepTests() : SweepTests(TestDevice.Emulator);
+
+/// <inheritdoc />
+public sealed class EmulatedHopperBitTests() : BitTests(TestDevice.EmulatedHopper);
+
+/// <inheritdoc />
+public sealed class EmulatedHopperHiddenKeysTests() : HiddenKeysTests(TestDevice.EmulatedHopper);
+
+/// <inheritdoc />
+public sealed class EmulatedHopperLengthTests() : LengthTests(TestDevice.EmulatedHopper);
+
+/// <inheritdoc />
+public sealed class EmulatedHopperReferenceTests() : ReferenceTests(TestDevice.EmulatedHopper);
+
+/// <inheritdoc />
+public sealed class EmulatedHopperSweepTests() : SweepTests(TestDevice.EmulatedHopper);
