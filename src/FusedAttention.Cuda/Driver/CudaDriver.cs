@@ -108,6 +108,10 @@ internal sealed unsafe partial class CudaDriver
         _eventElapsedTime = (delegate* unmanaged<float*, nint, nint, int>)Find("cuEventElapsedTime");
         _eventDestroy = (delegate* unmanaged<nint, int>)Find("cuEventDestroy_v2");
         _moduleLoadDataEx = (delegate* unmanaged<nint*, void*, uint, int*, void**, int>)Find("cuModuleLoadDataEx");
+        _linkCreate = (delegate* unmanaged<uint, int*, void**, nint*, int>)Find("cuLinkCreate_v2");
+        _linkAddData = (delegate* unmanaged<nint, int, void*, nuint, byte*, uint, int*, void**, int>)Find("cuLinkAddData_v2");
+        _linkComplete = (delegate* unmanaged<nint, void**, nuint*, int>)Find("cuLinkComplete");
+        _linkDestroy = (delegate* unmanaged<nint, int>)Find("cuLinkDestroy");
         _moduleUnload = (delegate* unmanaged<nint, int>)Find("cuModuleUnload");
         _moduleGetFunction = (delegate* unmanaged<nint*, nint, byte*, int>)Find("cuModuleGetFunction");
         _funcGetAttribute = (delegate* unmanaged<int*, int, nint, int>)Find("cuFuncGetAttribute");

@@ -31,6 +31,15 @@ internal sealed unsafe class CudaRuntime : ICudaRuntime
     /// <summary>The kernels that are loaded; what the assembler made of one is there to be looked at.</summary>
     public KernelLoader Kernels { get; }
 
+    /// <summary>Where assembled kernels are kept; null: nowhere but in the driver's own cache.</summary>
+    public KernelFolder? Folder { get; private set; }
+
+    public string? KernelFolder
+    {
+        get => Folder?.Path;
+        set => Folder = value is null ? null : new(value, Device);
+    }
+
     public CudaMemory Allocate(long bytes)
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(bytes);

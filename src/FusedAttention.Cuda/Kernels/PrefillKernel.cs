@@ -195,18 +195,22 @@ internal sealed class PrefillKernel
     }
 
     /// <summary>Waits for all threads, and goes to the next tile of which a row of the block sees a key by its mask; in front of the first tile if there is none.</summary>
-    private void PassHiddenTiles(I32 next, I32 first) => _k.Repeat("hidden_tile", () =>
+    private void PassHiddenTiles(I32 next, I32 first)
     {
-        Predicate isHidden = (!_k.BarrierAny(_masks!.Read()) & (next >= first)).InRegister();
-        _k.If(isHidden, () =>
+        _k.Repeat("hidden_tile", () =>
         {
-            next.Add(-_tile.Keys);
-            _k.If(next >= first, () => _masks.Copy(next));
-            _k.CommitCopies();
-            _k.WaitForCopies(0);
+            Predicate isHidden = (!_k.BarrierAny(_masks!.HasKeys()) & (next >= first)).InRegister();
+            _k.If(isHidden, () =>
+            {
+                next.Add(-_tile.Keys);
+                _k.If(next >= first, () => _masks.Copy(next));
+                _k.CommitCopies();
+                _k.WaitForCopies(0);
+            });
+            return isHidden;
         });
-        return isHidden;
-    });
+        _masks!.Pack();
+    }
 
     private Shared ValuesOf(Shared stage) => stage + _copies.KeyLayout.BytesOf(_tile.Keys);
 

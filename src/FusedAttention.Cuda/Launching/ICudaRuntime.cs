@@ -10,6 +10,15 @@ internal interface ICudaRuntime : IDisposable
 {
     CudaDeviceDescription Device { get; }
 
+    /// <summary>A folder where assembled kernels are kept and looked for; null for none, and where nothing is assembled.</summary>
+    /// <exception cref="IOException">It cannot be made.</exception>
+    /// <exception cref="UnauthorizedAccessException">It may not be made.</exception>
+    string? KernelFolder
+    {
+        get => null;
+        set { }
+    }
+
     /// <summary>Fresh device memory, at a multiple of 256; contents undefined. Disposing it waits for nothing: whoever disposes knows that the device is done with it.</summary>
     /// <exception cref="CudaException">The device does not give it.</exception>
     CudaMemory Allocate(long bytes);

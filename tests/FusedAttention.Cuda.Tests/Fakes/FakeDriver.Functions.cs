@@ -51,6 +51,10 @@ internal sealed unsafe partial class FakeDriver
         ["cuEventElapsedTime"] = (nint)(delegate* unmanaged<float*, nint, nint, int>)&EventElapsedTime,
         ["cuEventDestroy_v2"] = (nint)(delegate* unmanaged<nint, int>)&EventDestroy,
         ["cuModuleLoadDataEx"] = (nint)(delegate* unmanaged<nint*, byte*, uint, int*, void**, int>)&ModuleLoadDataEx,
+        ["cuLinkCreate_v2"] = (nint)(delegate* unmanaged<uint, int*, void**, nint*, int>)&LinkCreate,
+        ["cuLinkAddData_v2"] = (nint)(delegate* unmanaged<nint, int, void*, nuint, byte*, uint, int*, void**, int>)&LinkAddData,
+        ["cuLinkComplete"] = (nint)(delegate* unmanaged<nint, void**, nuint*, int>)&LinkComplete,
+        ["cuLinkDestroy"] = (nint)(delegate* unmanaged<nint, int>)&LinkDestroy,
         ["cuModuleUnload"] = (nint)(delegate* unmanaged<nint, int>)&ModuleUnload,
         ["cuModuleGetFunction"] = (nint)(delegate* unmanaged<nint*, nint, byte*, int>)&ModuleGetFunction,
         ["cuFuncGetAttribute"] = (nint)(delegate* unmanaged<int*, int, nint, int>)&FuncGetAttribute,
@@ -406,15 +410,8 @@ internal sealed unsafe partial class FakeDriver
         string ptx = Marshal.PtrToStringUTF8((nint)text)!;
         now.Log($"load {ptx}");
         now.OnLoad?.Invoke(ptx);
-        int result = now.Ask("cuModuleLoadDataEx", isUnsafe: true);
-        for (uint i = 0; i < count; i++)
-        {
-            if (options[i] is not (3 or 5)) continue;
-            string log = options[i] == 3 ? now.Logs.Info : now.Logs.Error;
-            byte[] bytes = Encoding.UTF8.GetBytes(log + "\0");
-            bytes.CopyTo(new Span<byte>(values[i], (int)(nint)values[i + 1]));
-        }
-
+        int result = ptx == now.Refused ? InvalidImage : now.Ask("cuModuleLoadDataEx", isUnsafe: true);
+        now.WriteLogs(count, options, values);
         *module = (nint)Interlocked.Increment(ref now._handles);
         return result;
     }

@@ -10,9 +10,15 @@ namespace FusedAttention.Cuda.Tests.Gpu;
 /// <summary>A GPU that tests run on: this machine's, or the emulated one.</summary>
 internal abstract class TestDevice
 {
+    private static readonly bool IsWhole = Environment.GetEnvironmentVariable("FUSEDATTENTION_EMULATED_ALL") is "1";
+
     public static readonly TestDevice Gpu = new GpuOfTheMachine();
 
-    public static readonly TestDevice Emulator = new EmulatedGpu("emulator", 24, static () => new(new EmulatedRuntime()));
+    public static readonly TestDevice Emulator = new EmulatedGpu("emulator", 24, static () => new(new EmulatedRuntime
+    {
+        // Tensors of 5 GB are address space of which hardly a page is touched.
+        Device = new(0, "Emulated GPU", 8, 0, Multiprocessors: 108, MaxSharedMemory: 166912, MemoryBytes: (IsWhole ? 24L : 8L) << 30, DriverVersion: 13000) { L2Bytes = 40 << 20 },
+    }));
 
     /// <summary>A Hopper whose prefill is that of warpgroups. Few multiprocessors, so that blocks of threads have several items each; and fewer problems: products are dear.</summary>
     public static readonly TestDevice EmulatedHopper = new EmulatedGpu("emulated Hopper", 48, static () =>
@@ -68,8 +74,6 @@ internal abstract class TestDevice
     /// <param name="only">The one kernel that another emulated device does not have; null: it has its own of each.</param>
     private sealed class EmulatedGpu(string name, int share, Func<CudaDevice> make, AttentionKernel? only = null) : TestDevice
     {
-        private static readonly bool IsWhole = Environment.GetEnvironmentVariable("FUSEDATTENTION_EMULATED_ALL") is "1";
-
         private readonly Lazy<CudaDevice> _device = new(make);
 
         public override CudaDevice Open() => _device.Value;
