@@ -124,4 +124,36 @@ public static unsafe partial class CudaAttention
             call.Queue(stream, options.Resolve(null, cancellationToken).CancellationToken);
         }
     }
+
+    /// <summary>Attention over a paged key/value cache whose block tables lie on the device, where each call checks them before it follows them: one short launch more.</summary>
+    /// <param name="query"><c>[total queries, heads, keyDim]</c>.</param>
+    /// <param name="keyCache"><c>[blocks, blockSize, kvHeads, keyDim]</c>.</param>
+    /// <param name="valueCache"><c>[blocks, blockSize, kvHeads, valueDim]</c>.</param>
+    /// <param name="output"><c>[total queries, heads, valueDim]</c>; must not overlap an input or itself.</param>
+    /// <param name="sequences">Query lengths and context lengths, read during the call; block tables, read when the device runs it.</param>
+    /// <param name="options">Scale, mask and the rest; null for <see cref="AttentionOptions.Default"/>.</param>
+    /// <param name="operands">Boolean mask, bias, query offsets, log-sum-exp output.</param>
+    /// <param name="stream">Where the work is queued; null for the device's <see cref="CudaDevice.DefaultStream"/>.</param>
+    /// <param name="cancellationToken">Cancels the call until its work is queued, and not after.</param>
+    /// <inheritdoc cref="Forward{TQuery, TKeyValue}(CudaTensor{TQuery}, CudaTensor{TKeyValue}, CudaTensor{TKeyValue}, CudaTensor{TQuery}, AttentionOptions, in CudaOperands, CudaStream, CancellationToken)"/>
+    public static void ForwardPaged<TQuery, TKeyValue>(
+        CudaTensor<TQuery> query,
+        CudaTensor<TKeyValue> keyCache,
+        CudaTensor<TKeyValue> valueCache,
+        CudaTensor<TQuery> output,
+        scoped in CudaPagedSequences sequences,
+        AttentionOptions? options = null,
+        scoped in CudaOperands operands = default,
+        CudaStream? stream = null,
+        CancellationToken cancellationToken = default)
+        where TQuery : unmanaged
+        where TKeyValue : unmanaged
+    {
+        using AttentionCall call = AttentionCall.Of(query, keyCache, nameof(keyCache), valueCache, nameof(valueCache), output, operands);
+        options ??= AttentionOptions.Default;
+        int columns = call.TakeBlockTables(sequences.BlockTables, sequences.ContextLengths.Length);
+        var lengths = new PagedSequences(sequences.CumulativeQueryLengths, sequences.ContextLengths, [], columns);
+        ProblemBuilder.PagedElsewhere(call.Problem, call.Tensors, lengths, options, AttentionCall.LengthsOf(operands));
+        call.Queue(stream, options.Resolve(null, cancellationToken).CancellationToken);
+    }
 }

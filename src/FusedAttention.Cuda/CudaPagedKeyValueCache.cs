@@ -39,7 +39,7 @@ public sealed partial class CudaPagedKeyValueCache<T> : KeyValueCache
     }
 
     private CudaPagedKeyValueCache(CudaDevice device, PagedKeyValueCacheOptions options, CudaBlockStorage storage)
-        : base(options, storage.Format, storage)
+        : base(options, storage)
     {
         Device = device;
         _storage = storage;
@@ -73,8 +73,6 @@ public sealed partial class CudaPagedKeyValueCache<T> : KeyValueCache
     /// <summary>Writes and loads the kernels that writing tensors of the cache's type, or of float, into the cache runs, so that the first step does not wait for that.</summary>
     /// <exception cref="CudaException">The driver refuses a kernel; the message has its log.</exception>
     public void Prepare() => Device.Prepare(CachePlan.FunctionsOf(ElementType).AsSpan());
-
-    private protected override void Store(int layer, SlotRuns runs, in TokenRows keys, in TokenRows values) => _storage.Store(layer, runs, keys, values);
 
     private static CudaBlockStorage CreateStorage(CudaDevice device, PagedKeyValueCacheOptions options)
     {

@@ -39,7 +39,7 @@ public sealed partial class MetalPagedKeyValueCache<T> : KeyValueCache
     }
 
     private MetalPagedKeyValueCache(MetalDevice device, PagedKeyValueCacheOptions options, MetalBlockStorage storage)
-        : base(options, storage.Format, storage)
+        : base(options, storage)
     {
         Device = device;
         _storage = storage;
@@ -73,8 +73,6 @@ public sealed partial class MetalPagedKeyValueCache<T> : KeyValueCache
     /// <summary>Compiles what writing tensors of the cache's type, or of float, into the cache runs, so that the first step does not wait for the compiler.</summary>
     /// <exception cref="MetalException">A kernel does not compile.</exception>
     public void Prepare() => Device.Prepare(CachePlan.Functions(_storage.Shape));
-
-    private protected override void Store(int layer, SlotRuns runs, in TokenRows keys, in TokenRows values) => _storage.Store(layer, runs, keys, values);
 
     private static MetalBlockStorage CreateStorage(MetalDevice device, PagedKeyValueCacheOptions options)
     {

@@ -163,7 +163,7 @@ public sealed unsafe class CudaCallTests : IDisposable
         Refused("operands", () => CudaAttention.Forward(query, key, key, output, operands: new CudaOperands { KeyLengths = [1, 2] }), "KeyLengths has 2 entries");
         Refused("operands", () => CudaAttention.Forward(query, key, key, output, operands: new CudaOperands { LogSumExp = output.View(0, [8, 5], [5, 1]) }), "overlaps output");
         Assert.Throws<ArgumentNullException>("value", () => CudaAttention.Forward(query, key, null!, output));
-        Assert.Throws<ArgumentNullException>("valueCache", () => CudaAttention.ForwardPaged(query, key, null!, output, default));
+        Assert.Throws<ArgumentNullException>("valueCache", () => CudaAttention.ForwardPaged(query, key, null!, output, default(PagedSequences)));
         Refused("cumulativeQueryLengths", () => CudaAttention.ForwardVariableLength(query, key, key, output, [0, 4], [0, 70]), "ends at 4");
         Refused(
             "sequences",

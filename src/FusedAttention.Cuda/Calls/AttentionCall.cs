@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+using FusedAttention.Cuda.Kernels;
 using FusedAttention.Devices;
 using FusedAttention.Diagnostics;
 using FusedAttention.Cuda.Launching;
@@ -22,6 +24,7 @@ internal sealed class AttentionCall : IDisposable
     private CallUses _uses;
     private CallMemory _memory;
     private CallTensors _tensors;
+    private TablePlace? _blockTables;
 
     private AttentionCall()
     {
@@ -53,6 +56,20 @@ internal sealed class AttentionCall : IDisposable
             call.Dispose();
             throw;
         }
+    }
+
+    /// <summary>Takes block tables that lie on the device.</summary>
+    /// <param name="tables"><c>[sequences, max blocks per sequence]</c>.</param>
+    /// <param name="sequences">Of the call.</param>
+    /// <returns>Entries of a row.</returns>
+    public int TakeBlockTables(CudaTensor<int> tables, int sequences)
+    {
+        ArgumentNullException.ThrowIfNull(tables, nameof(CudaPagedSequences.BlockTables));
+        TensorLayout layout = LayoutOf(tables);
+        if (layout.Rank != 2 || layout.Lengths[0] != sequences || layout.Lengths[1] > int.MaxValue || (layout.Lengths[1] > 1 && layout.Strides[1] != 1))
+            throw new ArgumentException($"BlockTables is {tables}; expected [{sequences}, max blocks per sequence] with the entries of a row side by side.", nameof(sequences));
+        _blockTables = new(_uses.Add(tables, nameof(CudaPagedSequences.BlockTables), nameof(sequences)), layout.Strides[0] * sizeof(int));
+        return (int)layout.Lengths[1];
     }
 
     /// <summary>The operands that <see cref="ProblemBuilder"/> reads beside the tensors.</summary>
@@ -90,6 +107,7 @@ internal sealed class AttentionCall : IDisposable
         _uses.Dispose();
         _memory = default;
         _tensors = default;
+        _blockTables = null;
         Pool.Return(this);
     }
 
@@ -97,6 +115,7 @@ internal sealed class AttentionCall : IDisposable
     {
         // Loading takes long and may fail: before the stream is taken, and before anything is on it.
         for (int i = 0; i < _plan.Launches; i++) device.Runtime.Prepare(_plan.FunctionAt(i));
+        if (_blockTables is not null) device.Runtime.Prepare(TablePlan.Function);
         using Submission work = new(stream, _uses.All);
         MemoryPlace scratch = default, tables = default;
         if (_plan.ScratchBytes > 0) scratch = work.Transient.Take(_plan.ScratchBytes);
@@ -106,12 +125,33 @@ internal sealed class AttentionCall : IDisposable
             _plan.WriteTables(tables.Memory.Pointer + tables.Offset);
         }
 
-        _plan.Bind(_memory, _plan.ScratchBytes > 0 ? scratch.Address() : 0, Problem.BlockSize > 0 ? (int)_tensors.Key.Layout.Lengths[0] : 0);
+        _plan.Bind(_memory, _plan.ScratchBytes > 0 ? scratch.Address() : 0);
+        (MemoryPlace From, MemoryPlace To)? ranges = _blockTables is not null && Problem.SequenceCount > TablePlan.MostInlineRanges ? StageRanges(work) : null;
         work.Begin();
         if (_plan.Counters > 0) _plan.SetCounters(work.Counters(_plan.Counters * sizeof(uint)).Address());
         if (_plan.StagedBytes > 0) work.CopyToDevice(scratch, tables, _plan.StagedBytes);
+        if (_blockTables is { } blockTables) CheckTables(work, blockTables, scratch.Address() + (ulong)_plan.BlockTablesOffset, device.TableFaults.Address, ranges);
         for (int i = 0; i < _plan.Launches; i++) work.Launch(_plan.LaunchAt(i));
         work.End();
+    }
+
+    /// <summary>Which entries of the block tables are needed, in pinned memory.</summary>
+    private unsafe (MemoryPlace From, MemoryPlace To) StageRanges(in Submission work)
+    {
+        long bytes = (long)Problem.SequenceCount * sizeof(TableRange);
+        MemoryPlace from = work.Pinned.Take(bytes);
+        TablePlan.WriteRanges(Problem, new Span<TableRange>(from.Memory.Pointer + from.Offset, Problem.SequenceCount));
+        return (from, work.Transient.Take(bytes));
+    }
+
+    /// <summary>Queues the kernel that checks block tables and puts them where the others look, behind the copy of the tables that the host wrote.</summary>
+    [SkipLocalsInit]
+    private unsafe void CheckTables(in Submission work, in TablePlace tables, ulong destination, ulong fault, (MemoryPlace From, MemoryPlace To)? ranges)
+    {
+        Span<byte> parameters = stackalloc byte[CallBlock.MostParameterBytes];
+        if (ranges is { } staged) work.CopyToDevice(staged.To, staged.From, (long)Problem.SequenceCount * sizeof(TableRange));
+        else TablePlan.WriteRanges(Problem, TablePlan.InlineRanges(parameters));
+        work.Launch(TablePlan.Check(Problem.SequenceCount, tables, destination, fault, (int)_tensors.Key.Layout.Lengths[0], ranges?.To, parameters));
     }
 
     private unsafe void Take<TQuery, TKeyValue>(

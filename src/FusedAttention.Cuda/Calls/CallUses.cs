@@ -10,8 +10,8 @@ namespace FusedAttention.Cuda.Calls;
 /// </summary>
 internal struct CallUses : IDisposable
 {
-    /// <summary>Query, key, value, output, mask, bias, log-sum-exp.</summary>
-    private const int Most = 7;
+    /// <summary>Query, key, value, output, mask, bias, log-sum-exp, block tables.</summary>
+    private const int Most = 8;
 
     private Uses _uses;
     private int _count;

@@ -32,9 +32,6 @@ internal struct CallBlock
     /// <summary>For the first row of split items, numbered as its partial result of the first split: how many of those items have arrived. All zero between launches.</summary>
     public ulong Counters;
 
-    /// <summary>A word that a kernel sets where it met a block id that no block has.</summary>
-    public ulong Status;
-
     /// <summary>Offsets of the tables from <see cref="Tables"/>, in bytes.</summary>
     public int SequencesOffset;
     public int ItemsOffset;
@@ -42,8 +39,8 @@ internal struct CallBlock
     public int AlibiSlopesOffset;
     public int SinkLogitsOffset;
 
-    /// <summary>Blocks that the cache has: ids from 0 to one less are followed.</summary>
-    public int BlockCount;
+    /// <summary>Keeps what follows at a multiple of 8.</summary>
+    public int Reserved;
 
     public AttentionParameters Attention;
 }

@@ -53,10 +53,6 @@ internal sealed class CallReader
 
     public Global Counters => Pointer(ref Fields.Block.Counters);
 
-    public Global Status => Pointer(ref Fields.Block.Status);
-
-    public I32 BlockCount => I32Of(ref Fields.Block.BlockCount);
-
     public I32 Group => I32Of(ref Fields.Block.Attention.Group);
 
     public I32 KeyValueHeads => I32Of(ref Fields.Block.Attention.KeyValueHeads);

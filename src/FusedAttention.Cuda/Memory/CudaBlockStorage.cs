@@ -25,6 +25,9 @@ internal sealed unsafe class CudaBlockStorage : BlockStorage
     private readonly MemoryUse[][] _layerUses;
     private readonly MemoryUse[] _allUses;
 
+    /// <summary>By layer: its planes, as what reads them.</summary>
+    private readonly MemoryUse[][] _layerReads;
+
     public CudaBlockStorage(CudaDevice device, PagedKeyValueCacheOptions options, CacheFormat format)
         : base(options, format)
     {
@@ -45,6 +48,7 @@ internal sealed unsafe class CudaBlockStorage : BlockStorage
         }
 
         _layerUses = [.. _layers.Select(static layer => layer.Select(static plane => new MemoryUse(plane, IsWritten: true)).ToArray())];
+        _layerReads = [.. _layers.Select(static layer => layer.Select(static plane => new MemoryUse(plane, IsWritten: false)).ToArray())];
         _allUses = [.. _layerUses.SelectMany(static uses => uses)];
     }
 
@@ -62,7 +66,7 @@ internal sealed unsafe class CudaBlockStorage : BlockStorage
         using Submission work = new(_device.DefaultStream, _allUses);
         work.Begin();
         foreach (TensorMemory[] layer in _layers)
-            for (int plane = 0; plane < layer.Length; plane++) work.Copy(PlaceOf(layer[plane], plane, to), PlaceOf(layer[plane], plane, from), slots * SlotBytes(plane));
+            for (int plane = 0; plane < layer.Length; plane++) work.Copy(PlaceOf(layer[plane], plane, to, 0), PlaceOf(layer[plane], plane, from, 0), slots * SlotBytes(plane));
         work.End();
     }
 
@@ -83,6 +87,27 @@ internal sealed unsafe class CudaBlockStorage : BlockStorage
             Store(layer, ref rest, ref current, rows, keys, values);
             left -= rows;
         }
+    }
+
+    /// <summary>The device copies into pinned memory, on its default stream, and the host waits for that.</summary>
+    public override void Fetch(int layer, SlotRuns runs, int tokens, byte* destination)
+    {
+        using Lease lease = new(_layerUses[layer]);
+        using Submission work = new(_device.DefaultStream, _layerReads[layer]);
+        long bytes = 0;
+        for (int plane = 0; plane < Format.Planes.Length; plane++) bytes += tokens * SlotBytes(plane);
+        MemoryPlace staged = work.Pinned.Take(bytes);
+        byte* first = staged.Memory.Pointer + staged.Offset, at = first;
+        work.Begin();
+        for (int plane = 0; plane < Format.Planes.Length; plane++)
+        {
+            foreach (SlotRun run in runs) work.CopyToHost(at + (run.Row * SlotBytes(plane)), PlaceOf(_layers[layer][plane], plane, run.Block, run.Slot), run.Count * SlotBytes(plane));
+            at += tokens * SlotBytes(plane);
+        }
+
+        // While the submission lasts, nobody else is given the pinned memory.
+        _device.DefaultStream.Wait(work.End());
+        Buffer.MemoryCopy(first, destination, bytes, bytes);
     }
 
     /// <summary>Writes rows that lie on the device into their slots, converted to the cache's type.</summary>
@@ -188,7 +213,7 @@ internal sealed unsafe class CudaBlockStorage : BlockStorage
 
     private MemoryPlace PlaceOf(int layer, int plane) => new(_layers[layer][plane].Memory, 0);
 
-    private MemoryPlace PlaceOf(TensorMemory memory, int plane, int block) => new(memory.Memory, OffsetOf(plane, block, 0));
+    private MemoryPlace PlaceOf(TensorMemory memory, int plane, int block, int slot) => new(memory.Memory, OffsetOf(plane, block, slot));
 
     /// <summary>Keeps memory while it is being used.</summary>
     private readonly ref struct Lease

@@ -18,6 +18,7 @@ public sealed partial class CudaDevice
 {
     private readonly Lock _gate = new();
     private CudaStream? _default;
+    private TableFaults? _tableFaults;
 
     /// <param name="runtime">Runs the launches: the driver, or in tests a recorder. Taken over.</param>
     internal CudaDevice(ICudaRuntime runtime) => Runtime = runtime;
@@ -48,6 +49,21 @@ public sealed partial class CudaDevice
 
     internal ICudaRuntime Runtime { get; }
 
+    /// <summary>What calls with block tables on the device find wrong in them; made when the first one comes.</summary>
+    /// <exception cref="CudaException">The driver gives no pinned memory.</exception>
+    internal TableFaults TableFaults
+    {
+        get
+        {
+            if (Volatile.Read(ref _tableFaults) is { } made) return made;
+            lock (_gate)
+            {
+                if (_tableFaults is null) Volatile.Write(ref _tableFaults, TableFaults.Of(Runtime));
+                return _tableFaults!;
+            }
+        }
+    }
+
     /// <summary>Memory of tensors that are gone and may still be in use.</summary>
     internal RetiredTensors Retired { get; } = new();
 
@@ -68,6 +84,7 @@ public sealed partial class CudaDevice
     {
         Runtime.Synchronize();
         Retired.Collect();
+        ThrowIfFaulted();
     }
 
     /// <summary>The device as text, for messages: <c>NVIDIA H100 80GB HBM3 (compute capability 9.0, device 0)</c>.</summary>
@@ -79,6 +96,10 @@ public sealed partial class CudaDevice
     {
         foreach (KernelFunction function in functions) Runtime.Prepare(function);
     }
+
+    /// <summary>Throws what kernels have reported, once.</summary>
+    /// <exception cref="CudaException">A block table on the device had a number that no block has.</exception>
+    internal void ThrowIfFaulted() => Volatile.Read(ref _tableFaults)?.ThrowIfAny();
 
     /// <summary>The stream that a call means.</summary>
     /// <exception cref="ArgumentException">It is another device's.</exception>
@@ -93,6 +114,7 @@ public sealed partial class CudaDevice
     {
         _default?.Dispose();
         Retired.Collect();
+        _tableFaults?.Dispose();
         Runtime.Dispose();
     }
 

@@ -129,6 +129,7 @@ public sealed partial class CudaStream : IDisposable
         // A number yet to come: of work whose submission could not be ended.
         Queue.Wait(submission <= Submitted || IsDisposed ? long.Min(submission, Submitted) : Mark());
         Device.Retired.Collect();
+        Device.ThrowIfFaulted();
     }
 
     /// <summary>Lets what is queued from now on wait for a submission of another stream, unless it has ended or something queued before waits for it. Under <see cref="Queueing"/>.</summary>

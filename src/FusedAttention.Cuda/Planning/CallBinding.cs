@@ -12,8 +12,8 @@ internal static unsafe class CallBinding
     /// <summary>Bytes of tables that have room behind the block.</summary>
     public static int InlineTableBytes => CallBlock.MostParameterBytes - CallReader.TablesBehindBlock;
 
-    /// <summary>Whether the tables of a call travel in its launches' parameter.</summary>
-    public static bool HasInlineTables(in ScratchLayout layout) => layout.TableBytes <= InlineTableBytes;
+    /// <summary>Whether the tables of a call travel in its launches' parameter: where they have room, and none of them is the device's.</summary>
+    public static bool HasInlineTables(AttentionProblem problem, in ScratchLayout layout) => layout.TableBytes <= InlineTableBytes && !problem.TablesAreElsewhere;
 
     /// <summary>
     /// Writes the parameter, with the tables where they are inline. <see cref="SetCounters"/> is for when the call has its stream, and <see cref="SetItems"/> for each launch.
@@ -22,12 +22,11 @@ internal static unsafe class CallBinding
     /// <param name="plan">Its plan, which has work.</param>
     /// <param name="memory">Where the tensors lie.</param>
     /// <param name="scratch">Where staged tables and, behind them, partial results lie on the device.</param>
-    /// <param name="blocks">Blocks of a paged cache.</param>
     /// <param name="parameters">Receives it: <see cref="CallBlock.MostParameterBytes"/>.</param>
-    public static void Write(AttentionProblem problem, DevicePlan plan, in CallMemory memory, ulong scratch, int blocks, Span<byte> parameters)
+    public static void Write(AttentionProblem problem, DevicePlan plan, in CallMemory memory, ulong scratch, Span<byte> parameters)
     {
         ref readonly ScratchLayout layout = ref plan.Scratch;
-        bool isInline = HasInlineTables(layout);
+        bool isInline = HasInlineTables(problem, layout);
 
         // Tables that are inline take nothing of the scratch memory, which begins where they would end.
         ulong partials = scratch - (isInline ? (ulong)layout.TableBytes : 0);
@@ -47,7 +46,6 @@ internal static unsafe class CallBinding
             BlockTablesOffset = checked((int)layout.BlockTables),
             AlibiSlopesOffset = checked((int)layout.AlibiSlopes),
             SinkLogitsOffset = checked((int)layout.SinkLogits),
-            BlockCount = blocks,
             Attention = AttentionParameters.Of(problem),
         };
         MemoryMarshal.Write(parameters, block);

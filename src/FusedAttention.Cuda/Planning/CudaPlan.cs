@@ -29,7 +29,7 @@ internal sealed unsafe class CudaPlan
     public bool IsAligned { get; private set; }
 
     /// <summary>Whether the tables travel in the launches' parameter.</summary>
-    public bool HasInlineTables => CallBinding.HasInlineTables(_plan.Scratch);
+    public bool HasInlineTables => CallBinding.HasInlineTables(_problem, _plan.Scratch);
 
     /// <summary>Bytes of tables that are staged: written by <see cref="WriteTables"/> and copied to the beginning of the scratch memory; 0 where they are inline.</summary>
     public long StagedBytes => HasInlineTables ? 0 : _plan.Scratch.TableBytes;
@@ -95,6 +95,9 @@ internal sealed unsafe class CudaPlan
         }
     }
 
+    /// <summary>Where block tables that the device checks go, from the beginning of the scratch memory.</summary>
+    public long BlockTablesOffset => _plan.Scratch.BlockTables;
+
     /// <summary>Writes the tables that are staged.</summary>
     /// <param name="destination"><see cref="StagedBytes"/>.</param>
     public void WriteTables(byte* destination) => CallTables.Write(_problem, _plan, destination);
@@ -102,8 +105,7 @@ internal sealed unsafe class CudaPlan
     /// <summary>Puts the plan, which has work, on memory; <see cref="LaunchAt"/> gives its launches from then on.</summary>
     /// <param name="memory">Where the tensors lie.</param>
     /// <param name="scratch">Where <see cref="ScratchBytes"/> of the device lie: staged tables, and partial results behind them. Anything if that is 0.</param>
-    /// <param name="blocks">Blocks of a paged cache; 0 without pages.</param>
-    public void Bind(in CallMemory memory, ulong scratch, int blocks) => CallBinding.Write(_problem, _plan, memory, scratch, blocks, _parameters);
+    public void Bind(in CallMemory memory, ulong scratch) => CallBinding.Write(_problem, _plan, memory, scratch, _parameters);
 
     /// <summary>Says where <see cref="Counters"/> words lie, which are zero before the launches and behind them.</summary>
     public void SetCounters(ulong counters) => CallBinding.SetCounters(_parameters, counters);

@@ -30,7 +30,7 @@ internal static unsafe class CallTables
         {
             (int first, int end) = problem.NeededBlocks(sequence);
             *entries++ = SequenceEntry.Of(sequence, next - first);
-            if (end > first) Copy(new ReadOnlySpan<int>(sequence.BlockTable + first, end - first), blocks + next);
+            if (end > first && !problem.TablesAreElsewhere) Copy(new ReadOnlySpan<int>(sequence.BlockTable + first, end - first), blocks + next);
             next += end - first;
         }
     }

@@ -147,7 +147,7 @@ public abstract unsafe partial class KeyValueCache
         fixed (TSource* firstKey = keys)
         fixed (TSource* firstValue = values)
         {
-            Store(layer, runs, new TokenRows(type, firstKey, keyLayout), new TokenRows(type, firstValue, valueLayout));
+            _storage.Store(layer, runs, new TokenRows(type, firstKey, keyLayout), new TokenRows(type, firstValue, valueLayout));
         }
     }
 
@@ -176,12 +176,9 @@ public abstract unsafe partial class KeyValueCache
         fixed (TSource* firstKey = keys)
         fixed (TSource* firstValue = values)
         {
-            Store(layer, runs, PackedKeys(type, firstKey), PackedValues(type, firstValue));
+            _storage.Store(layer, runs, PackedKeys(type, firstKey), PackedValues(type, firstValue));
         }
     }
-
-    /// <summary>Converts and writes rows of the host into blocks that are the sequences' own, without the ledger's lock: nobody else writes them. The memory stays, even if the cache is disposed meanwhile.</summary>
-    private protected abstract void Store(int layer, SlotRuns runs, in TokenRows keys, in TokenRows values);
 
     private TokenRows PackedKeys(AttentionElementType type, void* first) => new(type, first, Options.KeyValueHeads, Options.KeyDim);
 
@@ -230,7 +227,7 @@ public abstract unsafe partial class KeyValueCache
             Span<int> some = blocks[..Math.Min(blocks.Length, last - first + 1)];
             if (done > 0) _ledger.CopyBlocks(sequence, first, some);
             int end = (int)Math.Min(tokens, ((long)(first + some.Length) * blockSize) - position);
-            Store(layer, new SlotRuns([done, end], [position + end], some, some.Length, first, blockSize), keys, values);
+            _storage.Store(layer, new SlotRuns([done, end], [position + end], some, some.Length, first, blockSize), keys, values);
             done = end;
         }
     }

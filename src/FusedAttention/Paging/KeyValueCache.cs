@@ -1,6 +1,6 @@
 using FusedAttention.Diagnostics;
-using FusedAttention.Paging.Formats;
 using FusedAttention.Paging.Ledger;
+using FusedAttention.Paging.Storage;
 
 namespace FusedAttention;
 
@@ -22,16 +22,15 @@ namespace FusedAttention;
 public abstract partial class KeyValueCache : IDisposable
 {
     private readonly CacheLedger _ledger;
-    private readonly IBlockStorage _storage;
+    private readonly BlockStorage _storage;
 
     /// <param name="options">The sizes.</param>
-    /// <param name="format">What the storage holds.</param>
     /// <param name="storage">The contents; the cache disposes it.</param>
     /// <param name="prefixBuckets">Buckets of the prefix index; 0 for as many as blocks.</param>
-    private protected KeyValueCache(PagedKeyValueCacheOptions options, CacheFormat format, IBlockStorage storage, int prefixBuckets = 0)
+    private protected KeyValueCache(PagedKeyValueCacheOptions options, BlockStorage storage, int prefixBuckets = 0)
     {
         Options = options;
-        ElementType = format.ElementType;
+        ElementType = storage.Format.ElementType;
         _storage = storage;
         _ledger = new(options.Blocks, options.BlockSize, options.Layers, storage, GetType(), prefixBuckets);
         CacheCensus.Add(_ledger);

@@ -1,7 +1,6 @@
 using System.ComponentModel;
 using System.Numerics.Tensors;
 using FusedAttention.Paging.Formats;
-using FusedAttention.Paging.Ledger;
 using FusedAttention.Paging.Storage;
 
 namespace FusedAttention;
@@ -34,7 +33,7 @@ public sealed class PagedKeyValueCache<T> : KeyValueCache
     }
 
     private PagedKeyValueCache(PagedKeyValueCacheOptions options, MappedBlockStorage storage, int prefixBuckets)
-        : base(options, storage.Format, storage, prefixBuckets)
+        : base(options, storage, prefixBuckets)
     {
         _storage = storage;
     }
@@ -83,8 +82,6 @@ public sealed class PagedKeyValueCache<T> : KeyValueCache
 
     /// <summary>Keeps the memory of a layer until the lease is disposed, whatever other threads do.</summary>
     internal MappedBlockStorage.Lease Hold(int layer) => _storage.Hold(layer);
-
-    private protected override void Store(int layer, SlotRuns runs, in TokenRows keys, in TokenRows values) => _storage.Store(layer, runs, keys, values);
 
     private static HostBlockStorage CreateStorage(PagedKeyValueCacheOptions options)
     {

@@ -55,6 +55,9 @@ internal sealed unsafe class AttentionProblem
 
     // Paged caches: block size 0 means that keys lie at KeyStart + j * KeyTokenStride.
     public int BlockSize;
+
+    /// <summary>Whether only a device can read the block tables: then <see cref="SequenceProblem.BlockTable"/> is null.</summary>
+    public bool TablesAreElsewhere;
     public long KeyBlockStride;
     public long ValueBlockStride;
 

@@ -60,6 +60,7 @@ internal static unsafe partial class ProblemBuilder
         problem.KeyDim = (int)tensors.Query.Layout.Lengths[3];
         problem.ValueDim = (int)tensors.Value.Layout.Lengths[3];
         problem.BlockSize = 0;
+        problem.TablesAreElsewhere = false;
         problem.KeyBlockStride = 0;
         problem.ValueBlockStride = 0;
     }

@@ -92,6 +92,27 @@ internal static unsafe partial class ProblemBuilder
     public static void Paged(
         AttentionProblem problem, in CallTensors call, scoped in PagedSequences sequences, int* blockTables, AttentionOptions options, scoped in AttentionOperands operands)
     {
+        SetPaged(problem, call, sequences, hasTables: true, options, operands);
+        long columns = sequences.MaxBlocksPerSequence;
+        for (int s = 0; s < problem.SequenceCount; s++) problem.Sequences[s].BlockTable = blockTables + (s * columns);
+        CheckBlockIds(problem, call.Key.Layout.Lengths[0]);
+    }
+
+    /// <summary>The same where only a device can read the tables: <paramref name="sequences"/> has none, and block ids are the device's to check.</summary>
+    public static void PagedElsewhere(AttentionProblem problem, in CallTensors call, scoped in PagedSequences sequences, AttentionOptions options, scoped in AttentionOperands operands)
+    {
+        SetPaged(problem, call, sequences, hasTables: false, options, operands);
+        if (call.Key.Layout.Lengths[0] > 0) return;
+        for (int s = 0; s < problem.SequenceCount; s++)
+        {
+            (int first, int end) = problem.NeededBlocks(problem.Sequences[s]);
+            if (end > first) ArgumentChecks.Throw($"Sequence {s} has {sequences.ContextLengths[s]} keys, but the cache has no blocks.", "sequences");
+        }
+    }
+
+    private static void SetPaged(
+        AttentionProblem problem, in CallTensors call, scoped in PagedSequences sequences, bool hasTables, AttentionOptions options, scoped in AttentionOperands operands)
+    {
         CallTensors tensors = CheckTensors(call, ShapeNames.Paged);
         ArgumentChecks.Length(tensors.Output.Layout, "output", 1, tensors.Query.Layout.Lengths[1], "query's length");
         ArgumentChecks.Length(tensors.Value.Layout, call.Value.Name, 0, tensors.Key.Layout.Lengths[0], "the number of blocks of keyCache");
@@ -106,7 +127,7 @@ internal static unsafe partial class ProblemBuilder
         }
 
         int columns = sequences.MaxBlocksPerSequence;
-        if (columns < 0 || (long)columns * count != sequences.BlockTables.Length)
+        if (columns < 0 || (hasTables && (long)columns * count != sequences.BlockTables.Length))
         {
             ArgumentChecks.Throw(
                 $"BlockTables has {sequences.BlockTables.Length} entries; expected {count} sequences x {columns} (MaxBlocksPerSequence) = {(long)columns * count}.", "sequences");
@@ -115,6 +136,7 @@ internal static unsafe partial class ProblemBuilder
         int blockSize = (int)tensors.Key.Layout.Lengths[1];
         SetTensors(problem, tensors);
         problem.BlockSize = Math.Max(1, blockSize);
+        problem.TablesAreElsewhere = !hasTables;
         problem.KeyBlockStride = tensors.Key.Layout.Strides[0];
         problem.ValueBlockStride = tensors.Value.Layout.Strides[0];
         problem.SetSequenceCount(count);
@@ -131,13 +153,12 @@ internal static unsafe partial class ProblemBuilder
             ref SequenceProblem sequence = ref problem.Sequences[s];
             SetPackedQueries(ref sequence, tensors, cumulativeQueries, s);
             sequence.KeyLength = context;
-            sequence.BlockTable = blockTables + ((long)s * columns);
+            sequence.BlockTable = null;
             maxKeys = Math.Max(maxKeys, context);
         }
 
         SetSemantics(problem, options, operands);
         SetScoreTensors(problem, tensors, 3, (int)tensors.Query.Layout.Lengths[1], maxKeys, exactKeys: false, cumulativeQueries);
-        CheckBlockIds(problem, tensors.Key.Layout.Lengths[0]);
         CheckOverlaps(tensors);
     }
 

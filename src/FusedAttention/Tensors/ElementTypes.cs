@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace FusedAttention.Tensors;
 
 /// <summary>What is to be known of element types, in one place. A type that is not named here is refused: no switch over element types has a default that computes.</summary>
@@ -16,6 +18,8 @@ internal static class ElementTypes
     }
 
     /// <summary>Bytes of an element.</summary>
+    /// <remarks>Asked for twice a row by whoever finds its address: as a call it took 0.5 % of a prefill of 512 tokens (AVX-512, D = 64).</remarks>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static int Size(this AttentionElementType type) => type switch
     {
         AttentionElementType.Float32 => sizeof(float),

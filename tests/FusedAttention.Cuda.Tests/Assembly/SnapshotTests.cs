@@ -33,5 +33,8 @@ public sealed class SnapshotTests
     public void Text_of_merging() => Snapshot.AssertOnFile(Folder, "merge-float16-bfloat16.ptx", MergePlan.Function(AttentionElementType.Float16, AttentionElementType.BFloat16).Text);
 
     [Fact]
+    public void Text_of_checking_block_tables() => Snapshot.AssertOnFile(Folder, "check-tables.ptx", TablePlan.Function.Text);
+
+    [Fact]
     public void Text_of_writing_the_cache() => Snapshot.AssertOnFile(Folder, "append-float32-float16.ptx", CachePlan.Function(AttentionElementType.Float32, AttentionElementType.Float16).Text);
 }

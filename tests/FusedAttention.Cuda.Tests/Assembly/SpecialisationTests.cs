@@ -49,12 +49,12 @@ public sealed class SpecialisationTests(ITestOutputHelper output)
     private static bool LooksUp(Specialisation specialisation) => specialisation.Traits.Has(CallFeatures.Mask | CallFeatures.Bias);
 
     [Fact]
-    public void Kernels_of_merging_and_of_the_cache_assemble_without_spilling()
+    public void Kernels_of_merging_the_cache_and_its_tables_assemble_without_spilling()
     {
         Assert.SkipUnless(PtxAssembler.Program is not null, PtxAssembler.SkipReason);
         AttentionElementType[] types = Enum.GetValues<AttentionElementType>();
         Assemble(types.SelectMany(from => types.SelectMany(to => ((KernelFunction[])[MergePlan.Function(from, to), CachePlan.Function(from, to)]).Select(
-            (function, i) => (((int)from + (int)to + i) % 2 == 0 ? Hopper : Ampere, function, 1, 0)))));
+            (function, i) => (((int)from + (int)to + i) % 2 == 0 ? Hopper : Ampere, function, 1, 0)))).Append((Ampere, TablePlan.Function, 1, 0)));
     }
 
     [Fact]

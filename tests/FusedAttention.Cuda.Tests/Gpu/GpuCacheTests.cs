@@ -111,23 +111,22 @@ public sealed class GpuCacheTests
         }
     }
 
-    /// <summary>A cache's tensors, read to the host and put into another cache.</summary>
+    /// <summary>A sequence goes through the host into another cache.</summary>
     [Fact]
-    public void Contents_can_be_saved_and_loaded()
+    public void Sequences_can_be_saved_and_loaded()
     {
         const int Heads = 2, Dim = 64, Tokens = 50;
         CudaDevice device = GpuProblems.Open();
         var options = new PagedKeyValueCacheOptions { Blocks = 8, BlockSize = 16, KeyValueHeads = Heads, KeyDim = Dim };
-        using CudaPagedKeyValueCache<Half> saved = new(device, options), loaded = new(device, options);
+        using CudaPagedKeyValueCache<Half> saved = new(device, options), loaded = new(device, options with { Blocks = 16, BlockSize = 7 });
         using CudaTensor<Half> q = Tensor(device, 1, 5, Heads, Dim), k = Tensor(device, 2, Tokens, Heads, Dim), v = Tensor(device, 3, Tokens, Heads, Dim), o = device.Allocate<Half>(5, Heads, Dim);
-        CacheSequence a = saved.CreateSequence(), b = loaded.CreateSequence();
+        CacheSequence a = saved.CreateSequence();
         saved.Append(a, k, v);
-        loaded.Extend(b, Tokens);
-        Half[] keys = new Half[8 * 16 * Heads * Dim], values = new Half[keys.Length], expected = new Half[5 * Heads * Dim], actual = new Half[expected.Length];
-        saved.GetKeys().CopyTo(keys);
-        saved.GetValues().CopyTo(values);
-        loaded.GetKeys().CopyFrom(keys);
-        loaded.GetValues().CopyFrom(values);
+        var stream = new MemoryStream();
+        saved.Save(a, stream);
+        stream.Position = 0;
+        CacheSequence b = loaded.Load(stream);
+        Half[] expected = new Half[5 * Heads * Dim], actual = new Half[expected.Length];
         Run(saved, a, expected);
         Run(loaded, b, actual);
         Assert.Contains(expected, static x => x != Half.Zero);
@@ -139,6 +138,52 @@ public sealed class GpuCacheTests
             batch.Add(sequence, 5);
             CudaAttention.ForwardPaged(q, o, cache, 0, batch, new AttentionOptions { Mask = AttentionMask.Causal });
             o.CopyTo(result);
+        }
+    }
+
+    /// <summary>The same bits from tables of the device, decoding and prefilling, in a window and without; and a bad number in a table is told, and hurts its own sequence only.</summary>
+    [Theory]
+    [InlineData(1, 1)]
+    [InlineData(1, 16)]
+    [InlineData(40, 16)]
+    [InlineData(3, 7)]
+    public void Block_tables_may_lie_on_the_device(int queries, int blockSize)
+    {
+        const int Heads = 2, Dim = 64, Sequences = 3, Tokens = 150;
+        CudaDevice device = GpuProblems.Open();
+        int columns = (Tokens + blockSize - 1) / blockSize, rows = Sequences * queries;
+        using var cache = new CudaPagedKeyValueCache<Half>(device, new() { Blocks = Sequences * columns, BlockSize = blockSize, KeyValueHeads = Heads, KeyDim = Dim });
+        using CudaTensor<Half> query = Tensor(device, 1, rows, 2 * Heads, Dim), output = device.Allocate<Half>(rows, 2 * Heads, Dim);
+        using CudaTensor<int> tables = device.Allocate<int>(Sequences, columns);
+        int[] host = new int[Sequences * columns], cumulative = [.. Enumerable.Range(0, Sequences + 1).Select(s => s * queries)], contexts = [.. Enumerable.Repeat(Tokens, Sequences)];
+        for (int s = 0; s < Sequences; s++)
+        {
+            CacheSequence sequence = cache.CreateSequence();
+            using CudaTensor<Half> keys = Tensor(device, 10 + s, Tokens, Heads, Dim), values = Tensor(device, 20 + s, Tokens, Heads, Dim);
+            cache.Append(sequence, keys, values);
+            cache.CopyBlockTable(sequence, host.AsSpan(s * columns, columns));
+        }
+
+        foreach (AttentionMask mask in (AttentionMask[])[AttentionMask.Causal, AttentionMask.CausalWindow(20)])
+        {
+            tables.CopyFrom(host);
+            AttentionOptions options = new() { Mask = mask };
+            Half[] expected = new Half[rows * 2 * Heads * Dim], actual = new Half[expected.Length];
+            CudaAttention.ForwardPaged(query, cache.GetKeys(), cache.GetValues(), output, new PagedSequences(cumulative, contexts, host, columns), options);
+            output.CopyTo(expected);
+            CudaAttention.ForwardPaged(query, cache.GetKeys(), cache.GetValues(), output, new CudaPagedSequences(cumulative, contexts, tables), options);
+            output.CopyTo(actual);
+            Assert.Equal(expected, actual);
+
+            int[] damaged = [.. host];
+            damaged[(2 * columns) - 1] = Sequences * columns;
+            tables.CopyFrom(damaged);
+            CudaAttention.ForwardPaged(query, cache.GetKeys(), cache.GetValues(), output, new CudaPagedSequences(cumulative, contexts, tables), options);
+            Assert.Contains($"sequence 1 on the device, entry {columns - 1}, was block {Sequences * columns}", Assert.Throws<CudaException>(device.Synchronize).Message, StringComparison.Ordinal);
+            output.CopyTo(actual);
+            int row = queries * 2 * Heads * Dim;
+            Assert.Equal(expected[..row], actual[..row]);
+            Assert.Equal(expected[(2 * row)..], actual[(2 * row)..]);
         }
     }
 

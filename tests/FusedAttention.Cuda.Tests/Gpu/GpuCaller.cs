@@ -108,8 +108,7 @@ internal sealed unsafe class GpuCaller(CudaDevice device, AttentionKernel? force
                         if (!mask.IsAbsent) tensors.Mask = TensorArgument.OfMask((bool*)_arena.AddressOf(placed.Mask), mask);
                         if (!bias.IsAbsent) tensors.Bias = TensorArgument.Of((void*)_arena.AddressOf(placed.Bias), bias, operands.Bias.ElementType, "Bias");
                         if (!lse.IsAbsent) tensors.LogSumExp = TensorArgument.Of((float*)_arena.AddressOf(placed.LogSumExp), lse, "LogSumExp");
-                        int blocks = (int)k.Lengths[0];
-                        call.Build(tensors, new AttentionOperands { KeyLengths = operands.KeyLengths, QueryOffsets = operands.QueryOffsets }, problem => Submit(problem, placed, blocks));
+                        call.Build(tensors, new AttentionOperands { KeyLengths = operands.KeyLengths, QueryOffsets = operands.QueryOffsets }, problem => Submit(problem, placed));
                     }
 
                     if (time == 0) _arena.Download(what, lse.IsAbsent ? [(placed.Output, (nint)outputFirst)] : [(placed.Output, (nint)outputFirst), (placed.LogSumExp, (nint)lseFirst)]);
@@ -124,7 +123,7 @@ internal sealed unsafe class GpuCaller(CudaDevice device, AttentionKernel? force
     }
 
     /// <summary>What <c>AttentionCall</c> does, with one kernel.</summary>
-    private void Submit(AttentionProblem problem, in Placed placed, int blocks)
+    private void Submit(AttentionProblem problem, in Placed placed)
     {
         var memory = new CallMemory(
             _arena.PlaceOf(placed.Query), _arena.PlaceOf(placed.Key), _arena.PlaceOf(placed.Value), _arena.PlaceOf(placed.Output),
@@ -146,7 +145,7 @@ internal sealed unsafe class GpuCaller(CudaDevice device, AttentionKernel? force
                 plan.WriteTables(tables.Memory.Pointer + tables.Offset);
             }
 
-            plan.Bind(memory, plan.ScratchBytes > 0 ? scratch.Address() : 0, problem.BlockSize > 0 ? blocks : 0);
+            plan.Bind(memory, plan.ScratchBytes > 0 ? scratch.Address() : 0);
             work.Begin();
             if (plan.Counters > 0) plan.SetCounters(work.Counters(plan.Counters * sizeof(uint)).Address());
             if (plan.StagedBytes > 0) work.CopyToDevice(scratch, tables, plan.StagedBytes);

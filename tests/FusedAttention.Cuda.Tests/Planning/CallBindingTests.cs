@@ -48,7 +48,7 @@ public sealed unsafe class CallBindingTests : IDisposable
         Assert.Equal(CallBlock.MostParameterBytes, launch.Parameters.Length);
         CallBlock block = MemoryMarshal.Read<CallBlock>(launch.Parameters);
         Assert.Equal(isStaged, block.Tables != 0);
-        Assert.Equal((Blocks, 0ul, 30f, 16, Heads / KeyValueHeads), (block.BlockCount, block.Status, block.Attention.SoftCap, block.Attention.BlockSize, block.Attention.Group));
+        Assert.Equal((30f, 16, Heads / KeyValueHeads), (block.Attention.SoftCap, block.Attention.BlockSize, block.Attention.Group));
         fixed (byte* parameters = launch.Parameters)
         {
             byte* first = isStaged ? RecordingRuntime.At(block.Tables) : parameters + CallReader.TablesBehindBlock;

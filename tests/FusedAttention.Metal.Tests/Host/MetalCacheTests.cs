@@ -39,6 +39,25 @@ public sealed class MetalCacheTests : IDisposable
         Assert.Equal(GenerationState.Finished, request.State);
     }
 
+    /// <summary>Into the host's memory, and from there into another cache of the device, in blocks of another size; what the GPU was still to write is in it.</summary>
+    [Fact]
+    public void Sequences_travel_between_host_and_device()
+    {
+        using var cache = new MetalPagedKeyValueCache<float>(_device, Options(layers: 2));
+        using var other = new MetalPagedKeyValueCache<float>(_device, Options(layers: 2));
+        using var host = new PagedKeyValueCache<float>(Options(layers: 2) with { BlockSize = 3 });
+        CacheSequence first = cache.CreateSequence(), sequence = cache.CreateSequence();
+        cache.Extend([first, sequence], [3, 9]);
+        using MetalTensor<float> keys = Tensor(9, KeyDim, 0), values = Tensor(9, ValueDim, 1000);
+        cache.Write(0, sequence, 0, Rows(9, KeyDim, 100), Rows(9, ValueDim, 200));
+        cache.Write(1, sequence, 0, keys, values);
+        CacheSequence onHost = host.Load(Saved(cache, sequence)), loaded = other.Load(Saved(host, onHost));
+        Assert.Equal(Rows(9, KeyDim, 100), Read(other, loaded, 0, keys: true));
+        Assert.Equal(Rows(9, ValueDim, 200), Read(other, loaded, 0, keys: false));
+        Assert.Equal(Rows(9, KeyDim, 0), Read(other, loaded, 1, keys: true));
+        Assert.Equal(Rows(9, ValueDim, 1000), Read(other, loaded, 1, keys: false));
+    }
+
     [Fact]
     public void Tensors_are_appended_by_the_GPU_without_waiting()
     {
@@ -276,6 +295,14 @@ public sealed class MetalCacheTests : IDisposable
         MetalTensor<float> tensor = _device.Allocate<float>(tokens, Heads, dim);
         tensor.CopyFrom(Rows(tokens, dim, first));
         return tensor;
+    }
+
+    private static MemoryStream Saved(KeyValueCache cache, CacheSequence sequence)
+    {
+        var stream = new MemoryStream();
+        cache.Save(sequence, stream);
+        stream.Position = 0;
+        return stream;
     }
 
     private static float[] Read(MetalPagedKeyValueCache<float> cache, CacheSequence sequence, int layer, bool keys)

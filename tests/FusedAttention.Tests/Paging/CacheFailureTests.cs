@@ -3,7 +3,7 @@ using System.Numerics.Tensors;
 using System.Runtime.InteropServices;
 using FusedAttention.Paging.Formats;
 using FusedAttention.Paging.Ledger;
-using FusedAttention.Tests.Paging.Ledger;
+using FusedAttention.Paging.Storage;
 using Xunit;
 using static FusedAttention.Tests.Paging.CacheOperationTests;
 
@@ -75,13 +75,33 @@ public sealed class CacheFailureTests
         }
     }
 
-    private sealed class FailingCache(PagedKeyValueCacheOptions options) : KeyValueCache(options, CacheFormat.Of<float>(options), new RecordingStorage())
+    private sealed class FailingCache(PagedKeyValueCacheOptions options, FailingStorage storage) : KeyValueCache(options, storage)
+    {
+        public FailingCache(PagedKeyValueCacheOptions options)
+            : this(options, new FailingStorage(options))
+        {
+        }
+
+        public bool Fails { set => storage.Fails = value; }
+    }
+
+    private sealed unsafe class FailingStorage(PagedKeyValueCacheOptions options) : BlockStorage(options, CacheFormat.Of<float>(options))
     {
         public bool Fails { get; set; }
 
-        private protected override void Store(int layer, SlotRuns runs, in TokenRows keys, in TokenRows values)
+        public override void Store(int layer, SlotRuns runs, in TokenRows keys, in TokenRows values)
         {
             if (Fails) throw new IOException("no store");
+        }
+
+        public override void Fetch(int layer, SlotRuns runs, int tokens, byte* destination) => throw new IOException("no fetch");
+
+        public override void CopyBlock(int from, int to, int slots)
+        {
+        }
+
+        protected override void Dispose(bool disposing)
+        {
         }
     }
 

@@ -88,6 +88,22 @@ internal sealed partial class CacheLedger : IBlockCounts
         }
     }
 
+    /// <summary>A sequence that has dropped all tokens before a position, and has none from there on.</summary>
+    /// <param name="position">A multiple of the block size.</param>
+    public CacheSequence Create(int position)
+    {
+        using (Enter())
+        {
+            ThrowIfClosed();
+            int blocks = position / BlockSize;
+            CacheSequence sequence = NewSequence(out BlockTable table, blocks);
+            for (int i = 0; i < blocks; i++) table.Add(BlockTable.Dropped);
+            table.Length = position;
+            table.DroppedBlocks = blocks;
+            return sequence;
+        }
+    }
+
     public bool Contains(CacheSequence sequence)
     {
         using (Enter()) return TryFind(sequence, out _);
@@ -102,6 +118,16 @@ internal sealed partial class CacheLedger : IBlockCounts
     public int GetFirstPosition(CacheSequence sequence)
     {
         using (Enter()) return Find(sequence).DroppedBlocks * BlockSize;
+    }
+
+    /// <summary>The first position whose block was not dropped, and how many tokens there are.</summary>
+    public (int First, int Length) GetPositions(CacheSequence sequence)
+    {
+        using (Enter())
+        {
+            BlockTable table = Find(sequence);
+            return (table.DroppedBlocks * BlockSize, table.Length);
+        }
     }
 
     /// <summary>A second sequence with the same tokens, in the same blocks.</summary>

@@ -42,9 +42,20 @@ internal abstract class BlockStorage : IBlockStorage
 
     protected PagedKeyValueCacheOptions Options { get; }
 
-    /// <summary>Writes rows of the host into their slots, in every plane. When this returns, they have been read.</summary>
+    /// <summary>
+    /// Converts and writes rows of the host into their slots, in every plane. When this returns, they have been read. Runs without the ledger's lock: nobody else writes the slots; and the memory stays,
+    /// even if the cache is disposed meanwhile.
+    /// </summary>
     /// <exception cref="ObjectDisposedException">The memory is disposed.</exception>
     public abstract void Store(int layer, SlotRuns runs, in TokenRows keys, in TokenRows values);
+
+    /// <summary>Reads slots into memory of the host, packed: plane after plane, in each of them the rows of <paramref name="runs"/> in their order. Waits for whoever writes them.</summary>
+    /// <param name="layer">Which.</param>
+    /// <param name="runs">The slots.</param>
+    /// <param name="tokens">How many they are.</param>
+    /// <param name="destination">As many tokens of all planes.</param>
+    /// <exception cref="ObjectDisposedException">The memory is disposed.</exception>
+    public abstract unsafe void Fetch(int layer, SlotRuns runs, int tokens, byte* destination);
 
     public abstract void CopyBlock(int from, int to, int slots);
 

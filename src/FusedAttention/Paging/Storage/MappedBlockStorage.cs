@@ -36,6 +36,17 @@ internal abstract unsafe class MappedBlockStorage : BlockStorage
         }
     }
 
+    public override void Fetch(int layer, SlotRuns runs, int tokens, byte* destination)
+    {
+        using Lease lease = Hold(layer);
+        for (int plane = 0; plane < Format.Planes.Length; plane++)
+        {
+            long bytes = SlotBytes(plane);
+            foreach (SlotRun run in runs) Buffer.MemoryCopy(At(plane, layer, run.Block, run.Slot), destination + (run.Row * bytes), run.Count * bytes, run.Count * bytes);
+            destination += tokens * bytes;
+        }
+    }
+
     public override void CopyBlock(int from, int to, int slots)
     {
         for (int layer = 0; layer < Options.Layers; layer++)

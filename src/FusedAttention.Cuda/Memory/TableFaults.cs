@@ -1,0 +1,42 @@
+using FusedAttention.Cuda.Kernels;
+using FusedAttention.Cuda.Launching;
+
+namespace FusedAttention.Cuda.Memory;
+
+/// <summary>What a device's kernels found wrong in block tables that the host has not read: a few bytes of the host that kernels write, and whoever waits for the device looks at.</summary>
+internal sealed unsafe class TableFaults(CudaMemory pinned) : IDisposable
+{
+    private readonly Lock _gate = new();
+
+    /// <summary>Made with memory that is pinned; cleared.</summary>
+    public static TableFaults Of(ICudaRuntime runtime)
+    {
+        CudaMemory pinned = runtime.AllocatePinned(sizeof(TableFault));
+        *(TableFault*)pinned.Pointer = default;
+        return new(pinned);
+    }
+
+    /// <summary>Where the device sees it.</summary>
+    public ulong Address => pinned.Address;
+
+    /// <summary>Throws what was met since the last look, once.</summary>
+    /// <exception cref="CudaException">A block table on the device had a number that no block has.</exception>
+    public void ThrowIfAny()
+    {
+        var found = (TableFault*)pinned.Pointer;
+        if (Volatile.Read(ref found->Blocks) == 0) return;
+        TableFault fault;
+        lock (_gate)
+        {
+            fault = *found;
+            *found = default;
+        }
+
+        if (fault.Blocks == 0) return;
+        throw new CudaException(
+            $"Block table of sequence {fault.Sequence} on the device, entry {fault.Entry}, was block {fault.Id}; the cache has blocks 0 to {fault.Blocks - 1}. " +
+            "The block was not read, and what the call wrote for that sequence is undefined.");
+    }
+
+    public void Dispose() => pinned.Dispose();
+}
