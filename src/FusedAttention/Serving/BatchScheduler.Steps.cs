@@ -136,13 +136,14 @@ public sealed partial class BatchScheduler
         if (request.HasEnded) return;
         request.Computed += run.KnownCount;
         request.PromptLogitsGiven = Math.Max(request.PromptLogitsGiven, Math.Min(request.PromptLength, request.Computed));
+        FinishReason end = FinishReason.None;
         if (request.Uncomputed == 0)
         {
-            if (request.MaxNewTokens == 0) request.FinishReason = FinishReason.Length;
-            else AcceptedDraftTokens += request.Accept(sampledTokens.Slice(run.LogitIndex + run.LogitCount - run.DraftCount - 1, run.DraftCount + 1));
+            if (request.MaxNewTokens == 0) end = FinishReason.Length;
+            else AcceptedDraftTokens += request.Accept(sampledTokens.Slice(run.LogitIndex + run.LogitCount - run.DraftCount - 1, run.DraftCount + 1), out end);
         }
 
-        if (request.FinishReason == FinishReason.None)
+        if (end == FinishReason.None)
         {
             _planner.MoveOn(request);
             return;
@@ -150,7 +151,7 @@ public sealed partial class BatchScheduler
 
         // What a later prompt may begin with: a conversation goes on, or another sample is to come.
         _prefixes.TryPublish(request, request.Computed, withPartial: true);
-        request.State = GenerationState.Finished;
+        request.End(end);
         _planner.Running.CountOut();
         _deadlines.CountOut(request);
     }

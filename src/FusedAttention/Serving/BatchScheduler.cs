@@ -214,8 +214,7 @@ public sealed partial class BatchScheduler : IDisposable
     {
         bool runs = request.State == GenerationState.Running;
         if (!runs) _planner.Waiting.Remove(request);
-        request.State = GenerationState.Cancelled;
-        request.FinishReason = reason;
+        request.End(reason);
         if (runs) _planner.Running.CountOut();
         if (!request.InStep) _planner.Release(request);
         if (reason != FinishReason.DeadlineExceeded) _deadlines.CountOut(request);

@@ -54,4 +54,7 @@ public sealed record GenerationOptions
     /// is computed, so the request starts with nothing that others have.
     /// </summary>
     public bool PromptLogits { get; init; }
+
+    /// <summary>The first <see cref="GenerationRequest.Tag"/> of the request: there before any step runs it.</summary>
+    public object? Tag { get; init; }
 }

@@ -70,13 +70,29 @@ public sealed partial class GenerationRequest
 
     internal ulong AnnouncedPrompt { get; set; }
 
+    /// <summary>It has a sequence.</summary>
+    internal void Run() => State = GenerationState.Running;
+
+    /// <summary>It has none any more, and waits for one.</summary>
+    internal void Wait() => State = GenerationState.Waiting;
+
+    /// <summary>Nothing more will come.</summary>
+    internal void End(FinishReason reason)
+    {
+        FinishReason = reason;
+        State = reason is FinishReason.Stop or FinishReason.Length ? GenerationState.Finished : GenerationState.Cancelled;
+        Interlocked.MemoryBarrier();
+        _completion?.TrySetResult(reason);
+    }
+
     /// <summary>Makes room, so that <see cref="Accept"/> cannot fail.</summary>
     internal void ReserveTokens(int count) => _tokens.EnsureCapacity(_tokens.Count + count);
 
     /// <summary>Takes the token sampled after the last one; and if a draft has said so before, the one sampled after that draft, and so on.</summary>
     /// <param name="sampled">The tokens sampled after the last token and after each of the drafts that were run.</param>
+    /// <param name="end">Why the request is complete with these tokens; <see cref="FinishReason.None"/> if it is not.</param>
     /// <returns>How many drafts were right.</returns>
-    internal int Accept(ReadOnlySpan<int> sampled)
+    internal int Accept(ReadOnlySpan<int> sampled, out FinishReason end)
     {
         int drafts = sampled.Length - 1, draft = DraftTree.Root, right = 0;
         bool inPlace = true;
@@ -84,8 +100,8 @@ public sealed partial class GenerationRequest
         {
             int token = sampled[draft + 1];
             _tokens.Add(token);
-            FinishReason = Options.StopTokens.Contains(token) ? FinishReason.Stop : _tokens.Count - PromptLength == MaxNewTokens ? FinishReason.Length : FinishReason.None;
-            draft = FinishReason == FinishReason.None && drafts > 0 ? Drafts!.Find(draft, token, drafts) : DraftTree.Root;
+            end = Options.StopTokens.Contains(token) ? FinishReason.Stop : _tokens.Count - PromptLength == MaxNewTokens ? FinishReason.Length : FinishReason.None;
+            draft = end == FinishReason.None && drafts > 0 ? Drafts!.Find(draft, token, drafts) : DraftTree.Root;
             if (draft == DraftTree.Root) break;
 
             // Keys and values lie in the order of the drafts: they are of use as far as the right ones are the first ones. The others are computed again, as tokens that are known.

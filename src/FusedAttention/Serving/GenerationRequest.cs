@@ -10,6 +10,7 @@ namespace FusedAttention.Serving;
 public sealed partial class GenerationRequest
 {
     private readonly List<int> _tokens;
+    private TaskCompletionSource<FinishReason>? _completion;
 
     internal GenerationRequest(BatchScheduler owner, long id, ReadOnlySpan<int> prompt, GenerationOptions options, PrefixKeys keys)
     {
@@ -18,6 +19,7 @@ public sealed partial class GenerationRequest
         PromptLength = prompt.Length;
         Options = options;
         Keys = keys;
+        Tag = options.Tag;
         _tokens = new(prompt.Length + Math.Min(options.MaxNewTokens, 16));
         _tokens.AddRange(prompt);
     }
@@ -35,13 +37,26 @@ public sealed partial class GenerationRequest
     public int MaxNewTokens => Options.MaxNewTokens;
 
     /// <summary>Where the request stands.</summary>
-    public GenerationState State { get; internal set; }
+    public GenerationState State { get; private set; }
 
     /// <summary>Why it has ended.</summary>
-    public FinishReason FinishReason { get; internal set; }
+    public FinishReason FinishReason { get; private set; }
 
     /// <summary>Whether nothing more will come: finished or cancelled.</summary>
     public bool HasEnded => State is GenerationState.Finished or GenerationState.Cancelled;
+
+    /// <summary>Completes with the reason when the request has ended, whoever or whatever ended it. By then its tokens are all there.</summary>
+    public Task<FinishReason> Completion
+    {
+        get
+        {
+            // Whoever ends the request writes its state and looks for a source; here the source comes first and the state is read. So one of the two sees the other's.
+            TaskCompletionSource<FinishReason> own = new(TaskCreationOptions.RunContinuationsAsynchronously);
+            TaskCompletionSource<FinishReason> completion = Interlocked.CompareExchange(ref _completion, own, null) ?? own;
+            if (HasEnded) completion.TrySetResult(FinishReason);
+            return completion.Task;
+        }
+    }
 
     /// <summary>The prompt and what was generated so far. Valid until the next token comes.</summary>
     public ReadOnlySpan<int> Tokens => CollectionsMarshal.AsSpan(_tokens);
@@ -55,7 +70,7 @@ public sealed partial class GenerationRequest
     /// <summary>Tokens that were found in the cache instead of being computed, over all times it was admitted.</summary>
     public long SharedTokens { get; internal set; }
 
-    /// <summary>Anything the caller wants to find again with the request, such as its sampler; the scheduler does not look at it.</summary>
+    /// <summary>Anything the caller wants to find again with the request, such as its sampler; the scheduler does not look at it. <see cref="GenerationOptions.Tag"/> at first.</summary>
     public object? Tag { get; set; }
 
     /// <summary>The request as text, for messages and logs.</summary>
