@@ -57,6 +57,9 @@ public sealed class PagedBatch
 
     internal CacheLedger Ledger => _ledger;
 
+    /// <summary>Entries of block tables that were copied, for tests of what a step costs.</summary>
+    internal long CopiedBlocks => _rows.Copied;
+
     /// <summary>Where the rows of the batch go.</summary>
     internal SlotRuns Slots => new(_cumulativeQueryLengths.AsSpan(0, Count + 1), _contextLengths.AsSpan(0, Count), _rows.First(Count), _rows.Width, firstBlock: 0, _ledger.BlockSize);
 

@@ -116,6 +116,9 @@ internal sealed partial class CacheLedger
         }
     }
 
+    /// <summary>How often a block was looked for by its tokens, for tests of what that costs.</summary>
+    internal long PrefixLookUps => _prefixes.LookUps;
+
     /// <summary>Blocks whose contents can be found by their tokens, for tests.</summary>
     internal bool IsPublished(int block)
     {

@@ -44,6 +44,9 @@ internal sealed class PrefixIndex
     /// <summary>Grows when an entry leaves.</summary>
     public long Removals { get; private set; }
 
+    /// <summary>How often somebody looked for a block, for tests of what that costs.</summary>
+    internal long LookUps { get; private set; }
+
     public bool Contains(int block) => SerialOf(block) != 0;
 
     /// <summary>Tells this entry of a block from earlier and later ones; 0 if it has none.</summary>
@@ -73,6 +76,7 @@ internal sealed class PrefixIndex
     /// <param name="tokens">A full block of them.</param>
     public int Find(long parentSerial, UInt128 identity, ulong key, ReadOnlySpan<int> tokens)
     {
+        LookUps++;
         if (_entries.Length == 0) return None;
         int block = _byKey[BucketOf(key)];
         while (block != None)
@@ -88,6 +92,7 @@ internal sealed class PrefixIndex
     /// <summary>A block that holds these tokens, whether what came before them is there or not; -1 if there is none.</summary>
     public int FindAlone(ulong key, ReadOnlySpan<int> tokens)
     {
+        LookUps++;
         if (_entries.Length == 0) return None;
         int block = _byKey[BucketOf(key)];
         while (block != None)
@@ -109,6 +114,7 @@ internal sealed class PrefixIndex
     {
         common = 0;
         int best = None;
+        LookUps++;
         if (_entries.Length == 0) return None;
         int block = _byBeginning[BucketOf(parentSerial, tokens[0])];
         for (int seen = 0; block != None && seen < MostBeginnings; seen++)

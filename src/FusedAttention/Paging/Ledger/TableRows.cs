@@ -34,6 +34,9 @@ internal sealed class TableRows
     /// <summary>Entries of a row.</summary>
     public int Width { get; private set; } = NarrowestWidth;
 
+    /// <summary>Entries that were copied from tables, for tests of what a step costs.</summary>
+    internal long Copied { get; private set; }
+
     /// <summary>The first rows, one behind the other.</summary>
     public ReadOnlySpan<int> First(int rows) => _entries.AsSpan(0, rows * Width);
 
@@ -74,6 +77,7 @@ internal sealed class TableRows
         same = Math.Min(same, blocks);
         if (known.Dropped < same && known.Dropped < table.DroppedBlocks) entries[known.Dropped..Math.Min(same, table.DroppedBlocks)].Fill(BlockTable.Dropped);
         table.Blocks[same..blocks].CopyTo(entries[same..]);
+        Copied += blocks - same;
         if (blocks < known.Blocks) entries[blocks..known.Blocks].Fill(BlockTable.Dropped);
         known = new() { Generation = table.Generation, CopiedAt = version, Blocks = blocks, Dropped = table.DroppedBlocks };
     }
