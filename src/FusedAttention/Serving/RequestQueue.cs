@@ -103,10 +103,13 @@ internal sealed class RequestQueue(int maxOvertakes)
     }
 
     /// <summary>Notes that a request was admitted ahead of those that came before it with a lower priority: of the first of each class, which stands for the others.</summary>
-    public void OvertakeLowerPriorities(GenerationRequest admitted)
+    /// <returns>Whether any of these is due now.</returns>
+    public bool OvertakeLowerPriorities(GenerationRequest admitted)
     {
+        bool isDue = false;
         for (int i = _classes.Count - 1; i >= 0 && _classes[i].Priority < admitted.Options.Priority; i--)
-            if (_classes[i].Requests.First is { } first && first.Id < admitted.Id) Overtake(first);
+            if (_classes[i].Requests.First is { } first && first.Id < admitted.Id) isDue |= Overtake(first);
+        return isDue;
     }
 
     private RequestList ListFor(GenerationRequest request)

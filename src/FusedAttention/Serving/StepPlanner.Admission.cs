@@ -51,12 +51,11 @@ internal sealed partial class StepPlanner
         }
     }
 
-    /// <returns>Whether one that was passed over is due now, so that nobody else may pass it.</returns>
+    /// <returns>Whether one that was overtaken is due now, so that nobody else may pass it.</returns>
     private bool CountOvertaken(GenerationRequest admitted)
     {
-        bool isDue = false;
+        bool isDue = Waiting.OvertakeLowerPriorities(admitted);
         foreach (GenerationRequest request in _passedOver) isDue |= Waiting.Overtake(request);
-        Waiting.OvertakeLowerPriorities(admitted);
         return isDue;
     }
 

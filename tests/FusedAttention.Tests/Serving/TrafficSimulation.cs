@@ -287,7 +287,7 @@ internal sealed class TrafficSimulation : IDisposable
                 if (passed.Id > run.Request.Id || passed.Options.Priority < run.Request.Options.Priority || !_ready.Contains(passed)) continue;
                 int times = _overtaken[passed] = _overtaken.GetValueOrDefault(passed) + 1;
                 MostOvertaken = Math.Max(MostOvertaken, times);
-                Assert.True(times <= Scheduler.Options.MaxOvertakes, $"{passed} was overtaken {times} times.");
+                Assert.True(times <= Scheduler.Options.MaxOvertakes, $"{passed} was overtaken {times} times, at last by {run.Request}.");
             }
         }
 
