@@ -30,9 +30,9 @@ public sealed record BatchSchedulerOptions
         init => field = value is > 0 and <= 1 ? value : throw new ArgumentOutOfRangeException(nameof(MaxPromptShare), value, "MaxPromptShare must be above 0 and at most 1.");
     } = 0.5;
 
-    /// <summary>How many requests that find too few blocks are passed over in a step in search of smaller ones; 0 or more, 8 by default. With 0 nobody overtakes.</summary>
+    /// <summary>How many requests that find too few blocks are passed over in a step in search of smaller ones; 0 or more, 32 by default. With 0 nobody overtakes.</summary>
     /// <exception cref="ArgumentOutOfRangeException">The value is negative.</exception>
-    public int LookAhead { get; init => field = AtLeast(0, value); } = 8;
+    public int LookAhead { get; init => field = AtLeast(0, value); } = 32;
 
     /// <summary>How many others are admitted ahead of a request whose turn has come before nobody is any more until it runs; 1 or more, 64 by default. So every request ends.</summary>
     /// <exception cref="ArgumentOutOfRangeException">The value is below 1.</exception>

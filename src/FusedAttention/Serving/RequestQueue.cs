@@ -26,7 +26,7 @@ internal sealed class RequestQueue(int maxOvertakes)
     public GenerationRequest? After(GenerationRequest request)
     {
         if (request.Next is not null) return request.Next;
-        int next = request.IsDue ? 0 : _classes.FindIndex(c => c.Requests == request.List) + 1;
+        int next = request.IsDue ? 0 : IndexOf(request.List!) + 1;
         return next < _classes.Count ? _classes[next].Requests.First : null;
     }
 
@@ -44,7 +44,7 @@ internal sealed class RequestQueue(int maxOvertakes)
         if (request.Leader is null)
         {
             _ready--;
-            if (list.Count == 0) _classes.RemoveAll(c => c.Requests == list);
+            if (list.Count == 0 && list != _due) _classes.RemoveAt(IndexOf(list));
         }
         else
         {
@@ -110,6 +110,13 @@ internal sealed class RequestQueue(int maxOvertakes)
         for (int i = _classes.Count - 1; i >= 0 && _classes[i].Priority < admitted.Options.Priority; i--)
             if (_classes[i].Requests.First is { } first && first.Id < admitted.Id) isDue |= Overtake(first);
         return isDue;
+    }
+
+    private int IndexOf(RequestList list)
+    {
+        int i = 0;
+        while (_classes[i].Requests != list) i++;
+        return i;
     }
 
     private RequestList ListFor(GenerationRequest request)

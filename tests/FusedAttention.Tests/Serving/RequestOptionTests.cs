@@ -119,6 +119,7 @@ public sealed class RequestOptionTests
     }
 
     [Theory]
+    [InlineData(3, 2)]
     [InlineData(7, 1)]
     [InlineData(10, 6)]
     [InlineData(8, 3)]

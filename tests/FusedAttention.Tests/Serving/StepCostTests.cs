@@ -91,7 +91,7 @@ public sealed class StepCostTests
     public void Requests_that_do_not_fit_are_asked_up_to_the_look_ahead()
     {
         using var cache = NewCache(100, 16);
-        using BatchScheduler scheduler = BatchScheduler.Create(cache, new() { SharePrefixes = false });
+        using BatchScheduler scheduler = BatchScheduler.Create(cache, new() { LookAhead = 8 });
         scheduler.Add(Prompt(400), 400);
         Step(scheduler);
         for (int i = 0; i < 300; i++) scheduler.Add(Prompt(1500), 5);

@@ -211,7 +211,7 @@ internal sealed partial class CacheLedger
     private CacheSequence CreateFrom(in TokenPrefix prefix, in PrefixMatch match)
     {
         // The rest will follow, and some more.
-        CacheSequence sequence = NewSequence(out BlockTable table, match.Blocks == 0 ? 0 : (prefix.Tokens.Length / BlockSize) + 8);
+        CacheSequence sequence = NewSequence(out BlockTable table, match.Tokens == 0 ? 0 : (prefix.Tokens.Length / BlockSize) + 8);
         for (int i = 0; i < match.FirstBlock; i++) table.Add(BlockTable.Dropped);
         ReadOnlySpan<int> shared = _walk.Blocks[match.FirstBlock..];
         foreach (int block in shared) _pool.Share(block);
