@@ -92,6 +92,26 @@ public sealed unsafe class CudaBlockTableTests : IDisposable
         _device.Synchronize();
     }
 
+    /// <summary>Somebody else's stream is not told, unless it waited for the results.</summary>
+    [Fact]
+    public void A_bad_id_is_reported_where_its_results_go()
+    {
+        using CudaStream stream = _device.CreateStream(), reader = _device.CreateStream(), stranger = _device.CreateStream();
+        using CudaTensor<Half> query = _device.Allocate<Half>(1, Heads, Dim), cache = _device.Allocate<Half>(Blocks, BlockSize, Heads, Dim), output = _device.Allocate<Half>(1, Heads, Dim);
+        using CudaTensor<int> tables = _device.Allocate<int>(1, 2);
+        _runtime.EndsAtOnce = false;
+        tables.CopyFrom([0, 8], stream);
+        CudaAttention.ForwardPaged(query, cache, cache, output, new CudaPagedSequences([0, 1], [7], tables), stream: stream);
+        stranger.Synchronize();
+        Assert.Throws<CudaException>(() => output.CopyTo(new Half[Heads * Dim], reader));
+        stream.Synchronize();
+        CudaAttention.ForwardPaged(query, cache, cache, output, new CudaPagedSequences([0, 1], [7], tables), stream: stream);
+        Assert.Throws<CudaException>(stream.Synchronize);
+        CudaAttention.ForwardPaged(query, cache, cache, output, new CudaPagedSequences([0, 1], [7], tables), stream: stream);
+        Assert.Throws<CudaException>(_device.Synchronize);
+        stream.Synchronize();
+    }
+
     /// <summary>More sequences than the parameter has room for, whose rows lie apart.</summary>
     [Fact]
     public void Many_sequences_have_their_ranges_staged()

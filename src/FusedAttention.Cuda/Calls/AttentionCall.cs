@@ -130,7 +130,7 @@ internal sealed class AttentionCall : IDisposable
         work.Begin();
         if (_plan.Counters > 0) _plan.SetCounters(work.Counters(_plan.Counters * sizeof(uint)).Address());
         if (_plan.StagedBytes > 0) work.CopyToDevice(scratch, tables, _plan.StagedBytes);
-        if (_blockTables is { } blockTables) CheckTables(work, blockTables, scratch.Address() + (ulong)_plan.BlockTablesOffset, device.TableFaults.Address, ranges);
+        if (_blockTables is { } blockTables) CheckTables(work, blockTables, scratch.Address() + (ulong)_plan.BlockTablesOffset, stream.TableFaults.Address, ranges);
         for (int i = 0; i < _plan.Launches; i++) work.Launch(_plan.LaunchAt(i));
         work.End();
     }

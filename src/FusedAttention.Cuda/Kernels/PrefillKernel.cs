@@ -35,6 +35,7 @@ internal sealed class PrefillKernel
     private readonly Shared _queries;
     private readonly Shared _stages;
     private readonly SpecialValues _specials;
+    private readonly MaskTiles? _masks;
     private readonly F32[][] _outputs;
     private readonly F32[] _maximum;
     private readonly F32[] _sum;
@@ -63,6 +64,7 @@ internal sealed class PrefillKernel
         _queries = _k.SharedMemory + PrefillTile.HeadBytes;
         _stages = _queries + tile.QueryBytes(traits.KeyDim, traits.ValueDim);
         _specials = new(_k, _call, _k.SharedMemory, _thread);
+        if (traits.Has(CallFeatures.Mask)) _masks = new(_k, _place, tile, _stages + (PrefillTile.Stages * StageBytes), _thread);
         _outputs = [.. Enumerable.Range(0, Fragments).Select(m => _k.Registers<F32>($"o{m}_", _call.Traits.ValueDim / 2))];
         _maximum = _k.Registers<F32>("m", 2 * Fragments);
         _sum = _k.Registers<F32>("l", 2 * Fragments);
@@ -159,21 +161,23 @@ internal sealed class PrefillKernel
 
         _isWarm.Set(false);
 
-        // From the last tile to the first: under a causal mask with ALiBi scores fall on the way, and the first maximum stays. The first turns of the loop only copy, so that the copies' text is there once.
-        int ahead = (_tile.Stages - 1) * _tile.Keys;
+        // From the last tile to the first: under a causal mask with ALiBi scores fall on the way, and the first maximum stays. The first turn of the loop only copies, so that the copies' text is there once.
         I32 first = (_place.Item.FirstKey & -_tile.Keys).As("first_tile"), last = ((_place.Item.EndKey - 1) & -_tile.Keys).As("last_tile");
-        I32 key = _k.Variable("key", last + ahead);
+        I32 key = _k.Variable("key", last + _tile.Keys), next = _k.Variable("next_key", last);
         Shared working = new(_k.Variable("working_stage", _stages.ToI32())), filling = new(_k.Variable("filling_stage", _stages.ToI32()));
+        _masks?.Copy(last);
+        _k.CommitCopies();
         _k.While("tile", () => key >= first, () =>
         {
             // The tile has arrived, and everybody is done with the one before, whose place is filled next.
-            _k.WaitForCopies(_tile.Stages - 2);
-            _k.Barrier();
-            I32 next = key - ahead;
+            _k.WaitForCopies(0);
+            if (_masks is null) _k.Barrier();
+            else PassHiddenTiles(next, first);
             _k.If(next >= first, () =>
             {
                 _copies.CopyKeys(filling, next, _keys);
                 _copies.CopyValues(ValuesOf(filling), next, _keys);
+                if (_masks is not null) _k.If(next > first, () => _masks.Copy(next - _tile.Keys));
             });
             _k.CommitCopies();
             Advance(filling);
@@ -184,13 +188,34 @@ internal sealed class PrefillKernel
                 _k.If(Sees(key), () => AddTile(working, key));
                 Advance(working);
             });
-            key.Add(-_tile.Keys);
+            _masks?.Advance();
+            key.Set(next);
+            next.Add(-_tile.Keys);
         });
     }
 
+    /// <summary>Waits for all threads, and goes to the next tile of which a row of the block sees a key by its mask; in front of the first tile if there is none.</summary>
+    private void PassHiddenTiles(I32 next, I32 first) => _k.Repeat("hidden_tile", () =>
+    {
+        Predicate isHidden = (!_k.BarrierAny(_masks!.Read()) & (next >= first)).InRegister();
+        _k.If(isHidden, () =>
+        {
+            next.Add(-_tile.Keys);
+            _k.If(next >= first, () => _masks.Copy(next));
+            _k.CommitCopies();
+            _k.WaitForCopies(0);
+        });
+        return isHidden;
+    });
+
     private Shared ValuesOf(Shared stage) => stage + _copies.KeyLayout.BytesOf(_tile.Keys);
 
-    private Predicate Sees(I32 key) => (key < _warpEnd) & (key + _tile.Keys > _warpStart);
+    /// <summary>Whether a row of the warp sees a key of the tile.</summary>
+    private Predicate Sees(I32 key)
+    {
+        Predicate isInReach = (key < _warpEnd) & (key + _tile.Keys > _warpStart);
+        return _masks is null ? isInReach : isInReach & _masks.WarpSees();
+    }
 
     /// <summary>The next stage, and the first one after the last.</summary>
     private void Advance(Shared stage)
@@ -198,7 +223,7 @@ internal sealed class PrefillKernel
         var address = (I32)stage.Register;
         I32 start = _stages.ToI32();
         address.Add(StageBytes);
-        address.Set(I32.Select(address < start + (_tile.Stages * StageBytes), address, start));
+        address.Set(I32.Select(address < start + (PrefillTile.Stages * StageBytes), address, start));
     }
 
     private bool HoldsQueries => Fragments * _copies.KeyLayout.Columns / 4 <= MostQueryRegisters;
@@ -238,7 +263,7 @@ internal sealed class PrefillKernel
             AddProducts(scores, stage);
             F32[] sums = [.. _row.Select((row, r) =>
             {
-                RowWeights weights = WeightsOf(row, key, isLeft: true);
+                RowWeights weights = WeightsOf(row, key, isLeft: true, _masks?.Sees(r));
                 weights.Prepare(RowOf(scores, r), isWhole: true);
                 return Weigh(scores, r, weights.WeightsBy(_maximum[r]));
             })];
@@ -251,7 +276,7 @@ internal sealed class PrefillKernel
         _k.If(!isDone, () =>
         {
             AddProducts(scores, stage);
-            for (int r = 0; r < _row.Length; r++) WeightsOf(_row[r], key, isLeft: false).Prepare(RowOf(scores, r), isWhole: false);
+            for (int r = 0; r < _row.Length; r++) WeightsOf(_row[r], key, isLeft: false, _masks?.Sees(r)).Prepare(RowOf(scores, r), isWhole: false);
             Hide(scores, key);
             Renew(scores, key);
         });
@@ -266,7 +291,8 @@ internal sealed class PrefillKernel
         MatrixSums.AddProducts(_k, _call.KeyValueFormat, scores, slice => _heldQueries?[slice] ?? LoadQueryFactors(slice), keys, _copies.KeyLayout, _tile.Keys, _lane);
     }
 
-    private RowWeights WeightsOf(RowReader row, I32 key, bool isLeft) => new(_k, _call, row, FirstKeyOfLane(key), _factor, isLeft ? null : key + (_tile.Keys - 1));
+    private RowWeights WeightsOf(RowReader row, I32 key, bool isLeft, Func<int, Predicate>? sees = null) =>
+        new(_k, _call, row, FirstKeyOfLane(key), _factor, isLeft ? null : key + (_tile.Keys - 1), sees);
 
     /// <summary>Negative infinity in place of scores whose keys are out of a row's reach.</summary>
     private void Hide(F32[][] scores, I32 key) => _k.If((key < _wholeStart) | (key + _tile.Keys > _wholeEnd), () =>

@@ -4,12 +4,14 @@ namespace FusedAttention.Cuda.Kernels;
 /// <param name="Warps">Of a block.</param>
 /// <param name="RowsOfWarp">16 or 32: with 32, keys and values that were loaded from shared memory serve two products.</param>
 /// <param name="Keys">Of a tile, a multiple of 16.</param>
-/// <param name="Stages">Tiles of keys and values in shared memory, one of which is worked on.</param>
 /// <param name="Blocks">Of threads that share a multiprocessor.</param>
-internal readonly record struct PrefillTile(int Warps, int RowsOfWarp, int Keys, int Stages, int Blocks)
+internal readonly record struct PrefillTile(int Warps, int RowsOfWarp, int Keys, int Blocks)
 {
     /// <summary>In front of the tiles: what warps tell each other.</summary>
     public const int HeadBytes = 64;
+
+    /// <summary>Tiles of keys and values in shared memory: one that is worked on, and one that is on its way.</summary>
+    public const int Stages = 2;
 
     public int Threads => Warps * 32;
 
@@ -20,5 +22,14 @@ internal readonly record struct PrefillTile(int Warps, int RowsOfWarp, int Keys,
 
     public int StageBytes(int keyDim, int valueDim) => new SharedRows(keyDim).BytesOf(Keys) + new SharedRows(valueDim).BytesOf(Keys);
 
-    public int SharedBytes(int keyDim, int valueDim) => HeadBytes + QueryBytes(keyDim, valueDim) + (Stages * StageBytes(keyDim, valueDim));
+    /// <summary>Bytes of a tile's mask, a byte a score, that are a thread's.</summary>
+    public int MaskBytesOfLane => Keys * RowsOfWarp / 32;
+
+    /// <summary>From one thread's bytes of the mask to the next one's, with 16 bytes for what else the thread keeps there: where there are many, an odd number of 16-byte units, so that eight threads read from eight different sets of banks.</summary>
+    public int MaskStride => (MaskBytesOfLane + 31) & -16;
+
+    /// <summary>A tile's mask.</summary>
+    public int MaskBytes => Threads * MaskStride;
+
+    public int SharedBytes(int keyDim, int valueDim, bool hasMask) => HeadBytes + QueryBytes(keyDim, valueDim) + (Stages * StageBytes(keyDim, valueDim)) + (hasMask ? MaskBytes : 0);
 }

@@ -28,6 +28,7 @@ internal sealed class RowWeights
     private readonly Predicate? _isLeft;
     private readonly F32? _slope;
     private readonly F32? _distance;
+    private readonly Func<int, Predicate>? _sees;
 
     /// <param name="k">The kernel.</param>
     /// <param name="call">The call.</param>
@@ -35,9 +36,10 @@ internal sealed class RowWeights
     /// <param name="first">The lane's first key of the tile, which columns are counted from.</param>
     /// <param name="factor">What <see cref="Factor"/> gives.</param>
     /// <param name="lastKey">Of the tile: where some rows may stand in front of it, each row asks. Null: none does.</param>
-    public RowWeights(PtxKernel k, CallReader call, RowReader row, I32 first, F32 factor, I32? lastKey)
+    /// <param name="sees">Whether the mask lets the row see a key, by its column; null: that is looked up.</param>
+    public RowWeights(PtxKernel k, CallReader call, RowReader row, I32 first, F32 factor, I32? lastKey, Func<int, Predicate>? sees = null)
     {
-        (_k, _call, _row, _first, _factor, _lastKey) = (k, call, row, first, factor, lastKey);
+        (_k, _call, _row, _first, _factor, _lastKey, _sees) = (k, call, row, first, factor, lastKey, sees);
         if (!HasDistance(call)) return;
         _slope = row.Slope! * Log2E;
         _distance = (row.Position - first.Widen()).ToF32();
@@ -59,7 +61,7 @@ internal sealed class RowWeights
     {
         if (IsNatural)
         {
-            ScoreWriter.Modify(_k, _call, _row, products, _first);
+            ScoreWriter.Modify(_k, _call, _row, products, _first, _sees);
             return;
         }
 
@@ -137,13 +139,14 @@ internal sealed class RowWeights
 
     private void ApplyMask((F32 Score, int Column)[] products, bool isWhole)
     {
-        Global mask = _row.Mask! + _first.Widen();
-        foreach ((F32 score, int column) in products)
-        {
-            // A mask has an element for each key of the sequence: beyond the row's last one the nearest is read.
-            Global at = isWhole ? mask + column : _row.Mask! + I32.Max(I32.Min(_first + column, _row.End - 1), 0).Widen();
-            score.Set(F32.Select(_k.LoadByte(at).Is(0), float.NegativeInfinity, score));
-        }
+        foreach ((F32 score, int column) in products) score.Set(F32.Select(_sees?.Invoke(column) ?? IsSet(column, isWhole), score, float.NegativeInfinity));
+    }
+
+    /// <summary>Whether the mask has the key. A mask has an element for each key of the sequence: beyond the row's last one the nearest is read.</summary>
+    private Predicate IsSet(int column, bool isWhole)
+    {
+        I32 key = _first + column;
+        return _k.LoadByte(_row.Mask! + (isWhole ? key : I32.Max(I32.Min(key, _row.End - 1), 0)).Widen()).IsNot(0);
     }
 
     /// <summary>The steps of the law that change registers ahead of the weights. The scale and ALiBi are in the weights' own expression.</summary>

@@ -47,9 +47,10 @@ internal static class ScoreWriter
     /// <param name="product">Of query and key.</param>
     /// <param name="key">The key's position.</param>
     /// <param name="distance">The query's position less the key's; null without ALiBi.</param>
-    public static F32 ScoreOf(PtxKernel k, CallReader call, RowReader row, F32 product, I32 key, F32? distance)
+    /// <param name="isSeen">Whether the mask has the key; null: that is looked up.</param>
+    public static F32 ScoreOf(PtxKernel k, CallReader call, RowReader row, F32 product, I32 key, F32? distance, Predicate? isSeen = null)
     {
-        var steps = new Steps(k, call, row, product, key, distance);
+        var steps = new Steps(k, call, row, product, key, distance, isSeen);
         ScoreLaw.Apply(ref steps, StepsOf(call.Traits));
         return steps.Score();
     }
@@ -60,7 +61,8 @@ internal static class ScoreWriter
     /// <param name="row">The row.</param>
     /// <param name="products">The registers, and how far their keys are behind <paramref name="first"/>.</param>
     /// <param name="first">A key.</param>
-    public static void Modify(PtxKernel k, CallReader call, RowReader row, (F32 Score, int Column)[] products, I32 first)
+    /// <param name="sees">Whether the mask has a key, by its column; null: that is looked up.</param>
+    public static void Modify(PtxKernel k, CallReader call, RowReader row, (F32 Score, int Column)[] products, I32 first, Func<int, Predicate>? sees = null)
     {
         KernelTraits traits = call.Traits;
         if (!ModifiesScores(traits)) return;
@@ -71,7 +73,7 @@ internal static class ScoreWriter
             // Masks and biases have an element for each key of the sequence: beyond the row's last one the nearest is read.
             I32 key = first + column;
             if (reads) key = I32.Max(I32.Min(key, row.End - 1), 0);
-            score.Set(ScoreOf(k, call, row, score, key, distance is null ? null : distance - (float)column));
+            score.Set(ScoreOf(k, call, row, score, key, distance is null ? null : distance - (float)column, sees?.Invoke(column)));
         }
     }
 
@@ -116,7 +118,7 @@ internal static class ScoreWriter
         return sum;
     }
 
-    private struct Steps(PtxKernel k, CallReader call, RowReader row, F32 product, I32 key, F32? distance) : IScoreSteps
+    private struct Steps(PtxKernel k, CallReader call, RowReader row, F32 product, I32 key, F32? distance, Predicate? isSeen) : IScoreSteps
     {
         private F32 _score = product;
         private Predicate? _isHidden;
@@ -138,7 +140,7 @@ internal static class ScoreWriter
 
         public void Alibi() => _score = F32.MultiplyAdd(-row.Slope!, distance!.Abs(), _score);
 
-        public void Mask() => Hide(k.LoadByte(row.Mask! + key.Widen()).Is(0));
+        public void Mask() => Hide(isSeen is null ? k.LoadByte(row.Mask! + key.Widen()).Is(0) : !isSeen);
 
         public readonly F32 Score() => _isHidden is null ? _score : F32.Select(_isHidden, float.NegativeInfinity, _score);
 

@@ -18,7 +18,7 @@ public sealed partial class CudaDevice
 {
     private readonly Lock _gate = new();
     private CudaStream? _default;
-    private TableFaults? _tableFaults;
+    private readonly List<TableFaults> _tableFaults = [];
 
     /// <param name="runtime">Runs the launches: the driver, or in tests a recorder. Taken over.</param>
     internal CudaDevice(ICudaRuntime runtime) => Runtime = runtime;
@@ -49,21 +49,6 @@ public sealed partial class CudaDevice
 
     internal ICudaRuntime Runtime { get; }
 
-    /// <summary>What calls with block tables on the device find wrong in them; made when the first one comes.</summary>
-    /// <exception cref="CudaException">The driver gives no pinned memory.</exception>
-    internal TableFaults TableFaults
-    {
-        get
-        {
-            if (Volatile.Read(ref _tableFaults) is { } made) return made;
-            lock (_gate)
-            {
-                if (_tableFaults is null) Volatile.Write(ref _tableFaults, TableFaults.Of(Runtime));
-                return _tableFaults!;
-            }
-        }
-    }
-
     /// <summary>Memory of tensors that are gone and may still be in use.</summary>
     internal RetiredTensors Retired { get; } = new();
 
@@ -84,7 +69,10 @@ public sealed partial class CudaDevice
     {
         Runtime.Synchronize();
         Retired.Collect();
-        ThrowIfFaulted();
+        lock (_gate)
+        {
+            foreach (TableFaults faults in _tableFaults) faults.ThrowIfAny();
+        }
     }
 
     /// <summary>The device as text, for messages: <c>NVIDIA H100 80GB HBM3 (compute capability 9.0, device 0)</c>.</summary>
@@ -97,9 +85,21 @@ public sealed partial class CudaDevice
         foreach (KernelFunction function in functions) Runtime.Prepare(function);
     }
 
-    /// <summary>Throws what kernels have reported, once.</summary>
-    /// <exception cref="CudaException">A block table on the device had a number that no block has.</exception>
-    internal void ThrowIfFaulted() => Volatile.Read(ref _tableFaults)?.ThrowIfAny();
+    /// <summary>Where a stream's kernels report what they find wrong in block tables; until <see cref="Forget"/>.</summary>
+    /// <exception cref="CudaException">The driver gives no pinned memory.</exception>
+    internal TableFaults MakeTableFaults()
+    {
+        TableFaults faults = TableFaults.Of(Runtime);
+        lock (_gate) _tableFaults.Add(faults);
+        return faults;
+    }
+
+    /// <summary>The stream is gone.</summary>
+    internal void Forget(TableFaults faults)
+    {
+        lock (_gate) _tableFaults.Remove(faults);
+        faults.Dispose();
+    }
 
     /// <summary>The stream that a call means.</summary>
     /// <exception cref="ArgumentException">It is another device's.</exception>
@@ -114,7 +114,6 @@ public sealed partial class CudaDevice
     {
         _default?.Dispose();
         Retired.Collect();
-        _tableFaults?.Dispose();
         Runtime.Dispose();
     }
 

@@ -30,6 +30,7 @@ public sealed partial class CudaStream : IDisposable
     /// <summary>Outgrown; kernels under way use them, and all of them together are no longer than the last.</summary>
     private readonly List<CudaMemory> _outgrown = [];
     private CudaMemory? _counters;
+    private TableFaults? _tableFaults;
     private long _submitted;
 
     internal CudaStream(CudaDevice device, ICudaStream queue)
@@ -69,6 +70,10 @@ public sealed partial class CudaStream : IDisposable
 
     internal bool IsDisposed { get; private set; }
 
+    /// <summary>What calls with block tables on the device find wrong in them; made when the first one comes. Under <see cref="Queueing"/>.</summary>
+    /// <exception cref="CudaException">The driver gives no pinned memory.</exception>
+    internal TableFaults TableFaults => _tableFaults ??= Device.MakeTableFaults();
+
     /// <summary>The number of the last submission known to have ended.</summary>
     internal long Completed => Queue.Completed;
 
@@ -107,6 +112,8 @@ public sealed partial class CudaStream : IDisposable
             }
 
             _waited.Clear();
+            if (_tableFaults is not null) Device.Forget(_tableFaults);
+            _tableFaults = null;
             _counters?.Dispose();
             foreach (CudaMemory memory in _outgrown) memory.Dispose();
             CapturedTransient.Dispose();
@@ -129,7 +136,12 @@ public sealed partial class CudaStream : IDisposable
         // A number yet to come: of work whose submission could not be ended.
         Queue.Wait(submission <= Submitted || IsDisposed ? long.Min(submission, Submitted) : Mark());
         Device.Retired.Collect();
-        Device.ThrowIfFaulted();
+        lock (Queueing)
+        {
+            // What this stream waited for counts too: results may come from there.
+            _tableFaults?.ThrowIfAny();
+            foreach (StreamUse use in _waited) use.Stream._tableFaults?.ThrowIfAny();
+        }
     }
 
     /// <summary>Lets what is queued from now on wait for a submission of another stream, unless it has ended or something queued before waits for it. Under <see cref="Queueing"/>.</summary>

@@ -3,7 +3,7 @@ using FusedAttention.Cuda.Launching;
 
 namespace FusedAttention.Cuda.Memory;
 
-/// <summary>What a device's kernels found wrong in block tables that the host has not read: a few bytes of the host that kernels write, and whoever waits for the device looks at.</summary>
+/// <summary>What a stream's kernels found wrong in block tables that the host has not read: a few bytes of the host that kernels write, and whoever waits for the stream looks at.</summary>
 internal sealed unsafe class TableFaults(CudaMemory pinned) : IDisposable
 {
     private readonly Lock _gate = new();

@@ -18,7 +18,7 @@ internal static class KernelLibrary
     public static KernelFunction Of(AttentionKernel kernel, in KernelTraits traits, in KernelTiles tiles) => kernel switch
     {
         AttentionKernel.Prefill => Prefills.GetOrAdd((traits, tiles.Prefill!.Value), static key => new(
-            "prefill", LabelOf("prefill", key.Traits), key.Tile.Threads, key.Tile.SharedBytes(key.Traits.KeyDim, key.Traits.ValueDim), () => PrefillKernel.Write(key.Traits, key.Tile).ToString())),
+            "prefill", LabelOf("prefill", key.Traits), key.Tile.Threads, key.Tile.SharedBytes(key.Traits.KeyDim, key.Traits.ValueDim, key.Traits.Has(CallFeatures.Mask)), () => PrefillKernel.Write(key.Traits, key.Tile).ToString())),
         AttentionKernel.Decode => Decodes.GetOrAdd((traits, tiles.Decode!.Value), static key => new(
             "decode", LabelOf("decode", key.Traits), key.Tile.Threads, key.Tile.SharedBytes(key.Traits.KeyDim, key.Traits.ValueDim), () => DecodeKernel.Write(key.Traits, key.Tile).ToString())),
         AttentionKernel.Plain => Plains.GetOrAdd(traits, static traits => new(

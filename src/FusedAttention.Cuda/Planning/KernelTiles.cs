@@ -42,7 +42,7 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, DecodeTile? De
             throw new NotSupportedException($"The CUDA kernels take up to {TileTable.MostKeyValueHeads} key/value heads; the call has {problem.KeyValueHeads}.");
         FloatRange.Require(problem, "CUDA");
         bool hasMatrices = isAligned && device.Major >= TileTable.FirstMatrixMajor && TileTable.HasMatrixTypes(problem);
-        PrefillTile? prefill = hasMatrices ? TileTable.Prefill(problem.KeyDim, problem.ValueDim, device, problem.HasMask || problem.HasBias) : null;
+        PrefillTile? prefill = hasMatrices ? TileTable.Prefill(problem.KeyDim, problem.ValueDim, device, KernelTraits.Of(problem, isAligned).Features) : null;
         DecodeTile? decode = hasMatrices ? TileTable.Decode(problem.KeyDim, problem.ValueDim, device) : null;
         return new(prefill, decode, KernelChoice.Of(problem, prefill is not null, decode is not null, forced), TileTable.MostSplits(problem.KeyValueHeads));
     }

@@ -44,7 +44,7 @@ internal static class PlanDetails
     private static string Tiles(AttentionProblem problem, in KernelTiles tiles, AttentionKernel kernel) => kernel switch
     {
         AttentionKernel.Prefill when tiles.Prefill is PrefillTile prefill =>
-            $"blocks of {prefill.Rows} rows, tiles of {prefill.Keys} keys, {prefill.Stages} stages, {prefill.Threads} threads, {prefill.SharedBytes(problem.KeyDim, problem.ValueDim)} bytes of shared memory",
+            $"blocks of {prefill.Rows} rows, tiles of {prefill.Keys} keys, {PrefillTile.Stages} stages, {prefill.Threads} threads, {prefill.SharedBytes(problem.KeyDim, problem.ValueDim, problem.HasMask)} bytes of shared memory",
         AttentionKernel.Decode when tiles.Decode is DecodeTile decode =>
             $"blocks of {DecodeTile.Rows} rows, {decode.Warps} warps with tiles of {decode.Keys} keys, {decode.Stages} stages, {decode.SharedBytes(problem.KeyDim, problem.ValueDim)} bytes of shared memory",
         _ => $"one warp a row, {TileTable.PlainWarps * 32} threads, no shared memory",

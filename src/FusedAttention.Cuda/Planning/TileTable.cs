@@ -1,6 +1,7 @@
 using System.Numerics;
 using FusedAttention.Cuda.Kernels;
 using FusedAttention.Cuda.Launching;
+using FusedAttention.Devices;
 using FusedAttention.Problems;
 using FusedAttention.Tensors;
 
@@ -51,15 +52,15 @@ internal static class TileTable
     /// </summary>
     private static readonly PrefillTile[] NarrowPrefill =
     [
-        new(Warps: 4, RowsOfWarp: 32, Keys: 64, Stages: 2, Blocks: 2), new(Warps: 4, RowsOfWarp: 32, Keys: 32, Stages: 2, Blocks: 2), new(Warps: 4, RowsOfWarp: 32, Keys: 64, Stages: 2, Blocks: 1),
-        new(Warps: 4, RowsOfWarp: 32, Keys: 32, Stages: 2, Blocks: 1), new(Warps: 4, RowsOfWarp: 16, Keys: 16, Stages: 2, Blocks: 1),
+        new(Warps: 4, RowsOfWarp: 32, Keys: 64, Blocks: 2), new(Warps: 4, RowsOfWarp: 32, Keys: 32, Blocks: 2), new(Warps: 4, RowsOfWarp: 32, Keys: 64, Blocks: 1),
+        new(Warps: 4, RowsOfWarp: 32, Keys: 32, Blocks: 1), new(Warps: 4, RowsOfWarp: 16, Keys: 16, Blocks: 1),
     ];
 
     /// <summary>32 rows of 256 columns would be all of a thread's registers: 16 rows. D = 256: 8x16 rows x 64 keys 285, x 32 250; 4x16 x 64 with one stage, two blocks 266; FlashAttention 2: 329.</summary>
     private static readonly PrefillTile[] WidePrefill =
     [
-        new(Warps: 8, RowsOfWarp: 16, Keys: 64, Stages: 2, Blocks: 1), new(Warps: 8, RowsOfWarp: 16, Keys: 32, Stages: 2, Blocks: 1), new(Warps: 4, RowsOfWarp: 16, Keys: 32, Stages: 2, Blocks: 1),
-        new(Warps: 4, RowsOfWarp: 16, Keys: 16, Stages: 2, Blocks: 1),
+        new(Warps: 8, RowsOfWarp: 16, Keys: 64, Blocks: 1), new(Warps: 8, RowsOfWarp: 16, Keys: 32, Blocks: 1), new(Warps: 4, RowsOfWarp: 16, Keys: 32, Blocks: 1),
+        new(Warps: 4, RowsOfWarp: 16, Keys: 16, Blocks: 1),
     ];
 
     /// <summary>
@@ -94,12 +95,13 @@ internal static class TileTable
     /// <param name="keyDim">Elements of a key.</param>
     /// <param name="valueDim">Elements of a value.</param>
     /// <param name="device">Where it will run.</param>
-    /// <param name="looksUp">Whether scores have a mask or a bias: addresses of two rows a thread fit beside the sums, those of four would spill.</param>
-    public static PrefillTile? Prefill(int keyDim, int valueDim, CudaDeviceDescription device, bool looksUp)
+    /// <param name="features">What scores go through. With a bias, addresses of two rows a thread fit beside the sums, those of four would spill; a mask takes shared memory.</param>
+    public static PrefillTile? Prefill(int keyDim, int valueDim, CudaDeviceDescription device, CallFeatures features)
     {
         if (!HasMatrixDims(keyDim, valueDim)) return null;
-        foreach (PrefillTile tile in keyDim <= 192 && valueDim <= 128 && !looksUp ? NarrowPrefill : WidePrefill)
-            if (Fits(tile.SharedBytes(keyDim, valueDim), tile.Blocks, device)) return tile;
+        bool hasMask = (features & CallFeatures.Mask) != CallFeatures.None, hasBias = (features & CallFeatures.Bias) != CallFeatures.None;
+        foreach (PrefillTile tile in keyDim <= 192 && valueDim <= 128 && !hasBias ? NarrowPrefill : WidePrefill)
+            if (Fits(tile.SharedBytes(keyDim, valueDim, hasMask), tile.Blocks, device)) return tile;
         return null;
     }
 

@@ -48,6 +48,9 @@ internal sealed class I32 : Value, IValue<I32>
 
     public static I32 operator >>>(I32 a, int by) => by == 0 ? a : Of("shr.u32", a, by, (x, y) => x >>> y);
 
+    /// <summary>Shifted to the right by a number of bits that only the device knows; zeros come in.</summary>
+    public I32 ShiftRight(I32 by) => Write("shr.u32", this, by);
+
     public static Predicate operator <(I32 a, I32 b) => Predicate.Of("setp.lt.s32", a, b);
 
     public static Predicate operator >(I32 a, I32 b) => Predicate.Of("setp.gt.s32", a, b);

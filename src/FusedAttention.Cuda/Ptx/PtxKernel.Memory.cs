@@ -106,6 +106,13 @@ internal sealed partial class PtxKernel
         EmitText(opcode, [.. operands]);
     }
 
+    /// <summary>4, 8 or 16 bytes from device to shared memory, in the background, by way of the first-level cache: where neighbours in memory are copied by the same thread. Both addresses are multiples of that.</summary>
+    /// <param name="to">Where to.</param>
+    /// <param name="from">Where from; not read where nothing is taken.</param>
+    /// <param name="bytes">How many.</param>
+    /// <param name="taken">How many of them are taken: the rest is zero.</param>
+    public void CopyCachedAsync(Shared to, Global from, int bytes, I32 taken) => EmitText("cp.async.ca.shared.global.L2::128B", to, from, (I32)bytes, taken);
+
     /// <summary>A policy for what is read once: it makes room before anything else does.</summary>
     public I64 EvictFirst()
     {

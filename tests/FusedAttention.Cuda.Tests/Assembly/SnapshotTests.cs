@@ -27,7 +27,7 @@ public sealed class SnapshotTests
     [Fact]
     public void Text_of_a_prefill() => Snapshot.AssertOnFile(
         Folder, "prefill-float16-16-16.ptx",
-        PrefillKernel.Write(new(AttentionElementType.Float16, AttentionElementType.Float16, 16, 16, CallFeatures.Aligned, 0, default), new PrefillTile(Warps: 4, RowsOfWarp: 16, Keys: 16, Stages: 2, Blocks: 1)).ToString());
+        PrefillKernel.Write(new(AttentionElementType.Float16, AttentionElementType.Float16, 16, 16, CallFeatures.Aligned, 0, default), new PrefillTile(Warps: 4, RowsOfWarp: 16, Keys: 16, Blocks: 1)).ToString());
 
     [Fact]
     public void Text_of_merging() => Snapshot.AssertOnFile(Folder, "merge-float16-bfloat16.ptx", MergePlan.Function(AttentionElementType.Float16, AttentionElementType.BFloat16).Text);

@@ -84,7 +84,7 @@ internal sealed record Specialisation(AttentionKernel Kernel, KernelTraits Trait
     /// <summary>The kernel for a device, and how many blocks are to fit a multiprocessor.</summary>
     public (KernelFunction Function, int Blocks) On(CudaDeviceDescription device)
     {
-        var tiles = new KernelTiles(TileTable.Prefill(Traits.KeyDim, Traits.ValueDim, device, Traits.Has(CallFeatures.Mask | CallFeatures.Bias)), TileTable.Decode(Traits.KeyDim, Traits.ValueDim, device), default, 1);
+        var tiles = new KernelTiles(TileTable.Prefill(Traits.KeyDim, Traits.ValueDim, device, Traits.Features), TileTable.Decode(Traits.KeyDim, Traits.ValueDim, device), default, 1);
         return (KernelLibrary.Of(Kernel, Traits, tiles), Kernel switch { AttentionKernel.Prefill => tiles.Prefill!.Value.Blocks, AttentionKernel.Decode => tiles.Decode!.Value.Blocks, _ => 1 });
     }
 
@@ -115,7 +115,7 @@ internal sealed record Specialisation(AttentionKernel Kernel, KernelTraits Trait
         (int key, int value) = Dims[choice[2]];
         return Kernels[choice[0]] switch
         {
-            AttentionKernel.Prefill => choice[1] < 2 && choice[5] == 1 && TileTable.Prefill(key, value, device, looksUp: true) is not null,
+            AttentionKernel.Prefill => choice[1] < 2 && choice[5] == 1 && TileTable.Prefill(key, value, device, CallFeatures.Mask | CallFeatures.Bias) is not null,
             AttentionKernel.Decode => choice[1] < 2 && choice[5] == 1 && TileTable.Decode(key, value, device) is not null,
             _ => choice[5] == 0 || (key % 8 == 0 && value % 8 == 0),
         };

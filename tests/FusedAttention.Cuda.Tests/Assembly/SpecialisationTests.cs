@@ -70,7 +70,7 @@ public sealed class SpecialisationTests(ITestOutputHelper output)
 
     private static bool IsTaken(Specialisation specialisation, CudaDeviceDescription device) => specialisation.Kernel switch
     {
-        AttentionKernel.Prefill => TileTable.Prefill(specialisation.Traits.KeyDim, specialisation.Traits.ValueDim, device, LooksUp(specialisation)) is not null,
+        AttentionKernel.Prefill => TileTable.Prefill(specialisation.Traits.KeyDim, specialisation.Traits.ValueDim, device, specialisation.Traits.Features) is not null,
         AttentionKernel.Decode => TileTable.Decode(specialisation.Traits.KeyDim, specialisation.Traits.ValueDim, device) is not null,
         _ => true,
     };

@@ -4,7 +4,7 @@ using Xunit;
 namespace FusedAttention.Cuda.Tests.Driver;
 
 /// <summary>What a caller does with the driver beside this library: contexts, streams and graphs of its own.</summary>
-internal sealed unsafe class OwnDriver : IDisposable
+internal sealed unsafe class OwnDriver : ICallersDriver
 {
     private readonly nint _library = NativeLibrary.Load(OperatingSystem.IsWindows() ? "nvcuda.dll" : "libcuda.so.1");
 

@@ -6,8 +6,9 @@ using Xunit;
 
 namespace FusedAttention.Cuda.Tests.Gpu;
 
-/// <summary>Random problems on the GPU of this machine, and what their results are compared with.</summary>
-internal static class GpuProblems
+/// <summary>Random problems on a GPU, this machine's or the emulated one, and what their results are compared with.</summary>
+/// <param name="target">The GPU.</param>
+internal sealed class GpuProblems(TestDevice target)
 {
     public static readonly AttentionKernel[] Kernels = [AttentionKernel.Prefill, AttentionKernel.Decode, AttentionKernel.Plain];
 
@@ -19,17 +20,16 @@ internal static class GpuProblems
     /// <summary>How many threads make calls side by side: FUSEDATTENTION_GPU_THREADS=1 tells which call an illegal access belongs to.</summary>
     private static readonly int Threads = Environment.GetEnvironmentVariable("FUSEDATTENTION_GPU_THREADS") is { Length: > 0 } text && int.TryParse(text, out int threads) ? threads : Environment.ProcessorCount;
 
+    /// <summary>What problems run on.</summary>
+    public TestDevice Target { get; } = target;
+
     /// <summary>The GPU, or the end of a test where there is none.</summary>
-    public static CudaDevice Open()
-    {
-        Assert.SkipUnless(CudaDevice.IsSupported, CudaDevice.UnsupportedReason ?? "");
-        return CudaDevice.Default;
-    }
+    public CudaDevice Open() => Target.Open();
 
     /// <summary>Whether a kernel takes a problem that lies in memory as vectors need it.</summary>
-    public static bool Takes(AttentionKernel kernel, Problem problem) => kernel == AttentionKernel.Plain || (HasMatrixTypes(problem) && (kernel == AttentionKernel.Prefill
-        ? TileTable.Prefill(problem.KeyDim, problem.ValueDim, CudaDevice.Default.Description, looksUp: true) is not null
-        : TileTable.Decode(problem.KeyDim, problem.ValueDim, CudaDevice.Default.Description) is not null));
+    public bool Takes(AttentionKernel kernel, Problem problem) => kernel == AttentionKernel.Plain || (HasMatrixTypes(problem) && (kernel == AttentionKernel.Prefill
+        ? TileTable.Prefill(problem.KeyDim, problem.ValueDim, Open().Description, CallFeatures.Mask | CallFeatures.Bias) is not null
+        : TileTable.Decode(problem.KeyDim, problem.ValueDim, Open().Description) is not null));
 
     /// <summary>A call, or null where the kernel that is forced does not take it.</summary>
     public static CallResult? TryRun(Problem problem, Arrangement? arrangement, GpuCaller caller)
@@ -53,7 +53,7 @@ internal static class GpuProblems
         TryRun(problem, arrangement, caller) ?? throw new NotSupportedException($"{caller.Forced} does not take {problem}\n{arrangement}");
 
     /// <summary>Runs a problem on its own.</summary>
-    public static CallResult Run(Problem problem, Arrangement? arrangement = null, AttentionKernel? forced = null)
+    public CallResult Run(Problem problem, Arrangement? arrangement = null, AttentionKernel? forced = null)
     {
         using var caller = new GpuCaller(Open(), forced);
         return Run(problem, arrangement, caller);
@@ -74,13 +74,13 @@ internal static class GpuProblems
     }
 
     /// <summary>Does something for each number on several threads, all of which use the GPU, each with a stream of its own. The first failures are in the message.</summary>
-    public static void ForEach(IEnumerable<int> numbers, Action<int, CudaStream> check)
+    public void ForEach(IEnumerable<int> numbers, Action<int, CudaStream> check)
     {
         CudaDevice device = Open();
         var failures = new ConcurrentQueue<string>();
         int count = 0;
         Parallel.ForEach(
-            numbers, new ParallelOptions { MaxDegreeOfParallelism = Threads },
+            Target.Some(numbers), new ParallelOptions { MaxDegreeOfParallelism = Threads },
             () => device.CreateStream(),
             (number, state, stream) =>
             {

@@ -1,6 +1,7 @@
 using FusedAttention.Cuda.Kernels;
 using FusedAttention.Cuda.Launching;
 using FusedAttention.Cuda.Planning;
+using FusedAttention.Devices;
 using FusedAttention.Problems;
 using Xunit;
 
@@ -153,22 +154,26 @@ public sealed class CudaPlanTests
     }
 
     [Theory]
-    [InlineData(232448, false)]
-    [InlineData(166912, false)]
-    [InlineData(101376, false)]
-    [InlineData(232448, true)]
-    [InlineData(101376, true)]
-    public void Tiles_fit_the_shared_memory_of_all_devices(int sharedMemory, bool looksUp)
+    [InlineData(232448, "None")]
+    [InlineData(166912, "None")]
+    [InlineData(101376, "None")]
+    [InlineData(232448, "Bias")]
+    [InlineData(101376, "Bias, Mask")]
+    [InlineData(232448, "Mask")]
+    [InlineData(101376, "Mask")]
+    public void Tiles_fit_the_shared_memory_of_all_devices(int sharedMemory, string has)
     {
+        CallFeatures features = Enum.Parse<CallFeatures>(has);
+        bool hasMask = features.HasFlag(CallFeatures.Mask);
         CudaDeviceDescription device = Device with { MaxSharedMemory = sharedMemory };
         for (int keyDim = 8; keyDim <= 264; keyDim += 8)
         {
             for (int valueDim = 8; valueDim <= 264; valueDim += 8)
             {
-                Assert.Equal(keyDim is >= 16 and <= 256 && valueDim is >= 16 and <= 256, TileTable.Prefill(keyDim, valueDim, device, looksUp) is not null);
-                if (TileTable.Prefill(keyDim, valueDim, device, looksUp) is PrefillTile prefill)
+                Assert.Equal(keyDim is >= 16 and <= 256 && valueDim is >= 16 and <= 256, TileTable.Prefill(keyDim, valueDim, device, features) is not null);
+                if (TileTable.Prefill(keyDim, valueDim, device, features) is PrefillTile prefill)
                 {
-                    Assert.InRange(prefill.SharedBytes(keyDim, valueDim) * prefill.Blocks, 1, sharedMemory);
+                    Assert.InRange(prefill.SharedBytes(keyDim, valueDim, hasMask) * prefill.Blocks, 1, sharedMemory);
                     Assert.InRange(prefill.Rows, 64, 128);
                 }
 

@@ -6,10 +6,12 @@ using Xunit;
 namespace FusedAttention.Cuda.Tests.Gpu;
 
 /// <summary>Lengths of queries and keys at the edges of every tile, in one packed call for each kernel and set of dimensions: none, 1, one less than a tile, a tile, one more.</summary>
-[NeedsGpu]
-[Collection(Fakes.FakeDriver.Collection)]
-public sealed class GpuLengthTests
+public abstract class LengthTests
 {
+    private protected LengthTests(TestDevice device) => Problems = new(device);
+
+    private GpuProblems Problems { get; }
+
     private static readonly (AttentionElementType Type, int KeyDim, int ValueDim)[] Shapes =
     [
         (AttentionElementType.Float16, 16, 16), (AttentionElementType.Float16, 40, 40), (AttentionElementType.Float16, 64, 64), (AttentionElementType.Float16, 72, 72),
@@ -23,12 +25,12 @@ public sealed class GpuLengthTests
     [InlineData("causal")]
     [InlineData("top left")]
     [InlineData("window")]
-    public void Every_length_at_an_edge_of_a_tile_is_right(string mask) => GpuProblems.ForEach(Enumerable.Range(0, Shapes.Length * 8), (number, stream) =>
+    public void Every_length_at_an_edge_of_a_tile_is_right(string mask) => Problems.ForEach(Enumerable.Range(0, Shapes.Length * 8), (number, stream) =>
     {
         (AttentionElementType type, int keyDim, int valueDim) = Shapes[number / 8];
         AttentionKernel? forced = ((AttentionKernel?[])[null, .. GpuProblems.Kernels])[number / 2 % 4];
         int heads = number % 2 == 0 ? 1 : 3;
-        PrefillTile? prefill = TileTable.Prefill(keyDim, valueDim, stream.Device.Description, looksUp: false);
+        PrefillTile? prefill = TileTable.Prefill(keyDim, valueDim, stream.Device.Description, CallFeatures.None);
         DecodeTile? decode = TileTable.Decode(keyDim, valueDim, stream.Device.Description);
         int[] queryEdges = Edges(forced switch { AttentionKernel.Decode => DecodeTile.Rows, AttentionKernel.Plain => TileTable.PlainItemRows, _ => prefill?.Rows ?? 0 }, heads);
         int[] keyEdges = forced switch

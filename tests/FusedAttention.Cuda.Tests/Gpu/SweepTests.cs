@@ -7,10 +7,12 @@ namespace FusedAttention.Cuda.Tests.Gpu;
 /// Random problems over all features and memory layouts against the oracle, every element within its own error limit, with NaN wherever a kernel has no right to read and sentinels wherever it has none to
 /// write. FUSEDATTENTION_GPU_SWEEP=n has n times as many problems.
 /// </summary>
-[NeedsGpu]
-[Collection(Fakes.FakeDriver.Collection)]
-public sealed class GpuSweepTests
+public abstract class SweepTests
 {
+    private protected SweepTests(TestDevice device) => Problems = new(device);
+
+    private GpuProblems Problems { get; }
+
     /// <summary>Every pair of types and dimensions once.</summary>
     private const int Configurations = 140;
 
@@ -23,7 +25,7 @@ public sealed class GpuSweepTests
     /// <summary>With the kernels that calls get, and in turns with each one that takes the problem.</summary>
     [Theory]
     [MemberData(nameof(Quarters))]
-    public void Results_are_within_the_error_limit_of_the_oracle(int part) => GpuProblems.ForEach(Enumerable.Range(0, Configurations / 4), (i, stream) =>
+    public void Results_are_within_the_error_limit_of_the_oracle(int part) => Problems.ForEach(Enumerable.Range(0, Configurations / 4), (i, stream) =>
     {
         int configuration = (part * (Configurations / 4)) + i;
         using GpuCaller chosen = new(stream.Device, null, stream), prefill = new(stream.Device, AttentionKernel.Prefill, stream), decode = new(stream.Device, AttentionKernel.Decode, stream);

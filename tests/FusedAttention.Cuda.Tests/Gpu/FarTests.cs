@@ -3,10 +3,12 @@ using Xunit;
 namespace FusedAttention.Cuda.Tests.Gpu;
 
 /// <summary>Tensors whose elements lie further apart than 2^31 elements, in an allocation of 5 GB for what is read and one for what is written: the bits of the same numbers side by side.</summary>
-[NeedsGpu]
-[Collection(Fakes.FakeDriver.Collection)]
-public sealed class GpuFarTests
+public abstract class FarTests
 {
+    private protected FarTests(TestDevice device) => Problems = new(device);
+
+    private GpuProblems Problems { get; }
+
     private const int Tokens = 40;
     private const int Heads = 2;
 
@@ -115,9 +117,9 @@ public sealed class GpuFarTests
             Assert.True(BitConverter.HalfToUInt16Bits(expected[i]) == BitConverter.HalfToUInt16Bits(actual[i]), $"query {i / dim / Heads}, head {i / dim % Heads}, dim {i % dim} is {actual[i]}, not {expected[i]}; blocks [{string.Join(' ', table)}] of {blocks}");
     }
 
-    private static CudaDevice Open()
+    private CudaDevice Open()
     {
-        CudaDevice device = GpuProblems.Open();
+        CudaDevice device = Problems.Open();
         Assert.SkipUnless(device.MemoryBytes > 14L << 30, $"{device} has {device.MemoryBytes >> 30} GB; this takes 11.");
         return device;
     }

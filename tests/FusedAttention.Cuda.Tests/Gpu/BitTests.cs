@@ -4,10 +4,12 @@ using Xunit;
 namespace FusedAttention.Cuda.Tests.Gpu;
 
 /// <summary>A row's bits depend on its query, its own keys, the options and the kernel: not on the run, neighbours, layout in memory, block size, capacity or the order of blocks.</summary>
-[NeedsGpu]
-[Collection(Fakes.FakeDriver.Collection)]
-public sealed class GpuBitTests
+public abstract class BitTests
 {
+    private protected BitTests(TestDevice device) => Problems = new(device);
+
+    private GpuProblems Problems { get; }
+
     /// <summary>Queries, keys, query and key/value heads, dimensions: prefills, decodes in many splits, both at once, and what only the plain kernel takes.</summary>
     public static TheoryData<int, int, int, int, int, string> Repeated => new()
     {
@@ -23,15 +25,15 @@ public sealed class GpuBitTests
 
     [Theory]
     [MemberData(nameof(Repeated))]
-    public void Two_hundred_runs_have_the_same_bits(int queries, int keys, int heads, int keyValueHeads, int dim, string type)
+    public void Many_runs_have_the_same_bits(int queries, int keys, int heads, int keyValueHeads, int dim, string type)
     {
-        using var caller = new GpuCaller(GpuProblems.Open()) { Times = 200 };
+        using var caller = new GpuCaller(Problems.Open()) { Times = Problems.Target.Times(200) };
         Problem problem = ProblemOf(queries, keys, heads, keyValueHeads, dim, Enum.Parse<AttentionElementType>(type));
         GpuProblems.AssertClose(GpuProblems.Run(problem, null, caller), problem, RowByRow.Solve(problem), kernel: null);
     }
 
     [Fact]
-    public void Neighbours_in_the_batch_do_not_change_a_bit() => GpuProblems.ForEach(Enumerable.Range(0, 70), (configuration, stream) =>
+    public void Neighbours_in_the_batch_do_not_change_a_bit() => Problems.ForEach(Enumerable.Range(0, 70), (configuration, stream) =>
     {
         using GpuCaller caller = new(stream.Device, null, stream);
         for (int n = 0; n < 3; n++)
@@ -49,7 +51,7 @@ public sealed class GpuBitTests
 
     /// <summary>Orders of dimensions, gaps and spare blocks, as long as rows begin where vectors can be loaded: without that the plain kernel has the call, and other last bits.</summary>
     [Fact]
-    public void Layout_in_memory_does_not_change_a_bit() => GpuProblems.ForEach(Enumerable.Range(0, 70), (configuration, stream) =>
+    public void Layout_in_memory_does_not_change_a_bit() => Problems.ForEach(Enumerable.Range(0, 70), (configuration, stream) =>
     {
         using GpuCaller caller = new(stream.Device, null, stream), plain = new(stream.Device, AttentionKernel.Plain, stream);
         for (int n = 0; n < 3; n++)
@@ -67,7 +69,7 @@ public sealed class GpuBitTests
     });
 
     [Fact]
-    public void Dense_packed_and_paged_calls_agree_for_every_block_size_and_order() => GpuProblems.ForEach(Enumerable.Range(0, 35), (configuration, stream) =>
+    public void Dense_packed_and_paged_calls_agree_for_every_block_size_and_order() => Problems.ForEach(Enumerable.Range(0, 35), (configuration, stream) =>
     {
         using GpuCaller caller = new(stream.Device, null, stream);
         Problem dense = (GpuConfiguration.Next(configuration, 612_001 + configuration).Problem with { Mask = null, Bias = null }).AsDense();
@@ -93,7 +95,7 @@ public sealed class GpuBitTests
     [InlineData(4, 7000, 16, 4, null)]
     public void Split_contexts_do_not_change_a_bit(int queries, int keys, int heads, int keyValueHeads, int? window)
     {
-        using var caller = new GpuCaller(GpuProblems.Open(), AttentionKernel.Decode);
+        using var caller = new GpuCaller(Problems.Open(), AttentionKernel.Decode);
         Problem one = ProblemOf(queries, keys, heads, keyValueHeads, 64, AttentionElementType.Float16);
         Problem other = ProblemOf(queries, 1300, heads, keyValueHeads, 64, AttentionElementType.Float16);
         Problem problem = one with
@@ -124,7 +126,7 @@ public sealed class GpuBitTests
     public void Chunks_of_a_row_invariant_prefill_do_not_change_a_bit(int dim, int heads, int keyValueHeads, string features)
     {
         const int Queries = 275;
-        using var caller = new GpuCaller(GpuProblems.Open());
+        using var caller = new GpuCaller(Problems.Open());
         Problem whole = ProblemOf(Queries, Queries + 20, heads, keyValueHeads, dim, AttentionElementType.Float16) with
         {
             Form = CallForm.Packed,

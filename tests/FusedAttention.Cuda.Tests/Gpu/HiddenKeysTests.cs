@@ -6,10 +6,12 @@ namespace FusedAttention.Cuda.Tests.Gpu;
 /// <summary>
 /// What a row may not see, by position, window, mask, bias or length, cannot change a bit of it, whatever lies there; infinities and NaN in values that it does see show in their columns and in no others.
 /// </summary>
-[NeedsGpu]
-[Collection(Fakes.FakeDriver.Collection)]
-public sealed class GpuHiddenKeysTests
+public abstract class HiddenKeysTests
 {
+    private protected HiddenKeysTests(TestDevice device) => Problems = new(device);
+
+    private GpuProblems Problems { get; }
+
     private static readonly float[] Specials = [float.NaN, float.PositiveInfinity, float.NegativeInfinity];
 
     public static TheoryData<string, string, string> Arrangements()
@@ -29,12 +31,12 @@ public sealed class GpuHiddenKeysTests
 
     /// <summary>Random problems, whose keys and values are special as a whole here and there.</summary>
     [Fact]
-    public void Rows_have_the_bits_that_zeros_at_their_hidden_keys_give() => GpuProblems.ForEach(Enumerable.Range(0, 70), (configuration, stream) =>
+    public void Rows_have_the_bits_that_zeros_at_their_hidden_keys_give() => Problems.ForEach(Enumerable.Range(0, 70), (configuration, stream) =>
     {
         using GpuCaller chosen = new(stream.Device, null, stream), prefill = new(stream.Device, AttentionKernel.Prefill, stream), decode = new(stream.Device, AttentionKernel.Decode, stream);
         using GpuCaller plain = new(stream.Device, AttentionKernel.Plain, stream);
         GpuCaller[] forced = [prefill, decode, plain];
-        for (int n = 0; n < 6; n++)
+        for (int n = 0; n < Problems.Target.Times(6); n++)
         {
             (Problem problem, Arrangement arrangement, int shift, ProblemGenerator generator) = GpuConfiguration.Next(configuration, 630_001 + (configuration * 100) + n);
             if (!HiddenKeys.MayHide(problem)) continue;
@@ -60,7 +62,7 @@ public sealed class GpuHiddenKeysTests
     [MemberData(nameof(Arrangements))]
     public void Special_values_show_where_they_are_seen(string kernel, string type, string hiding)
     {
-        GpuProblems.Open();
+        Problems.Open();
         var family = Enum.Parse<AttentionKernel>(kernel);
         foreach ((int queries, int keys) in ((int, int)[])[(family == AttentionKernel.Decode ? 4 : 150, 300), (5, 2300)])
         {
@@ -70,8 +72,8 @@ public sealed class GpuHiddenKeysTests
                 (3, 0, float.PositiveInfinity), (3, 7, float.NaN), (keys / 3, 0, float.NegativeInfinity), (keys / 2, 33, float.NegativeInfinity), (keys / 2, 63, float.PositiveInfinity),
                 ((keys / 2) + 1, 63, float.PositiveInfinity), (keys - 2, 20, float.NegativeInfinity), (keys - 2, 7, float.PositiveInfinity), (keys - 1, 40, float.NaN), (keys - 1, 41, float.PositiveInfinity),
             ];
-            CallResult expected = GpuProblems.Run(With(problem, specials, isZero: true), null, family);
-            CallResult actual = GpuProblems.Run(With(problem, specials, isZero: false), null, family);
+            CallResult expected = Problems.Run(With(problem, specials, isZero: true), null, family);
+            CallResult actual = Problems.Run(With(problem, specials, isZero: false), null, family);
             int seen = 0, hidden = 0;
             for (int i = 0; i < queries; i++)
             {
@@ -106,14 +108,14 @@ public sealed class GpuHiddenKeysTests
     [InlineData(nameof(AttentionKernel.Decode), 1, 2700)]
     public void Padding_behind_a_mask_may_hold_anything(string kernel, int queries, int keys)
     {
-        GpuProblems.Open();
+        Problems.Open();
         var family = Enum.Parse<AttentionKernel>(kernel);
         bool[] mask = new bool[keys];
         for (int j = 0; j < keys; j++) mask[j] = j >= 3 && j < keys - 130 && j % 17 != 5;
         Problem problem = ProblemOf(queries, keys, AttentionElementType.Float16, "nothing") with { Mask = new(mask, 1, 1, 1, keys) { Rank = 1 } };
         Victim[] victims = [.. Enumerable.Range(0, keys).Where(j => !mask[j]).Select(j => new Victim(0, 0, j))];
-        CallResult expected = GpuProblems.Run(HiddenKeys.With(problem, victims, _ => 0, _ => 0), null, family);
-        GpuProblems.Run(HiddenKeys.With(problem, victims, _ => float.NaN, n => n % 2 == 0 ? float.NaN : float.NegativeInfinity), null, family).AssertSameBits(expected, $"{family}: {problem}");
+        CallResult expected = Problems.Run(HiddenKeys.With(problem, victims, _ => 0, _ => 0), null, family);
+        Problems.Run(HiddenKeys.With(problem, victims, _ => float.NaN, n => n % 2 == 0 ? float.NaN : float.NegativeInfinity), null, family).AssertSameBits(expected, $"{family}: {problem}");
     }
 
     /// <summary>NaN and +inf in a bias come out as IEEE arithmetic has it, in the rows that have them and in no other.</summary>
@@ -123,16 +125,16 @@ public sealed class GpuHiddenKeysTests
     [InlineData(nameof(AttentionKernel.Decode), 5)]
     public void Not_a_number_in_a_bias_stays_in_its_row(string kernel, int queries)
     {
-        GpuProblems.Open();
+        Problems.Open();
         const int Keys = 140;
         AttentionKernel family = Enum.Parse<AttentionKernel>(kernel);
         Problem problem = ProblemOf(queries, Keys, AttentionElementType.BFloat16, "nothing");
-        CallResult plain = GpuProblems.Run(problem with { Bias = new Broadcast<float>(new float[queries * Keys], 1, 1, queries, Keys) }, null, family);
+        CallResult plain = Problems.Run(problem with { Bias = new Broadcast<float>(new float[queries * Keys], 1, 1, queries, Keys) }, null, family);
         float[] bias = new float[queries * Keys];
         bias[(1 * Keys) + 7] = float.NaN;
         bias[(2 * Keys) + Keys - 1] = float.PositiveInfinity;
         Array.Fill(bias, float.NaN, 3 * Keys, Keys);
-        CallResult result = GpuProblems.Run(problem with { Bias = new Broadcast<float>(bias, 1, 1, queries, Keys) }, null, family);
+        CallResult result = Problems.Run(problem with { Bias = new Broadcast<float>(bias, 1, 1, queries, Keys) }, null, family);
         int row = problem.Heads * problem.ValueDim;
         for (int i = 0; i < queries; i++)
         {

@@ -4,10 +4,12 @@ using Xunit;
 namespace FusedAttention.Cuda.Tests.Gpu;
 
 /// <summary>Streams of this library's and of the caller's, graphs, and tensors that are disposed while calls are pending: the same bits as one call after the other.</summary>
-[NeedsGpu]
-[Collection(Fakes.FakeDriver.Collection)]
-public sealed class GpuStreamTests
+public abstract class StreamTests
 {
+    private protected StreamTests(TestDevice device) => Problems = new(device);
+
+    private GpuProblems Problems { get; }
+
     private const int Heads = 8;
     private const int KeyValueHeads = 2;
     private const int Dim = 64;
@@ -20,10 +22,11 @@ public sealed class GpuStreamTests
     [InlineData(1, 7000)]
     public void Chains_over_two_streams_have_the_bits_of_one(int queries, int keys)
     {
-        CudaDevice device = GpuProblems.Open();
+        CudaDevice device = Problems.Open();
+        (queries, keys) = (queries == 1 ? 1 : Problems.Target.Tokens(queries), Problems.Target.Tokens(keys));
         using CudaStream a = device.CreateStream(), b = device.CreateStream();
         Half[] expected = Chain(device, queries, keys, null, null), actual = Chain(device, queries, keys, a, b);
-        for (int i = 0; i < 5; i++) AssertSame(expected, Chain(device, queries, keys, a, b), $"run {i}");
+        for (int i = 1; i < Problems.Target.Times(6); i++) AssertSame(expected, Chain(device, queries, keys, a, b), $"run {i}");
         AssertSame(expected, actual, "two streams");
     }
 
@@ -32,9 +35,10 @@ public sealed class GpuStreamTests
     [InlineData(1, 5000)]
     public void Streams_of_the_callers_have_the_bits_of_the_librarys(int queries, int keys)
     {
-        CudaDevice device = GpuProblems.Open();
+        CudaDevice device = Problems.Open();
+        (queries, keys) = (queries == 1 ? 1 : Problems.Target.Tokens(queries), Problems.Target.Tokens(keys));
         Half[] expected = Chain(device, queries, keys, null, null);
-        using var own = new OwnDriver();
+        using ICallersDriver own = Problems.Target.OpenDriver();
         own.Use(device, _ =>
         {
             nint handle = own.CreateStream();
@@ -54,13 +58,14 @@ public sealed class GpuStreamTests
     [InlineData(1, 9000)]
     public void A_graph_has_the_bits_of_its_calls_whenever_it_runs(int queries, int keys)
     {
-        CudaDevice device = GpuProblems.Open();
+        CudaDevice device = Problems.Open();
+        (queries, keys) = (queries == 1 ? 1 : Problems.Target.Tokens(queries), Problems.Target.Tokens(keys));
         using CudaTensor<Half> q = Noise(device, 1, queries, Heads, Dim), k = Noise(device, 2, keys, KeyValueHeads, Dim), v = Noise(device, 3, keys, KeyValueHeads, Dim), o = device.Allocate<Half>(queries, Heads, Dim);
         Half[] expected = new Half[queries * Heads * Dim], actual = new Half[expected.Length];
         CudaAttention.Forward(q, k, v, o, Options);
         o.CopyTo(expected);
         device.Synchronize();
-        using var own = new OwnDriver();
+        using ICallersDriver own = Problems.Target.OpenDriver();
         own.Use(device, _ =>
         {
             nint handle = own.CreateStream();
@@ -69,7 +74,7 @@ public sealed class GpuStreamTests
                 own.BeginCapture(handle);
                 CudaAttention.Forward(q, k, v, o, Options, stream: stream);
                 nint graph = own.EndCapture(handle);
-                for (int i = 0; i < 5; i++)
+                for (int i = 0; i < Problems.Target.Times(5); i++)
                 {
                     o.CopyFrom(new Half[expected.Length]);
                     device.Synchronize();
@@ -92,21 +97,21 @@ public sealed class GpuStreamTests
     [Fact]
     public void Disposing_what_calls_under_way_use_changes_nothing()
     {
-        const int Queries = 1500;
-        CudaDevice device = GpuProblems.Open();
+        CudaDevice device = Problems.Open();
+        int queries = Problems.Target.Tokens(1500);
         using CudaStream stream = device.CreateStream();
-        Half[] expected = Chain(device, Queries, Queries, null, null, length: 1), actual = new Half[expected.Length];
-        for (int i = 0; i < 20; i++)
+        Half[] expected = Chain(device, queries, queries, null, null, length: 1), actual = new Half[expected.Length];
+        for (int i = 0; i < Problems.Target.Times(20); i++)
         {
-            CudaTensor<Half> q = Noise(device, 1, Queries, Heads, Dim), k = Noise(device, 2, Queries, KeyValueHeads, Dim), v = Noise(device, 3, Queries, KeyValueHeads, Dim);
-            using CudaTensor<Half> o = device.Allocate<Half>(Queries, Heads, Dim);
-            for (int n = 0; n < 10; n++) CudaAttention.Forward(q, k, v, o, Options, stream: stream);
+            CudaTensor<Half> q = Noise(device, 1, queries, Heads, Dim), k = Noise(device, 2, queries, KeyValueHeads, Dim), v = Noise(device, 3, queries, KeyValueHeads, Dim);
+            using CudaTensor<Half> o = device.Allocate<Half>(queries, Heads, Dim);
+            for (int n = 0; n < Problems.Target.Times(10); n++) CudaAttention.Forward(q, k, v, o, Options, stream: stream);
             q.Dispose();
             k.Dispose();
             v.Dispose();
-            using CudaTensor<Half> other = device.Allocate<Half>(Queries, Heads, Dim), another = device.Allocate<Half>(Queries, KeyValueHeads, Dim);
-            other.CopyFrom([.. Enumerable.Repeat(Half.NaN, Queries * Heads * Dim)]);
-            another.CopyFrom([.. Enumerable.Repeat(Half.NaN, Queries * KeyValueHeads * Dim)]);
+            using CudaTensor<Half> other = device.Allocate<Half>(queries, Heads, Dim), another = device.Allocate<Half>(queries, KeyValueHeads, Dim);
+            other.CopyFrom([.. Enumerable.Repeat(Half.NaN, queries * Heads * Dim)]);
+            another.CopyFrom([.. Enumerable.Repeat(Half.NaN, queries * KeyValueHeads * Dim)]);
             Assert.Throws<ObjectDisposedException>(() => CudaAttention.Forward(q, k, v, o, Options, stream: stream));
             o.CopyTo(actual);
             AssertSame(expected, actual, $"run {i}");
@@ -116,12 +121,13 @@ public sealed class GpuStreamTests
     [Fact]
     public void A_stream_may_be_disposed_with_calls_under_way()
     {
-        CudaDevice device = GpuProblems.Open();
-        Half[] expected = Chain(device, 500, 500, null, null);
-        for (int i = 0; i < 10; i++)
+        CudaDevice device = Problems.Open();
+        int tokens = Problems.Target.Tokens(500);
+        Half[] expected = Chain(device, tokens, tokens, null, null);
+        for (int i = 0; i < Problems.Target.Times(10); i++)
         {
             CudaStream a = device.CreateStream(), b = device.CreateStream();
-            AssertSame(expected, Chain(device, 500, 500, a, b, disposesStreams: true), $"run {i}");
+            AssertSame(expected, Chain(device, tokens, tokens, a, b, disposesStreams: true), $"run {i}");
         }
     }
 

@@ -12,11 +12,13 @@ namespace FusedAttention.Cuda.Tests.Gpu;
 /// The reference set within the limits that it states, with the kernels that a call gets and with each one that takes the case. The first test runs them all, side by side: most of the time goes into
 /// machine code.
 /// </summary>
-[NeedsGpu]
-[Collection(Fakes.FakeDriver.Collection)]
-public sealed class GpuReferenceTests
+public abstract class ReferenceTests
 {
-    private static readonly Lazy<ConcurrentDictionary<string, string>> Failures = new(RunAll);
+    private static readonly ConcurrentDictionary<TestDevice, Lazy<ConcurrentDictionary<string, string>>> Failures = [];
+
+    private protected ReferenceTests(TestDevice device) => Problems = new(device);
+
+    private GpuProblems Problems { get; }
 
     /// <summary>What the names of cases begin with.</summary>
     public static TheoryData<string> Groups => [.. ReferenceData.Cases.Select(GroupOf).Distinct(StringComparer.Ordinal)];
@@ -25,18 +27,18 @@ public sealed class GpuReferenceTests
     [MemberData(nameof(Groups))]
     public void Cases_of_a_group_pass_in_every_kernel_that_takes_them(string group)
     {
-        GpuProblems.Open();
-        string[] failures = [.. Failures.Value.Where(failure => string.Equals(GroupOf(failure.Key), group, StringComparison.Ordinal)).Select(static failure => $"{failure.Key}: {failure.Value}").Order(StringComparer.Ordinal)];
+        Problems.Open();
+        string[] failures = [.. Failures.GetOrAdd(Problems.Target, _ => new(RunAll)).Value.Where(failure => string.Equals(GroupOf(failure.Key), group, StringComparison.Ordinal)).Select(static failure => $"{failure.Key}: {failure.Value}").Order(StringComparer.Ordinal)];
         Assert.True(failures.Length == 0, $"{failures.Length} cases failed:\n{string.Join('\n', failures)}");
     }
 
     private static string GroupOf(string name) => name[..name.IndexOf('-', StringComparison.Ordinal)];
 
-    private static ConcurrentDictionary<string, string> RunAll()
+    private ConcurrentDictionary<string, string> RunAll()
     {
         var failures = new ConcurrentDictionary<string, string>(StringComparer.Ordinal);
         string[] cases = ReferenceData.Cases;
-        GpuProblems.ForEach(Enumerable.Range(0, cases.Length), (i, stream) =>
+        Problems.ForEach(Enumerable.Range(0, cases.Length), (i, stream) =>
         {
             string failure = string.Join("\n", ((AttentionKernel?[])[null, .. GpuProblems.Kernels]).Select(kernel => Run(cases[i], kernel, stream)).Where(static text => text.Length > 0));
             if (failure.Length > 0) failures[cases[i]] = failure;
@@ -44,7 +46,7 @@ public sealed class GpuReferenceTests
         return failures;
     }
 
-    private static string Run(string name, AttentionKernel? forced, CudaStream stream)
+    internal static string Run(string name, AttentionKernel? forced, CudaStream stream)
     {
         using var caller = new GpuCaller(stream.Device, forced, stream);
         GpuTrace.Write($"{name} {forced}");

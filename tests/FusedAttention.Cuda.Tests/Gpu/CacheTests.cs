@@ -7,10 +7,12 @@ using Xunit;
 namespace FusedAttention.Cuda.Tests.Gpu;
 
 /// <summary>The cache on the GPU against the one of the CPU: contents byte for byte, attention within the rounding of weights.</summary>
-[NeedsGpu]
-[Collection(Fakes.FakeDriver.Collection)]
-public sealed class GpuCacheTests
+public abstract class CacheTests
 {
+    private protected CacheTests(TestDevice device) => Problems = new(device);
+
+    private GpuProblems Problems { get; }
+
     public static TheoryData<AttentionElementType, AttentionElementType> Conversions()
     {
         var pairs = new TheoryData<AttentionElementType, AttentionElementType>();
@@ -27,7 +29,7 @@ public sealed class GpuCacheTests
     [MemberData(nameof(Conversions))]
     public void New_tokens_are_converted_as_the_processor_does(AttentionElementType source, AttentionElementType cache)
     {
-        CudaDevice device = GpuProblems.Open();
+        CudaDevice device = Problems.Open();
         switch (source)
         {
             case AttentionElementType.Float32: AppendAs<float>(device, cache); break;
@@ -45,7 +47,7 @@ public sealed class GpuCacheTests
     public void Any_order_of_operations_leaves_what_the_CPU_has(int seed)
     {
         const int Heads = 3, KeyDim = 24, ValueDim = 10, Layers = 2;
-        CudaDevice device = GpuProblems.Open();
+        CudaDevice device = Problems.Open();
         using CudaStream stream = device.CreateStream();
         var options = new PagedKeyValueCacheOptions { Blocks = 60, BlockSize = ((int[])[1, 3, 16, 4])[seed - 1], KeyValueHeads = Heads, KeyDim = KeyDim, ValueDim = ValueDim, Layers = Layers };
         using var cache = new CudaPagedKeyValueCache<BFloat16>(device, options);
@@ -116,7 +118,7 @@ public sealed class GpuCacheTests
     public void Sequences_can_be_saved_and_loaded()
     {
         const int Heads = 2, Dim = 64, Tokens = 50;
-        CudaDevice device = GpuProblems.Open();
+        CudaDevice device = Problems.Open();
         var options = new PagedKeyValueCacheOptions { Blocks = 8, BlockSize = 16, KeyValueHeads = Heads, KeyDim = Dim };
         using CudaPagedKeyValueCache<Half> saved = new(device, options), loaded = new(device, options with { Blocks = 16, BlockSize = 7 });
         using CudaTensor<Half> q = Tensor(device, 1, 5, Heads, Dim), k = Tensor(device, 2, Tokens, Heads, Dim), v = Tensor(device, 3, Tokens, Heads, Dim), o = device.Allocate<Half>(5, Heads, Dim);
@@ -150,7 +152,8 @@ public sealed class GpuCacheTests
     public void Block_tables_may_lie_on_the_device(int queries, int blockSize)
     {
         const int Heads = 2, Dim = 64, Sequences = 3, Tokens = 150;
-        CudaDevice device = GpuProblems.Open();
+        CudaDevice device = Problems.Open();
+        using CudaStream stream = device.CreateStream();
         int columns = (Tokens + blockSize - 1) / blockSize, rows = Sequences * queries;
         using var cache = new CudaPagedKeyValueCache<Half>(device, new() { Blocks = Sequences * columns, BlockSize = blockSize, KeyValueHeads = Heads, KeyDim = Dim });
         using CudaTensor<Half> query = Tensor(device, 1, rows, 2 * Heads, Dim), output = device.Allocate<Half>(rows, 2 * Heads, Dim);
@@ -166,21 +169,21 @@ public sealed class GpuCacheTests
 
         foreach (AttentionMask mask in (AttentionMask[])[AttentionMask.Causal, AttentionMask.CausalWindow(20)])
         {
-            tables.CopyFrom(host);
+            tables.CopyFrom(host, stream);
             AttentionOptions options = new() { Mask = mask };
             Half[] expected = new Half[rows * 2 * Heads * Dim], actual = new Half[expected.Length];
-            CudaAttention.ForwardPaged(query, cache.GetKeys(), cache.GetValues(), output, new PagedSequences(cumulative, contexts, host, columns), options);
-            output.CopyTo(expected);
-            CudaAttention.ForwardPaged(query, cache.GetKeys(), cache.GetValues(), output, new CudaPagedSequences(cumulative, contexts, tables), options);
-            output.CopyTo(actual);
+            CudaAttention.ForwardPaged(query, cache.GetKeys(), cache.GetValues(), output, new PagedSequences(cumulative, contexts, host, columns), options, stream: stream);
+            output.CopyTo(expected, stream);
+            CudaAttention.ForwardPaged(query, cache.GetKeys(), cache.GetValues(), output, new CudaPagedSequences(cumulative, contexts, tables), options, stream: stream);
+            output.CopyTo(actual, stream);
             Assert.Equal(expected, actual);
 
             int[] damaged = [.. host];
             damaged[(2 * columns) - 1] = Sequences * columns;
-            tables.CopyFrom(damaged);
-            CudaAttention.ForwardPaged(query, cache.GetKeys(), cache.GetValues(), output, new CudaPagedSequences(cumulative, contexts, tables), options);
-            Assert.Contains($"sequence 1 on the device, entry {columns - 1}, was block {Sequences * columns}", Assert.Throws<CudaException>(device.Synchronize).Message, StringComparison.Ordinal);
-            output.CopyTo(actual);
+            tables.CopyFrom(damaged, stream);
+            CudaAttention.ForwardPaged(query, cache.GetKeys(), cache.GetValues(), output, new CudaPagedSequences(cumulative, contexts, tables), options, stream: stream);
+            Assert.Contains($"sequence 1 on the device, entry {columns - 1}, was block {Sequences * columns}", Assert.Throws<CudaException>(stream.Synchronize).Message, StringComparison.Ordinal);
+            output.CopyTo(actual, stream);
             int row = queries * 2 * Heads * Dim;
             Assert.Equal(expected[..row], actual[..row]);
             Assert.Equal(expected[(2 * row)..], actual[(2 * row)..]);
@@ -195,7 +198,7 @@ public sealed class GpuCacheTests
     public void Steps_of_a_scheduler_agree_with_the_CPU(int blockSize, int blocks, int dim)
     {
         const int Heads = 6, KeyValueHeads = 2, Layers = 2;
-        CudaDevice device = GpuProblems.Open();
+        CudaDevice device = Problems.Open();
         using CudaStream stream = device.CreateStream();
         var options = new PagedKeyValueCacheOptions { Blocks = blocks, BlockSize = blockSize, KeyValueHeads = KeyValueHeads, KeyDim = dim, Layers = Layers };
         using var cache = new CudaPagedKeyValueCache<Half>(device, options);

@@ -1,0 +1,47 @@
+#pragma warning disable MA0048 // What runs on the GPU of this machine: a list.
+namespace FusedAttention.Cuda.Tests.Gpu;
+
+/// <inheritdoc />
+[NeedsGpu]
+[Xunit.Collection(Fakes.FakeDriver.Collection)]
+public sealed class GpuBitTests() : BitTests(TestDevice.Gpu);
+
+/// <inheritdoc />
+[NeedsGpu]
+[Xunit.Collection(Fakes.FakeDriver.Collection)]
+public sealed class GpuCacheTests() : CacheTests(TestDevice.Gpu);
+
+/// <inheritdoc />
+[NeedsGpu]
+[Xunit.Collection(Fakes.FakeDriver.Collection)]
+public sealed class GpuFarTests() : FarTests(TestDevice.Gpu);
+
+/// <inheritdoc />
+[NeedsGpu]
+[Xunit.Collection(Fakes.FakeDriver.Collection)]
+public sealed class GpuHiddenKeysTests() : HiddenKeysTests(TestDevice.Gpu);
+
+/// <inheritdoc />
+[NeedsGpu]
+[Xunit.Collection(Fakes.FakeDriver.Collection)]
+public sealed class GpuLengthTests() : LengthTests(TestDevice.Gpu);
+
+/// <inheritdoc />
+[NeedsGpu]
+[Xunit.Collection(Fakes.FakeDriver.Collection)]
+public sealed class GpuMergeTests() : MergeTests(TestDevice.Gpu);
+
+/// <inheritdoc />
+[NeedsGpu]
+[Xunit.Collection(Fakes.FakeDriver.Collection)]
+public sealed class GpuReferenceTests() : ReferenceTests(TestDevice.Gpu);
+
+/// <inheritdoc />
+[NeedsGpu]
+[Xunit.Collection(Fakes.FakeDriver.Collection)]
+public sealed class GpuStreamTests() : StreamTests(TestDevice.Gpu);
+
+/// <inheritdoc />
+[NeedsGpu]
+[Xunit.Collection(Fakes.FakeDriver.Collection)]
+public sealed class GpuSweepTests() : SweepTests(TestDevice.Gpu);

@@ -1,0 +1,77 @@
+using System.Globalization;
+using FusedAttention.Cuda.Emulation.Runtime;
+using FusedAttention.Cuda.Tests.Driver;
+using Xunit;
+
+namespace FusedAttention.Cuda.Tests.Gpu;
+
+/// <summary>A GPU that tests run on: this machine's, or the emulated one.</summary>
+internal abstract class TestDevice
+{
+    public static readonly TestDevice Gpu = new GpuOfTheMachine();
+
+    public static readonly TestDevice Emulator = new EmulatedGpu();
+
+    /// <summary>The device, or the end of a test where there is none.</summary>
+    public abstract CudaDevice Open();
+
+    /// <summary>Which of many problems are run.</summary>
+    public abstract IEnumerable<int> Some(IEnumerable<int> numbers);
+
+    /// <summary>Whether one of several cases of a test is run, which it is not worth its time otherwise.</summary>
+    public abstract bool Takes(int number);
+
+    /// <summary>How often something is repeated that a GPU does so many times.</summary>
+    public abstract int Times(int onGpu);
+
+    /// <summary>Tokens of a problem that has so many on a GPU, and shows what it is to show with fewer.</summary>
+    public abstract int Tokens(int onGpu);
+
+    /// <summary>What a caller does with the driver beside this library.</summary>
+    public abstract ICallersDriver OpenDriver();
+
+    private sealed class GpuOfTheMachine : TestDevice
+    {
+        public override CudaDevice Open()
+        {
+            Assert.SkipUnless(CudaDevice.IsSupported, CudaDevice.UnsupportedReason ?? "");
+            return CudaDevice.Default;
+        }
+
+        public override IEnumerable<int> Some(IEnumerable<int> numbers) => numbers;
+
+        public override bool Takes(int number) => true;
+
+        public override int Times(int onGpu) => onGpu;
+
+        public override int Tokens(int onGpu) => onGpu;
+
+        public override ICallersDriver OpenDriver() => new OwnDriver();
+    }
+
+    /// <summary>Everything with FUSEDATTENTION_EMULATED_ALL=1, which is many minutes; a part of it that a run in CI has the time for, otherwise.</summary>
+    private sealed class EmulatedGpu : TestDevice
+    {
+        /// <summary>Of so many problems one is run.</summary>
+        private const int Share = 24;
+
+        private static readonly bool IsWhole = Environment.GetEnvironmentVariable("FUSEDATTENTION_EMULATED_ALL") is "1";
+
+        private readonly Lazy<CudaDevice> _device = new(static () => new(new EmulatedRuntime()));
+
+        public override CudaDevice Open() => _device.Value;
+
+        public override IEnumerable<int> Some(IEnumerable<int> numbers) => numbers.Where(Takes);
+
+        public override bool Takes(int number) => IsWhole || number % Share == 11 % Share;
+
+        /// <summary>In another order of blocks and warps each time.</summary>
+        public override int Times(int onGpu) => Math.Min(onGpu, IsWhole ? 3 : 2);
+
+        public override int Tokens(int onGpu) => IsWhole ? onGpu : Math.Max(Math.Min(onGpu, 12), onGpu / 6);
+
+        public override ICallersDriver OpenDriver() => new EmulatedDriver((EmulatedRuntime)Open().Runtime);
+
+        public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"emulator{(IsWhole ? ", whole" : "")}");
+    }
+}
