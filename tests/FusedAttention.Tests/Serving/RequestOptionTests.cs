@@ -48,7 +48,11 @@ public sealed class RequestOptionTests
             }
 
             sampled.AddRange(own);
+            CacheSequence sequence = step.Runs[0].Sequence;
             model.Scheduler.Complete(own);
+
+            // Somebody frees its sequence in the middle of the prompt: all is computed again, and nothing is said twice.
+            if (steps == 2 && !request.HasEnded) model.Cache.Free(sequence);
         }
 
         int[] all = [.. prompt, .. CountingModel.Continue(prompt, newTokens)];
