@@ -69,6 +69,7 @@ internal sealed unsafe partial class Warp
     private void AssertNothingUnderWay()
     {
         if (_copies.Count > 0) throw Fail(Program.Code + _copies.Peek().Instruction, _copies.Peek().Lane, "is a copy that nobody has waited for when the warp ended");
+        AssertNoStores();
         AssertNoProducts();
     }
 }

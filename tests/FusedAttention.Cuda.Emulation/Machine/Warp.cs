@@ -89,6 +89,7 @@ internal sealed unsafe partial class Warp : Agent, IDisposable
         Live = Active = threads >= Machine.Lanes.Count ? Machine.Lanes.All : (1u << threads) - 1;
         (Next, State, _waitingCount, _nextWaiting, Executed) = (0, WarpState.Running, 0, int.MaxValue, 0);
         BeginCopies();
+        BeginStores();
         BeginProducts();
     }
 

@@ -42,6 +42,8 @@ internal sealed class RegisterAllocation
 
     public int PredicateOf(string name) => _predicates[name];
 
+    private static bool IsProduct(PtxStatement statement) => statement.Opcode.StartsWith("wgmma.mma_async", StringComparison.Ordinal);
+
     private static int Width(string type) => type switch
     {
         "pred" => 0,
@@ -72,6 +74,11 @@ internal sealed class RegisterAllocation
             read[i] = [.. StatementRoles.Read(statement).Select(NumberOf).Where(static n => n >= 0)];
             written[i] = [.. StatementRoles.Written(statement).Select(NumberOf).Where(static n => n >= 0)];
         }
+
+        // Registers of asynchronous products are theirs until they have been waited for.
+        int[] asynchronous = [.. Enumerable.Range(0, count).Where(i => IsProduct(_text.Statements[i])).SelectMany(i => read[i].Concat(written[i])).Where(n => _widths[n] == 1).Distinct()];
+        for (int i = 0; i < count; i++)
+            if (_text.Statements[i].Opcode.StartsWith("wgmma.wait_group", StringComparison.Ordinal)) read[i] = [.. read[i], .. asynchronous];
 
         int[] first = [.. Enumerable.Repeat(int.MaxValue, _names.Count)], last = [.. Enumerable.Repeat(-1, _names.Count)];
         ulong[] atEntry = new Liveness(_text, read, written, _names.Count).Intervals(first, last);

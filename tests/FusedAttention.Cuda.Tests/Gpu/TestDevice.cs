@@ -1,5 +1,6 @@
 using System.Globalization;
 using FusedAttention.Cuda.Emulation.Runtime;
+using FusedAttention.Cuda.Planning;
 using FusedAttention.Cuda.Tests.Driver;
 using Xunit;
 
@@ -10,7 +11,14 @@ internal abstract class TestDevice
 {
     public static readonly TestDevice Gpu = new GpuOfTheMachine();
 
-    public static readonly TestDevice Emulator = new EmulatedGpu();
+    public static readonly TestDevice Emulator = new EmulatedGpu("emulator", 24, static () => new(new EmulatedRuntime()));
+
+    /// <summary>A Hopper whose prefill is that of warpgroups. Few multiprocessors, so that blocks of threads have several items each; and fewer problems: products are dear.</summary>
+    public static readonly TestDevice EmulatedHopper = new EmulatedGpu("emulated Hopper", 48, static () =>
+        new(new EmulatedRuntime { Device = new(0, "Emulated Hopper", 9, 0, Multiprocessors: 3, MaxSharedMemory: 232448, MemoryBytes: 8L << 30, DriverVersion: 13000) { L2Bytes = 40 << 20 } })
+        {
+            PrefillForm = PrefillForm.Warpgroups,
+        });
 
     /// <summary>The device, or the end of a test where there is none.</summary>
     public abstract CudaDevice Open();
@@ -50,20 +58,20 @@ internal abstract class TestDevice
     }
 
     /// <summary>Everything with FUSEDATTENTION_EMULATED_ALL=1, which is many minutes; a part of it that a run in CI has the time for, otherwise.</summary>
-    private sealed class EmulatedGpu : TestDevice
+    /// <param name="name">In names of tests.</param>
+    /// <param name="share">Of so many problems one is run.</param>
+    /// <param name="make">The device.</param>
+    private sealed class EmulatedGpu(string name, int share, Func<CudaDevice> make) : TestDevice
     {
-        /// <summary>Of so many problems one is run.</summary>
-        private const int Share = 24;
-
         private static readonly bool IsWhole = Environment.GetEnvironmentVariable("FUSEDATTENTION_EMULATED_ALL") is "1";
 
-        private readonly Lazy<CudaDevice> _device = new(static () => new(new EmulatedRuntime()));
+        private readonly Lazy<CudaDevice> _device = new(make);
 
         public override CudaDevice Open() => _device.Value;
 
         public override IEnumerable<int> Some(IEnumerable<int> numbers) => numbers.Where(Takes);
 
-        public override bool Takes(int number) => IsWhole || number % Share == 11 % Share;
+        public override bool Takes(int number) => IsWhole || number % share == 11;
 
         /// <summary>In another order of blocks and warps each time.</summary>
         public override int Times(int onGpu) => Math.Min(onGpu, IsWhole ? 3 : 2);
@@ -72,6 +80,6 @@ internal abstract class TestDevice
 
         public override ICallersDriver OpenDriver() => new EmulatedDriver((EmulatedRuntime)Open().Runtime);
 
-        public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"emulator{(IsWhole ? ", whole" : "")}");
+        public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"{name}{(IsWhole ? ", whole" : "")}");
     }
 }
