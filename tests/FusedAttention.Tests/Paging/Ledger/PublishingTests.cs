@@ -71,6 +71,17 @@ public sealed class PublishingTests : IDisposable
     }
 
     [Fact]
+    public void Other_tokens_do_not_follow_what_stood_for_the_first_ones()
+    {
+        CacheSequence first = Sequence(8), second = Sequence(12);
+        Publish(first, 8);
+        Publish(second, 8);                                 // by the first one's blocks; its own are not published
+        int[] other = [9, 9, 9, 9, .. _tokens[4..12]];
+        Assert.True(_ledger.TryPublish(second, Prefix(other), withPartial: false));
+        Assert.Equal((12, 8), (Found(other), Found(12)));
+    }
+
+    [Fact]
     public void Forgetting_begins_anew()
     {
         CacheSequence sequence = Sequence(8);
