@@ -1,4 +1,3 @@
-using FusedAttention.Cuda.Emulation.Memory;
 using FusedAttention.Cuda.Emulation.Programs;
 
 namespace FusedAttention.Cuda.Emulation.Machine;

@@ -1,5 +1,4 @@
 using System.Runtime.Intrinsics;
-using FusedAttention.Cuda.Emulation.Memory;
 using FusedAttention.Cuda.Emulation.Programs;
 
 namespace FusedAttention.Cuda.Emulation.Machine;

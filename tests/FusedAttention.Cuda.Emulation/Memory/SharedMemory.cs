@@ -131,11 +131,11 @@ internal sealed unsafe class SharedMemory : IDisposable
     /// </summary>
     public byte* ReadAsynchronously(Warp warp, Instruction* i, int lane, uint address, bool mayBeUnwritten)
     {
-        const int Bytes = 16;
+        const int Chunk = 16;
         uint at = address - Base;
-        if (at > (uint)this.Bytes || (uint)this.Bytes - at < Bytes || at % Bytes != 0) throw warp.Fail(i, lane, $"reads 16 bytes of shared memory at 0x{address:x}: {Where(address, Bytes)}");
-        if (!IsWritten(at, Bytes) && (!mayBeUnwritten || new ReadOnlySpan<byte>(_written + at, Bytes).Contains(UnderWay))) FailUnwritten(warp, i, lane, at, Bytes);
-        NoteRead(warp, i, lane, at, Bytes);
+        if (at > (uint)Bytes || (uint)Bytes - at < Chunk || at % Chunk != 0) throw warp.Fail(i, lane, $"reads 16 bytes of shared memory at 0x{address:x}: {Where(address, Chunk)}");
+        if (!IsWritten(at, Chunk) && (!mayBeUnwritten || new ReadOnlySpan<byte>(_written + at, Chunk).Contains(UnderWay))) FailUnwritten(warp, i, lane, at, Chunk);
+        NoteRead(warp, i, lane, at, Chunk);
         byte* from = Pointer + at;
         for (int word = (int)(at >> 2); word < (int)(at >> 2) + 4; word++)
         {
