@@ -71,10 +71,10 @@ public sealed partial class GenerationRequest
     internal ulong AnnouncedPrompt { get; set; }
 
     /// <summary>It has a sequence.</summary>
-    internal void Run() => State = GenerationState.Running;
+    internal void BeginRunning() => State = GenerationState.Running;
 
     /// <summary>It has none any more, and waits for one.</summary>
-    internal void Wait() => State = GenerationState.Waiting;
+    internal void BeginWaiting() => State = GenerationState.Waiting;
 
     /// <summary>Nothing more will come.</summary>
     internal void End(FinishReason reason)

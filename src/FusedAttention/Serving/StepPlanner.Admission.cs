@@ -40,7 +40,7 @@ internal sealed partial class StepPlanner
 
             Waiting.Remove(request);
             Start(request, match);
-            request.Run();
+            request.BeginRunning();
             Running.Add(request);
             promised += BlocksFor(request);
             request.GrantedDrafts = 0;

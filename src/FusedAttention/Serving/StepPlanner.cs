@@ -57,7 +57,7 @@ internal sealed partial class StepPlanner
     public void PutBack(GenerationRequest request)
     {
         Release(request);
-        request.Wait();
+        request.BeginWaiting();
         Waiting.Add(request);
     }
 
