@@ -110,16 +110,18 @@ internal sealed class RowWeights
     private static bool HasDistance(CallReader call) => call.Traits.Has(CallFeatures.Alibi) && !call.Traits.Has(CallFeatures.Bias);
 
     /// <summary>
-    /// To powers of two, with ALiBi's part. Up to the row's position that rises with the column, which is a constant of the instruction; where the tile reaches over it, each key has its own distance. What a
-    /// column adds comes after its product, or the assembler would compute it ahead for all columns, for which there are no registers.
+    /// To powers of two, with ALiBi's part. Up to the row's position that rises with the column, which is a constant of the instruction: counted from the last one, which is the nearest to the query, so that
+    /// what a column adds has the sign of what was there, and nothing cancels (from the first one, a tile of 64 keys cost 4e-6 of a log-sum-exp). Where the tile reaches over the position, each key has its own
+    /// distance. What a column adds comes after its product, or the assembler would compute it ahead for all columns, for which there are no registers.
     /// </summary>
     private void AddDistances((F32 Score, int Column)[] products)
     {
-        F32 start = -(_slope! * _distance!);
+        int last = products.Max(static element => element.Column);
+        F32 nearest = -(_slope! * (_distance! - last));
         foreach ((F32 score, int column) in products)
         {
-            F32 left = F32.MultiplyAdd(score, _factor, start);
-            if (column != 0) left = F32.MultiplyAdd(_slope!, column, left);
+            F32 left = F32.MultiplyAdd(score, _factor, nearest);
+            if (column != last) left = F32.MultiplyAdd(_slope!, column - last, left);
             score.Set(_isLeft is null ? left : F32.Select(_isLeft, left, F32.MultiplyAdd(-_slope!, (_distance! - column).Abs(), score * _factor)));
         }
     }

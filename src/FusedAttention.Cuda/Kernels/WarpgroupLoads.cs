@@ -152,20 +152,19 @@ internal sealed class WarpgroupLoads
         });
     }
 
-    /// <summary>A lane for each box of rows: those that have no block are not read.</summary>
+    /// <summary>A lane for each box of rows, as many as lie in one block and one tile: those that have no block are not read. With blocks of one token a box is a row of 128 bytes.</summary>
     private void CopyPages(Source source, BoxedRows layout, Shared to, I32 key, Shared arrivals)
     {
-        int blockSize = _call.Traits.BlockSize, rows = BoxRows(blockSize, _tile.Keys), shift = BitOperations.Log2((uint)rows);
-        I32 Boxes(I32 keys) => int.IsPow2(rows) ? keys >>> shift : I32.Quotient(keys, rows);
+        int blockSize = _call.Traits.BlockSize, rows = BoxRows(blockSize, _tile.Keys);
 
         // Of the tile's boxes [begin, end).
-        I32 begin = Boxes(I32.Max(source.FirstValid - key, 0)), end = Boxes(I32.Min(source.EndValid - key, _tile.Keys) + (rows - 1));
+        I32 begin = I32.Quotient(I32.Max(source.FirstValid - key, 0), rows), end = I32.Quotient(I32.Min(source.EndValid - key, _tile.Keys) + (rows - 1), rows);
         _k.Where(_isElected, () => _k.ArriveExpecting(arrivals, (end - begin) * (rows * BoxedRows.RowBytes * layout.Boxes)));
         _k.WarpBarrier();
-        _k.If((_lane >= begin) & (_lane < end), () =>
+        _k.For("page", begin + _lane, end, 32, page =>
         {
-            I32 token = key + (_lane * rows), block = I32.Quotient(token, blockSize), id = _call.BlockId(source.BlockTableStart, block);
-            Shared first = to + (_lane * (rows * BoxedRows.RowBytes));
+            I32 token = key + (page * rows), block = I32.Quotient(token, blockSize), id = _call.BlockId(source.BlockTableStart, block);
+            Shared first = to + (page * (rows * BoxedRows.RowBytes));
             for (int box = 0; box < layout.Boxes; box++)
                 _k.CopyBox(first + (box * layout.BoxBytes), new(source.Map, box * BoxedRows.BoxColumns, token - (block * blockSize), source.Head, id), arrivals);
         });

@@ -50,7 +50,6 @@ internal static class PlanDetails
         WarpgroupRefusal.LooksUp => "a mask or a bias is looked up for each score",
         WarpgroupRefusal.NoTile => $"no tile for dimensions {problem.KeyDim}/{problem.ValueDim} fits {device.MaxSharedMemory} bytes of shared memory",
         WarpgroupRefusal.Group => $"{problem.Group} query heads a key/value head are more than the rows of a block",
-        WarpgroupRefusal.Pages => $"blocks of {problem.BlockSize} tokens: a box takes a multiple of 8 of one block and one tile",
         WarpgroupRefusal.Strides => "sequences lie neither at equal steps nor at whole tokens, or a stride is 0, negative or 2^40 bytes and more",
         _ => throw new ArgumentOutOfRangeException(nameof(refusal), refusal, null),
     };

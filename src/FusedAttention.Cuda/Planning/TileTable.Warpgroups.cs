@@ -26,7 +26,7 @@ internal static partial class TileTable
     [
         (64, 64, WarpgroupUse.Modified, 2, 128),
         (64, 64, null, 3, 128),
-        (128, 128, WarpgroupUse.Plain, 2, 176),
+        (128, 128, WarpgroupUse.Full, 2, 176),
         (128, 128, null, 2, 128),
         (192, 128, null, 2, 128),
         (192, 192, null, 2, 112),
@@ -47,7 +47,7 @@ internal static partial class TileTable
 
             // Registers of all warpgroups together: 65,536 less what is rounded away. With 24 the producer spills.
             (int producer, int consumer) = consumers == 3 ? (32, 160) : (40, 232);
-            var tile = new WarpgroupTile(consumers, keys, use is WarpgroupUse.Plain or WarpgroupUse.Full, producer, consumer);
+            var tile = new WarpgroupTile(consumers, keys, use == WarpgroupUse.Full, producer, consumer);
             if (Fits(tile.SharedBytes(keyDim, valueDim), 1, device)) return tile;
         }
 
@@ -58,8 +58,7 @@ internal static partial class TileTable
     public static WarpgroupUse UseOf(AttentionProblem problem)
     {
         if (!problem.AlibiSlopes.IsEmpty || problem.SoftCap > 0) return WarpgroupUse.Modified;
-        if (problem.LeftReach < KeyRange.Unbounded || problem.RightReach < KeyRange.Unbounded) return WarpgroupUse.Masked;
-        return problem.BlockSize == 0 ? WarpgroupUse.Plain : WarpgroupUse.Full;
+        return problem.LeftReach < KeyRange.Unbounded || problem.RightReach < KeyRange.Unbounded ? WarpgroupUse.Masked : WarpgroupUse.Full;
     }
 }
 
@@ -69,11 +68,8 @@ internal enum WarpgroupUse
     /// <summary>Rows see different keys.</summary>
     Masked,
 
-    /// <summary>Every key is in sight: no tile but an item's last one is masked.</summary>
+    /// <summary>Every key is in sight, and scores are only scaled: no tile but an item's last one is masked, and nothing but sums is in registers.</summary>
     Full,
-
-    /// <summary>That, and keys lie in a row: nothing but sums is in registers.</summary>
-    Plain,
 
     /// <summary>Scores have ALiBi or a soft cap, and rows may see different keys.</summary>
     Modified,

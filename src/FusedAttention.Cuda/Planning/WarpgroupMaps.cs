@@ -13,7 +13,6 @@ internal enum WarpgroupRefusal
     LooksUp,
     NoTile,
     Group,
-    Pages,
     Strides,
 }
 
@@ -30,9 +29,6 @@ internal readonly record struct WarpgroupMaps(
 {
     private const int BytesOfElement = sizeof(ushort);
 
-    /// <summary>Rows of a box of a cache, at least: what swizzled rows repeat after.</summary>
-    private const int LeastBoxRows = 8;
-
     /// <param name="problem">The call: of 16-bit elements, with strides and starts that are multiples of 8.</param>
     /// <param name="tile">The sizes of the kernel.</param>
     public static WarpgroupMaps Of(AttentionProblem problem, in WarpgroupTile tile)
@@ -40,7 +36,6 @@ internal readonly record struct WarpgroupMaps(
         if (problem.Group > tile.Rows) return Refused(WarpgroupRefusal.Group);
         bool isPaged = problem.BlockSize > 0;
         int boxRows = WarpgroupLoads.BoxRows(problem.BlockSize, tile.Keys);
-        if (isPaged && boxRows % LeastBoxRows != 0) return Refused(WarpgroupRefusal.Pages);
         TokenAxis query = TokenAxis.Of(problem, CallTensor.Query, problem.QueryTokenStride);
         TokenAxis key = isPaged ? default : TokenAxis.Of(problem, CallTensor.Key, problem.KeyTokenStride), value = isPaged ? default : TokenAxis.Of(problem, CallTensor.Value, problem.ValueTokenStride);
         if (!query.IsThere || (!isPaged && !(key.IsThere && value.IsThere))) return Refused(WarpgroupRefusal.Strides);

@@ -2,6 +2,7 @@ using System.Globalization;
 using FusedAttention.Cuda.Emulation.Runtime;
 using FusedAttention.Cuda.Planning;
 using FusedAttention.Cuda.Tests.Driver;
+using FusedAttention.Devices;
 using Xunit;
 
 namespace FusedAttention.Cuda.Tests.Gpu;
@@ -24,10 +25,13 @@ internal abstract class TestDevice
         new(new EmulatedRuntime { Device = new(0, "Emulated Hopper", 9, 0, Multiprocessors: 3, MaxSharedMemory: 232448, MemoryBytes: 8L << 30, DriverVersion: 13000) { L2Bytes = 40 << 20 } })
         {
             PrefillForm = PrefillForm.Warpgroups,
-        });
+        }, AttentionKernel.Prefill);
 
     /// <summary>The device, or the end of a test where there is none.</summary>
     public abstract CudaDevice Open();
+
+    /// <summary>Whether tests of one kernel alone are for this device.</summary>
+    public virtual bool Tests(AttentionKernel kernel) => true;
 
     /// <summary>Which of many problems are run.</summary>
     public abstract IEnumerable<int> Some(IEnumerable<int> numbers);
@@ -67,11 +71,14 @@ internal abstract class TestDevice
     /// <param name="name">In names of tests.</param>
     /// <param name="share">Of so many problems one is run.</param>
     /// <param name="make">The device.</param>
-    private sealed class EmulatedGpu(string name, int share, Func<CudaDevice> make) : TestDevice
+    /// <param name="only">The one kernel that another emulated device does not have; null: it has its own of each.</param>
+    private sealed class EmulatedGpu(string name, int share, Func<CudaDevice> make, AttentionKernel? only = null) : TestDevice
     {
         private readonly Lazy<CudaDevice> _device = new(make);
 
         public override CudaDevice Open() => _device.Value;
+
+        public override bool Tests(AttentionKernel kernel) => only is null || kernel == only;
 
         public override IEnumerable<int> Some(IEnumerable<int> numbers) => numbers.Where(Takes);
 
