@@ -55,7 +55,9 @@ internal static unsafe class BulkOperations
         if (!map.IsMap) throw warp.Fail(i, lane, "names a tensor map that is none");
         if (map.Rank != i->Count) throw warp.Fail(i, lane, $"has {i->Count} coordinates for a tensor of {map.Rank} dimensions");
         if (map.Refusal() is { } refusal) throw warp.Fail(i, lane, $"names a tensor map that the driver would refuse: {refusal}");
-        uint alignment = map.Swizzle switch { Swizzle.Bytes128 => 1024u, Swizzle.Bytes64 => 512, Swizzle.Bytes32 => 256, _ => 128 };
+
+        // Swizzled boxes too: the pattern is one of the address, and a box that begins elsewhere than at its repeat begins inside of the pattern (CUDA Programming Guide, "Tensor Memory Access", swizzle).
+        const uint alignment = 128;
         if (shared % alignment != 0) throw warp.Fail(i, lane, $"has a box at 0x{shared:x} of shared memory, which is no multiple of {alignment}");
         int[] start = new int[map.Rank];
         for (int d = 0; d < start.Length; d++) start[d] = (int)warp.Row(i->Rows[d])[lane];

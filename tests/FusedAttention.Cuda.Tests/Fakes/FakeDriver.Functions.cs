@@ -410,7 +410,7 @@ internal sealed unsafe partial class FakeDriver
         string ptx = Marshal.PtrToStringUTF8((nint)text)!;
         now.Log($"load {ptx}");
         now.OnLoad?.Invoke(ptx);
-        int result = ptx == now.Refused ? InvalidImage : now.Ask("cuModuleLoadDataEx", isUnsafe: true);
+        int result = string.Equals(ptx, now.Refused, StringComparison.Ordinal) ? InvalidImage : now.Ask("cuModuleLoadDataEx", isUnsafe: true);
         now.WriteLogs(count, options, values);
         *module = (nint)Interlocked.Increment(ref now._handles);
         return result;
