@@ -22,7 +22,11 @@ public sealed partial class CudaDevice
     private readonly List<TableFaults> _tableFaults = [];
 
     /// <param name="runtime">Runs the launches: the driver, or in tests a recorder. Taken over.</param>
-    internal CudaDevice(ICudaRuntime runtime) => Runtime = runtime;
+    internal CudaDevice(ICudaRuntime runtime)
+    {
+        Runtime = runtime;
+        TensorMaps = new(runtime);
+    }
 
     /// <summary>As the driver calls it, <c>NVIDIA H100 80GB HBM3</c>.</summary>
     public string Name => Description.Name;
@@ -65,6 +69,9 @@ public sealed partial class CudaDevice
     internal CudaDeviceDescription Description => Runtime.Device;
 
     internal ICudaRuntime Runtime { get; }
+
+    /// <summary>Tensors as the device's copy unit is told of them.</summary>
+    internal TensorMapCache TensorMaps { get; }
 
     /// <summary>The form of the prefill kernel that calls get where both take them: for tests, and for timing one beside the other.</summary>
     internal PrefillForm PrefillForm { get; set; } = PrefillForms.Default;

@@ -13,7 +13,6 @@ namespace FusedAttention.Cuda.Planning;
 internal sealed unsafe class CudaPlan
 {
     private readonly DevicePlan _plan = new();
-    private readonly TensorMapCache _maps = new();
     private readonly byte[] _parameters = new byte[CallBlock.MostParameterBytes];
     private AttentionProblem _problem = null!;
     private CudaDeviceDescription _device = null!;
@@ -113,11 +112,11 @@ internal sealed unsafe class CudaPlan
     /// <param name="memory">Where the tensors lie.</param>
     /// <param name="scratch">Where <see cref="ScratchBytes"/> of the device lie: staged tables, and partial results behind them. Anything if that is 0.</param>
     /// <param name="blocks">Blocks of a paged cache; 0 without pages.</param>
-    /// <param name="runtime">Encodes tensors for the copy unit.</param>
-    public void Bind(in CallMemory memory, ulong scratch, int blocks, ICudaRuntime runtime)
+    /// <param name="maps">The device's: tensors as the copy unit is told of them.</param>
+    public void Bind(in CallMemory memory, ulong scratch, int blocks, TensorMapCache maps)
     {
         CallBinding.Write(_problem, _plan, memory, scratch, HasInlineTables, _parameters);
-        if (HasWarpgroups) WarpgroupBinding.Write(_problem, _tiles.Warpgroups!.Value, _plan.ItemsOf(AttentionKernel.Prefill).Count, memory, blocks, runtime, _maps, _parameters);
+        if (HasWarpgroups) WarpgroupBinding.Write(_problem, _tiles.Warpgroups!.Value, _plan.ItemsOf(AttentionKernel.Prefill).Count, memory, blocks, maps, _parameters);
     }
 
     /// <summary>Says where <see cref="Counters"/> words lie, which are zero before the launches and behind them.</summary>

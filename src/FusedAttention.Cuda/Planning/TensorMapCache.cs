@@ -3,8 +3,9 @@ using FusedAttention.Cuda.Launching;
 
 namespace FusedAttention.Cuda.Planning;
 
-/// <summary>Maps that were encoded, by what they are of: the layers of a model come round again, each with its own memory. For one thread at a time; allocates nothing after its first use.</summary>
-internal sealed class TensorMapCache
+/// <summary>A device's maps that were encoded, by what they are of: the layers of a model come round again, each with its own memory. Allocates nothing after its first use.</summary>
+/// <param name="runtime">Encodes them.</param>
+internal sealed class TensorMapCache(ICudaRuntime runtime)
 {
     /// <summary>Three maps a call, some dozens of layers.</summary>
     private const int Places = 256;
@@ -12,10 +13,18 @@ internal sealed class TensorMapCache
     /// <summary>Places that one tensor may have: where its hash points, and behind that.</summary>
     private const int Tries = 4;
 
+    private readonly Lock _gate = new();
     private Entry[]? _entries;
 
-    /// <summary>The map of a tensor; valid until another one is asked for.</summary>
-    public ref readonly TensorMap Get(ICudaRuntime runtime, in TensorMapShape shape)
+    /// <summary>The map of a tensor.</summary>
+    /// <param name="shape">The tensor.</param>
+    /// <param name="map">Receives it.</param>
+    public void Get(in TensorMapShape shape, out TensorMap map)
+    {
+        lock (_gate) map = Find(shape);
+    }
+
+    private ref readonly TensorMap Find(in TensorMapShape shape)
     {
         _entries ??= new Entry[Places];
         uint first = (uint)shape.GetHashCode();
@@ -23,13 +32,13 @@ internal sealed class TensorMapCache
         {
             ref Entry entry = ref _entries[(first + i) % Places];
             if (entry.IsThere && entry.Shape == shape) return ref entry.Map;
-            if (!entry.IsThere) return ref Fill(ref entry, runtime, shape);
+            if (!entry.IsThere) return ref Fill(ref entry, shape);
         }
 
-        return ref Fill(ref _entries[first % Places], runtime, shape);
+        return ref Fill(ref _entries[first % Places], shape);
     }
 
-    private static ref readonly TensorMap Fill(ref Entry entry, ICudaRuntime runtime, in TensorMapShape shape)
+    private ref readonly TensorMap Fill(ref Entry entry, in TensorMapShape shape)
     {
         entry.IsThere = false;
         runtime.EncodeTensorMap(shape, entry.Map);

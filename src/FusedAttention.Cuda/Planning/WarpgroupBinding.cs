@@ -20,19 +20,18 @@ internal static class WarpgroupBinding
     /// <param name="items">Of the launch.</param>
     /// <param name="memory">Where the tensors lie.</param>
     /// <param name="blocks">Blocks of a paged cache.</param>
-    /// <param name="runtime">Encodes maps of tensors.</param>
-    /// <param name="maps">Those it has encoded.</param>
+    /// <param name="maps">The device's maps of tensors.</param>
     /// <param name="parameters"><see cref="CallBlock.MostParameterBytes"/>.</param>
     public static void Write(
-        AttentionProblem problem, in WarpgroupTile tile, int items, in CallMemory memory, int blocks, ICudaRuntime runtime, TensorMapCache maps, Span<byte> parameters)
+        AttentionProblem problem, in WarpgroupTile tile, int items, in CallMemory memory, int blocks, TensorMapCache maps, Span<byte> parameters)
     {
         WarpgroupMaps shapes = WarpgroupMaps.Of(problem, tile);
         bool isPaged = problem.BlockSize > 0;
         ref WarpgroupBlock block = ref BlockOf(parameters);
         block = default;
-        block.QueryMap = maps.Get(runtime, shapes.Query with { Address = AddressOf(memory.Query, shapes.QueryAxis) });
-        block.KeyMap = maps.Get(runtime, OverBlocks(shapes.Key with { Address = AddressOf(memory.Key, shapes.KeyAxis) }));
-        block.ValueMap = maps.Get(runtime, OverBlocks(shapes.Value with { Address = AddressOf(memory.Value, shapes.ValueAxis) }));
+        maps.Get(shapes.Query with { Address = AddressOf(memory.Query, shapes.QueryAxis) }, out block.QueryMap);
+        maps.Get(OverBlocks(shapes.Key with { Address = AddressOf(memory.Key, shapes.KeyAxis) }), out block.KeyMap);
+        maps.Get(OverBlocks(shapes.Value with { Address = AddressOf(memory.Value, shapes.ValueAxis) }), out block.ValueMap);
         block.Items = items;
         block.QueryRows = WarpgroupMaps.RowsOf(problem, tile);
         block.QueryBatches = shapes.QueryAxis.IsBatched ? 1 : 0;

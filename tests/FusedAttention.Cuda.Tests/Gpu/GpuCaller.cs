@@ -146,7 +146,7 @@ internal sealed unsafe class GpuCaller(CudaDevice device, AttentionKernel? force
                 plan.WriteTables(tables.Memory.Pointer + tables.Offset);
             }
 
-            plan.Bind(memory, plan.ScratchBytes > 0 ? scratch.Address() : 0, problem.BlockSize > 0 ? blocks : 0, device.Runtime);
+            plan.Bind(memory, plan.ScratchBytes > 0 ? scratch.Address() : 0, problem.BlockSize > 0 ? blocks : 0, device.TensorMaps);
             work.Begin();
             if (plan.Counters > 0) plan.SetCounters(work.Counters(plan.Counters * sizeof(uint)).Address());
             if (plan.StagedBytes > 0) work.CopyToDevice(scratch, tables, plan.StagedBytes);
