@@ -3,6 +3,7 @@ using FusedAttention.Cpu.Merging;
 using FusedAttention.Cpu.Numerics;
 using FusedAttention.Cpu.Planning;
 using FusedAttention.Cpu.Prefill;
+using FusedAttention.Cpu.Rotary;
 using FusedAttention.Cpu.Rows;
 using FusedAttention.Problems;
 
@@ -38,6 +39,9 @@ internal abstract unsafe class CpuKernels : IKernelSizes
 
     /// <summary>Merges the parts of rows.</summary>
     public abstract void Merge(in MergeProblem problem, long firstRow, long rows);
+
+    /// <summary>Turns the pairs of a token's heads.</summary>
+    public abstract void Rotate(in RotaryHeads heads);
 }
 
 /// <inheritdoc />
@@ -75,4 +79,6 @@ internal sealed unsafe class CpuKernels<TS, TV, TTile>(CpuInstructionSet instruc
     }
 
     public override void Merge(in MergeProblem problem, long firstRow, long rows) => MergeKernel<TS, TV>.Run(problem, firstRow, rows);
+
+    public override void Rotate(in RotaryHeads heads) => RotaryKernel<TS, TV>.Rotate(heads);
 }
