@@ -37,6 +37,9 @@ internal abstract unsafe class CpuKernels : IKernelSizes
     /// <summary>Computes rows in double precision.</summary>
     public abstract void Wide(AttentionProblem problem, in WorkItem item);
 
+    /// <summary>The weights of a row in double precision, one for each key of its sequence.</summary>
+    public abstract void Weigh(AttentionProblem problem, in SequenceProblem sequence, int query, int head, Span<double> weights);
+
     /// <summary>Merges the parts of rows.</summary>
     public abstract void Merge(in MergeProblem problem, long firstRow, long rows);
 
@@ -77,6 +80,9 @@ internal sealed unsafe class CpuKernels<TS, TV, TTile>(CpuInstructionSet instruc
             WideRow<TS, TV>.Write(problem, sequence, query, head);
         }
     }
+
+    public override void Weigh(AttentionProblem problem, in SequenceProblem sequence, int query, int head, Span<double> weights) =>
+        WideRow<TS, TV>.Weigh(problem, sequence, query, head, weights);
 
     public override void Merge(in MergeProblem problem, long firstRow, long rows) => MergeKernel<TS, TV>.Run(problem, firstRow, rows);
 
