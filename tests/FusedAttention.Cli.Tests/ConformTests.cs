@@ -65,6 +65,21 @@ public sealed class ConformTests : IDisposable
         Assert.Contains("damaged.safetensors: is 3 bytes long", run.Output, StringComparison.Ordinal);
     }
 
+    /// <summary>One link that leads nowhere is one failure, and the others are run.</summary>
+    [Fact]
+    public async Task A_file_that_cannot_be_opened_fails_alone()
+    {
+        Assert.SkipWhen(OperatingSystem.IsWindows(), "Links need rights there that a test has not.");
+        WriteAll();
+        File.CreateSymbolicLink(_folder.File("gone.safetensors"), _folder.File("nowhere"));
+
+        ToolRun run = await ToolRun.Execute("conform", _folder.Path);
+
+        Assert.Equal(1, run.ExitCode);
+        Assert.Equal("3 passed, 1 failed, 0 skipped", run.LastLine);
+        Assert.Contains("FAILED gone: ", run.Output, StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task A_folder_without_cases_is_an_error()
     {

@@ -61,7 +61,7 @@ public sealed partial class CpuExplanationTests
         instruction set  Scalar
         threads          1
         work items       4
-        arithmetic       0 GFLOP
+        arithmetic       77568 FLOP
         keys and values  0.155 MB
         scratch          0.113 MB
         shape            1 sequence, 4 query heads over 4 key/value heads, keys of dim 64, values of 32, queries of Float32, keys and values of Float32
@@ -81,7 +81,7 @@ public sealed partial class CpuExplanationTests
         instruction set  Scalar
         threads          1
         work items       1
-        arithmetic       0 GFLOP
+        arithmetic       6912 FLOP
         keys and values  0.005 MB
         scratch          0 MB
         shape            1 sequence, 1 query heads over 1 key/value heads, dim 64, queries of Float32, keys and values of Float32
