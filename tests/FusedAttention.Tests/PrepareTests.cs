@@ -73,7 +73,7 @@ public sealed class PrepareTests(ITestOutputHelper output)
     {
         using var listener = new KernelListener();
         call();
-        return [.. listener.Kernels.Distinct()];
+        return [.. listener.Kernels.Distinct(StringComparer.Ordinal)];
     }
 
     private sealed class KernelListener : EventListener

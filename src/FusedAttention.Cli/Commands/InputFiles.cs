@@ -21,7 +21,7 @@ internal sealed class InputFiles : IDisposable
     }
 
     /// <summary>Whether a path is that of a file that is open.</summary>
-    public bool IsOpen(string path) => _files.Keys.Any(open => Path.GetFullPath(open) == Path.GetFullPath(path));
+    public bool IsOpen(string path) => _files.Keys.Any(open => string.Equals(Path.GetFullPath(open), Path.GetFullPath(path), StringComparison.Ordinal));
 
     /// <summary>Loads the only tensor of a file.</summary>
     public LoadedTensor ReadOnlyTensor(string path)

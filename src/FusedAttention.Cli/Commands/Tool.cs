@@ -97,7 +97,7 @@ internal static class Tool
         foreach (string argument in arguments)
         {
             int end = argument.StartsWith("--", StringComparison.Ordinal) ? argument.AsSpan().IndexOfAny('=', ':') : -1;
-            if (end > 0 && parsed.CommandResult.Command.Options.Any(option => option.Arity.MaximumNumberOfValues == 0 && option.Name == argument[..end])) return $"{argument[..end]} takes no value.";
+            if (end > 0 && parsed.CommandResult.Command.Options.Any(option => option.Arity.MaximumNumberOfValues == 0 && string.Equals(option.Name, argument[..end], StringComparison.Ordinal))) return $"{argument[..end]} takes no value.";
         }
 
         return null;

@@ -195,18 +195,22 @@ internal sealed class PrefillKernel
     }
 
     /// <summary>Waits for all threads, and goes to the next tile of which a row of the block sees a key by its mask; in front of the first tile if there is none.</summary>
-    private void PassHiddenTiles(I32 next, I32 first) => _k.Repeat("hidden_tile", () =>
+    private void PassHiddenTiles(I32 next, I32 first)
     {
-        Predicate isHidden = (!_k.BarrierAny(_masks!.Read()) & (next >= first)).InRegister();
-        _k.If(isHidden, () =>
+        _k.Repeat("hidden_tile", () =>
         {
-            next.Add(-_tile.Keys);
-            _k.If(next >= first, () => _masks.Copy(next));
-            _k.CommitCopies();
-            _k.WaitForCopies(0);
+            Predicate isHidden = (!_k.BarrierAny(_masks!.HasKeys()) & (next >= first)).InRegister();
+            _k.If(isHidden, () =>
+            {
+                next.Add(-_tile.Keys);
+                _k.If(next >= first, () => _masks.Copy(next));
+                _k.CommitCopies();
+                _k.WaitForCopies(0);
+            });
+            return isHidden;
         });
-        return isHidden;
-    });
+        _masks!.Pack();
+    }
 
     private Shared ValuesOf(Shared stage) => stage + _copies.KeyLayout.BytesOf(_tile.Keys);
 
@@ -335,7 +339,7 @@ internal sealed class PrefillKernel
             F32 sum = Sum([.. own.Select(element => stale(element.Score, element.Column))]);
             I32 isTooLarge = I32.Select((!(sum <= MostWeight)).InRegister() | _maximum[r].Is(float.NegativeInfinity), 1, 0);
             for (int bit = 1; bit < 4; bit *= 2) isTooLarge |= _k.ShuffleXor(isTooLarge, bit);
-            F32 largest = F32.Max(_maximum[r], _k.Max(own.Select(element => weights.Score(element.Score, element.Column)).Aggregate(F32.Max), 1, 4));
+            F32 largest = F32.Max(_maximum[r], _k.Max(own.Select(static element => element.Score).Aggregate(F32.Max), 1, 4));
             Predicate isNew = isTooLarge.IsNot(0);
             F32 maximum = F32.Select(isNew, largest, _maximum[r]);
             F32 rescale = F32.Select(isNew, RowWeights.Rescale(_call, _maximum[r], maximum, _factor), 1);

@@ -93,7 +93,7 @@ public sealed class RotaryScalingTests
         AssertRefused("HighFrequencyFactor 1 is below LowFrequencyFactor 4", new() { HeadDim = 8, Scaling = new Llama3RotaryScaling { Factor = 2, HighFrequencyFactor = 1, LowFrequencyFactor = 4 } });
 
         static void AssertRefused(string start, RotaryOptions options) =>
-            Assert.StartsWith(start, Assert.Throws<ArgumentException>("options", () => new RotaryEmbedding(options)).Message, StringComparison.Ordinal);
+            Assert.StartsWith(start, Assert.Throws<ArgumentException>(nameof(options), () => new RotaryEmbedding(options)).Message, StringComparison.Ordinal);
     }
 
     /// <param name="scaling">The scaling.</param>
