@@ -64,7 +64,10 @@ public abstract class HiddenKeysTests
     {
         var family = Enum.Parse<AttentionKernel>(kernel);
         Problems.Open(family);
-        foreach ((int queries, int keys) in ((int, int)[])[(family == AttentionKernel.Decode ? 4 : 150, 300), (5, 2300)])
+
+        // Several tiles of rows and keys; and decoded in several splits, of 512 keys at least.
+        int many = Problems.Target.Tokens(2300);
+        foreach ((int queries, int keys) in ((int, int)[])[(family == AttentionKernel.Decode ? 4 : Problems.Target.Tokens(150), 300), (5, family == AttentionKernel.Decode ? Math.Max(many, 1100) : many)])
         {
             Problem problem = ProblemOf(queries, keys, Enum.Parse<AttentionElementType>(type), hiding);
             (int Key, int Column, float Value)[] specials =
