@@ -17,6 +17,8 @@ public sealed class PagedBatch
     private int[] _contextLengths = new int[8];
     private CacheSequence[] _sequences = new CacheSequence[8];
     private long[] _addedAt = new long[8];
+    private int[] _positions = [];
+    private bool _hasPositions;
 
     /// <summary>The blocks of the longest table.</summary>
     private int _longest;
@@ -54,6 +56,18 @@ public sealed class PagedBatch
         _contextLengths.AsSpan(0, Count),
         _rows.First(Count),
         _rows.Width);
+
+    /// <summary>
+    /// The position of each query row in its sequence, <c>[TotalQueries]</c>: the last tokens of a context are its queries. What <see cref="RotaryEmbedding"/> turns queries by; valid until the batch is changed.
+    /// </summary>
+    public ReadOnlySpan<int> Positions
+    {
+        get
+        {
+            if (!_hasPositions) WritePositions();
+            return _positions.AsSpan(0, TotalQueries);
+        }
+    }
 
     internal CacheLedger Ledger => _ledger;
 
@@ -121,6 +135,7 @@ public sealed class PagedBatch
         // Tables that were copied before may be out of date by now: the older version stands for all.
         if (Count == 0) _currentAt = version;
         _writableAt = 0;
+        _hasPositions = false;
         Count = count;
     }
 
@@ -132,6 +147,7 @@ public sealed class PagedBatch
         _longest = 0;
         MaxContextLength = 0;
         _writableAt = 0;
+        _hasPositions = false;
     }
 
     /// <summary>Brings the tables up to date before they are read.</summary>
@@ -139,6 +155,19 @@ public sealed class PagedBatch
 
     /// <summary>Makes sure that nobody else sees what is about to be written to one layer, and brings the tables up to date.</summary>
     internal void PrepareWrite(int layer) => _ledger.PrepareWrite(Tables, layer, ref _currentAt, ref _writableAt);
+
+    private void WritePositions()
+    {
+        if (_positions.Length < TotalQueries) _positions = new int[Math.Max(TotalQueries, (int)Math.Min(Array.MaxLength, 2L * _positions.Length))];
+        for (int sequence = 0; sequence < Count; sequence++)
+        {
+            // More queries than keys begin before the first key.
+            int end = _cumulativeQueryLengths[sequence + 1], after = _contextLengths[sequence] - end;
+            for (int row = _cumulativeQueryLengths[sequence]; row < end; row++) _positions[row] = after + row;
+        }
+
+        _hasPositions = true;
+    }
 
     private void EnsureCapacity(int sequences)
     {
