@@ -5,6 +5,9 @@ namespace FusedAttention.Serving;
 /// <content>Planning a step, and what comes of it.</content>
 public sealed partial class BatchScheduler
 {
+    /// <summary>How often a step is planned that others take the blocks of, before the caller is told.</summary>
+    private const int MostAttempts = 16;
+
     private enum StepState
     {
         /// <summary>No step is under way.</summary>
@@ -25,7 +28,7 @@ public sealed partial class BatchScheduler
     /// no tokens.
     /// </returns>
     /// <exception cref="InvalidOperationException">The last step was neither completed nor abandoned.</exception>
-    /// <exception cref="OutOfBlocksException">Another user of the cache took blocks in between. No step is under way and nothing is lost: call again.</exception>
+    /// <exception cref="OutOfBlocksException">Another user of the cache took blocks in between, again and again. No step is under way and nothing is lost: call again.</exception>
     /// <exception cref="ObjectDisposedException">The scheduler or the cache is disposed.</exception>
     public BatchStep Next()
     {
@@ -35,19 +38,25 @@ public sealed partial class BatchScheduler
             if (_state == StepState.Out) throw new InvalidOperationException("The last step was neither completed nor abandoned.");
             _state = StepState.None;
             _step.Clear();
-            long releases = _ledger.Releases;
-            try
+            long releases = 0;
+            for (int attempt = 1; ; attempt++)
             {
-                EndExpired();
-                if (!_isPaused) _planner.Plan(_step);
-                _ledger.Extend(_step.Sequences, _step.Counts);
-                _plannedAt = _ledger.Version;
-                _step.Batch.Add(_step.Sequences, _step.Counts);
-            }
-            catch
-            {
-                EndStep();
-                throw;
+                releases = _ledger.Releases;
+                try
+                {
+                    PlanStep();
+                    break;
+                }
+                catch (OutOfBlocksException) when (attempt < MostAttempts)
+                {
+                    // Another user of the cache was quicker. What is left now may be enough for a smaller step.
+                    EndStep();
+                }
+                catch
+                {
+                    EndStep();
+                    throw;
+                }
             }
 
             foreach (ScheduledRun run in _step.Runs) run.Request.InStep = true;
@@ -57,11 +66,21 @@ public sealed partial class BatchScheduler
         }
     }
 
+    /// <summary>Chooses the step's tokens and takes blocks for them.</summary>
+    private void PlanStep()
+    {
+        EndExpired();
+        if (!_isPaused) _planner.Plan(_step);
+        _ledger.Extend(_step.Sequences, _step.Counts);
+        _plannedAt = _ledger.Version;
+        _step.Batch.Add(_step.Sequences, _step.Counts);
+    }
+
     /// <summary>Plans the next step as <see cref="Next"/> does, if there is anything to run.</summary>
     /// <param name="step">The step; null if there is nothing to run.</param>
     /// <returns>Whether there is a step, which must be completed or abandoned.</returns>
     /// <exception cref="InvalidOperationException">The last step was neither completed nor abandoned.</exception>
-    /// <exception cref="OutOfBlocksException">Another user of the cache took blocks in between. No step is under way and nothing is lost: call again.</exception>
+    /// <exception cref="OutOfBlocksException">Another user of the cache took blocks in between, again and again. No step is under way and nothing is lost: call again.</exception>
     /// <exception cref="ObjectDisposedException">The scheduler or the cache is disposed.</exception>
     public bool TryNext([NotNullWhen(true)] out BatchStep? step)
     {
