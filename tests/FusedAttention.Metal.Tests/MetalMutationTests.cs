@@ -45,7 +45,10 @@ public sealed class MetalMutationTests(ITestOutputHelper output)
         { "Decode", "tile += slices * TILE_KEYS", "tile += TILE_KEYS", 0 },
         { "Plain", "key < row.start || key >= row.end", "key < row.start || key > row.end", 0 },
         { "Plain", "position + parameters.right_reach + 1", "position + parameters.right_reach", 0 },
-        { "Prefill", "(key - block * block_size) * rows.token_stride", "key * rows.token_stride", 0 },
+        { "Prefill", "base + j * int(rows.token_stride)", "base + j * 64", 0 },
+        { "Decode", "base + j * int(rows.token_stride)", "base + j * 64", 0 },
+        { "Prefill", "rows.block_size % tile_keys == 0", "true", 0 },
+        { "Prefill", "(key - block * rows.block_size) * rows.token_stride", "key * rows.token_stride", 0 },
 
         // The score.
         { "Plain", "if (is_negative_infinity(bias)) score.is_seen = false;", "", 0 },

@@ -29,6 +29,9 @@ internal interface IBackendProvider
     /// <summary>Where the targets of <see cref="TimedShapes"/> come from; null without targets.</summary>
     string? TargetNote { get; }
 
+    /// <summary>The text of its kernels, for a command <c>NAME-source</c>; null for a backend without one.</summary>
+    IKernelSource? Source => null;
+
     /// <summary>What <c>info</c> says of it.</summary>
     BackendInfo Info();
 

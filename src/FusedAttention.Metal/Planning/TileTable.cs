@@ -33,6 +33,11 @@ internal static class TileTable
     /// <summary>Elements that queries, keys and values are loaded in at once, where they lie so.</summary>
     public const int VectorElements = 4;
 
+    /// <summary>
+    /// Elements from one key to the next that prefill and decode take: addresses of a tile's keys are 32-bit distances from its first, and a tile has 32 keys at most. Keys farther apart are the plain kernel's.
+    /// </summary>
+    public const long MostTokenStride = 1 << 26;
+
     /// <summary>Simdgroups of a threadgroup of the plain kernel and of the merge of splits, one row each at a time.</summary>
     public const int PlainSimdgroups = 4;
 

@@ -1,3 +1,9 @@
+#line 1 "includes.metal"
+// Before everything else, the host's definitions included: their names are ours, and Metal's headers are not to see them.
+
+#include <metal_stdlib>
+#include <metal_simdgroup_matrix>
+using namespace metal;
 #define QUERY_T float
 #define KEY_VALUE_T float
 #define KEY_DIM 100
@@ -7,11 +13,11 @@
 // What every kernel family begins with. The text is compiled by Metal on the user's machine, and by clang for the emulator of the tests, so it keeps to the
 // rules of docs/metal.md: kernels are plain functions, dimensions and types are macros that the host defines, features are function constants.
 
-#include <metal_stdlib>
-using namespace metal;
-
-// A function constant is a constant of the pipeline: branches on it cost nothing. The emulator sets the same names from outside.
-#ifdef FUSED_ATTENTION_EMULATOR
+// A function constant is a constant of the pipeline: branches on it cost nothing. In a file that has to stand alone its value is in the text, as FIXED_name; the emulator sets the same
+// names from outside.
+#ifdef FUSED_ATTENTION_STANDS_ALONE
+#define FUNCTION_CONSTANT(type, name, index) constexpr constant type name = FIXED_##name
+#elif defined(FUSED_ATTENTION_EMULATOR)
 #define FUNCTION_CONSTANT(type, name, index) extern constant type name
 #else
 #define FUNCTION_CONSTANT(type, name, index) constant type name [[function_constant(index)]]
@@ -91,6 +97,13 @@ struct AttentionParameters {
     float soft_cap;
 };
 
+// How functions take them: set by the host, or made by the kernel where a file has to stand alone.
+#ifdef FUSED_ATTENTION_STANDS_ALONE
+#define PARAMETERS thread const AttentionParameters &
+#else
+#define PARAMETERS constant AttentionParameters &
+#endif
+
 // One sequence of a call. A query i stands at position query_offset + i and sees keys [position - left_reach, position + right_reach] of key_length.
 struct SequenceEntry {
     long query_start;
@@ -161,257 +174,6 @@ struct SlotCopy {
     long to;
     long slots;
 };
-#line 1 "scores.metal"
-// What the attention kernels share: which keys a row may see, where a key lies in memory, and what happens to a score between the product of query and key
-// and its weight. Positions, masks and sinks mean what AttentionProblem says they mean, and the steps from product to score have the order of ScoreLaw; here are only numbers.
-
-FUNCTION_CONSTANT(bool, has_mask, 0);
-FUNCTION_CONSTANT(bool, has_bias, 1);
-FUNCTION_CONSTANT(bool, has_alibi, 2);
-FUNCTION_CONSTANT(bool, has_soft_cap, 3);
-FUNCTION_CONSTANT(bool, has_sinks, 4);
-FUNCTION_CONSTANT(bool, has_log_sum_exp, 5);
-FUNCTION_CONSTANT(bool, is_aligned, 6);     // queries, keys and values may be loaded four at a time
-FUNCTION_CONSTANT(int, block_size, 7);      // tokens of a cache's block; 0 when keys lie one stride apart
-FUNCTION_CONSTANT(int, bias_type, 8);       // 0 float, 1 half, 2 bfloat16
-
-// The score of a key that a row may not see, and the running maximum of a row that has seen none. The most negative number, so that every score of a key that
-// is seen lies above it: one that a bias brings down here is set to the next number.
-constant float NEVER_SEEN = -3.40282347e38f;
-constant float LOWEST_SCORE = -3.40282326e38f;
-
-// A row of the call: one query of one query head.
-struct Row {
-    int query;
-    int head;
-    int start;                          // keys [start, end) by position
-    int end;
-    long position;                      // of the query on the key axis
-    float slope;
-    device const uchar *mask;           // of key 0
-    device const uchar *bias;           // of key 0, by its type
-};
-
-// A position moved by a reach, as a number of keys.
-INLINE int key_bound(long position, int keys) { return position < 0 ? 0 : position > keys ? keys : int(position); }
-
-INLINE int first_key_of(long position, int keys, constant AttentionParameters &parameters)
-{
-    return key_bound(position - parameters.left_reach, keys);
-}
-
-INLINE int end_key_of(long position, int keys, constant AttentionParameters &parameters)
-{
-    return key_bound(position + parameters.right_reach + 1, keys);
-}
-
-// Rows of a key/value head are queries times the heads of its group, query by query.
-INLINE Row row_at(
-    int index,
-    int key_value_head,
-    thread const SequenceEntry &sequence,
-    constant AttentionParameters &parameters,
-    device const uchar *mask,
-    device const uchar *bias,
-    device const float *alibi_slopes)
-{
-    Row row;
-    row.query = index / parameters.group;
-    row.head = key_value_head * parameters.group + (index - row.query * parameters.group);
-    row.position = sequence.query_offset + row.query;
-    row.start = first_key_of(row.position, sequence.key_length, parameters);
-    row.end = end_key_of(row.position, sequence.key_length, parameters);
-    row.slope = 0;
-    row.mask = mask;
-    row.bias = bias;
-    if (has_alibi) row.slope = alibi_slopes[row.head];
-    if (has_mask) row.mask = mask + (sequence.mask_start + row.head * parameters.mask_head_stride + row.query * parameters.mask_query_stride);
-    if (has_bias) {
-        long first = sequence.bias_start + row.head * parameters.bias_head_stride + row.query * parameters.bias_query_stride;
-        row.bias = bias + first * (bias_type == 0 ? 4 : 2);
-    }
-    return row;
-}
-
-// Keys, or values, of one head of one sequence.
-struct KeyRows {
-    device const KEY_VALUE_T *first;
-    long token_stride;
-    long block_stride;
-    device const int *blocks;
-};
-
-INLINE device const KEY_VALUE_T *key_row(thread const KeyRows &rows, int key)
-{
-    if (block_size == 0) return rows.first + key * rows.token_stride;
-    int block = key / block_size;
-    return rows.first + (rows.blocks[block] * rows.block_stride + (key - block * block_size) * rows.token_stride);
-}
-
-INLINE KeyRows keys_of(
-    int head, device const KEY_VALUE_T *key, device const int *block_tables, thread const SequenceEntry &sequence, constant AttentionParameters &parameters)
-{
-    KeyRows rows;
-    rows.first = key + (sequence.key_start + head * parameters.key_head_stride);
-    rows.token_stride = parameters.key_token_stride;
-    rows.block_stride = parameters.key_block_stride;
-    rows.blocks = block_tables + sequence.block_table_start;
-    return rows;
-}
-
-INLINE KeyRows values_of(
-    int head, device const KEY_VALUE_T *value, device const int *block_tables, thread const SequenceEntry &sequence, constant AttentionParameters &parameters)
-{
-    KeyRows rows;
-    rows.first = value + (sequence.value_start + head * parameters.value_head_stride);
-    rows.token_stride = parameters.value_token_stride;
-    rows.block_stride = parameters.value_block_stride;
-    rows.blocks = block_tables + sequence.block_table_start;
-    return rows;
-}
-
-// Four consecutive elements; one by one where a stride is no multiple of four.
-template <typename T4, typename T> INLINE T4 load4(device const T *at)
-{
-    if (is_aligned) return *(device const T4 *)at;
-    T4 elements;
-    elements.x = at[0];
-    elements.y = at[1];
-    elements.z = at[2];
-    elements.w = at[3];
-    return elements;
-}
-
-// Scores are kept in units of the natural logarithm if something is added to them, else as the bare products, which saves a multiplication a score.
-INLINE bool has_natural_scores() { return has_soft_cap || has_bias || has_alibi; }
-
-// Whether scores change between product and exponential even where every key is in reach.
-INLINE bool modifies_scores() { return has_natural_scores() || has_mask; }
-
-INLINE float unit_of_scores(constant AttentionParameters &parameters) { return has_natural_scores() ? 1.0f : parameters.scale; }
-
-INLINE float bias_of(thread const Row &row, int key)
-{
-    if (bias_type == 1) return widen(((device const half *)row.bias)[key]);
-    if (bias_type == 2) return widen(((device const bfloat_bits *)row.bias)[key]);
-    return ((device const float *)row.bias)[key];
-}
-
-// A score on its way, and whether the row may see the key at all. What hides a key leaves the number alone: it is replaced at the end, whatever it has become.
-struct Score {
-    float value;
-    bool is_seen;
-};
-
-// The steps, a function each: weight = exp2((s - m) * log2(e)) comes after them.
-
-// s = scale * q.k
-INLINE void scale(thread Score &score, constant AttentionParameters &parameters)
-{
-    if (has_natural_scores()) score.value *= parameters.scale;
-}
-
-// s = cap * tanh(s / cap)
-INLINE void cap_softly(thread Score &score, constant AttentionParameters &parameters)
-{
-    score.value = parameters.soft_cap * precise::tanh(score.value / parameters.soft_cap);
-}
-
-// s = s + bias
-INLINE void add_bias(thread Score &score, thread const Row &row, int key)
-{
-    float bias = bias_of(row, key);
-    if (is_negative_infinity(bias)) score.is_seen = false;
-    score.value += bias;
-}
-
-// s = s - slope * |position - key|. Distances are taken from the tile's start: exact below 2^24, wherever the context begins.
-INLINE void subtract_distance(thread Score &score, thread const Row &row, int tile, int j)
-{
-    score.value -= row.slope * fabs(float(row.position - tile) - float(j));
-}
-
-INLINE void apply_mask(thread Score &score, thread const Row &row, int key)
-{
-    if (row.mask[key] == 0) score.is_seen = false;
-}
-
-// The score of key tile + j. The host puts the steps, in the order of ScoreLaw, in place of the line that says so.
-INLINE float score_of(float product, thread const Row &row, int tile, int j, constant AttentionParameters &parameters)
-{
-    int key = tile + j;
-    if (key < row.start || key >= row.end) return NEVER_SEEN;
-    Score score;
-    score.value = product;
-    score.is_seen = true;
-    scale(score, parameters);
-    if (has_soft_cap) cap_softly(score, parameters);
-    if (has_bias) add_bias(score, row, key);
-    if (has_alibi) subtract_distance(score, row, tile, j);
-    if (has_mask) apply_mask(score, row, key);
-#line 184 "scores.metal"
-    if (!score.is_seen) return NEVER_SEEN;
-    if (has_bias && score.value < LOWEST_SCORE) return LOWEST_SCORE;
-    return score.value;
-}
-
-// Whether a row sees a key: by the score's own tests, so that there are no others. A finite product cannot make a score that only hidden keys have.
-INLINE bool sees_key(thread const Row &row, int key, constant AttentionParameters &parameters)
-{
-    return as_type<uint>(score_of(0.0f, row, key, 0, parameters)) != as_type<uint>(NEVER_SEEN);
-}
-
-// What is subtracted from scores. A row that has seen nothing subtracts zero, so that its scores, all NEVER_SEEN, get the weight 0 and not exp2(0).
-INLINE float base_of(float maximum) { return maximum == NEVER_SEEN ? 0.0f : maximum; }
-
-// Subtracts before scaling: the largest weight is exactly 1, and logits of 4e4 keep their accuracy. The bound keeps the product finite; NaN passes.
-INLINE float weight_of(float score, float base, float factor)
-{
-    float difference = score - base;
-    difference = difference < -1e30f ? -1e30f : difference;
-    return fast::exp2(difference * factor);
-}
-#line 1 "rows.metal"
-// The end of a row: sink, division by the sum, log-sum-exp, rounding to the output type.
-
-struct RowEnd {
-    float factor;           // what the row's sum of weighted values is multiplied with
-    float log_sum_exp;
-};
-
-// From the maximum m of the row's scores, in units of `unit` natural logarithms, and the sum l of its weights relative to m.
-INLINE RowEnd end_of_row(float maximum, float sum, float unit, thread const Row &row, device const float *sink_logits)
-{
-    RowEnd end;
-    float sink = has_sinks ? sink_logits[row.head] : negative_infinity();
-    float m = maximum * unit;
-    if (sum == 0.0f) {
-        end.factor = 0.0f;
-        end.log_sum_exp = sink;
-    } else if (is_negative_infinity(sink)) {
-        end.factor = 1.0f / sum;
-        end.log_sum_exp = m + precise::log(sum);
-    } else {
-        // Relative to the larger of the two, so that neither exponential overflows.
-        float top = sink > m ? sink : m;
-        float weight = precise::exp(m - top);
-        float total = sum * weight + precise::exp(sink - top);
-        end.factor = weight / total;
-        end.log_sum_exp = top + precise::log(total);
-    }
-    return end;
-}
-
-INLINE device QUERY_T *output_row(device QUERY_T *output, thread const Row &row, thread const SequenceEntry &sequence, constant AttentionParameters &parameters)
-{
-    return output + (sequence.output_start + row.query * parameters.output_token_stride + row.head * parameters.output_head_stride);
-}
-
-INLINE void store_log_sum_exp(
-    device float *log_sum_exp, float value, thread const Row &row, thread const SequenceEntry &sequence, constant AttentionParameters &parameters)
-{
-    log_sum_exp[sequence.log_sum_exp_start + row.head * parameters.log_sum_exp_head_stride + row.query * parameters.log_sum_exp_query_stride] = value;
-}
 #line 1 "special_values.metal"
 // Values that are infinite or NaN, told and summed by bits, since fast math gives no meaning to arithmetic with them.
 
@@ -438,6 +200,293 @@ INLINE float with_special(float x, uint special)
     if (special == 0u) return x;
     uint all = special | special_of(x);
     return as_type<float>(all == NOT_A_NUMBER ? 0x7FC00000u : all == NEGATIVE_INFINITY ? 0xFF800000u : 0x7F800000u);
+}
+#line 1 "slopes.metal"
+// Slopes of ALiBi, as the host has them: a table, one a query head.
+
+struct AlibiSlopes {
+    device const float *of_heads;
+};
+
+INLINE float slope_of(AlibiSlopes slopes, int head) { return slopes.of_heads[head]; }
+#line 1 "scores.metal"
+// What the attention kernels share: which keys a row may see, where a key lies in memory, and what happens to a score between the product of query and key
+// and its weight. Positions, masks and sinks mean what AttentionProblem says they mean, and the steps from product to score have the order of ScoreLaw; here are only numbers.
+
+FUNCTION_CONSTANT(bool, has_mask, 0);
+FUNCTION_CONSTANT(bool, has_bias, 1);
+FUNCTION_CONSTANT(bool, has_alibi, 2);
+FUNCTION_CONSTANT(bool, has_soft_cap, 3);
+FUNCTION_CONSTANT(bool, has_sinks, 4);
+FUNCTION_CONSTANT(bool, has_log_sum_exp, 5);
+FUNCTION_CONSTANT(bool, is_aligned, 6);     // queries, keys and values may be loaded four at a time
+FUNCTION_CONSTANT(int, block_size, 7);      // tokens of a cache's block; 0 when keys lie one stride apart
+FUNCTION_CONSTANT(int, bias_type, 8);       // 0 float, 1 half, 2 bfloat16
+
+// The score of a key that a row may not see, and the running maximum of a row that has seen none. The most negative number, so that every score of a key that
+// is seen lies above it: one that a bias brings down here is set to the next number.
+constant float NEVER_SEEN = -3.40282347e38f;
+constant float LOWEST_SCORE = -3.40282326e38f;
+
+// What a call has beside queries, keys, values and outputs. Only what it has is looked at.
+struct Operands {
+    device const uchar *mask;
+    device const uchar *bias;
+    device float *log_sum_exp;
+    device const float *sink_logits;
+    AlibiSlopes alibi_slopes;
+};
+
+// A row of the call: one query of one query head.
+struct Row {
+    int query;
+    int head;
+    int start;                          // keys [start, end) by position
+    int end;
+    long position;                      // of the query on the key axis
+    float slope;
+    device const uchar *mask;           // of key 0
+    device const uchar *bias;           // of key 0, by its type
+};
+
+// A position moved by a reach, as a number of keys.
+INLINE int key_bound(long position, int keys) { return position < 0 ? 0 : position > keys ? keys : int(position); }
+
+INLINE int first_key_of(long position, int keys, PARAMETERS parameters)
+{
+    return key_bound(position - parameters.left_reach, keys);
+}
+
+INLINE int end_key_of(long position, int keys, PARAMETERS parameters)
+{
+    return key_bound(position + parameters.right_reach + 1, keys);
+}
+
+// Rows of a key/value head are queries times the heads of its group, query by query.
+INLINE Row row_at(
+    int index,
+    int key_value_head,
+    thread const SequenceEntry &sequence,
+    thread const Operands &operands,
+    PARAMETERS parameters)
+{
+    Row row;
+    row.query = index / parameters.group;
+    row.head = key_value_head * parameters.group + (index - row.query * parameters.group);
+    row.position = sequence.query_offset + row.query;
+    row.start = first_key_of(row.position, sequence.key_length, parameters);
+    row.end = end_key_of(row.position, sequence.key_length, parameters);
+    row.slope = 0;
+    row.mask = operands.mask;
+    row.bias = operands.bias;
+    if (has_alibi) row.slope = slope_of(operands.alibi_slopes, row.head);
+    if (has_mask) row.mask = operands.mask + (sequence.mask_start + row.head * parameters.mask_head_stride + row.query * parameters.mask_query_stride);
+    if (has_bias) {
+        long first = sequence.bias_start + row.head * parameters.bias_head_stride + row.query * parameters.bias_query_stride;
+        row.bias = operands.bias + first * (bias_type == 0 ? 4 : 2);
+    }
+    return row;
+}
+
+// Keys, or values, of one head of one sequence.
+struct KeyRows {
+    device const KEY_VALUE_T *first;
+    long token_stride;
+    long block_stride;
+    device const int *blocks;
+    int block_size;                     // 0 when keys lie one stride apart
+    int columns;                        // dimensions of a row
+};
+
+INLINE device const KEY_VALUE_T *key_row(thread const KeyRows &rows, int key)
+{
+    if (rows.block_size == 0) return rows.first + key * rows.token_stride;
+    int block = key / rows.block_size;
+    return rows.first + (rows.blocks[block] * rows.block_stride + (key - block * rows.block_size) * rows.token_stride);
+}
+
+// Whether tiles of so many keys, which begin at multiples of it, lie in one block each. Then the address of a tile's first key is enough, with 32-bit distances from there: keys that lie too
+// far apart for that are the plain kernel's (KernelTiles).
+INLINE bool is_in_one_run(thread const KeyRows &rows, int tile_keys) { return rows.block_size % tile_keys == 0; }
+
+INLINE device const KEY_VALUE_T *row_of_run(thread const KeyRows &rows, device const KEY_VALUE_T *base, int j) { return base + j * int(rows.token_stride); }
+
+INLINE KeyRows keys_of(
+    int head, device const KEY_VALUE_T *key, device const int *block_tables, thread const SequenceEntry &sequence, PARAMETERS parameters)
+{
+    KeyRows rows;
+    rows.first = key + (sequence.key_start + head * parameters.key_head_stride);
+    rows.token_stride = parameters.key_token_stride;
+    rows.block_stride = parameters.key_block_stride;
+    rows.blocks = block_tables + sequence.block_table_start;
+    rows.block_size = block_size;
+    rows.columns = KEY_DIM;
+    return rows;
+}
+
+INLINE KeyRows values_of(
+    int head, device const KEY_VALUE_T *value, device const int *block_tables, thread const SequenceEntry &sequence, PARAMETERS parameters)
+{
+    KeyRows rows;
+    rows.first = value + (sequence.value_start + head * parameters.value_head_stride);
+    rows.token_stride = parameters.value_token_stride;
+    rows.block_stride = parameters.value_block_stride;
+    rows.blocks = block_tables + sequence.block_table_start;
+    rows.block_size = block_size;
+    rows.columns = VALUE_DIM;
+    return rows;
+}
+
+// Four elements of a row from column d on, which is a multiple of four; zeros beyond its end. One by one where a stride, or the number of columns, is no multiple of four.
+template <typename T4, typename T> INLINE T4 load4(device const T *row, int d, int columns)
+{
+    T4 elements = T4(0);
+    if (d >= columns) return elements;
+    if (is_aligned) return *(device const T4 *)(row + d);
+    elements.x = row[d];
+    if (columns % 4 == 0 || d + 1 < columns) elements.y = row[d + 1];
+    if (columns % 4 == 0 || d + 2 < columns) elements.z = row[d + 2];
+    if (columns % 4 == 0 || d + 3 < columns) elements.w = row[d + 3];
+    return elements;
+}
+
+// Scores are kept in units of the natural logarithm if something is added to them, else as the bare products, which saves a multiplication a score.
+INLINE bool has_natural_scores() { return has_soft_cap || has_bias || has_alibi; }
+
+// Whether scores change between product and exponential even where every key is in reach.
+INLINE bool modifies_scores() { return has_natural_scores() || has_mask; }
+
+INLINE float unit_of_scores(PARAMETERS parameters) { return has_natural_scores() ? 1.0f : parameters.scale; }
+
+INLINE float bias_of(thread const Row &row, int key)
+{
+    if (bias_type == 1) return widen(((device const half *)row.bias)[key]);
+    if (bias_type == 2) return widen(((device const bfloat_bits *)row.bias)[key]);
+    return ((device const float *)row.bias)[key];
+}
+
+// A score on its way, and whether the row may see the key at all. What hides a key leaves the number alone: it is replaced at the end, whatever it has become.
+struct Score {
+    float value;
+    bool is_seen;
+};
+
+// The steps, a function each: weight = exp2((s - m) * log2(e)) comes after them.
+
+// s = scale * q.k
+INLINE void scale(thread Score &score, PARAMETERS parameters)
+{
+    if (has_natural_scores()) score.value *= parameters.scale;
+}
+
+// s = cap * tanh(s / cap)
+INLINE void cap_softly(thread Score &score, PARAMETERS parameters)
+{
+    score.value = parameters.soft_cap * precise::tanh(score.value / parameters.soft_cap);
+}
+
+// s = s + bias
+INLINE void add_bias(thread Score &score, thread const Row &row, int key)
+{
+    float bias = bias_of(row, key);
+    if (is_negative_infinity(bias)) score.is_seen = false;
+    score.value += bias;
+}
+
+// s = s - slope * |position - key|. Distances are taken from the tile's start: exact below 2^24, wherever the context begins.
+INLINE void subtract_distance(thread Score &score, thread const Row &row, int tile, int j)
+{
+    score.value -= row.slope * fabs(float(row.position - tile) - float(j));
+}
+
+INLINE void apply_mask(thread Score &score, thread const Row &row, int key)
+{
+    if (row.mask[key] == 0) score.is_seen = false;
+}
+
+// The score of key tile + j. The host puts the steps, in the order of ScoreLaw, in place of the line that says so.
+INLINE float score_of(float product, thread const Row &row, int tile, int j, PARAMETERS parameters)
+{
+    int key = tile + j;
+    if (key < row.start || key >= row.end) return NEVER_SEEN;
+    Score score;
+    score.value = product;
+    score.is_seen = true;
+    scale(score, parameters);
+    if (has_soft_cap) cap_softly(score, parameters);
+    if (has_bias) add_bias(score, row, key);
+    if (has_alibi) subtract_distance(score, row, tile, j);
+    if (has_mask) apply_mask(score, row, key);
+#line 204 "scores.metal"
+    if (!score.is_seen) return NEVER_SEEN;
+    if (has_bias && score.value < LOWEST_SCORE) return LOWEST_SCORE;
+    return score.value;
+}
+
+// Whether a row sees a key: by the score's own tests, so that there are no others. A finite product cannot make a score that only hidden keys have.
+INLINE bool sees_key(thread const Row &row, int key, PARAMETERS parameters)
+{
+    return as_type<uint>(score_of(0.0f, row, key, 0, parameters)) != as_type<uint>(NEVER_SEEN);
+}
+
+// What is subtracted from scores. A row that has seen nothing subtracts zero, so that its scores, all NEVER_SEEN, get the weight 0 and not exp2(0).
+INLINE float base_of(float maximum) { return maximum == NEVER_SEEN ? 0.0f : maximum; }
+
+// Subtracts before scaling: the largest weight is exactly 1, and logits of 4e4 keep their accuracy. The bound keeps the product finite; NaN passes.
+INLINE float weight_of(float score, float base, float factor)
+{
+    float difference = score - base;
+    difference = difference < -1e30f ? -1e30f : difference;
+    return fast::exp2(difference * factor);
+}
+#line 1 "rows.metal"
+// The end of a row: sink, division by the sum, log-sum-exp, rounding to the output type.
+
+struct RowEnd {
+    float factor;           // what the row's sum of weighted values is multiplied with
+    float log_sum_exp;
+};
+
+// From the maximum m of the row's scores, in units of `unit` natural logarithms, and the sum l of its weights relative to m.
+INLINE RowEnd end_of_row(float maximum, float sum, float unit, thread const Row &row, thread const Operands &operands)
+{
+    RowEnd end;
+    float sink = has_sinks ? operands.sink_logits[row.head] : negative_infinity();
+    float m = maximum * unit;
+    if (sum == 0.0f) {
+        end.factor = 0.0f;
+        end.log_sum_exp = sink;
+    } else if (is_negative_infinity(sink)) {
+        end.factor = 1.0f / sum;
+        end.log_sum_exp = m + precise::log(sum);
+    } else {
+        // Relative to the larger of the two, so that neither exponential overflows.
+        float top = sink > m ? sink : m;
+        float weight = precise::exp(m - top);
+        float total = sum * weight + precise::exp(sink - top);
+        end.factor = weight / total;
+        end.log_sum_exp = top + precise::log(total);
+    }
+    return end;
+}
+
+INLINE device QUERY_T *output_row(device QUERY_T *output, thread const Row &row, thread const SequenceEntry &sequence, PARAMETERS parameters)
+{
+    return output + (sequence.output_start + row.query * parameters.output_token_stride + row.head * parameters.output_head_stride);
+}
+
+INLINE void store_log_sum_exp(float value, thread const Row &row, thread const Operands &operands, thread const SequenceEntry &sequence, PARAMETERS parameters)
+{
+    operands.log_sum_exp[sequence.log_sum_exp_start + row.head * parameters.log_sum_exp_head_stride + row.query * parameters.log_sum_exp_query_stride] = value;
+}
+
+// Four elements of a row from column d on; those beyond its end are nowhere.
+INLINE void store4(device QUERY_T *row, float4 elements, int d, int columns)
+{
+    if (d < columns) row[d] = narrow<QUERY_T>(elements.x);
+    if (d + 1 < columns) row[d + 1] = narrow<QUERY_T>(elements.y);
+    if (d + 2 < columns) row[d + 2] = narrow<QUERY_T>(elements.z);
+    if (d + 3 < columns) row[d + 3] = narrow<QUERY_T>(elements.w);
 }
 #line 1 "specials.metal"
 // Values that are infinite or NaN, "special" for short. A weight of zero does not undo them (0 * NaN is NaN), and matrix products have one weight for each row and key, so sums
@@ -511,13 +560,13 @@ INLINE KeySpan span_of_all(threadgroup const int2 *spans)
 // lane that has stored them may ask, since no other could be sure to find them.
 template <int RUN, int STRIDE, typename T>
 INLINE void add_specials(
-    device T *results, thread const Row &row, thread const KeyRows &values, KeySpan specials, int first_column, constant AttentionParameters &parameters)
+    device T *results, thread const Row &row, thread const KeyRows &values, KeySpan specials, int first_column, PARAMETERS parameters)
 {
     int first = max(specials.first, row.start);
     int end = min(specials.end, row.end);
     if (first >= end) return;
-    for (int start = first_column; start < VALUE_DIM; start += STRIDE) {
-        for (int column = start; column < start + RUN; column++) {
+    for (int start = first_column; start < values.columns; start += STRIDE) {
+        for (int column = start; column < min(start + RUN, values.columns); column++) {
             uint special = 0u;
             for (int key = first; key < end; key++) {
                 uint of_key = special_of(widen(key_row(values, key)[column]));
@@ -528,16 +577,17 @@ INLINE void add_specials(
     }
 }
 #line 1 "splits.metal"
-// Partial results: the keys of a sequence with few rows are split among threadgroups. Each leaves m, l and O of its rows in floats, and merge_splits combines them,
-// always in the order of the splits: m = max m_i, l = sum l_i exp(m_i - m), O = sum O_i exp(m_i - m).
+// Partial results: the keys of a sequence with few rows are split among threadgroups. Each leaves m, l and O of its rows in floats, and merge_splits.metal combines
+// them, always in the order of the splits: m = max m_i, l = sum l_i exp(m_i - m), O = sum O_i exp(m_i - m).
 
 // Where the partial result of a row lies. A sequence's partial results are [split, key/value head, row]; an item knows the first of its split.
-INLINE long partial_row(int first, int head, int row, thread const SequenceEntry &sequence, constant AttentionParameters &parameters)
+INLINE long partial_row(int first, int head, int row, thread const SequenceEntry &sequence, PARAMETERS parameters)
 {
     return first + (head * (long(sequence.query_length) * parameters.group) + row);
 }
+#line 1 "merge_splits.metal"
+// Merges partial results (splits.metal). One simdgroup a row; here an item's keys are its splits [first_key, end_key).
 
-// One simdgroup a row; here an item's keys are its splits [first_key, end_key).
 kernel void merge_splits(
     device QUERY_T *output [[buffer(3)]],
     device const SequenceEntry *sequences [[buffer(4)]],
@@ -557,9 +607,10 @@ kernel void merge_splits(
     WorkItem item = items[place.x];
     SequenceEntry sequence = sequences[item.sequence];
     int head = int(place.y);
+    Operands operands = {mask, bias, log_sum_exp, sink_logits, {alibi_slopes}};
     int index = item.first_row + int(simdgroup_index);
     if (index >= item.end_row) return;
-    Row row = row_at(index, head, sequence, parameters, mask, bias, alibi_slopes);
+    Row row = row_at(index, head, sequence, operands, parameters);
     long first = partial_row(item.partial, head, index, sequence, parameters);
     long stride = long(parameters.key_value_heads) * sequence.query_length * parameters.group;
 
@@ -576,7 +627,7 @@ kernel void merge_splits(
         sum = fma(statistics[1], weight_of(statistics[0], base, factor), sum);
     }
 
-    RowEnd row_end = end_of_row(maximum, sum, unit, row, sink_logits);
+    RowEnd row_end = end_of_row(maximum, sum, unit, row, operands);
     device QUERY_T *to = output_row(output, row, sequence, parameters);
     for (int d = int(lane); d < VALUE_DIM; d += 32) {
         float o = 0.0f;
@@ -590,7 +641,7 @@ kernel void merge_splits(
         }
         to[d] = narrow<QUERY_T>(with_special(o * row_end.factor, special));
     }
-    if (has_log_sum_exp && lane == 0) store_log_sum_exp(log_sum_exp, row_end.log_sum_exp, row, sequence, parameters);
+    if (has_log_sum_exp && lane == 0) store_log_sum_exp(row_end.log_sum_exp, row, operands, sequence, parameters);
 }
 #line 1 "plain.metal"
 // Attention of one row a simdgroup: any dimensions, every feature, no threadgroup memory. The path for dimensions that the other kernels do not take, and what
@@ -628,13 +679,14 @@ kernel void plain(
     SequenceEntry sequence = sequences[item.sequence];
     int head = int(place.y);
     int lane = int(lane_index);
+    Operands operands = {mask, bias, log_sum_exp, sink_logits, {alibi_slopes}};
     KeyRows keys = keys_of(head, key, block_tables, sequence, parameters);
     KeyRows values = values_of(head, value, block_tables, sequence, parameters);
     float unit = unit_of_scores(parameters);
     float factor = unit * LOG2_E;
 
     for (int index = item.first_row + int(simdgroup_index); index < item.end_row; index += SIMDGROUPS) {
-        Row row = row_at(index, head, sequence, parameters, mask, bias, alibi_slopes);
+        Row row = row_at(index, head, sequence, operands, parameters);
         row.start = max(row.start, item.first_key);
         row.end = min(row.end, item.end_key);
 
@@ -693,14 +745,14 @@ kernel void plain(
         }
 
         if (item.partial < 0) {
-            RowEnd row_end = end_of_row(maximum, sum, unit, row, sink_logits);
+            RowEnd row_end = end_of_row(maximum, sum, unit, row, operands);
             device QUERY_T *to = output_row(output, row, sequence, parameters);
             UNROLL
             for (int i = 0; i < VALUE_SLOTS; i++) {
                 if (i * 32 + lane < VALUE_DIM) to[i * 32 + lane] = narrow<QUERY_T>(outputs[i] * row_end.factor);
             }
             add_specials<1, 32>(to, row, values, specials, lane, parameters);
-            if (has_log_sum_exp && lane == 0) store_log_sum_exp(log_sum_exp, row_end.log_sum_exp, row, sequence, parameters);
+            if (has_log_sum_exp && lane == 0) store_log_sum_exp(row_end.log_sum_exp, row, operands, sequence, parameters);
         } else {
             long partial = partial_row(item.partial, head, index, sequence, parameters);
             device float *to = partial_outputs + partial * VALUE_DIM;

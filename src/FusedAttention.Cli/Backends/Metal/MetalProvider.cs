@@ -29,6 +29,8 @@ internal sealed class MetalProvider : IBackendProvider
 
     public string? TargetNote => MetalShapes.TargetNote;
 
+    public IKernelSource? Source { get; } = new MetalSource();
+
     public BackendInfo Info() => new(WhyNone is string reason ? $"not available: {reason}" : "available")
     {
         Devices = Devices.Count == 0 ? null
