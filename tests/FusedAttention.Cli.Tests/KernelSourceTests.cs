@@ -1,3 +1,5 @@
+using FusedAttention.Metal.Emulation;
+using FusedAttention.Metal.Planning;
 using Xunit;
 
 namespace FusedAttention.Cli.Tests;
@@ -41,4 +43,31 @@ public sealed class KernelSourceTests : IDisposable
     [InlineData("65", "--drop-in", "FILE", "--head-dims", "65")]
     public async Task What_cannot_be_written_is_refused(string reason, params string[] options)
         => (await ToolRun.Execute(["metal-source", .. options.Select(option => option is "FILE" ? _folder.File("a.metal") : option)])).AssertRefused(reason);
+
+    /// <summary>The libraries that <c>--all</c> writes, each compiled once; one that does not compile fails the command and not the rest.</summary>
+    [Fact]
+    public async Task Compiling_alone_runs_nothing()
+    {
+        using RecordingRuntime runtime = Machines.Idle();
+        ToolRun run = await ToolRun.Execute(Machines.With(runtime), "verify", "--backend", "metal", "--compile-only");
+        run.AssertSucceeds();
+        int libraries = KernelCatalog.Libraries().Count();
+        Assert.Equal($"{libraries} compiled, 0 failed", run.LastLine);
+        Assert.Equal(libraries, runtime.Prepared.Distinct().Count());
+        Assert.Empty(runtime.Submissions);
+
+        runtime.PrepareFailure = new MetalException("out of registers");
+        ToolRun failing = await ToolRun.Execute(Machines.With(runtime), "verify", "--backend", "metal", "--compile-only", "--any-device");
+        Assert.Equal(1, failing.ExitCode);
+        Assert.Equal($"{libraries - 1} compiled, 1 failed", failing.LastLine);
+        Assert.Contains("out of registers", failing.Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Compiling_alone_takes_no_files_and_no_backend_without_a_compiler()
+    {
+        (await ToolRun.Execute("verify", "--compile-only")).AssertRefused("compiles nothing");
+        using RecordingRuntime runtime = Machines.Idle();
+        (await ToolRun.Execute(Machines.With(runtime), "verify", _folder.Path, "--backend", "metal", "--compile-only")).AssertRefused("computes nothing");
+    }
 }

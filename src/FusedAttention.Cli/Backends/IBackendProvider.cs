@@ -20,6 +20,9 @@ internal interface IBackendProvider
     /// <summary>What there is to run on, the preferred one first. Nothing is asked of the system before this or <see cref="WhyNone"/> is asked for.</summary>
     IReadOnlyList<BackendDevice> Devices { get; }
 
+    /// <summary>Devices of the same kind that the kernels were not made for, and <see cref="Devices"/>: for finding out whether they run there.</summary>
+    IReadOnlyList<BackendDevice> AnyDevices => Devices;
+
     /// <summary>Why there is no device; null if there is one.</summary>
     string? WhyNone { get; }
 

@@ -40,7 +40,10 @@ internal sealed class ExecutionOptions(ToolConsole console, BackendCatalog backe
         command.Add(_rowInvariant);
     }
 
-    public Execution Read(ParseResult parsed, CancellationToken cancellation)
+    /// <param name="parsed">The command line.</param>
+    /// <param name="cancellation">Stops the work.</param>
+    /// <param name="takesAny">Whether a device will do that the kernels were not made for.</param>
+    public Execution Read(ParseResult parsed, CancellationToken cancellation, bool takesAny = false)
     {
         int? threads = parsed.GetValue(_threads);
         if (threads is < 1) throw new UsageException($"--threads {threads} is not 1 or more.");
@@ -52,6 +55,6 @@ internal sealed class ExecutionOptions(ToolConsole console, BackendCatalog backe
             RowInvariant = parsed.GetValue(_rowInvariant),
             CancellationToken = cancellation,
         };
-        return new(backends.Choose(parsed.GetValue(_backend)!, hostOption, console.Error.WriteLine), options);
+        return new(backends.Choose(parsed.GetValue(_backend)!, hostOption, console.Error.WriteLine, takesAny), options);
     }
 }

@@ -75,6 +75,9 @@ public sealed unsafe partial class MetalDevice
     public override string ToString() => $"{Name} (Apple GPU family {AppleFamily})";
 
     /// <summary>Compiles kernels unless that has been done.</summary>
+    /// <summary>Compiles one kernel.</summary>
+    internal KernelResources Compile(KernelFunction function) => _runtime.Prepare(function);
+
     internal void Prepare(ImmutableArray<KernelFunction> functions)
     {
         foreach (KernelFunction function in functions) _runtime.Prepare(function);

@@ -77,10 +77,10 @@ internal sealed unsafe class MetalRuntime : IMetalRuntime, IGpuClock
         return MetalBuffer.Wrap(device.Id, pointer, bytes);
     }
 
-    public void Prepare(KernelFunction function)
+    public KernelResources Prepare(KernelFunction function)
     {
         using NativeObject.Lease device = _device.Use();
-        _pipelines.Get(device.Id, function);
+        return _pipelines.Get(device.Id, function).Resources;
     }
 
     public long Submit(ReadOnlySpan<KernelLaunch> launches)
@@ -181,8 +181,8 @@ internal sealed unsafe class MetalRuntime : IMetalRuntime, IGpuClock
         string name = launch.Function.Name;
         if (launch.Threadgroups.Count == 0 || launch.ThreadsPerThreadgroup.Count == 0)
             throw new ArgumentException($"Kernel {name} is launched with {launch.Threadgroups} threadgroups of {launch.ThreadsPerThreadgroup}.", nameof(launch));
-        if (launch.ThreadsPerThreadgroup.Count > (ulong)pipeline.MaxThreads)
-            throw new MetalException($"Kernel {name} ({launch.Function.LibraryKey}) may have {pipeline.MaxThreads} threads a threadgroup on this device, and {launch.ThreadsPerThreadgroup.Count} are needed.");
+        if (launch.ThreadsPerThreadgroup.Count > (ulong)pipeline.Resources.MaxThreads)
+            throw new MetalException($"Kernel {name} ({launch.Function.LibraryKey}) may have {pipeline.Resources.MaxThreads} threads a threadgroup on this device, and {launch.ThreadsPerThreadgroup.Count} are needed.");
         if (launch.Parameters.Length >= ParameterLimit || (uint)launch.ParameterIndex >= BufferSlots)
             throw new ArgumentException($"Kernel {name} has {launch.Parameters.Length} bytes of parameters in slot {launch.ParameterIndex}.", nameof(launch));
         foreach (BufferBinding binding in launch.Buffers)
