@@ -24,7 +24,7 @@ internal sealed unsafe class MetalRuntime : IMetalRuntime, IGpuClock
     private readonly Lock _encoding = new();
     private readonly Submissions _submissions = new();
     private readonly NativeObject _device;
-    private readonly NativeObject _queue;
+    private NativeObject _queue;
     private readonly PipelineCache _pipelines;
 
     /// <summary>Of the launches that are being encoded.</summary>
@@ -103,6 +103,7 @@ internal sealed unsafe class MetalRuntime : IMetalRuntime, IGpuClock
 
             // The queue hands command buffers out unowned; this one must live until it has ended.
             using AutoreleasePool pool = AutoreleasePool.Open();
+            if (_submissions.IsQueueIgnored) RenewQueue(device.Id);
             using NativeObject.Lease queue = _queue.Use();
             nint commandBuffer = Native.Retain(NativeObject.NotNil(Messages.Get(queue.Id, Selectors.CommandBuffer), "a command buffer"));
             try
@@ -139,6 +140,16 @@ internal sealed unsafe class MetalRuntime : IMetalRuntime, IGpuClock
             _queue.Dispose();
             _device.Dispose();
         }
+    }
+
+    /// <summary>Another queue in place of one that the system ignores. Submissions end in the order of their numbers, so those of the old one must have ended.</summary>
+    private void RenewQueue(nint device)
+    {
+        _submissions.Await(_submissions.Submitted);
+        var queue = NativeObject.Own(Messages.Get(device, Selectors.NewCommandQueue), "a command queue");
+        _queue.Dispose();
+        _queue = queue;
+        _submissions.BeginQueue();
     }
 
     private static void Encode(nint commandBuffer, ReadOnlySpan<KernelLaunch> launches, Pipeline[] pipelines)
