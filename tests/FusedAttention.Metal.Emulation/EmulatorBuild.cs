@@ -36,6 +36,9 @@ internal static class EmulatorBuild
     /// <summary>Include folders, as system ones: what is asked of the kernels' text is not asked of ours.</summary>
     public static string[] IncludeOptions => ["-isystem", Path.Combine(Sources, "include"), "-isystem", Include.Value];
 
+    /// <summary>The same for <see cref="ProxyCompiler"/>, whose headers take the places of some.</summary>
+    public static string[] ProxyIncludeOptions => ["-isystem", Path.Combine(Sources, "proxy"), "-isystem", Path.Combine(Sources, "include")];
+
     /// <summary>The library of a function.</summary>
     public static EmulatorLibrary Get(KernelFunction function, EmulatorFlavour flavour) => Get(KernelSource.Compose(function), flavour);
 

@@ -2,7 +2,7 @@
 //
 // A threadgroup has SIMDGROUPS x 8 rows: queries times the heads of a group, so a tile of K or V serves all of them. Keys and values take turns in one buffer of
 // threadgroup memory; Q, S and O stay in registers, in the lane map of fragments.metal: a lane has one row, and two columns of each 8 x 8 fragment of it.
-// Registers of a lane, in floats: Q KEY_DIM / 4 (half that in 16 bits), O VALUE_DIM / 4, S TILE_KEYS / 4; with D = 128 in 16 bits, 16 + 32 + 8.
+// Registers of a lane, in floats: Q KEY_DIM / 4 (half that in 16 bits), O VALUE_DIM / 4, S TILE_KEYS / 4; with D = 128 in 16 bits, 16 + 32 + 8. Halves are multiplied as they are.
 //
 // Per tile: stage K | S = Q K^T | stage V, softmax | O += P V, a barrier at each bar. Device memory sees each key and value once per block of rows.
 //
@@ -29,6 +29,18 @@
 #define VALUE_STRIDE (VALUE_DIM + ROW_PADDING)
 #define TILE_STRIDE (KEY_STRIDE > VALUE_STRIDE ? KEY_STRIDE : VALUE_STRIDE)
 
+// Puts zeros in place of special values among what a thread has staged itself. Seldom needed, so it is a loop and no part of the staging.
+template <int PADDED_DIM, int STRIDE>
+INLINE void remove_specials(threadgroup KEY_VALUE_T *staged, thread KeySpan &specials, int tile, uint thread_index)
+{
+    constexpr uint CHUNKS = PADDED_DIM / 4;
+    for (uint i = thread_index; i < TILE_KEYS * CHUNKS; i += THREADS) {
+        int j = int(i / CHUNKS);
+        threadgroup KEY_VALUE_T4 *chunk = (threadgroup KEY_VALUE_T4 *)(staged + (j * STRIDE + int(i % CHUNKS * 4)));
+        *chunk = without_specials(*chunk, tile + j, specials);
+    }
+}
+
 // Brings the rows of a tile into threadgroup memory. Keys outside [start, end) are no row's to see: they are not read, and are zeros. Values are staged without special
 // ones (specials.metal); keys as they are, because what they do to scores that no row may see is replaced with those scores.
 template <bool IS_VALUE, int PADDED_DIM, int STRIDE>
@@ -38,6 +50,7 @@ INLINE void stage(threadgroup KEY_VALUE_T *staged, thread KeySpan &specials, thr
     device const KEY_VALUE_T *base = is_run ? key_row(rows, tile) : rows.first;
     // Unrolled, so that all loads of a thread are under way at once; only the last turn may have threads without work. Unsigned, so that dividing needs no second thoughts.
     constexpr uint CHUNKS = PADDED_DIM / 4;
+    uint carries = 0u;
     UNROLL
     for (uint n = 0; n < TILE_KEYS * CHUNKS; n += THREADS) {
         uint i = n + thread_index;
@@ -47,9 +60,10 @@ INLINE void stage(threadgroup KEY_VALUE_T *staged, thread KeySpan &specials, thr
         int key = tile + j;
         KEY_VALUE_T4 elements = KEY_VALUE_T4(0);
         if (key >= start && key < end) elements = load4<KEY_VALUE_T4>(is_run ? row_of_run(rows, base, j) : key_row(rows, key), d, rows.columns);
-        if (IS_VALUE) elements = without_specials(elements, key, specials);
+        if (IS_VALUE) carries |= carries_of(elements);
         *(threadgroup KEY_VALUE_T4 *)(staged + (j * STRIDE + d)) = elements;
     }
+    if (IS_VALUE && has_special(carries)) remove_specials<PADDED_DIM, STRIDE>(staged, specials, tile, thread_index);
 }
 
 // A lane's share of Q: of its row and each 16 dimensions the four that its two columns stand for, in both fragments.
@@ -72,14 +86,14 @@ INLINE void multiply_keys(thread float2 *scores, thread const QUERY_T4 *query_ro
         UNROLL
         for (int step = first; step < first + STEPS_OF_A_SUM; step++) {
             if (step >= KEY_STEPS) continue;
-            float4 q = widen(query_row[step]);
+            QUERY_T4 q = query_row[step];
             UNROLL
             for (int f = 0; f < KEY_FRAGMENTS; f++) {
                 threadgroup const KEY_VALUE_T *key = staged + ((f * 8 + lane_column) * KEY_STRIDE + step * 16 + lane_row * 2);
-                float2 k0 = widen(*(threadgroup const KEY_VALUE_T2 *)key);
-                float2 k1 = widen(*(threadgroup const KEY_VALUE_T2 *)(key + KEY_STRIDE));
-                sums[f] = multiply_add(float2(q.x, q.z), float2(k0.x, k1.x), sums[f]);
-                sums[f] = multiply_add(float2(q.y, q.w), float2(k0.y, k1.y), sums[f]);
+                KEY_VALUE_T2 k0 = *(threadgroup const KEY_VALUE_T2 *)key;
+                KEY_VALUE_T2 k1 = *(threadgroup const KEY_VALUE_T2 *)(key + KEY_STRIDE);
+                sums[f] = multiply_add(factors(q.x, q.z), factors(k0.x, k1.x), sums[f]);
+                sums[f] = multiply_add(factors(q.y, q.w), factors(k0.y, k1.y), sums[f]);
             }
         }
         UNROLL
@@ -106,8 +120,8 @@ INLINE void multiply_values(
         float2 sums = float2(0.0f);
         UNROLL
         for (int f = 0; f < KEY_FRAGMENTS; f++) {
-            threadgroup const KEY_VALUE_T *value = staged + ((f * 8 + lane_row) * VALUE_STRIDE + d * 8 + lane_column);
-            sums = multiply_add(weights[f], widen(*(threadgroup const KEY_VALUE_T2 *)value), sums);
+            KEY_VALUE_T2 v = *(threadgroup const KEY_VALUE_T2 *)(staged + ((f * 8 + lane_row) * VALUE_STRIDE + d * 8 + lane_column));
+            sums = multiply_add(weights[f], factors(v.x, v.y), sums);
         }
         outputs[d] = fma(outputs[d], float2(rescale), sums);
     }

@@ -74,10 +74,10 @@ public sealed unsafe partial class MetalDevice
     /// <summary>The device as text, for messages.</summary>
     public override string ToString() => $"{Name} (Apple GPU family {AppleFamily})";
 
-    /// <summary>Compiles kernels unless that has been done.</summary>
-    /// <summary>Compiles one kernel.</summary>
+    /// <summary>Compiles a kernel unless that has been done.</summary>
     internal KernelResources Compile(KernelFunction function) => _runtime.Prepare(function);
 
+    /// <summary>Compiles kernels unless that has been done.</summary>
     internal void Prepare(ImmutableArray<KernelFunction> functions)
     {
         foreach (KernelFunction function in functions) _runtime.Prepare(function);
