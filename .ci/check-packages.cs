@@ -2,10 +2,11 @@
 #:property IsPackable=false
 #:property RunAnalyzers=false
 // Checks what is in the packages of a folder: dotnet run .ci/check-packages.cs -- FOLDER
-// Each package has its README, its licence expression, a symbols package and no native code; the library stays small; a package that uses the library's
+// Each package has its README without links into the repository, its icon and tags, its licence expression, a symbols package and no native code; the library stays small; a package that uses the library's
 // internals depends on exactly its version.
 using System.IO.Compression;
 using System.Reflection.PortableExecutable;
+using System.Text.RegularExpressions;
 using System.Xml.Linq;
 
 const long MaxLibraryBytes = 300_000;
@@ -36,6 +37,9 @@ void Check(string path)
     string id = Meta("id")!.Value;
     Expect(Meta("license") is { Value: "MIT" } license && license.Attribute("type")?.Value == "expression", "no licence expression MIT");
     Expect(Meta("readme")?.Value == "README.md" && zip.GetEntry("README.md") is { Length: > 0 }, "no README.md");
+    Expect(!HasRelativeLinks(zip.GetEntry("README.md")), "README.md has links that lead nowhere from a package's page");
+    Expect(Meta("icon")?.Value == "icon.png" && zip.GetEntry("icon.png") is { Length: > 0 }, "no icon");
+    Expect(!string.IsNullOrWhiteSpace(Meta("tags")?.Value), "no tags");
     Expect(!string.IsNullOrWhiteSpace(Meta("description")?.Value), "no description");
 
     string symbols = Path.ChangeExtension(path, ".snupkg");
@@ -69,6 +73,13 @@ static bool HasSymbols(string path)
 {
     using ZipArchive zip = ZipFile.OpenRead(path);
     return zip.Entries.Any(entry => entry.Name.EndsWith(".pdb", StringComparison.OrdinalIgnoreCase));
+}
+
+static bool HasRelativeLinks(ZipArchiveEntry? readme)
+{
+    if (readme is null) return false;
+    using var text = new StreamReader(readme.Open());
+    return Regex.IsMatch(text.ReadToEnd(), @"\]\((?!https://)");
 }
 
 static bool IsManaged(ZipArchiveEntry entry)

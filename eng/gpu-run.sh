@@ -6,13 +6,14 @@
 #   --sanitize TOOL               memcheck, racecheck, initcheck or synccheck of NVIDIA's compute-sanitizer over the tool's checks
 #   --kernels NAME                with --sanitize: only kernels that have this in their name: plain, prefill, decode, merge, append
 #   --only TEXT                   checks and rows of the table that have this in their name
+#   --form FORM                   only one form of the prefill kernel, mma or wgmma; else, where the card is a Hopper, tests of a GPU and checks run by both
 #   --no-tests --no-verify --no-bench
 #   --unpack FOLDER               where to; a folder beside this script if not given
 #   -- COMMAND                    nothing of that: run a command among the unpacked programs (bin/FusedAttention.Cuda.Tests, tool/fused-attention)
 # Reports are copied to $OUT, if that is set. The exit code is 0 if all went well, 1 if something failed, 3 if something asked for is not here.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-filters=() sanitizer='' kernels='' only='' tests=1 verify=1 bench=1 folder=$here/unpacked command=()
+filters=() sanitizer='' kernels='' only='' tests=1 verify=1 bench=1 folder=$here/unpacked form='' command=()
 while [ $# -gt 0 ]; do
     case $1 in
         --filter) filters+=(--filter-class "$2"); shift ;;
@@ -20,15 +21,17 @@ while [ $# -gt 0 ]; do
         --sanitize) sanitizer=$2; shift ;;
         --kernels) kernels=$2; shift ;;
         --only) only=$2; shift ;;
+        --form) form=$2; shift ;;
         --no-tests) tests=0 ;;
         --no-verify) verify=0 ;;
         --no-bench) bench=0 ;;
         --unpack) folder=$2; shift ;;
         --) shift; command=("$@"); break ;;
-        *) sed -n '2,14s/^# \{0,1\}//p' "$0"; [ "$1" = --help ]; exit $(($? * 2)) ;;
+        *) sed -n '2,15s/^# \{0,1\}//p' "$0"; [ "$1" = --help ]; exit $(($? * 2)) ;;
     esac
     shift
 done
+case $form in '' | mma | wgmma) ;; *) echo "--form $form: not a form that this knows." >&2; exit 2 ;; esac
 case $sanitizer in '' | memcheck | racecheck | initcheck | synccheck) ;; *) echo "--sanitize $sanitizer: not a tool that this knows." >&2; exit 2 ;; esac
 
 # Kernels are assembled anew: what is tested is this text, and not what an earlier run left in the driver's cache.
@@ -63,7 +66,16 @@ step() {
 echo "== commit $(cat ../commit)"
 nvidia-smi --query-gpu=name,driver_version,clocks.max.sm,clocks.max.mem,power.limit --format=csv,noheader 2>/dev/null
 step info $tool info
-if [ $tests = 1 ]; then step tests bin/FusedAttention.Cuda.Tests ${filters[@]+"${filters[@]}"} --no-progress --no-ansi; fi
+if [ -n "$form" ]; then export FUSEDATTENTION_CUDA_PREFILL=$form; fi
+wgmma=0
+if [ -z "$form" ] && [ "$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1)" = 9.0 ]; then wgmma=1; fi
+
+# By warpgroups; a wait that does not end traps after some seconds instead of hanging.
+by_warpgroups=(env FUSEDATTENTION_CUDA_PREFILL=wgmma FUSEDATTENTION_CUDA_POLLS=50000000)
+if [ $tests = 1 ]; then
+    step tests bin/FusedAttention.Cuda.Tests ${filters[@]+"${filters[@]}"} --no-progress --no-ansi
+    if [ $wgmma = 1 ]; then step tests-wgmma "${by_warpgroups[@]}" bin/FusedAttention.Cuda.Tests --filter-trait needs=gpu ${filters[@]+"${filters[@]}"} --no-progress --no-ansi; fi
+fi
 
 if [ -n "$sanitizer" ]; then
     found=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer /usr/local/cuda*/compute-sanitizer/compute-sanitizer 2>/dev/null | head -n 1)
@@ -75,6 +87,7 @@ if [ -n "$sanitizer" ]; then
     fi
 elif [ $verify = 1 ]; then
     step verify $tool verify --backend cuda ${only:+--only "$only"}
+    if [ $wgmma = 1 ]; then step verify-wgmma "${by_warpgroups[@]}" $tool verify --backend cuda ${only:+--only "$only"}; fi
 fi
 
 if [ $bench = 1 ]; then step bench $tool bench --backend cuda ${only:+--only "$only"}; fi

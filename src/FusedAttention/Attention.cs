@@ -19,7 +19,7 @@ namespace FusedAttention;
 /// </remarks>
 public static unsafe partial class Attention
 {
-    /// <summary>Attention on tensor spans.</summary>
+    /// <summary>Attention on tensor spans <c>[batch, token, head, dim]</c>: tokens before heads, unlike PyTorch and ONNX, whose tensors are permuted first (<c>Tensor.PermuteDimensions(query, [0, 2, 1, 3])</c>, a view).</summary>
     /// <typeparam name="TQuery">Element type of query and output.</typeparam>
     /// <typeparam name="TKeyValue">Element type of key and value.</typeparam>
     /// <param name="query"><c>[batch, queries, heads, keyDim]</c> or <c>[queries, heads, keyDim]</c>; any strides with a contiguous last dimension.</param>
@@ -56,7 +56,7 @@ public static unsafe partial class Attention
         }
     }
 
-    /// <summary>Attention on tensors: <see cref="Forward{TQuery, TKeyValue}(in ReadOnlyTensorSpan{TQuery}, in ReadOnlyTensorSpan{TKeyValue}, in ReadOnlyTensorSpan{TKeyValue}, in TensorSpan{TQuery}, AttentionOptions, in AttentionOperands, CpuExecution, CancellationToken)"/>.</summary>
+    /// <summary>Attention on tensors <c>[batch, token, head, dim]</c>: tokens before heads, unlike PyTorch and ONNX, whose tensors are permuted first (<c>Tensor.PermuteDimensions(query, [0, 2, 1, 3])</c>, a view).</summary>
     /// <inheritdoc cref="Forward{TQuery, TKeyValue}(in ReadOnlyTensorSpan{TQuery}, in ReadOnlyTensorSpan{TKeyValue}, in ReadOnlyTensorSpan{TKeyValue}, in TensorSpan{TQuery}, AttentionOptions, in AttentionOperands, CpuExecution, CancellationToken)"/>
     public static void Forward<TQuery, TKeyValue>(
         Tensor<TQuery> query,
@@ -74,7 +74,7 @@ public static unsafe partial class Attention
         Forward(query.AsReadOnlyTensorSpan(), key.AsReadOnlyTensorSpan(), value.AsReadOnlyTensorSpan(), output.AsTensorSpan(), options, operands, execution, cancellationToken);
     }
 
-    /// <summary>Attention on plain spans with an explicit shape.</summary>
+    /// <summary>Attention on plain spans with an explicit shape: <c>[batch, token, head, dim]</c>, or by its strides any other order (<see cref="AttentionStrides.HeadMajor"/> for <c>[batch, head, token, dim]</c>).</summary>
     /// <param name="query">Query elements, laid out as <paramref name="shape"/> says.</param>
     /// <param name="key">Key elements.</param>
     /// <param name="value">Value elements.</param>
@@ -115,7 +115,7 @@ public static unsafe partial class Attention
     }
 
     /// <summary>
-    /// Attention on pointers with an explicit shape, for memory beyond 2^31 elements or outside the managed heap. That the pointers reach as far as the
+    /// Attention on pointers with an explicit shape, <c>[batch, token, head, dim]</c> or by its strides any other order, for memory beyond 2^31 elements or outside the managed heap. That the pointers reach as far as the
     /// shape says is the caller's contract.
     /// </summary>
     /// <param name="query">First query element.</param>
@@ -151,7 +151,7 @@ public static unsafe partial class Attention
             TensorArgument.Of(value, layouts.Value, nameof(value)), TensorArgument.Of(output, layouts.Output, nameof(output)), options, operands, execution, cancellationToken);
     }
 
-    /// <summary>Attention on sequences of different lengths, packed one after the other.</summary>
+    /// <summary>Attention on sequences of different lengths, packed one after the other: <c>[total tokens, head, dim]</c>.</summary>
     /// <typeparam name="TQuery">Element type of query and output.</typeparam>
     /// <typeparam name="TKeyValue">Element type of key and value.</typeparam>
     /// <param name="query"><c>[total queries, heads, keyDim]</c>.</param>
@@ -206,7 +206,7 @@ public static unsafe partial class Attention
         }
     }
 
-    /// <summary>Packed attention on tensors.</summary>
+    /// <summary>Attention on sequences of different lengths, packed one after the other, on tensors <c>[total tokens, head, dim]</c>.</summary>
     /// <inheritdoc cref="ForwardVariableLength{TQuery, TKeyValue}(in ReadOnlyTensorSpan{TQuery}, in ReadOnlyTensorSpan{TKeyValue}, in ReadOnlyTensorSpan{TKeyValue}, in TensorSpan{TQuery}, ReadOnlySpan{int}, ReadOnlySpan{int}, AttentionOptions, in AttentionOperands, CpuExecution, CancellationToken)"/>
     public static void ForwardVariableLength<TQuery, TKeyValue>(
         Tensor<TQuery> query,
@@ -285,7 +285,7 @@ public static unsafe partial class Attention
         }
     }
 
-    /// <summary>Paged attention on tensors.</summary>
+    /// <summary>Attention over a paged key/value cache, on tensors: queries <c>[total queries, heads, keyDim]</c>, caches <c>[blocks, blockSize, kvHeads, dim]</c>.</summary>
     /// <inheritdoc cref="ForwardPaged{TQuery, TKeyValue}(in ReadOnlyTensorSpan{TQuery}, in ReadOnlyTensorSpan{TKeyValue}, in ReadOnlyTensorSpan{TKeyValue}, in TensorSpan{TQuery}, in PagedSequences, AttentionOptions, in AttentionOperands, CpuExecution, CancellationToken)"/>
     public static void ForwardPaged<TQuery, TKeyValue>(
         Tensor<TQuery> query,

@@ -1,3 +1,4 @@
+using System.Text.Json;
 using FusedAttention.Checking.Backends;
 using FusedAttention.Checking.Checks;
 using FusedAttention.Checking.Cpu;
@@ -63,6 +64,24 @@ public sealed class AnotherBackendTests
         (await ToolRun.Execute(innocent, "explain", "--backend", "toy")).AssertRefused("Unexpected InvalidTimeZoneException: bent");
     }
 
+    /// <summary>The first call pays for the compiler, on a busy machine with hundreds of milliseconds: however long it was, it is not the time of the call.</summary>
+    [Fact]
+    public async Task The_first_call_is_never_the_time_of_a_run()
+    {
+        BackendCatalog machine = new(new CpuProvider(), new ToyProvider { FirstCall = TimeSpan.FromMilliseconds(400) });
+        using var folder = new TemporaryFolder();
+        string path = folder.File("x.safetensors");
+        SafeTensorsWriter.Write(path, [GeneratedCases.Random<float>("q", 1, 2, 1, 3), GeneratedCases.Random<float>("k", 2, 2, 1, 3), GeneratedCases.Random<float>("v", 3, 2, 1, 3)]);
+
+        ToolRun run = await ToolRun.Execute(machine, "run", path, "--backend", "toy", "--json");
+
+        run.AssertSucceeds();
+        JsonElement json = JsonDocument.Parse(run.Output).RootElement;
+        Assert.Equal(3, json.GetProperty("calls").GetInt32());
+        Assert.InRange(json.GetProperty("milliseconds_first").GetDouble(), 400, 60_000);
+        Assert.InRange(json.GetProperty("milliseconds").GetDouble(), 0, 399);
+    }
+
     private sealed class ToyProvider : IBackendProvider
     {
         public string Name { get; init; } = "toy";
@@ -73,7 +92,7 @@ public sealed class AnotherBackendTests
 
         public bool IsHost => false;
 
-        public IReadOnlyList<BackendDevice> Devices => WhyNone is not null ? [] : [new(this, new Toy(Failure)) { Checks = [new Beads()] }];
+        public IReadOnlyList<BackendDevice> Devices => WhyNone is not null ? [] : [new(this, new Toy(Failure, FirstCall)) { Checks = [new Beads()] }];
 
         public string? WhyNone { get; init; }
 
@@ -90,6 +109,9 @@ public sealed class AnotherBackendTests
 
         public Exception? Failure { get; init; }
 
+        /// <summary>How much longer the first call of a run takes.</summary>
+        public TimeSpan FirstCall { get; init; }
+
         public bool IsFailure { get; init; } = true;
 
         public BackendInfo Info() => new("ready");
@@ -103,7 +125,7 @@ public sealed class AnotherBackendTests
     }
 
     /// <summary>The processor by another name.</summary>
-    private sealed class Toy(Exception? failure) : Backend
+    private sealed class Toy(Exception? failure, TimeSpan firstCall) : Backend
     {
         public override string Name => "toy";
 
@@ -115,12 +137,39 @@ public sealed class AnotherBackendTests
         {
         }
 
-        protected override PreparedCall Prepare<TQuery, TKeyValue>(CallInputs call) => CpuBackend.Instance.Prepare(call);
+        protected override PreparedCall Prepare<TQuery, TKeyValue>(CallInputs call) => new Slow(CpuBackend.Instance.Prepare(call), firstCall);
 
         protected override AttentionExplanation Explain<TQuery, TKeyValue>(CallSizes sizes, AttentionOptions options, RunOptions run) => failure is null ? CpuBackend.Instance.Explain(sizes, options, run) : throw failure;
 
         protected override MergeResult Merge<TPartial, TOutput>(MergeInputs inputs) => CpuBackend.Instance.Merge(inputs);
 
         protected override PreparedCache CreateCache<T>(PagedKeyValueCacheOptions options) => throw new NotSupportedException();
+    }
+
+    /// <summary>A call that takes its time at first.</summary>
+    private sealed class Slow(PreparedCall call, TimeSpan firstCall) : PreparedCall(call.Call)
+    {
+        private TimeSpan _wait = firstCall;
+
+        public override LoadedTensor Output => call.Output;
+
+        public override LoadedTensor LogSumExp => call.LogSumExp;
+
+        public override void Poison() => call.Poison();
+
+        public override void Invoke(AttentionOptions options, RunOptions run)
+        {
+            Thread.Sleep(_wait);
+            _wait = TimeSpan.Zero;
+            call.Invoke(options, run);
+        }
+
+        public override TimeSpan Time(AttentionOptions options, RunOptions run, int calls) => call.Time(options, run, calls);
+
+        protected override void Dispose(bool disposing)
+        {
+            call.Dispose();
+            base.Dispose(disposing);
+        }
     }
 }

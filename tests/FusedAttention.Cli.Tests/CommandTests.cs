@@ -144,15 +144,22 @@ public sealed class CommandTests : IDisposable
     [InlineData("", "No query")]
     [InlineData("{0} {0}", "this is two")]
     [InlineData("absent.npz", "There is no file absent.npz")]
-    [InlineData("{0} --bogus", "no option --bogus")]
+    [InlineData("{0} --bogus", "no option --bogus.")]
+    [InlineData("{0} --cuasal", "no option --cuasal: did you mean --causal?")]
+    [InlineData("{0} --causal=maybe", "--causal takes no value.")]
+    [InlineData("{0} --output {0}", "is an input")]
     [InlineData("{0} --query nope", "no tensor or file 'nope'")]
     [InlineData("{0} --window 3", "LEFT,RIGHT")]
     [InlineData("{0} --window 3,-4", "'-4' is not a number of keys")]
     [InlineData("{0} --align center", "bottom-right or top-left")]
-    [InlineData("{0} --scale nan", "Scale must be finite")]
-    [InlineData("{0} --scale 0", "Scale must be finite")]
-    [InlineData("{0} --scale wide", "wide")]
-    [InlineData("{0} --soft-cap -1", "SoftCap must be finite")]
+    [InlineData("{0} --scale nan", "--scale 'nan' is not a number above 0")]
+    [InlineData("{0} --scale 0", "--scale '0' is not a number above 0")]
+    [InlineData("{0} --scale 0,5", "--scale '0,5' is not a number above 0")]
+    [InlineData("{0} --scale 1e40", "--scale '1e40' is not a number above 0")]
+    [InlineData("{0} --scale wide", "--scale 'wide' is not a number above 0")]
+    [InlineData("{0} --soft-cap -1", "--soft-cap '-1' is not a number of 0 or more")]
+    [InlineData("{0} --soft-cap 1,5", "--soft-cap '1,5' is not a number of 0 or more")]
+    [InlineData("{0} --query-offset 1.5", "--query-offset '1.5' is not a whole number.")]
     [InlineData("{0} --sinks 1,2", "2 sink logits for 4 query heads")]
     [InlineData("{0} --alibi --alibi-slopes 1,1,1,1", "give one")]
     [InlineData("{0} --key-lengths 3", "1 key lengths for a batch of 2")]
@@ -161,8 +168,9 @@ public sealed class CommandTests : IDisposable
     [InlineData("{0} --bias q", "does not broadcast to [2, 4, 5, 9]")]
     [InlineData("{0} --dtype fp8", "'fp8' is not fp32, fp16 or bf16")]
     [InlineData("{0} --dtype fp16 --kv-dtype fp32", "not defined here on queries of F16")]
-    [InlineData("{0} --threads 0", "--threads 0")]
-    [InlineData("{0} --threads two", "two")]
+    [InlineData("{0} --threads 0", "--threads '0' is not a whole number of 1 or more")]
+    [InlineData("{0} --threads two", "--threads 'two' is not a whole number")]
+    [InlineData("{0} --instruction-set Sse9", "--instruction-set 'Sse9' is not one of Auto, Scalar")]
     [InlineData("{0} --variant Sse9", "Auto, Scalar")]
     [InlineData("{0} --backend tpu", "'tpu' is not there")]
     [InlineData("{0} --lse", "--output")]
@@ -238,10 +246,13 @@ public sealed class CommandTests : IDisposable
         Assert.Contains("decode", explain.Output, StringComparison.Ordinal);
 
         (await ToolRun.Execute("bench", "--mask", "diagonal")).AssertRefused("full, causal, window:LEFT,RIGHT");
-        (await ToolRun.Execute("bench", "--dim", "0")).AssertRefused("--dim 0");
+        (await ToolRun.Execute("bench", "--dim", "0")).AssertRefused("--dim '0' is not a whole number from 1 to 4096");
+        (await ToolRun.Execute("bench", "--batch", "10000000")).AssertRefused("--batch '10000000' is not a whole number from 1 to 100000");
+        (await ToolRun.Execute("bench", "--seconds", "0,5")).AssertRefused("--seconds '0,5' is not a time above 0");
+        (await ToolRun.Execute("bench", "--dmi", "8")).AssertRefused("There is no option --dmi: did you mean --dim?");
         (await ToolRun.Execute("bench", "--query-heads", "3", "--kv-heads", "2", "--seconds", "0.01")).AssertRefused();
         (await ToolRun.Execute("bench", "--key-length", "2000000000")).AssertRefused("passes");
-        (await ToolRun.Execute("bench", "--seconds", "-1")).AssertRefused("--seconds -1");
+        (await ToolRun.Execute("bench", "--seconds", "-1")).AssertRefused("--seconds '-1' is not a time above 0");
     }
 
     [Theory]
@@ -265,8 +276,77 @@ public sealed class CommandTests : IDisposable
         ToolRun version = await ToolRun.Execute("--version");
         version.AssertSucceeds();
         Assert.Matches(@"^[0-9]+\.[0-9]+", version.Output);
-        (await ToolRun.Execute()).AssertRefused("--help");
-        (await ToolRun.Execute("dance")).AssertRefused("dance");
+        (await ToolRun.Execute()).AssertRefused("--help", "run, verify, conform");
+        (await ToolRun.Execute("dance")).AssertRefused("There is no command dance. The commands are run");
+        (await ToolRun.Execute("verfiy")).AssertRefused("There is no command verfiy: did you mean verify?");
+    }
+
+    [Fact]
+    public async Task Numbers_that_are_not_finite_are_named_and_not_verified()
+    {
+        string path = _folder.File("x.safetensors");
+        float[] key = new float[2 * 3], value = new float[2 * 3];
+        key.AsSpan().Fill(float.NaN);
+        SafeTensorsWriter.Write(path, [GeneratedCases.Random<float>("q", 1, 2, 1, 3), LoadedTensor.Create<float>("k", key, 2, 1, 3), LoadedTensor.Create<float>("v", value, 2, 1, 3)]);
+        ToolRun run = await ToolRun.Execute("run", path);
+        Assert.Equal(1, run.ExitCode);
+        Assert.Contains("NOT verified: key holds NaN at [0, 0, 0], and limits are for finite numbers", run.Output, StringComparison.Ordinal);
+
+        key.AsSpan().Clear();
+        value[4] = float.PositiveInfinity;
+        SafeTensorsWriter.Write(path, [GeneratedCases.Random<float>("q", 1, 2, 1, 3), LoadedTensor.Create<float>("k", key, 2, 1, 3), LoadedTensor.Create<float>("v", value, 2, 1, 3)]);
+        run = await ToolRun.Execute("run", path);
+        run.AssertSucceeds();
+        Assert.Contains("; value holds an infinity at [1, 0, 1]", run.Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_wrong_result_is_placed_by_its_indices()
+    {
+        string input = WriteInput(), output = _folder.File("o.safetensors");
+        ToolRun run = await ToolRun.Execute("run", input, "--causal", "--output", output);
+        run.AssertSucceeds();
+        Assert.Matches(@"best of \d+ calls, first", run.Output);
+        ToolRun verify = await ToolRun.Execute("verify", input, "--output-file", output);
+        Assert.Equal(1, verify.ExitCode);
+        Assert.Matches(@"output error .* at \[[01], \d, \d, \d\] of \[2, 5, 4, 6\]", verify.Output);
+        Assert.Contains("another mask, scale or layout", verify.Output, StringComparison.Ordinal);
+        Assert.Empty(Directory.GetFiles(Path.GetDirectoryName(output)!, "*.part"));
+    }
+
+    [Fact]
+    public async Task Names_of_files_are_shortened_and_shown_as_typed()
+    {
+        string path = _folder.File("many.safetensors"), npy = _folder.File("q.npy");
+        SafeTensorsWriter.Write(path, [.. Enumerable.Range(0, 160).Select(static i => LoadedTensor.Create<float>($"layer\u001b{i}", [1], 1))]);
+        ToolRun run = await ToolRun.Execute("run", path);
+        run.AssertRefused($"{path} has no tensor 'q' or 'query'", "layer\\u001b7 and 152 more");
+        Assert.DoesNotContain('\u001b', run.Error);
+        NpyFile.Write(npy, LoadedTensor.Create<float>("q", [1], 1, 1, 1));
+        (await ToolRun.Execute("run", npy)).AssertRefused("give three .npy files");
+    }
+
+    [Theory]
+    [InlineData("run {0} --causal", "\"verified\":true")]
+    [InlineData("verify {0} --causal", "\"verified\":true")]
+    [InlineData("explain --query-length 8", "\"kernel\":\"decode\"")]
+    [InlineData("info", "\"logical_processors\":")]
+    public async Task Json_is_one_line(string arguments, string part)
+    {
+        ToolRun run = await ToolRun.Execute([.. arguments.Replace("{0}", WriteInput(), StringComparison.Ordinal).Split(' '), "--json"]);
+        run.AssertSucceeds();
+        Assert.Contains(part, run.Output, StringComparison.Ordinal);
+        Assert.Equal(JsonValueKind.Object, JsonDocument.Parse(run.Output).RootElement.ValueKind);
+        Assert.Single(run.Output.TrimEnd().Split('\n'));
+    }
+
+    /// <summary>Examples are there to be copied: no line of them is broken, and none stands in the list of commands.</summary>
+    [Fact]
+    public async Task Help_lists_commands_in_a_line_each_and_examples_unbroken()
+    {
+        string root = (await ToolRun.Execute("--help")).Output, conform = (await ToolRun.Execute("conform", "--help")).Output;
+        Assert.DoesNotContain("Examples:", root, StringComparison.Ordinal);
+        Assert.Contains("  fused-attention conform tests/data/reference --instruction-set Vector128 --threads 1 --row-invariant", conform, StringComparison.Ordinal);
     }
 
     /// <summary>[2, 5, 4, 6] queries over [2, 9, 2, 6] keys and values, and whatever else the test wants in the file.</summary>

@@ -1,3 +1,4 @@
+using System.Text.Json;
 using FusedAttention.Checking.Formats;
 using Xunit;
 
@@ -62,7 +63,34 @@ public sealed class ConformTests : IDisposable
         Assert.Equal(1, run.ExitCode);
         Assert.Equal("3 passed, 1 failed, 1 skipped", run.LastLine);
         Assert.Contains("skipped other.safetensors: the metadata has no 'layout'", run.Output, StringComparison.Ordinal);
-        Assert.Contains("FAILED damaged: damaged.safetensors: is 3 bytes long", run.Output, StringComparison.Ordinal);
+        Assert.Contains("damaged.safetensors: is 3 bytes long", run.Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Json_counts_and_names_what_failed()
+    {
+        WriteAll();
+        _folder.Write("bad.safetensors", [1, 2, 3]);
+        ToolRun run = await ToolRun.Execute("conform", _folder.Path, "--json");
+        Assert.Equal(1, run.ExitCode);
+        JsonElement json = JsonDocument.Parse(run.Output).RootElement;
+        Assert.Equal((3, 1, 0), (json.GetProperty("passed").GetInt32(), json.GetProperty("failed").GetInt32(), json.GetProperty("skipped").GetInt32()));
+        Assert.Equal("bad", json.GetProperty("failures")[0].GetProperty("case").GetString());
+    }
+
+    /// <summary>One link that leads nowhere is one failure, and the others are run.</summary>
+    [Fact]
+    public async Task A_file_that_cannot_be_opened_fails_alone()
+    {
+        Assert.SkipWhen(OperatingSystem.IsWindows(), "Links need rights there that a test has not.");
+        WriteAll();
+        File.CreateSymbolicLink(_folder.File("gone.safetensors"), _folder.File("nowhere"));
+
+        ToolRun run = await ToolRun.Execute("conform", _folder.Path);
+
+        Assert.Equal(1, run.ExitCode);
+        Assert.Equal("3 passed, 1 failed, 0 skipped", run.LastLine);
+        Assert.Contains("FAILED gone: ", run.Output, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using FusedAttention.Checking.Backends;
+using FusedAttention.Checking.Measurement;
 using FusedAttention.Checking.Problems;
 using FusedAttention.Cli.Backends;
 using FusedAttention.Cli.Backends.Cpu;
@@ -116,11 +117,35 @@ public sealed class CudaCommandTests : IDisposable
     [Fact]
     public void The_table_has_the_shapes_it_is_to_have()
     {
-        Assert.Equal(CudaShapes.All.Count, CudaShapes.All.Select(static row => row.Name).Distinct(StringComparer.Ordinal).Count());
-        Assert.Equal(24, CudaShapes.All.Count(static row => row.Shape.QueryLength > 1 && row.Shape.QueryHeads == row.Shape.KeyValueHeads && row.Target is null == (row.Shape.QueryType != Checking.Formats.TensorElementType.Float16)
-            && row.Shape.QueryType != Checking.Formats.TensorElementType.Float32));
-        Assert.All(CudaShapes.All, static row => Assert.Equal(row.Name.StartsWith("decode", StringComparison.Ordinal), row.IsBoundByMemory));
-        Assert.Equal(3, CudaShapes.All.Count(static row => row.IsBoundByMemory && row.Target is not null));
+        IReadOnlyList<TimedShape> rows = CudaShapes.Of(hasWarpgroups: false);
+        Assert.Equal(rows.Count, rows.Select(static row => row.Name).Distinct(StringComparer.Ordinal).Count());
+        TimedShape[] prefills = [.. rows.Where(static row => row.Shape.QueryLength > 1 && row.Shape.QueryHeads == row.Shape.KeyValueHeads && row.Shape.QueryType != Checking.Formats.TensorElementType.Float32)];
+        Assert.Equal((48, 18), (prefills.Length, prefills.Count(static row => row.Target is not null)));
+        Assert.All(prefills, static row => Assert.True(row.Target is null || row.Shape.QueryType == Checking.Formats.TensorElementType.Float16));
+        Assert.All(rows, static row => Assert.Equal(row.Name.StartsWith("decode", StringComparison.Ordinal), row.IsBoundByMemory));
+        Assert.Equal(3, rows.Count(static row => row.IsBoundByMemory && row.Target is not null));
+    }
+
+    /// <summary>Where the prefill kernel has two forms, each is timed beside the other.</summary>
+    [Fact]
+    public void The_table_has_both_forms_of_the_prefill_where_there_are_two()
+    {
+        IReadOnlyList<TimedShape> one = CudaShapes.Of(hasWarpgroups: false), both = CudaShapes.Of(hasWarpgroups: true);
+        Assert.Equal(one.Count + 50, both.Count);
+        for (int i = 0; i < both.Count; i++)
+        {
+            if (both[i].Variant is not "wgmma") continue;
+            Assert.Equal(("mma", both[i].Shape), (both[i + 1].Variant, both[i + 1].Shape));
+        }
+
+        var device = new CudaDevice(new RecordingRuntime());
+        var backend = new CudaBackend(device);
+        Assert.True(backend.HasWarpgroups);
+        backend.Choose("wgmma");
+        Assert.Contains("wgmma: blocks", backend.Explain(both.First(static row => row.Variant is "wgmma").Shape, RunOptions.Default).Details, StringComparison.Ordinal);
+        backend.Choose("mma");
+        Assert.DoesNotContain("wgmma", backend.Explain(both.First(static row => row.Variant is "wgmma").Shape, RunOptions.Default).Details, StringComparison.Ordinal);
+        Assert.Throws<ArgumentException>("variant", () => backend.Choose("no such"));
     }
 
     [Fact]

@@ -57,6 +57,22 @@ public sealed class CudaAllocationTests : IDisposable
         Allocations.AssertNone(() => CudaAttention.ForwardVariableLength(query, key, value, output, queries, keys, Options, new CudaOperands { QueryOffsets = offsets }));
     }
 
+    /// <summary>Layers take turns, each with its own maps of tensors.</summary>
+    [Fact]
+    public void Calls_of_warpgroups_allocate_nothing_and_encode_their_tensors_once()
+    {
+        _device.PrefillForm = FusedAttention.Cuda.Planning.PrefillForm.Warpgroups;
+        var options = new AttentionOptions { Mask = AttentionMask.Causal };
+        using CudaTensor<Half> query = _device.Allocate<Half>(2, 128, Heads, Dim), output = _device.Allocate<Half>(2, 128, Heads, Dim);
+        CudaTensor<Half>[] keys = [.. Enumerable.Range(0, 4).Select(_ => _device.Allocate<Half>(2, 300, KeyValueHeads, Dim))];
+        Allocations.AssertNone(() =>
+        {
+            foreach (CudaTensor<Half> key in keys) CudaAttention.Forward(query, key, key, output, options);
+        });
+        Assert.InRange(_runtime.TensorMaps, 1 + keys.Length, 20);
+        foreach (CudaTensor<Half> key in keys) key.Dispose();
+    }
+
     [Fact]
     public void Paged_calls_with_splits_allocate_nothing()
     {

@@ -23,6 +23,9 @@ internal static class Models
         }
     }
 
+    /// <summary>Tokens, and the logits that double precision gives them.</summary>
+    public static string StoriesLogits => Path.Combine(Path.GetDirectoryName(ModelFolder.Stories)!, "stories260K-logits.safetensors");
+
     public static string BibleFile(string name) => Path.Combine(Path.GetDirectoryName(ModelFolder.DefaultModel)!, name);
 
     public static JsonElement BibleReference() => Json(BibleFile("reference.json"));

@@ -38,15 +38,6 @@ public sealed class SampleTests
     }
 
     [Fact]
-    public void Rotation_turns_pairs_by_the_position()
-    {
-        float[] row = [1, 0, 0, 2, 1, 0, 0, 2];
-        Elementwise.Rotate(row, 4, 3, 10_000);
-        double[] expected = [Math.Cos(3), Math.Sin(3), -2 * Math.Sin(0.03), 2 * Math.Cos(0.03)];
-        for (int i = 0; i < 8; i++) Assert.Equal(expected[i % 4], row[i], 1e-6);
-    }
-
-    [Fact]
     public void The_sampler_follows_probabilities_seed_and_top_p()
     {
         float[] logits = [MathF.Log(0.1f), MathF.Log(0.6f), MathF.Log(0.3f)];

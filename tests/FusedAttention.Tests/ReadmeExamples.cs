@@ -28,6 +28,56 @@ public sealed class ReadmeExamples
     }
 
     [Fact]
+    public void HeadMajor()
+    {
+        // README: HeadMajor
+        // [batch, head, token, dim], as PyTorch, TorchSharp and ONNX have it: 2 sequences, 8 query heads over 2, 16 tokens, 64 dimensions. The outputs come in the same order.
+        float[] query = new float[2 * 8 * 16 * 64], key = new float[2 * 2 * 16 * 64], value = new float[2 * 2 * 16 * 64], output = new float[2 * 8 * 16 * 64];
+        AttentionStrides ofQueries = AttentionStrides.HeadMajor(heads: 8, tokens: 16, dim: 64), ofKeys = AttentionStrides.HeadMajor(heads: 2, tokens: 16, dim: 64);
+        var shape = new AttentionShape(batch: 2, queryLength: 16, keyLength: 16, queryHeads: 8, keyValueHeads: 2, keyDim: 64)
+        {
+            QueryStrides = ofQueries, KeyStrides = ofKeys, ValueStrides = ofKeys, OutputStrides = ofQueries,
+        };
+
+        Attention.Forward<float, float>(query, key, value, output, shape, new AttentionOptions { Mask = AttentionMask.Causal });
+        // README: end
+        for (int i = 0; i < query.Length; i++) query[i] = MathF.Sin(i);
+        for (int i = 0; i < key.Length; i++) (key[i], value[i]) = (MathF.Cos(3 * i), MathF.Sin(5 * i));
+        Attention.Forward<float, float>(query, key, value, output, shape, new AttentionOptions { Mask = AttentionMask.Causal });
+
+        // The same as views of tensors.
+        Tensor<float> result = Tensor.CreateFromShape<float>([2, 16, 8, 64]);
+        Attention.Forward(
+            Tensor.PermuteDimensions(Tensor.Create(query, [2, 8, 16, 64]), [0, 2, 1, 3]), Tensor.PermuteDimensions(Tensor.Create(key, [2, 2, 16, 64]), [0, 2, 1, 3]),
+            Tensor.PermuteDimensions(Tensor.Create(value, [2, 2, 16, 64]), [0, 2, 1, 3]), result, new AttentionOptions { Mask = AttentionMask.Causal });
+        for (int b = 0; b < 2; b++)
+            for (int h = 0; h < 8; h++)
+                for (int t = 0; t < 16; t++) Assert.Equal(result[b, t, h, 9], output[(((((b * 8) + h) * 16) + t) * 64) + 9]);
+    }
+
+    [Fact]
+    public void Rotary()
+    {
+        float[] query = new float[20 * 8 * 64], keys = new float[20 * 2 * 64], values = new float[20 * 2 * 64];
+        query.AsSpan().Fill(1);
+
+        // README: Rotary
+        // Llama 3.1's rotary positions: keys are rotated on their way into the cache, queries in place.
+        var rotary = new RotaryEmbedding(new() { HeadDim = 64, Base = 500_000, Scaling = new Llama3RotaryScaling { Factor = 8 } });
+        using var cache = new PagedKeyValueCache<Half>(new() { Blocks = 100, BlockSize = 16, KeyValueHeads = 2, KeyDim = 64 });
+        CacheSequence sequence = cache.CreateSequence();
+        PagedBatch batch = cache.CreateBatch();
+
+        cache.Extend(sequence, 20);
+        batch.Add(sequence, 20);
+        cache.Write<float>(layer: 0, batch, keys, values, rotary);
+        rotary.Apply(query, batch.Positions);
+        // README: end
+        Assert.Equal(1, query[0]);
+        Assert.Equal(Math.Cos(19) - Math.Sin(19), query[19 * 8 * 64], 1e-6);
+    }
+
+    [Fact]
     public void Decode()
     {
         // README: Decode

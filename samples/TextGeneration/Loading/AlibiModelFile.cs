@@ -10,7 +10,7 @@ internal static class AlibiModelFile
     public static ModelWeights Load(string path)
     {
         using TensorFile file = TensorFile.Open(path);
-        if (Text("positional") is not "alibi") throw new InvalidDataException($"{file.FileName}: 'positional' is '{Text("positional")}', but must be 'alibi'.");
+        if (Text("positional") is not "alibi") throw new InvalidDataException($"{file.Path}: 'positional' is '{Text("positional")}', but must be 'alibi'.");
         var config = new ModelConfig
         {
             Dim = Number("dim"),
@@ -44,18 +44,18 @@ internal static class AlibiModelFile
 
         string Text(string key) => file.Metadata.TryGetValue(key, out string? value)
             ? value
-            : throw new InvalidDataException($"{file.FileName}: the metadata have no '{key}'.");
+            : throw new InvalidDataException($"{file.Path}: the metadata have no '{key}'.");
 
         int Number(string key) => int.TryParse(Text(key), out int number) && number > 0
             ? number
-            : throw new InvalidDataException($"{file.FileName}: '{key}' is '{Text(key)}', which is not a positive number.");
+            : throw new InvalidDataException($"{file.Path}: '{key}' is '{Text(key)}', which is not a positive number.");
 
         Matrix ReadMatrix(string name, int outputs, int inputs) => new(outputs, inputs, Read(name, outputs, inputs));
 
         float[] Read(string name, params ReadOnlySpan<long> shape)
         {
             LoadedTensor tensor = file.Read(name);
-            if (!tensor.Shape.AsSpan().SequenceEqual(shape)) throw new InvalidDataException($"{file.FileName}: {tensor} should be {LoadedTensor.Describe(shape)}.");
+            if (!tensor.Shape.AsSpan().SequenceEqual(shape)) throw new InvalidDataException($"{file.Path}: {tensor} should be {LoadedTensor.Describe(shape)}.");
             if (tensor.ElementType != TensorElementType.Float16) return tensor.ConvertTo(TensorElementType.Float32).Elements<float>().ToArray();
             float[] elements = new float[tensor.ElementCount];
             TensorPrimitives.ConvertToSingle(tensor.Elements<Half>(), elements);

@@ -29,7 +29,12 @@ internal static class ModelFolder
     /// <param name="path">A .safetensors file as kjv-alibi-6m's, a llama2.c .bin file with tok512.bin beside it, or the name "stories260K".</param>
     public static LoadedModel Load(string path)
     {
-        if (path is "stories260K") path = Stories;
+        if (path is "stories260K")
+        {
+            path = Stories;
+            if (!File.Exists(path)) throw new FileNotFoundException("stories260K is not in the repository: get stories260K.bin and tok512.bin, which llama2.c's model page has, and give the path of the first with --model.");
+        }
+
         string name = $"{Path.GetFileName(Path.GetDirectoryName(Path.GetFullPath(path)))}/{Path.GetFileName(path)}";
         if (!Path.GetExtension(path).Equals(".bin", StringComparison.OrdinalIgnoreCase)) return new(name, AlibiModelFile.Load(path), new ByteTokenizer());
         ModelWeights weights = Llama2cFile.Load(path);

@@ -30,25 +30,4 @@ internal static class Elementwise
             TensorPrimitives.Multiply(row, up.Slice(start, width), row);
         }
     }
-
-    /// <summary>
-    /// Rotates each pair (2i, 2i + 1) of a head by <c>position * base^(-2i / headDim)</c> (Su et al. 2021, arXiv:2104.09864).
-    /// </summary>
-    /// <param name="row">One token's heads, one after the other.</param>
-    /// <param name="headDim">Elements of a head.</param>
-    /// <param name="position">The token's position.</param>
-    /// <param name="rotaryBase">The base.</param>
-    public static void Rotate(Span<float> row, int headDim, int position, double rotaryBase)
-    {
-        for (int i = 0; i < headDim; i += 2)
-        {
-            (double sin, double cos) = Math.SinCos(position * Math.Pow(rotaryBase, -(double)i / headDim));
-            for (int head = 0; head < row.Length; head += headDim)
-            {
-                float even = row[head + i], odd = row[head + i + 1];
-                row[head + i] = (float)((even * cos) - (odd * sin));
-                row[head + i + 1] = (float)((even * sin) + (odd * cos));
-            }
-        }
-    }
 }

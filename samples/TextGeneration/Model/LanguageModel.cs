@@ -13,6 +13,8 @@ internal sealed class LanguageModel
     private readonly ModelConfig _config;
     private readonly ParallelOptions _parallel;
     private readonly AttentionOptions _attention;
+    private readonly RotaryEmbedding? _rotary;
+    private readonly CpuExecution _execution;
     private readonly IAttentionDevice _device;
     private int _rows;
     private float[] _x = [], _h = [], _q = [], _k = [], _v = [], _attended = [], _gate = [], _up = [], _logits = [];
@@ -32,6 +34,8 @@ internal sealed class LanguageModel
             AlibiSlopes = _config.Positions == PositionSignal.Alibi ? AlibiSlopes.ForHeads(_config.Heads) : [],
             RowInvariant = rowInvariant,
         };
+        if (_config.Positions == PositionSignal.Rotary) _rotary = new(new() { HeadDim = _config.HeadDim, Base = _config.RotaryBase, Pairing = RotaryPairing.Interleaved });
+        _execution = new() { MaxDegreeOfParallelism = threads };
         _device = device ?? new CpuDevice(threads);
     }
 
@@ -73,11 +77,9 @@ internal sealed class LanguageModel
         Multiply(_h, w.Query, _q, rows);
         Multiply(_h, w.Key, _k, rows);
         Multiply(_h, w.Value, _v, rows);
-        if (_config.Positions == PositionSignal.Rotary) RotateQueriesAndKeys(batch.Sequences);
-        int keyElements = rows * _config.KeyValueHeads * _config.HeadDim;
-        cache.Write<float>(layer, batch, _k.AsSpan(0, keyElements), _v.AsSpan(0, keyElements));
-
-        int queryElements = rows * _config.Heads * _config.HeadDim;
+        int keyElements = rows * _config.KeyValueHeads * _config.HeadDim, queryElements = rows * _config.Heads * _config.HeadDim;
+        cache.Write<float>(layer, batch, _k.AsSpan(0, keyElements), _v.AsSpan(0, keyElements), _rotary);
+        _rotary?.Apply(_q.AsSpan(0, queryElements), batch.Positions, _execution);
         _device.Attend(_q.AsSpan(0, queryElements), _attended.AsSpan(0, queryElements), _config.Heads, cache, layer, batch, _attention);
 
         Multiply(_attended, w.Output, _h, rows);
@@ -116,21 +118,6 @@ internal sealed class LanguageModel
     {
         Span<float> x = _x.AsSpan(0, rows * _config.Dim);
         TensorPrimitives.Add(x, _h.AsSpan(0, x.Length), x);
-    }
-
-    private void RotateQueriesAndKeys(PagedSequences sequences)
-    {
-        int queryWidth = _config.Heads * _config.HeadDim, keyWidth = _config.KeyValueHeads * _config.HeadDim;
-        for (int s = 0; s < sequences.ContextLengths.Length; s++)
-        {
-            int end = sequences.CumulativeQueryLengths[s + 1];
-            for (int row = sequences.CumulativeQueryLengths[s]; row < end; row++)
-            {
-                int position = sequences.ContextLengths[s] - (end - row);
-                Elementwise.Rotate(_q.AsSpan(row * queryWidth, queryWidth), _config.HeadDim, position, _config.RotaryBase);
-                Elementwise.Rotate(_k.AsSpan(row * keyWidth, keyWidth), _config.HeadDim, position, _config.RotaryBase);
-            }
-        }
     }
 
     private void EnsureRows(int rows)

@@ -21,6 +21,14 @@ public abstract class Backend
     /// <summary>GB/s at which the device reads memory beyond its caches, measured now: what decoding can reach at most. Null for a backend that does not measure it.</summary>
     public virtual double? MeasureReadRate() => null;
 
+    /// <summary>Has calls run by one form of the backend's kernels from now on, where it has several: for timing one beside the other.</summary>
+    /// <param name="variant">The backend's name for it; null for the one that calls get.</param>
+    /// <exception cref="ArgumentException">The backend has none of this name.</exception>
+    public virtual void Choose(string? variant)
+    {
+        if (variant is not null) throw new ArgumentException($"{Name} has no variant {variant}.", nameof(variant));
+    }
+
     /// <summary>A call on this backend's own tensors.</summary>
     /// <exception cref="UsageException">The library does not compute on these element types.</exception>
     public PreparedCall Prepare(CallInputs call) => ElementTypeDispatch.Run(call.Query.ElementType, call.Key.ElementType, new Preparing(this, call));

@@ -63,6 +63,10 @@ public static class ReferenceFolder
             {
                 outcomes.Add(new(Path.GetFileNameWithoutExtension(file), "damaged", null, null, null, e.Message));
             }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                outcomes.Add(new(Path.GetFileNameWithoutExtension(file), "unreadable", null, null, null, e.Message));
+            }
 
             onFile();
         }

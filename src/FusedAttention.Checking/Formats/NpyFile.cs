@@ -13,9 +13,9 @@ public sealed class NpyFile : TensorFile
         _stream = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read);
         try
         {
-            _header = NpyHeader.Read(_stream, FileName);
+            _header = NpyHeader.Read(_stream, Path);
             _dataStart = _stream.Position;
-            CheckLength(FileName, _header, _stream.Length - _dataStart);
+            CheckLength(Path, _header, _stream.Length - _dataStart);
         }
         catch
         {
@@ -35,7 +35,7 @@ public sealed class NpyFile : TensorFile
     {
         if (!name.Equals(Names[0], StringComparison.Ordinal)) throw Missing(name);
         _stream.Position = _dataStart;
-        return ReadData(_stream, FileName, name, _header);
+        return ReadData(_stream, Path, name, _header);
     }
 
     /// <summary>Reads one whole array from a stream that holds nothing else and whose length is known: a member of a .npz archive.</summary>
@@ -51,9 +51,11 @@ public sealed class NpyFile : TensorFile
     {
         // The header first: it refuses types that the format lacks before the file is made.
         byte[] header = NpyHeader.Write(tensor);
-        using var stream = new FileStream(path, FileMode.Create, FileAccess.Write, FileShare.None);
-        stream.Write(header);
-        stream.Write(tensor.Bytes);
+        WholeFile.Write(path, stream =>
+        {
+            stream.Write(header);
+            stream.Write(tensor.Bytes);
+        });
     }
 
     protected override void Dispose(bool disposing) => _stream.Dispose();

@@ -27,7 +27,7 @@ public sealed class NpzFile : TensorFile
         catch (Exception e) when (IsDamage(e))
         {
             stream.Dispose();
-            throw new TensorFileException(FileName, $"is not a readable zip archive: {e.Message}", e);
+            throw new TensorFileException(Path, $"is not a readable zip archive: {e.Message}", e);
         }
         catch
         {
@@ -43,7 +43,7 @@ public sealed class NpzFile : TensorFile
     public override LoadedTensor Read(string name)
     {
         if (!_members.TryGetValue(name, out ZipArchiveEntry? member)) throw Missing(name);
-        string label = $"{FileName}/{member.FullName}";
+        string label = $"{Path}/{member.FullName}";
         try
         {
             if (member.Length / MaxCompression > member.CompressedLength + 1)

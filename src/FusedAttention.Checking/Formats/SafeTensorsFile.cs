@@ -28,7 +28,7 @@ public sealed class SafeTensorsFile : TensorFile
             byte[] json = new byte[headerLength];
             _stream.ReadExactly(json);
             _dataStart = 8 + (long)headerLength;
-            _header = SafeTensorsHeader.Parse(FileName, json, length - _dataStart);
+            _header = SafeTensorsHeader.Parse(Path, json, length - _dataStart);
             Names = [.. _header.Entries.Select(e => e.Name)];
         }
         catch
@@ -58,10 +58,10 @@ public sealed class SafeTensorsFile : TensorFile
         }
         catch (EndOfStreamException e)
         {
-            throw new TensorFileException(FileName, $"ended while tensor '{name}' was read: it has been cut since it was opened.", e);
+            throw new TensorFileException(Path, $"ended while tensor '{name}' was read: it has been cut since it was opened.", e);
         }
 
-        CheckBooleans(FileName, name, type, data);
+        CheckBooleans(Path, name, type, data);
         return new(name, type, entry.Shape, data);
     }
 

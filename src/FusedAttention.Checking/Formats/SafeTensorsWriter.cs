@@ -7,10 +7,7 @@ namespace FusedAttention.Checking.Formats;
 public static class SafeTensorsWriter
 {
     public static void Write(string path, IReadOnlyList<LoadedTensor> tensors, IReadOnlyDictionary<string, string>? metadata = null)
-    {
-        using var stream = new FileStream(path, FileMode.Create, FileAccess.Write, FileShare.None);
-        Write(stream, tensors, metadata);
-    }
+        => WholeFile.Write(path, stream => Write(stream, tensors, metadata));
 
     public static void Write(Stream stream, IReadOnlyList<LoadedTensor> tensors, IReadOnlyDictionary<string, string>? metadata = null)
     {

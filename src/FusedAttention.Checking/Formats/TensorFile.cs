@@ -13,10 +13,8 @@ public abstract class TensorFile : IDisposable
 
     protected TensorFile(string path) => Path = path;
 
+    /// <summary>The file as whoever opened it called it: so messages call it too.</summary>
     public string Path { get; }
-
-    /// <summary>The name without folders, for messages.</summary>
-    public string FileName => System.IO.Path.GetFileName(Path);
 
     /// <summary>The tensors' names, in the order of the file.</summary>
     public abstract IReadOnlyList<string> Names { get; }
@@ -32,8 +30,8 @@ public abstract class TensorFile : IDisposable
         ".safetensors" => new SafeTensorsFile(path),
         ".npz" => new NpzFile(path),
         ".npy" => new NpyFile(path),
-        "" => throw new TensorFileException(System.IO.Path.GetFileName(path), "has no extension; expected .safetensors, .npz or .npy."),
-        string other => throw new TensorFileException(System.IO.Path.GetFileName(path), $"has the extension {other}; expected .safetensors, .npz or .npy."),
+        "" => throw new TensorFileException(path, "has no extension; expected .safetensors, .npz or .npy."),
+        string other => throw new TensorFileException(path, $"has the extension {other}; expected .safetensors, .npz or .npy."),
     };
 
     /// <summary>Loads one tensor.</summary>
@@ -54,7 +52,7 @@ public abstract class TensorFile : IDisposable
 
     protected abstract void Dispose(bool disposing);
 
-    protected TensorFileException Bad(string problem) => new(FileName, problem);
+    protected TensorFileException Bad(string problem) => new(Path, problem);
 
     protected TensorFileException Missing(string name) => Bad($"has no tensor '{name}'; it has {(Names.Count == 0 ? "none" : string.Join(", ", Names))}.");
 

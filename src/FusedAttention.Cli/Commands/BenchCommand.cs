@@ -32,11 +32,11 @@ internal sealed class BenchCommand
 
     private readonly ShapeOptions _shape = new();
     private readonly ExecutionOptions _execution;
-    private readonly Option<double?> _seconds = new("--seconds")
+    private readonly Option<double?> _seconds = new Option<double?>("--seconds")
     {
         Description = $"Time to measure a shape for, at least three trials; {SecondsForOne} if not given, {SecondsForEach} for each of a table.",
         HelpName = "S",
-    };
+    }.Seconds();
 
     private readonly Option<bool> _json = new("--json") { Description = "Print one line of JSON a shape and nothing else.", Arity = ArgumentArity.Zero };
     private readonly Option<string?> _only = new("--only") { Description = "Of a GPU's table, the rows that have this in their name.", HelpName = "TEXT" };
@@ -53,7 +53,7 @@ internal sealed class BenchCommand
     public static Command Create(ToolConsole console, BackendCatalog backends)
     {
         var bench = new BenchCommand(console, backends);
-        var command = new Command("bench", Description);
+        var command = new ToolCommand("bench", Description);
         bench._shape.AddTo(command);
         bench._execution.AddTo(command);
         foreach (Option option in (ReadOnlySpan<Option>)[bench._seconds, bench._json, bench._only, bench._ceilings]) command.Add(option);
@@ -63,7 +63,6 @@ internal sealed class BenchCommand
     private int Execute(ParseResult parsed, CancellationToken cancellation)
     {
         double? seconds = parsed.GetValue(_seconds);
-        if (seconds is not (null or (> 0 and < 1e6))) throw new UsageException($"--seconds {seconds} is not a time above 0.");
         CallShape shape = _shape.Read(parsed);
         (BackendDevice device, RunOptions run) = _execution.Read(parsed, cancellation);
         bool isTable = !_shape.IsGiven(parsed) && device.Provider.TimedShapes.Count > 0;

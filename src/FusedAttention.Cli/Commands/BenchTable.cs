@@ -35,6 +35,7 @@ internal static class BenchTable
             TimedShape row = rows[i];
             try
             {
+                device.Backend.Choose(row.Variant);
                 BenchResult result = Measure(console, device.Backend, run, row, time) with { ReadRate = readRate };
                 console.Line(json ? result.ToJson() : Line(row, result, width));
             }
@@ -42,6 +43,10 @@ internal static class BenchTable
             {
                 isComplete = false;
                 console.Error.WriteLine($"{row.Name}: {e.Message.ReplaceLineEndings(" ")}");
+            }
+            finally
+            {
+                device.Backend.Choose(null);
             }
         }
 

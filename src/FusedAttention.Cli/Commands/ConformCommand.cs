@@ -14,12 +14,13 @@ internal sealed class ConformCommand
 
         Examples:
           fused-attention conform tests/data/reference
-          fused-attention conform tests/data/reference --variant Vector128 --threads 1 --row-invariant
+          fused-attention conform tests/data/reference --instruction-set Vector128 --threads 1 --row-invariant
           fused-attention conform tests/data/reference --backend metal
         """;
 
     private readonly Argument<string> _directory = new("DIRECTORY") { Description = "Folder to search, with all its subfolders, for .safetensors files." };
     private readonly ExecutionOptions _execution;
+    private readonly Option<bool> _json = JsonReport.NewOption();
     private readonly ToolConsole _console;
 
     private ConformCommand(ToolConsole console, BackendCatalog backends) => (_console, _execution) = (console, new(console, backends));
@@ -27,7 +28,7 @@ internal sealed class ConformCommand
     public static Command Create(ToolConsole console, BackendCatalog backends)
     {
         var conform = new ConformCommand(console, backends);
-        var command = new Command("conform", Description) { conform._directory };
+        var command = new ToolCommand("conform", Description) { conform._directory, conform._json };
         conform._execution.AddTo(command);
         return command.WithAction(console, backends, conform.Execute);
     }
@@ -42,8 +43,16 @@ internal sealed class ConformCommand
         device.Backend.ThrowIfNotSupported(run);
 
         FolderOutcome outcome = _console.WithProgress("conformance", files.Length, step => ReferenceFolder.Run(directory, files, run, device.Backend, step));
-        Report(_console, outcome);
-        _console.Line($"{outcome.Passed} passed, {outcome.Failed} failed, {outcome.Skipped.Count} skipped");
+        if (parsed.GetValue(_json))
+        {
+            _console.Line(JsonReport.OfConform(outcome));
+        }
+        else
+        {
+            Report(_console, outcome);
+            _console.Line($"{outcome.Passed} passed, {outcome.Failed} failed, {outcome.Skipped.Count} skipped");
+        }
+
         if (outcome.Failed > 0) return ExitCode.VerificationFailed;
         if (outcome.Outcomes.Count > 0) return ExitCode.Success;
         // A gate that finds nothing to check must not look like one that passed.

@@ -17,11 +17,11 @@ internal sealed class ExecutionOptions(ToolConsole console, BackendCatalog backe
         DefaultValueFactory = _ => backends.Host.Name,
     };
 
-    private readonly Option<int?> _threads = new("--threads") { Description = "CPU: threads to use at most; one per processor if not given.", HelpName = "N" };
+    private readonly Option<int?> _threads = new Option<int?>("--threads") { Description = "CPU: threads to use at most; one per processor if not given.", HelpName = "N" }.WholeNumber();
 
-    private readonly Option<string> _variant = new("--variant")
+    private readonly Option<string> _instructionSet = new("--instruction-set", "--variant")
     {
-        Description = "CPU: variant of the kernels: Auto, Scalar, Vector128, Avx2 or Avx512.",
+        Description = "CPU: instruction set of the kernels: Auto, Scalar, Vector128, Avx2 or Avx512.",
         HelpName = "NAME",
         DefaultValueFactory = _ => nameof(CpuInstructionSet.Auto),
     };
@@ -36,7 +36,7 @@ internal sealed class ExecutionOptions(ToolConsole console, BackendCatalog backe
     {
         command.Add(_backend);
         command.Add(_threads);
-        command.Add(_variant);
+        command.Add(_instructionSet);
         command.Add(_rowInvariant);
     }
 
@@ -46,9 +46,8 @@ internal sealed class ExecutionOptions(ToolConsole console, BackendCatalog backe
     public Execution Read(ParseResult parsed, CancellationToken cancellation, bool takesAny = false)
     {
         int? threads = parsed.GetValue(_threads);
-        if (threads is < 1) throw new UsageException($"--threads {threads} is not 1 or more.");
-        CpuInstructionSet instructionSet = OptionText.InstructionSet(_variant.Name, parsed.GetValue(_variant)!);
-        string? hostOption = threads is not null ? _threads.Name : instructionSet != CpuInstructionSet.Auto ? _variant.Name : null;
+        CpuInstructionSet instructionSet = OptionText.InstructionSet(_instructionSet.Name, parsed.GetValue(_instructionSet)!);
+        string? hostOption = threads is not null ? _threads.Name : instructionSet != CpuInstructionSet.Auto ? _instructionSet.Name : null;
         var options = new RunOptions
         {
             Execution = new() { MaxDegreeOfParallelism = threads ?? -1, InstructionSet = instructionSet },

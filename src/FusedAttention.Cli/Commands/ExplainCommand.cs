@@ -20,14 +20,17 @@ internal static class ExplainCommand
     {
         var shape = new ShapeOptions();
         var execution = new ExecutionOptions(console, backends);
-        var command = new Command("explain", Description);
+        var command = new ToolCommand("explain", Description);
         shape.AddTo(command);
         execution.AddTo(command);
+        Option<bool> json = JsonReport.NewOption();
+        command.Add(json);
         return command.WithAction(console, backends, (parsed, cancellation) =>
         {
             CallShape read = shape.Read(parsed);
             Execution run = execution.Read(parsed, cancellation);
-            console.Line(run.Device.Backend.Explain(read, run.Options).ToString());
+            AttentionExplanation explanation = run.Device.Backend.Explain(read, run.Options);
+            console.Line(parsed.GetValue(json) ? JsonReport.OfExplain(explanation) : explanation.ToString());
             return ExitCode.Success;
         });
     }

@@ -16,25 +16,37 @@ internal static class InfoCommand
         """;
 
     public static Command Create(ToolConsole console, BackendCatalog backends)
-        => new Command("info", Description).WithAction(console, backends, (_, _) =>
+    {
+        Option<bool> json = JsonReport.NewOption();
+        return new ToolCommand("info", Description) { json }.WithAction(console, backends, (parsed, _) =>
         {
-            console.Facts(
+            (string Name, string Value)[] machine =
+            [
                 ("fused-attention", ThisBuild.Version),
                 ("processor", Processor.Name ?? "unknown"),
                 ("architecture", RuntimeInformation.ProcessArchitecture.ToString()),
                 ("logical processors", Environment.ProcessorCount.ToString()),
                 ("memory", $"{GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / 1e9:0.0} GB"),
                 ("operating system", ThisBuild.OperatingSystem),
-                (".NET", RuntimeInformation.FrameworkDescription));
-            console.Line();
+                (".NET", ThisBuild.Framework),
+            ];
             BackendInfo[] infos = [.. backends.Providers.Select(static provider => provider.Info())];
+            (string Name, string Value)[] states = [.. backends.Providers.Zip(infos, static (provider, info) => ($"backend {provider.Name}", info.Status))];
+            if (parsed.GetValue(json))
+            {
+                console.Line(JsonReport.OfFacts([.. machine, .. states]));
+                return ExitCode.Success;
+            }
+
+            console.Facts(machine);
+            console.Line();
             foreach (InfoTable variants in infos.Select(static info => info.Variants).OfType<InfoTable>())
             {
                 console.Table(variants.Headings, variants.Rows);
                 console.Line();
             }
 
-            console.Facts([.. backends.Providers.Zip(infos, static (provider, info) => ($"backend {provider.Name}", info.Status))]);
+            console.Facts(states);
             foreach (InfoTable devices in infos.Select(static info => info.Devices).OfType<InfoTable>())
             {
                 console.Line();
@@ -43,4 +55,5 @@ internal static class InfoCommand
 
             return ExitCode.Success;
         });
+    }
 }

@@ -20,11 +20,14 @@ internal sealed class InputFiles : IDisposable
         return file;
     }
 
+    /// <summary>Whether a path is that of a file that is open.</summary>
+    public bool IsOpen(string path) => _files.Keys.Any(open => string.Equals(Path.GetFullPath(open), Path.GetFullPath(path), StringComparison.Ordinal));
+
     /// <summary>Loads the only tensor of a file.</summary>
     public LoadedTensor ReadOnlyTensor(string path)
     {
         TensorFile file = Open(path);
-        if (file.Names.Count != 1) throw new UsageException($"{path} holds {file.Names.Count} tensors ({string.Join(", ", file.Names)}): name one as {path}:NAME.");
+        if (file.Names.Count != 1) throw new UsageException($"{path} {Names.Of(file.Names)}: name one as {path}:NAME.");
         return file.Read(file.Names[0]);
     }
 
@@ -46,7 +49,7 @@ internal sealed class InputFiles : IDisposable
         }
 
         IEnumerable<string> known = _files.Values.SelectMany(f => f.Names);
-        throw new UsageException($"{option}: there is no tensor or file '{reference}'; the input has {string.Join(", ", known)}.");
+        throw new UsageException($"{option}: there is no tensor or file '{reference}'; the input {Names.Of(known)}.");
     }
 
     public void Dispose()

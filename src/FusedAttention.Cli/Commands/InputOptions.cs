@@ -82,7 +82,7 @@ internal sealed class InputOptions
     private (LoadedTensor Query, LoadedTensor Key, LoadedTensor Value) LoadQueryKeyValue(ParseResult parsed, InputFiles files)
     {
         string[] given = Files(parsed);
-        if (given.FirstOrDefault(f => f.StartsWith('-')) is string unknown) throw new UsageException($"There is no option {unknown}.");
+        if (given.FirstOrDefault(f => f.StartsWith('-')) is string unknown) throw new UsageException($"There is no option {unknown}{Suggestions.DidYouMean(unknown, Suggestions.OptionsOf(parsed.CommandResult.Command))}");
         string?[] apart = [parsed.GetValue(_queryFile), parsed.GetValue(_keyFile), parsed.GetValue(_valueFile)];
         if (given.Length == 2) throw new UsageException("Give one file with query, key and value, or three files in this order; this is two.");
         if (given.Length == 3 && apart.Any(f => f is not null)) throw new UsageException("Give three files or --query-file, --key-file and --value-file, not both.");
@@ -102,7 +102,8 @@ internal sealed class InputOptions
         if (apart is not null && name is null && file.Names.Count == 1) return files.ReadOnlyTensor(apart);
         string? found = name is null ? file.Find(letter) ?? file.Find(word) : file.Find(name);
         return found is not null ? file.Read(found)
-            : throw new UsageException($"{file.FileName} has no tensor '{name ?? $"{letter}' or '{word}"}', but {string.Join(", ", file.Names)}: name one with {option.Name}.");
+            : file is NpyFile ? throw new UsageException($"{file.Path} is one tensor: give three .npy files, query, key and value, or {option.Name}-file for this one.")
+            : throw new UsageException($"{file.Path} has no tensor '{name ?? $"{letter}' or '{word}"}': it {Names.Of(file.Names)}. {option.Name} NAME takes another one.");
     }
 
     private static LoadedTensor Convert(LoadedTensor tensor, string? type, string option)

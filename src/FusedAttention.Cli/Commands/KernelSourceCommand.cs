@@ -27,7 +27,7 @@ internal sealed class KernelSourceCommand
               fused-attention {provider.Name}-source --drop-in attention.metal --head-dims 64,128
               fused-attention {provider.Name}-source --all kernels
             """;
-        return new Command($"{provider.Name}-source", description) { command._dropIn, command._headDims, command._all }.WithAction(console, backends, command.Execute);
+        return new ToolCommand($"{provider.Name}-source", description) { command._dropIn, command._headDims, command._all }.WithAction(console, backends, command.Execute);
     }
 
     private int Execute(ParseResult parsed, CancellationToken cancellation)

@@ -24,6 +24,12 @@ internal sealed class RunCommand
     /// <summary>A call shorter than this is repeated for its time: the first pays for the JIT compiler and cold caches.</summary>
     private static readonly TimeSpan TimingBudget = TimeSpan.FromMilliseconds(300);
 
+    /// <summary>Calls there are at least, whatever they take: on a busy machine the first, compiling included, passed for the time of the call, 70 times too long.</summary>
+    private const int LeastCalls = 3;
+
+    /// <summary>A first call as long as this is called once: compiling is some percent of it.</summary>
+    private static readonly TimeSpan LongCall = TimeSpan.FromSeconds(5);
+
     private readonly InputOptions _input = new();
     private readonly SemanticsOptions _semantics = new();
     private readonly ExecutionOptions _execution;
@@ -37,6 +43,7 @@ internal sealed class RunCommand
         Arity = ArgumentArity.Zero,
     };
 
+    private readonly Option<bool> _json = JsonReport.NewOption();
     private readonly ToolConsole _console;
 
     private RunCommand(ToolConsole console, BackendCatalog backends) => (_console, _execution) = (console, new(console, backends));
@@ -44,11 +51,11 @@ internal sealed class RunCommand
     public static Command Create(ToolConsole console, BackendCatalog backends)
     {
         var run = new RunCommand(console, backends);
-        var command = new Command("run", Description);
+        var command = new ToolCommand("run", Description);
         run._input.AddTo(command);
         run._semantics.AddTo(command);
         run._execution.AddTo(command);
-        foreach (Option option in (ReadOnlySpan<Option>)[run._output, run._lse, run._verify, run._noVerify]) command.Add(option);
+        foreach (Option option in (ReadOnlySpan<Option>)[run._output, run._lse, run._verify, run._noVerify, run._json]) command.Add(option);
         return command.WithAction(console, backends, run.Execute);
     }
 
@@ -59,30 +66,28 @@ internal sealed class RunCommand
         using var files = new InputFiles();
         CallInputs call = _input.Load(parsed, files, heads => _semantics.Read(parsed, run, files, heads));
         string? outputPath = parsed.GetValue(_output);
-        CheckOutput(outputPath, parsed.GetValue(_lse), call);
+        CheckOutput(outputPath, parsed.GetValue(_lse), call, files);
 
         using PreparedCall prepared = device.Backend.Prepare(call);
         AttentionExplanation explanation = device.Backend.Explain(call, run);
+        bool isJson = parsed.GetValue(_json), withLogSumExp = parsed.GetValue(_lse);
+        (string Name, string Value)[] inputs = Inputs(call, explanation);
+        if (!isJson) _console.Facts(inputs);
         prepared.Poison();
-        (TimeSpan best, TimeSpan first, int times) = Time(prepared, run);
-        if (outputPath is not null) Write(outputPath, prepared, parsed.GetValue(_lse));
-        Report(call, explanation, best, first, times, outputPath, parsed.GetValue(_lse));
+        RunTimes times = Time(prepared, run);
+        if (outputPath is not null) Write(outputPath, prepared, withLogSumExp);
+        if (!isJson) Report(call, explanation, times, outputPath, withLogSumExp, inputs.Max(static fact => fact.Name.Length));
 
-        bool quick = explanation.FloatingPointOperations / 2 < Verifier.QuickMultiplyAdds;
-        if (parsed.GetValue(_noVerify)) return ExitCode.Success;
-        if (!quick && !parsed.GetValue(_verify))
-        {
-            _console.Line($"not verified: {explanation.FloatingPointOperations / 2:0.0e+0} multiply-adds in double precision take a while; --verify does it");
-            return ExitCode.Success;
-        }
-
-        Verdict verdict = Verifier.Verify(call, prepared.Output, prepared.LogSumExp, _console, run.CancellationToken);
-        _console.Line(verdict.Line);
-        return verdict.Passed ? ExitCode.Success : ExitCode.VerificationFailed;
+        bool isQuick = explanation.FloatingPointOperations / 2 < Verifier.QuickMultiplyAdds, isVerified = !parsed.GetValue(_noVerify) && (isQuick || parsed.GetValue(_verify));
+        Verdict? verdict = isVerified ? Verifier.Verify(call, prepared.Output, prepared.LogSumExp, _console, run.CancellationToken) : null;
+        if (isJson) _console.Line(JsonReport.OfRun(call, explanation, times.Best, times.First, times.Count, outputPath, verdict));
+        else if (verdict is not null) _console.Line(verdict.Line);
+        else if (!parsed.GetValue(_noVerify)) _console.Line($"not verified: {explanation.FloatingPointOperations / 2:0.0e+0} multiply-adds in double precision take a while; --verify does it");
+        return verdict is null or { Passed: true } ? ExitCode.Success : ExitCode.VerificationFailed;
     }
 
     /// <summary>Refuses an output file that could not be written, before the work is done.</summary>
-    private static void CheckOutput(string? path, bool withLogSumExp, CallInputs call)
+    private static void CheckOutput(string? path, bool withLogSumExp, CallInputs call, InputFiles files)
     {
         if (path is null)
         {
@@ -94,23 +99,25 @@ internal sealed class RunCommand
         if (!npy && !HasExtension(path, ".safetensors")) throw new UsageException($"--output {path} must end in .safetensors or .npy.");
         if (npy && withLogSumExp) throw new UsageException("A .npy file holds one tensor: write to .safetensors for --lse.");
         if (npy && call.Query.ElementType.NpyDescription() is null) throw new UsageException("The .npy format has no bfloat16: write to .safetensors, or convert with --dtype.");
+        if (files.IsOpen(path)) throw new UsageException($"--output {path} is an input: give another file.");
         string folder = Path.GetDirectoryName(Path.GetFullPath(path))!;
         if (!Directory.Exists(folder)) throw new UsageException($"--output {path}: there is no folder {folder}.");
     }
 
-    private static (TimeSpan Best, TimeSpan First, int Times) Time(PreparedCall prepared, RunOptions run)
+    private static RunTimes Time(PreparedCall prepared, RunOptions run)
     {
         TimeSpan first = TimeOnce(prepared, run);
-        TimeSpan best = first;
-        int times = 1;
-        for (TimeSpan spent = first; spent < TimingBudget && times < 1000; times++)
+        if (first >= LongCall) return new(first, first, 1);
+        TimeSpan best = TimeSpan.MaxValue, spent = first;
+        int count = 1;
+        for (; count < LeastCalls || (spent < TimingBudget && count < 1000); count++)
         {
             TimeSpan time = TimeOnce(prepared, run);
             spent += time;
             if (time < best) best = time;
         }
 
-        return (best, first, times);
+        return new(best, first, count);
     }
 
     private static TimeSpan TimeOnce(PreparedCall prepared, RunOptions run)
@@ -128,22 +135,33 @@ internal sealed class RunCommand
 
     private static bool HasExtension(string path, string extension) => Path.GetExtension(path).Equals(extension, StringComparison.OrdinalIgnoreCase);
 
-    private void Report(CallInputs call, AttentionExplanation explanation, TimeSpan best, TimeSpan first, int times, string? outputPath, bool withLogSumExp)
+    /// <summary>What is known before the call: a long one is not to look hung.</summary>
+    private static (string Name, string Value)[] Inputs(CallInputs call, AttentionExplanation explanation) =>
+    [
+        ("query", $"{LoadedTensor.Describe(call.Query.Shape.AsSpan())} {call.Query.ElementType.ShortName()}"),
+        ("key", $"{LoadedTensor.Describe(call.Key.Shape.AsSpan())} {call.Key.ElementType.ShortName()}"),
+        ("value", $"{LoadedTensor.Describe(call.Value.Shape.AsSpan())} {call.Value.ElementType.ShortName()}"),
+        ("attention", SemanticsOptions.Describe(call)),
+        .. ExplanationText.Facts(explanation),
+        ("peak scratch", Units.Megabytes(explanation.ScratchBytes)),
+    ];
+
+    private void Report(CallInputs call, AttentionExplanation explanation, RunTimes times, string? outputPath, bool withLogSumExp, int nameWidth)
     {
-        string timing = times == 1 ? "one call" : $"best of {times} calls, first {first.TotalMilliseconds:0.###} ms";
+        string timing = times.Count == 1 ? "the first call and the only one, compiling included" : $"best of {times.Count} calls, first {times.First.TotalMilliseconds:0.###} ms";
         string written = withLogSumExp ? "tensors o, lse" : "tensor o";
         double gflop = explanation.FloatingPointOperations / 1e9;
         _console.Facts(
         [
-            ("query", $"{LoadedTensor.Describe(call.Query.Shape.AsSpan())} {call.Query.ElementType.ShortName()}"),
-            ("key", $"{LoadedTensor.Describe(call.Key.Shape.AsSpan())} {call.Key.ElementType.ShortName()}"),
-            ("value", $"{LoadedTensor.Describe(call.Value.Shape.AsSpan())} {call.Value.ElementType.ShortName()}"),
-            ("attention", SemanticsOptions.Describe(call)),
-            .. ExplanationText.Facts(explanation),
-            ("time", $"{best.TotalMilliseconds:0.###} ms ({timing})"),
-            ("arithmetic", $"{gflop:0.###} GFLOP, {(best > TimeSpan.Zero ? gflop / best.TotalSeconds : 0):0.0} GFLOP/s"),
-            ("peak scratch", Units.Megabytes(explanation.ScratchBytes)),
+            ("time".PadRight(nameWidth), $"{times.Best.TotalMilliseconds:0.###} ms ({timing})"),
+            ("arithmetic", $"{gflop:0.###} GFLOP, {(times.Best > TimeSpan.Zero ? gflop / times.Best.TotalSeconds : 0):0.0} GFLOP/s"),
             ("output", $"{LoadedTensor.Describe(call.OutputShape)}{(outputPath is null ? ", not written (--output FILE)" : $" to {outputPath}{(HasExtension(outputPath, ".npy") ? "" : $", {written}")}")}"),
         ]);
     }
+
+    /// <summary>How long a call took.</summary>
+    /// <param name="Best">The best of all but the first, where there is more than one.</param>
+    /// <param name="First">The first, compiling included.</param>
+    /// <param name="Count">How many there were.</param>
+    private readonly record struct RunTimes(TimeSpan Best, TimeSpan First, int Count);
 }

@@ -54,7 +54,7 @@ internal sealed class SelfCheckReport(ToolConsole console, BackendDevice device,
     private (string Name, string Value)[] Header() =>
     [
         ("fused-attention", ThisBuild.Version),
-        (".NET", $"{RuntimeInformation.FrameworkDescription}, {RuntimeInformation.ProcessArchitecture}"),
+        (".NET", $"{ThisBuild.Framework}, {RuntimeInformation.ProcessArchitecture}"),
         ("operating system", ThisBuild.OperatingSystem),
         .. device.Backend.Facts(),
     ];

@@ -22,7 +22,7 @@ internal sealed class SemanticsOptions
         DefaultValueFactory = _ => "bottom-right",
     };
 
-    private readonly Option<long?> _queryOffset = new("--query-offset") { Description = "Position of the first query on the key axis, instead of --align.", HelpName = "N" };
+    private readonly Option<long?> _queryOffset = new Option<long?>("--query-offset") { Description = "Position of the first query on the key axis, instead of --align.", HelpName = "N" }.WholeNumber();
     private readonly Option<bool> _alibi = new("--alibi") { Description = "ALiBi with the paper's slopes.", Arity = ArgumentArity.Zero };
 
     private readonly Option<string?> _alibiSlopes = new("--alibi-slopes")
@@ -31,8 +31,8 @@ internal sealed class SemanticsOptions
         HelpName = "NAME|LIST",
     };
 
-    private readonly Option<float?> _softCap = new("--soft-cap") { Description = "Squash scores to C tanh(s / C).", HelpName = "C" };
-    private readonly Option<float?> _scale = new("--scale") { Description = "Factor on the dot products; 1/sqrt(dim) if not given.", HelpName = "S" };
+    private readonly Option<float?> _softCap = new Option<float?>("--soft-cap") { Description = "Squash scores to C tanh(s / C).", HelpName = "C" }.NotNegative();
+    private readonly Option<float?> _scale = new Option<float?>("--scale") { Description = "Factor on the dot products; 1/sqrt(dim) if not given.", HelpName = "S" }.Positive();
 
     private readonly Option<string?> _sinks = new("--sinks")
     {

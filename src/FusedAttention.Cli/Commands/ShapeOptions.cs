@@ -7,13 +7,19 @@ namespace FusedAttention.Cli.Commands;
 /// <summary>The sizes and types of a call without files: what <c>bench</c> and <c>explain</c> work on.</summary>
 internal sealed class ShapeOptions
 {
-    private readonly Option<int> _batch = Size("--batch", "Sequences.", 1);
+    /// <summary>Plans list sequences one by one: these take half a second; ten million took a minute, before the size of the tensors was ever looked at.</summary>
+    private const int MostSequences = 100_000;
+
+    /// <summary>The library's own limit.</summary>
+    private const int MostDim = 4096;
+
+    private readonly Option<int> _batch = Size("--batch", "Sequences.", 1, MostSequences);
     private readonly Option<int> _queryHeads = Size("--query-heads", "Query heads.", 8);
-    private readonly Option<int?> _kvHeads = new("--kv-heads") { Description = "Key/value heads; as many as query heads if not given.", HelpName = "N" };
+    private readonly Option<int?> _kvHeads = new Option<int?>("--kv-heads") { Description = "Key/value heads; as many as query heads if not given.", HelpName = "N" }.WholeNumber();
     private readonly Option<int> _queryLength = Size("--query-length", "Query tokens a sequence; 1 is decoding.", 1024);
-    private readonly Option<int?> _keyLength = new("--key-length") { Description = "Keys a sequence; as many as queries if not given.", HelpName = "N" };
-    private readonly Option<int> _dim = Size("--dim", "Elements of a query or key of one head.", 128);
-    private readonly Option<int?> _valueDim = new("--value-dim") { Description = "Elements of a value of one head; as --dim if not given.", HelpName = "N" };
+    private readonly Option<int?> _keyLength = new Option<int?>("--key-length") { Description = "Keys a sequence; as many as queries if not given.", HelpName = "N" }.WholeNumber();
+    private readonly Option<int> _dim = Size("--dim", "Elements of a query or key of one head.", 128, MostDim);
+    private readonly Option<int?> _valueDim = new Option<int?>("--value-dim") { Description = "Elements of a value of one head; as --dim if not given.", HelpName = "N" }.WholeNumber(1, MostDim);
     private readonly Option<string> _dtype = new("--dtype") { Description = "fp32, fp16 or bf16.", HelpName = "TYPE", DefaultValueFactory = _ => "fp32" };
     private readonly Option<string?> _kvDtype = new("--kv-dtype") { Description = "Type of keys and values; as --dtype if not given (fp16 and bf16 go with fp32 queries).", HelpName = "TYPE" };
 
@@ -24,7 +30,7 @@ internal sealed class ShapeOptions
         DefaultValueFactory = _ => "full",
     };
 
-    private readonly Option<int?> _paged = new("--paged") { Description = "Keys and values in a paged cache with blocks of this many tokens, in shuffled order.", HelpName = "BLOCK" };
+    private readonly Option<int?> _paged = new Option<int?>("--paged") { Description = "Keys and values in a paged cache with blocks of this many tokens, in shuffled order.", HelpName = "BLOCK" }.WholeNumber();
 
     private Option[] All => [_batch, _queryHeads, _kvHeads, _queryLength, _keyLength, _dim, _valueDim, _dtype, _kvDtype, _mask, _paged];
 
@@ -42,7 +48,7 @@ internal sealed class ShapeOptions
         int queryLength = parsed.GetValue(_queryLength);
         int dim = parsed.GetValue(_dim);
         TensorElementType type = OptionText.ElementType(_dtype.Name, parsed.GetValue(_dtype)!);
-        var shape = new CallShape
+        return new CallShape
         {
             Batch = parsed.GetValue(_batch),
             QueryHeads = queryHeads,
@@ -56,18 +62,8 @@ internal sealed class ShapeOptions
             Mask = OptionText.PositionMask(_mask.Name, parsed.GetValue(_mask)!),
             BlockSize = parsed.GetValue(_paged),
         };
-        foreach ((string name, int? value) in new (string, int?)[]
-        {
-            ("--batch", shape.Batch), ("--query-heads", shape.QueryHeads), ("--kv-heads", shape.KeyValueHeads), ("--query-length", shape.QueryLength),
-            ("--key-length", shape.KeyLength), ("--dim", shape.KeyDim), ("--value-dim", shape.ValueDim), ("--paged", shape.BlockSize),
-        })
-        {
-            if (value is < 1) throw new UsageException($"{name} {value} is not 1 or more.");
-        }
-
-        return shape;
     }
 
-    private static Option<int> Size(string name, string description, int initial)
-        => new(name) { Description = description, HelpName = "N", DefaultValueFactory = _ => initial };
+    private static Option<int> Size(string name, string description, int initial, int most = int.MaxValue)
+        => new Option<int>(name) { Description = description, HelpName = "N", DefaultValueFactory = _ => initial }.WholeNumber(1, most);
 }

@@ -17,6 +17,9 @@ internal static class ThisBuild
         }
     }
 
+    /// <summary>The runtime's version, without the ".NET" that its own description begins with.</summary>
+    public static string Framework => RuntimeInformation.FrameworkDescription.Replace(".NET ", "", StringComparison.Ordinal);
+
     /// <summary>By the name that its users know: macOS describes itself by its kernel's version only.</summary>
     public static string OperatingSystem => System.OperatingSystem.IsMacOS()
         ? $"macOS {Environment.OSVersion.Version} ({RuntimeInformation.OSDescription})"

@@ -24,10 +24,11 @@ internal static class Tool
     public static async Task<int> RunAsync(IReadOnlyList<string> arguments, ToolConsole console, BackendCatalog backends, CancellationToken cancellation = default)
     {
         ParseResult parsed = Build(console, backends).Parse(arguments);
-        if (parsed.Action is ParseErrorAction)
+        string? problem = WithValue(arguments, parsed);
+        if (problem is not null || parsed.Action is ParseErrorAction)
         {
-            foreach (var error in parsed.Errors) console.Error.WriteLine(error.Message);
-            console.Error.WriteLine($"'{CommandPath(parsed)} --help' lists the options.");
+            foreach (string message in problem is not null ? [problem] : Problems(parsed)) console.Problem(message);
+            console.Problem($"'{CommandPath(parsed)} --help' lists the {(parsed.CommandResult.Command is RootCommand ? "commands" : "options")}.");
             return ExitCode.BadInput;
         }
 
@@ -67,10 +68,44 @@ internal static class Tool
 
         foreach (HelpOption help in root.Options.OfType<HelpOption>())
         {
-            if (help.Action is HelpAction action) action.MaxWidth = 120;
+            if (help.Action is not HelpAction action) continue;
+            action.MaxWidth = console.Width;
+            help.Action = new ToolCommand.Help(action);
         }
 
         return root;
+    }
+
+    /// <summary>What is wrong with a command line, in the words of this tool where the framework has its own for a name that does not exist.</summary>
+    private static IEnumerable<string> Problems(ParseResult parsed)
+    {
+        Command command = parsed.CommandResult.Command;
+        if (command is RootCommand)
+        {
+            string commands = string.Join(", ", command.Subcommands.Select(static sub => sub.Name));
+            yield return parsed.UnmatchedTokens is [string typed, ..]
+                ? $"There is no {(typed.StartsWith('-') ? "option" : "command")} {typed}{Suggestions.DidYouMean(typed, command.Subcommands.Select(static sub => sub.Name))} The commands are {commands}."
+                : $"Name a command: {commands}.";
+            yield break;
+        }
+
+        foreach (var error in parsed.Errors)
+        {
+            string? unknown = parsed.UnmatchedTokens.FirstOrDefault(token => token.StartsWith('-') && error.Message.Contains($"'{token}'", StringComparison.Ordinal));
+            yield return unknown is null ? error.Message : $"There is no option {unknown}{Suggestions.DidYouMean(unknown, Suggestions.OptionsOf(command))}";
+        }
+    }
+
+    /// <summary>A switch that was given a value, as --causal=no, which would pass for a file otherwise; null where there is none.</summary>
+    private static string? WithValue(IReadOnlyList<string> arguments, ParseResult parsed)
+    {
+        foreach (string argument in arguments)
+        {
+            int end = argument.StartsWith("--", StringComparison.Ordinal) ? argument.AsSpan().IndexOfAny('=', ':') : -1;
+            if (end > 0 && parsed.CommandResult.Command.Options.Any(option => option.Arity.MaximumNumberOfValues == 0 && string.Equals(option.Name, argument[..end], StringComparison.Ordinal))) return $"{argument[..end]} takes no value.";
+        }
+
+        return null;
     }
 
     private static int Guard(ToolConsole console, BackendCatalog backends, Func<int> action)
@@ -91,14 +126,14 @@ internal static class Tool
         while (e is AggregateException or TypeInitializationException && e.InnerException is Exception cause) e = cause;
         if (e is OperationCanceledException)
         {
-            console.Error.WriteLine("Cancelled.");
+            console.Problem("Cancelled.");
             return ExitCode.Cancelled;
         }
 
         // Messages of argument exceptions end with the actual value on a line of its own; here every error is one line.
         string message = e.Message.ReplaceLineEndings(" ");
         bool expected = e is UsageException or IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException || backends.IsDeviceFailure(e);
-        console.Error.WriteLine(expected ? message : e is OutOfMemoryException ? $"Not enough memory: {message}" : $"Unexpected {e.GetType().Name}: {message}");
+        console.Problem(expected ? message : e is OutOfMemoryException ? $"Not enough memory: {message}" : $"Unexpected {e.GetType().Name}: {message}");
         return ExitCode.BadInput;
     }
 

@@ -8,22 +8,29 @@ namespace FusedAttention.Cli.Commands;
 /// </summary>
 internal sealed class ToolConsole
 {
+    /// <summary>Columns of help in a pipe, and the least and most of a terminal.</summary>
+    private const int WidthOfPipes = 120, LeastWidth = 40, MostWidth = 160;
+
     private readonly IAnsiConsole? _tables;
     private readonly IAnsiConsole? _progress;
 
     /// <summary>A console for pipes, and for tests.</summary>
     public ToolConsole(TextWriter output, TextWriter error)
-        : this(output, error, null, null)
+        : this(output, error, null, null, WidthOfPipes)
     {
     }
 
-    private ToolConsole(TextWriter output, TextWriter error, IAnsiConsole? tables, IAnsiConsole? progress)
+    private ToolConsole(TextWriter output, TextWriter error, IAnsiConsole? tables, IAnsiConsole? progress, int width)
     {
+        Width = width;
         Output = output;
         Error = error;
         _tables = tables;
         _progress = progress;
     }
+
+    /// <summary>Columns that help is wrapped to.</summary>
+    public int Width { get; }
 
     public TextWriter Output { get; }
 
@@ -34,16 +41,21 @@ internal sealed class ToolConsole
         Console.Out,
         Console.Error,
         Console.IsOutputRedirected ? null : AnsiConsole.Console,
-        Console.IsErrorRedirected ? null : AnsiConsole.Create(new AnsiConsoleSettings { Out = new AnsiConsoleOutput(Console.Error) }));
+        Console.IsErrorRedirected ? null : AnsiConsole.Create(new AnsiConsoleSettings { Out = new AnsiConsoleOutput(Console.Error) }),
+        Console.IsOutputRedirected ? WidthOfPipes : Math.Clamp(Console.WindowWidth, LeastWidth, MostWidth));
 
-    public void Line(string text = "") => Output.WriteLine(text);
+    /// <summary>A line of the result. Names in it come from files: what a terminal would obey is written out.</summary>
+    public void Line(string text = "") => Output.WriteLine(Names.Printable(text));
+
+    /// <summary>A line about what went wrong, or what is going on.</summary>
+    public void Problem(string text) => Error.WriteLine(Names.Printable(text));
 
     /// <summary>Names and values, one pair a line, values aligned.</summary>
     public void Facts(params ReadOnlySpan<(string Name, string Value)> facts)
     {
         int width = 0;
         foreach ((string name, _) in facts) width = Math.Max(width, name.Length);
-        foreach ((string name, string value) in facts) Output.WriteLine($"{name.PadRight(width)}  {value}".TrimEnd());
+        foreach ((string name, string value) in facts) Line($"{name.PadRight(width)}  {value}".TrimEnd());
     }
 
     /// <summary>A table; the first column is text, the others are aligned to the right.</summary>
@@ -62,7 +74,7 @@ internal sealed class ToolConsole
             table.AddColumn(i == 0 ? column : column.RightAligned());
         }
 
-        foreach (string[] row in rows) table.AddRow([.. row.Select(Markup.Escape)]);
+        foreach (string[] row in rows) table.AddRow([.. row.Select(static cell => Markup.Escape(Names.Printable(cell)))]);
         _tables.Write(table);
     }
 
@@ -87,6 +99,6 @@ internal sealed class ToolConsole
     {
         int[] widths = [.. headings.Select((heading, i) => rows.Select(r => r[i].Length).Append(heading.Length).Max())];
         foreach (string[] row in rows.Prepend(headings))
-            Output.WriteLine(string.Join("  ", row.Select((cell, i) => i == 0 ? cell.PadRight(widths[i]) : cell.PadLeft(widths[i]))).TrimEnd());
+            Line(string.Join("  ", row.Select((cell, i) => i == 0 ? cell.PadRight(widths[i]) : cell.PadLeft(widths[i]))).TrimEnd());
     }
 }

@@ -40,6 +40,7 @@ internal sealed class VerifyCommand
     private readonly Option<string?> _only = new("--only") { Description = "Without files: run only the checks that have this in their name.", HelpName = "TEXT" };
     private readonly Option<bool> _compileOnly = new("--compile-only") { Description = "Without files: have the device's compiler make kernels of every kind, and run none.", Arity = ArgumentArity.Zero };
     private readonly Option<bool> _anyDevice = new("--any-device") { Description = "Without files: take a device as well that the kernels were not made for; the checks decide.", Arity = ArgumentArity.Zero };
+    private readonly Option<bool> _json = JsonReport.NewOption();
     private readonly ToolConsole _console;
 
     private VerifyCommand(ToolConsole console, BackendCatalog backends) => (_console, _execution) = (console, new(console, backends));
@@ -47,11 +48,11 @@ internal sealed class VerifyCommand
     public static Command Create(ToolConsole console, BackendCatalog backends)
     {
         var verify = new VerifyCommand(console, backends);
-        var command = new Command("verify", Description);
+        var command = new ToolCommand("verify", Description);
         verify._input.AddTo(command);
         verify._semantics.AddTo(command);
         verify._execution.AddTo(command);
-        foreach (Option option in (ReadOnlySpan<Option>)[verify._outputFile, verify._outputName, verify._lseName, verify._only, verify._compileOnly, verify._anyDevice]) command.Add(option);
+        foreach (Option option in (ReadOnlySpan<Option>)[verify._outputFile, verify._outputName, verify._lseName, verify._only, verify._compileOnly, verify._anyDevice, verify._json]) command.Add(option);
         return command.WithAction(console, backends, verify.Execute);
     }
 
@@ -71,6 +72,7 @@ internal sealed class VerifyCommand
     private int VerifyBackend(ParseResult parsed, BackendDevice device, RunOptions run, string[] given)
     {
         string? only = parsed.GetValue(_only);
+        if (parsed.GetValue(_json)) throw new UsageException("--json goes with the check of a call; a backend's checks end with a summary to put into an issue ('conform --json' runs a folder).");
         string? references = given is [string folder] ? folder : ReferenceFolder.FindAbove(Environment.CurrentDirectory);
         if (given.Length > 0 && only is not null) throw new UsageException("--only chooses among the checks that come with the tool; 'conform' runs a folder alone.");
         if (given.Length > 0 && ReferenceFolder.Files(references!).Length == 0) throw new UsageException($"There is no .safetensors file under {references}.");
@@ -118,21 +120,26 @@ internal sealed class VerifyCommand
             source = $"computed here ({ExplanationText.Line(explanation)})";
         }
 
+        bool isJson = parsed.GetValue(_json);
+        if (!isJson) PrintCall(call, source);
+        Verdict verdict = Verifier.Verify(call, output, logSumExp, _console, run.CancellationToken);
+        if (isJson) _console.Line(JsonReport.OfVerify(call, source, verdict));
+        else Report(verdict);
+        return verdict.Passed ? ExitCode.Success : ExitCode.VerificationFailed;
+    }
+
+    private void PrintCall(CallInputs call, string source) =>
         _console.Facts(
             ("query", $"{LoadedTensor.Describe(call.Query.Shape.AsSpan())} {call.Query.ElementType.ShortName()}"),
             ("key", $"{LoadedTensor.Describe(call.Key.Shape.AsSpan())} {call.Key.ElementType.ShortName()}"),
             ("value", $"{LoadedTensor.Describe(call.Value.Shape.AsSpan())} {call.Value.ElementType.ShortName()}"),
             ("attention", SemanticsOptions.Describe(call)),
             ("result", source));
-        Verdict verdict = Verifier.Verify(call, output, logSumExp, _console, run.CancellationToken);
-        Report(verdict);
-        return verdict.Passed ? ExitCode.Success : ExitCode.VerificationFailed;
-    }
 
     private (LoadedTensor Output, LoadedTensor? LogSumExp) LoadResults(ParseResult parsed, TensorFile file, CallInputs call)
     {
         string? name = parsed.GetValue(_outputName) is string given ? file.Find(given) : file.Find("o") ?? file.Find("output") ?? (file.Names.Count == 1 ? file.Names[0] : null);
-        if (name is null) throw new UsageException($"{file.FileName} has no tensor '{parsed.GetValue(_outputName) ?? "o"}', but {string.Join(", ", file.Names)}: name one with --output-name.");
+        if (name is null) throw new UsageException($"{file.Path} has no tensor '{parsed.GetValue(_outputName) ?? "o"}': it {Names.Of(file.Names)}. --output-name NAME takes another one.");
         LoadedTensor output = Shaped(file.Read(name), call.OutputShape);
         if (parsed.GetValue(_lseName) is string lse) return (output, Shaped(file.Read(file.Find(lse) ?? lse), call.LogSumExpShape));
         return (output, file.Find("lse") is string found ? Shaped(file.Read(found), call.LogSumExpShape) : null);

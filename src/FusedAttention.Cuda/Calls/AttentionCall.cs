@@ -85,7 +85,7 @@ internal sealed class AttentionCall : IDisposable
         CudaDevice device = _uses.Device;
         CudaStream queue = device.StreamOf(stream, nameof(stream));
         cancellationToken.ThrowIfCancellationRequested();
-        _plan.Build(Problem, device.Description, CudaPlan.HasAlignedPlaces(_memory) && CudaPlan.HasAlignedStrides(Problem));
+        _plan.Build(Problem, device.Description, CudaPlan.HasAlignedPlaces(_memory) && CudaPlan.HasAlignedStrides(Problem), form: device.PrefillForm);
         if (_plan.WorkItems == 0) return;
         CallDescription description = AttentionTelemetry.IsEnabled ? CallDescription.Of(Problem, Backend, _plan.Kernel, 2 * Problem.MultiplyAdds()) : default;
         CallTimer timer = AttentionTelemetry.Start(description);
@@ -125,7 +125,7 @@ internal sealed class AttentionCall : IDisposable
             _plan.WriteTables(tables.Memory.Pointer + tables.Offset);
         }
 
-        _plan.Bind(_memory, _plan.ScratchBytes > 0 ? scratch.Address() : 0);
+        _plan.Bind(_memory, _plan.ScratchBytes > 0 ? scratch.Address() : 0, Problem.BlockSize > 0 ? (int)_tensors.Key.Layout.Lengths[0] : 0, device.TensorMaps);
         (MemoryPlace From, MemoryPlace To)? ranges = _blockTables is not null && Problem.SequenceCount > TablePlan.MostInlineRanges ? StageRanges(work) : null;
         work.Begin();
         if (_plan.Counters > 0) _plan.SetCounters(work.Counters(_plan.Counters * sizeof(uint)).Address());

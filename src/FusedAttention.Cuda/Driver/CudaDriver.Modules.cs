@@ -22,14 +22,16 @@ internal sealed unsafe partial class CudaDriver
     /// <param name="info">What the assembler had to say; empty where the driver had the machine code in its cache on disk.</param>
     /// <param name="errors">Why it failed.</param>
     /// <returns><see cref="Success"/>, or what went wrong.</returns>
-    public int ModuleLoad(string text, out nint module, out string info, out string errors)
+    public int ModuleLoad(string text, out nint module, out string info, out string errors) => ModuleLoad(BytesOf(text), out module, out info, out errors);
+
+    /// <summary>Loads machine code, or a text that ends with a zero.</summary>
+    /// <inheritdoc cref="ModuleLoad(string, out nint, out string, out string)"/>
+    public int ModuleLoad(ReadOnlySpan<byte> image, out nint module, out string info, out string errors)
     {
-        byte[] ptx = new byte[Encoding.UTF8.GetByteCount(text) + 1];
-        Encoding.UTF8.GetBytes(text, ptx);
         byte[] infoLog = new byte[LogBytes], errorLog = new byte[LogBytes];
         nint loaded = 0;
         int result;
-        fixed (byte* source = ptx, infoText = infoLog, errorText = errorLog)
+        fixed (byte* source = image, infoText = infoLog, errorText = errorLog)
         fixed (int* options = LogOptions)
         {
             void** values = stackalloc void*[] { infoText, (void*)LogBytes, errorText, (void*)LogBytes, (void*)1 };
@@ -47,10 +49,8 @@ internal sealed unsafe partial class CudaDriver
 
     public nint ModuleGetFunction(nint module, string name)
     {
-        byte[] bytes = new byte[Encoding.UTF8.GetByteCount(name) + 1];
-        Encoding.UTF8.GetBytes(name, bytes);
         nint function;
-        fixed (byte* first = bytes) Check(_moduleGetFunction(&function, module, first), "cuModuleGetFunction");
+        fixed (byte* first = BytesOf(name)) Check(_moduleGetFunction(&function, module, first), "cuModuleGetFunction");
         return function;
     }
 

@@ -63,6 +63,9 @@ internal sealed unsafe partial class CudaDriver
     private readonly delegate* unmanaged<nint, int, int, int> _funcSetAttribute;
     private readonly delegate* unmanaged<nint, uint, uint, uint, uint, uint, uint, uint, nint, void**, void**, int> _launchKernel;
 
+    /// <summary>Null where the driver is older than CUDA 12.</summary>
+    private readonly delegate* unmanaged<void*, int, uint, ulong, ulong*, ulong*, uint*, uint*, int, int, int, int, int> _tensorMapEncodeTiled;
+
     /// <param name="find">The address of a function by its name; 0 if there is none.</param>
     /// <exception cref="CudaException">One is missing: the driver is too old.</exception>
     public CudaDriver(Func<string, nint> find)
@@ -105,11 +108,16 @@ internal sealed unsafe partial class CudaDriver
         _eventElapsedTime = (delegate* unmanaged<float*, nint, nint, int>)Find("cuEventElapsedTime");
         _eventDestroy = (delegate* unmanaged<nint, int>)Find("cuEventDestroy_v2");
         _moduleLoadDataEx = (delegate* unmanaged<nint*, void*, uint, int*, void**, int>)Find("cuModuleLoadDataEx");
+        _linkCreate = (delegate* unmanaged<uint, int*, void**, nint*, int>)Find("cuLinkCreate_v2");
+        _linkAddData = (delegate* unmanaged<nint, int, void*, nuint, byte*, uint, int*, void**, int>)Find("cuLinkAddData_v2");
+        _linkComplete = (delegate* unmanaged<nint, void**, nuint*, int>)Find("cuLinkComplete");
+        _linkDestroy = (delegate* unmanaged<nint, int>)Find("cuLinkDestroy");
         _moduleUnload = (delegate* unmanaged<nint, int>)Find("cuModuleUnload");
         _moduleGetFunction = (delegate* unmanaged<nint*, nint, byte*, int>)Find("cuModuleGetFunction");
         _funcGetAttribute = (delegate* unmanaged<int*, int, nint, int>)Find("cuFuncGetAttribute");
         _funcSetAttribute = (delegate* unmanaged<nint, int, int, int>)Find("cuFuncSetAttribute");
         _launchKernel = (delegate* unmanaged<nint, uint, uint, uint, uint, uint, uint, uint, nint, void**, void**, int>)Find("cuLaunchKernel");
+        _tensorMapEncodeTiled = (delegate* unmanaged<void*, int, uint, ulong, ulong*, ulong*, uint*, uint*, int, int, int, int, int>)find("cuTensorMapEncodeTiled");
 
         nint Find(string name) => find(name) is var address and not 0 ? address : throw new CudaException($"The NVIDIA driver has no {name}: it is too old.");
     }

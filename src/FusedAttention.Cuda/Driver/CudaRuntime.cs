@@ -31,6 +31,15 @@ internal sealed unsafe class CudaRuntime : ICudaRuntime
     /// <summary>The kernels that are loaded; what the assembler made of one is there to be looked at.</summary>
     public KernelLoader Kernels { get; }
 
+    /// <summary>Where assembled kernels are kept; null: nowhere but in the driver's own cache.</summary>
+    public KernelFolder? Folder { get; private set; }
+
+    public string? KernelFolder
+    {
+        get => Folder?.Path;
+        set => Folder = value is null ? null : new(value, Device);
+    }
+
     public CudaMemory Allocate(long bytes)
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(bytes);
@@ -63,6 +72,8 @@ internal sealed unsafe class CudaRuntime : ICudaRuntime
     public ICudaStream WrapStream(nint handle) => new DriverStream(this, handle, isOwned: false);
 
     public void Prepare(KernelFunction function) => Kernels.Get(function);
+
+    public void EncodeTensorMap(in TensorMapShape shape, Span<byte> map) => Driver.EncodeTensorMap(shape, map);
 
     public void Synchronize()
     {

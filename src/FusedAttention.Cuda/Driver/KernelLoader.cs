@@ -39,9 +39,9 @@ internal sealed class KernelLoader(CudaRuntime runtime) : IDisposable
         string text = function.Text;
         using RelaxedScope scope = runtime.EnterRelaxed();
         CudaDriver driver = runtime.Driver;
-        int result = driver.ModuleLoad(text, out nint module, out string info, out string errors);
+        (int result, string step) = (LoadModule(text, out nint module, out string info, out string errors), runtime.Folder is null ? "cuModuleLoadDataEx" : "cuLinkComplete");
         if (result != CudaDriver.Success)
-            throw new CudaException(string.Join('\n', ((string[])[$"The driver refuses kernel {function.Label}. {driver.Describe(result, "cuModuleLoadDataEx")}", errors, info]).Where(static part => part.Length > 0)));
+            throw new CudaException(string.Join('\n', ((string[])[$"The driver refuses kernel {function.Label}. {driver.Describe(result, step)}", errors, info]).Where(static part => part.Length > 0)));
         try
         {
             nint entry = driver.ModuleGetFunction(module, function.EntryPoint);
@@ -56,6 +56,20 @@ internal sealed class KernelLoader(CudaRuntime runtime) : IDisposable
             driver.ModuleUnload(module);
             throw new CudaException($"Kernel {function.Label} (entry {function.EntryPoint}) is of no use: {failure.Message}", failure);
         }
+    }
+
+    /// <summary>Loads a text; where there is a folder, out of that, or into it.</summary>
+    private int LoadModule(string text, out nint module, out string info, out string errors)
+    {
+        CudaDriver driver = runtime.Driver;
+        if (runtime.Folder is not { } folder) return driver.ModuleLoad(text, out module, out info, out errors);
+        string file = folder.FileOf(text);
+        if (KernelFolder.Read(file) is { } kept && driver.ModuleLoad(kept, out module, out info, out errors) == CudaDriver.Success) return CudaDriver.Success;
+        module = 0;
+        int result = driver.Assemble(text, out byte[] image, out info, out errors);
+        if (result != CudaDriver.Success) return result;
+        KernelFolder.Write(file, image);
+        return driver.ModuleLoad(image, out module, out _, out errors);
     }
 
     private sealed class Slot

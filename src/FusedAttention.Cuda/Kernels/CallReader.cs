@@ -107,17 +107,16 @@ internal sealed class CallReader
     };
 
     /// <summary>A work item, by its number in the launch.</summary>
-    public ItemReader Item(I32 index)
-    {
-        Anywhere at = Table(ref Fields.Block.ItemsOffset) + I64.Product(index, Unsafe.SizeOf<WorkItem>());
-        I32[] first = _k.LoadVector<I32>(at, 4), second = _k.LoadVector<I32>(at + 16, 4);
-        return new(
-            first[0].As("sequence"), first[1].As("item_first_row"), first[2].As("item_end_row"), first[3].As("item_first_key"),
-            second[0].As("item_end_key"), second[1].As("item_partial"), second[2].As("split"), second[3].As("splits"));
-    }
+    public ItemReader Item(I32 index) => ItemReader.At(_k, ItemPlace(index));
+
+    /// <summary>Where a work item lies.</summary>
+    public Anywhere ItemPlace(I32 index) => Table(ref Fields.Block.ItemsOffset) + I64.Product(index, Unsafe.SizeOf<WorkItem>());
 
     /// <summary>A sequence, by its number in the call.</summary>
-    public SequenceReader Sequence(I32 index) => new(_k, Table(ref Fields.Block.SequencesOffset) + I64.Product(index, Unsafe.SizeOf<SequenceEntry>()));
+    public SequenceReader Sequence(I32 index) => new(_k, SequencePlace(index));
+
+    /// <summary>Where a sequence's entry lies.</summary>
+    public Anywhere SequencePlace(I32 index) => Table(ref Fields.Block.SequencesOffset) + I64.Product(index, Unsafe.SizeOf<SequenceEntry>());
 
     /// <summary>The block in which tokens number <paramref name="block"/> x block size and so on lie, of a sequence whose table begins at <paramref name="start"/>.</summary>
     public I32 BlockId(I64 start, I32 block) => _k.Load<I32>(Table(ref Fields.Block.BlockTablesOffset) + ((start + block.Widen()) << 2));
@@ -138,15 +137,26 @@ internal sealed class CallReader
 }
 
 /// <summary>A <see cref="WorkItem"/> in registers.</summary>
-internal sealed record ItemReader(I32 Sequence, I32 FirstRow, I32 EndRow, I32 FirstKey, I32 EndKey, I32 Partial, I32 Split, I32 Splits);
+internal sealed record ItemReader(I32 Sequence, I32 FirstRow, I32 EndRow, I32 FirstKey, I32 EndKey, I32 Partial, I32 Split, I32 Splits)
+{
+    /// <param name="k">The kernel.</param>
+    /// <param name="at">Where it lies, a multiple of 16.</param>
+    public static ItemReader At(PtxKernel k, Address at)
+    {
+        I32[] first = k.LoadVector<I32>(at, 4), second = k.LoadVector<I32>(at.Behind(16), 4);
+        return new(
+            first[0].As("sequence"), first[1].As("item_first_row"), first[2].As("item_end_row"), first[3].As("item_first_key"),
+            second[0].As("item_end_key"), second[1].As("item_partial"), second[2].As("split"), second[3].As("splits"));
+    }
+}
 
 /// <summary>A <see cref="SequenceEntry"/>: what every kernel asks is in registers, and the rest is loaded where it is asked.</summary>
 internal sealed class SequenceReader
 {
     private readonly PtxKernel _k;
-    private readonly Anywhere _at;
+    private readonly Address _at;
 
-    public SequenceReader(PtxKernel k, Anywhere at)
+    public SequenceReader(PtxKernel k, Address at)
     {
         (_k, _at) = (k, at);
         QueryOffset = I64Of(ref BlockFields<SequenceEntry>.Block.QueryOffset).As("query_offset");
@@ -177,7 +187,7 @@ internal sealed class SequenceReader
 
     public I64 LogSumExpStart => I64Of(ref BlockFields<SequenceEntry>.Block.LogSumExpStart);
 
-    private I32 I32Of(ref int field) => _k.Load<I32>(_at + BlockFields<SequenceEntry>.OffsetOf(ref field));
+    private I32 I32Of(ref int field) => _k.Load<I32>(_at.Behind(BlockFields<SequenceEntry>.OffsetOf(ref field)));
 
-    private I64 I64Of(ref long field) => _k.Load<I64>(_at + BlockFields<SequenceEntry>.OffsetOf(ref field));
+    private I64 I64Of(ref long field) => _k.Load<I64>(_at.Behind(BlockFields<SequenceEntry>.OffsetOf(ref field)));
 }

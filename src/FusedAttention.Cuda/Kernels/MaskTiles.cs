@@ -88,15 +88,14 @@ internal sealed class MaskTiles
         });
     }
 
-    /// <summary>Reads the tile whose copy has ended. Its bits are the next tile's until <see cref="Advance"/>.</summary>
-    /// <returns>Whether a row of the thread's warp sees a key of it, as far as the mask goes.</returns>
-    public Predicate Read()
+    /// <summary>Whether a row of the thread sees a key of the tile whose copy has ended, as far as the mask goes.</summary>
+    public Predicate HasKeys() => IsAny(Bytes());
+
+    /// <summary>Packs that tile, which is the next one that is worked on: when <see cref="Advance"/> says so.</summary>
+    public void Pack()
     {
-        var bytes = new List<I32>();
-        for (int at = 0; at < BytesOfLane; at += Chunk) bytes.AddRange(_k.LoadVector<I32>(Place + at, Chunk / 4));
-        I32[] words = [.. bytes.Chunk(8).Select(static eight => eight.Reverse().Aggregate((I32)0, static (bits, four) => (bits << 4) | BitsOf(four)))];
+        I32[] words = [.. Bytes().Chunk(8).Select(static eight => eight.Reverse().Aggregate((I32)0, static (bits, four) => (bits << 4) | BitsOf(four)))];
         for (int word = 0; word < Words; word++) _k.Store(Next + (word * sizeof(int)), words[word]);
-        return IsAny(words);
     }
 
     /// <summary>The next tile is the one that is worked on.</summary>
@@ -119,6 +118,9 @@ internal sealed class MaskTiles
             return (words[(part * Words) + (bit / 32)] & (1 << (bit % 32))).IsNot(0);
         };
     }
+
+    /// <summary>The thread's part of the tile, four bytes a register.</summary>
+    private I32[] Bytes() => [.. Enumerable.Range(0, BytesOfLane / Chunk).SelectMany(chunk => _k.LoadVector<I32>(Place + (chunk * Chunk), Chunk / 4))];
 
     /// <summary>Four bytes as four bits: 1 where a byte is not 0. The sum carries into a byte's highest bit unless the others are 0; the product brings those four bits side by side, and no two of its terms meet.</summary>
     private static I32 BitsOf(I32 bytes)

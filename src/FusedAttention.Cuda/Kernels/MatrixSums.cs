@@ -59,6 +59,20 @@ internal static class MatrixSums
         }
     }
 
+    /// <summary>Sums of rows g and g + 8 of a left factor, over all its columns, in all lanes: a product with ones.</summary>
+    /// <param name="k">The kernel.</param>
+    /// <param name="format">Of the elements.</param>
+    /// <param name="factors">For each 16 columns, four registers.</param>
+    public static (F32 Row, F32 EightBelow) RowSums(PtxKernel k, ElementFormat format, Pair[][] factors)
+    {
+        F32[] sums = k.Registers<F32>("row_sum", 4);
+        foreach (F32 sum in sums) sum.Set(0);
+        Pair ones = Pair.In(k);
+        ones.Set((I32)(format == ElementFormat.Float16 ? 0x3C003C00 : 0x3F803F80));
+        foreach (Pair[] factor in factors) k.AddMatrixProduct(format, sums, 0, factor, ones, ones);
+        return (sums[0], sums[2]);
+    }
+
     /// <summary>Sums of 16 columns, rounded, are a left factor of a product over these columns: no element changes its lane.</summary>
     public static Pair[][] LeftFactors(ElementFormat format, F32[] sums)
     {

@@ -38,15 +38,16 @@ internal sealed class PrefillKernel
     private readonly MaskTiles? _masks;
     private readonly F32[][] _outputs;
     private readonly F32[] _maximum;
+
+    /// <summary>Sums of the weights as they are rounded: what weighted values are divided by, so that the rounding of a weight that outweighs all others cancels.</summary>
     private readonly F32[] _sum;
+
+    /// <summary>The lane's sums of the weights themselves, for the log-sum-exp; null where nobody wants it.</summary>
+    private readonly F32[]? _exactSum;
 
     /// <summary>Whether all of the warp's rows have a maximum, and one that whole tiles may go by.</summary>
     private readonly Predicate _isWarm;
     private RowReader[] _row = [];
-    private I32 _warpStart = 0;
-    private I32 _warpEnd = 0;
-    private I32 _wholeStart = 0;
-    private I32 _wholeEnd = 0;
     private Pair[][][]? _heldQueries;
 
     private PrefillKernel(in KernelTraits traits, in PrefillTile tile)
@@ -61,13 +62,14 @@ internal sealed class PrefillKernel
         _factor = RowWeights.Factor(_call).As("factor");
         _copies = new(_k, _call, tile.Keys, tile.Threads, _thread);
         _keys = KeySource.Of(_call, _place);
-        _queries = _k.SharedMemory + PrefillTile.HeadBytes;
+        _queries = _k.SharedMemory + tile.HeadBytes;
         _stages = _queries + tile.QueryBytes(traits.KeyDim, traits.ValueDim);
         _specials = new(_k, _call, _k.SharedMemory, _thread);
         if (traits.Has(CallFeatures.Mask)) _masks = new(_k, _place, tile, _stages + (PrefillTile.Stages * StageBytes), _thread);
         _outputs = [.. Enumerable.Range(0, Fragments).Select(m => _k.Registers<F32>($"o{m}_", _call.Traits.ValueDim / 2))];
         _maximum = _k.Registers<F32>("m", 2 * Fragments);
         _sum = _k.Registers<F32>("l", 2 * Fragments);
+        if (traits.Has(CallFeatures.LogSumExp)) _exactSum = _k.Registers<F32>("exact_l", 2 * Fragments);
         _isWarm = _k.Variable("is_warm", value: false);
     }
 
@@ -146,25 +148,44 @@ internal sealed class PrefillKernel
             return value;
         }
 
-        _warpStart = OverLanes(I32.Min, static row => row.Start).As("warp_start");
-        _warpEnd = OverLanes(I32.Max, static row => row.End).As("warp_end");
-        _wholeStart = OverLanes(I32.Max, static row => row.Start).As("whole_start");
+        I32 warpStart = OverLanes(I32.Min, static row => row.Start), warpEnd = OverLanes(I32.Max, static row => row.End), wholeStart = OverLanes(I32.Max, static row => row.Start);
         // With ALiBi only tiles that no row stands in front of are whole: distances fall by one a key there.
-        _wholeEnd = OverLanes(I32.Min, row => row.Slope is null ? row.End : I32.Min(row.End, I64.Min(I64.Max(row.Position + 1, 0), int.MaxValue).ToI32())).As("whole_end");
+        I32 wholeEnd = OverLanes(I32.Min, row => row.Slope is null ? row.End : I32.Min(row.End, I64.Min(I64.Max(row.Position + 1, 0), int.MaxValue).ToI32()));
+        _k.If(_lane.Is(0), () => _k.StoreVector(PlaceOfRanges, warpStart, warpEnd, wholeStart, wholeEnd));
+        _k.WarpBarrier();
+    }
+
+    /// <summary>The warp's ranges, which are looked at some times a tile: in registers they were four too many at D = 128.</summary>
+    private Shared PlaceOfRanges => _k.SharedMemory + PrefillTile.RangesOffset + (_warp << 4);
+
+    /// <summary>The keys that some row of the warp sees.</summary>
+    private (I32 Start, I32 End) SeenRange()
+    {
+        I32[] range = _k.LoadVector<I32>(PlaceOfRanges, 2);
+        return (range[0], range[1]);
+    }
+
+    /// <summary>Those that all of its rows see.</summary>
+    private (I32 Start, I32 End) WholeRange()
+    {
+        I32[] range = _k.LoadVector<I32>(PlaceOfRanges + (2 * sizeof(int)), 2);
+        return (range[0], range[1]);
     }
 
     private void AddAllKeys(Predicate isCareful)
     {
         foreach (F32 output in _outputs.SelectMany(static o => o)) output.Set(0);
         foreach (F32 maximum in _maximum) maximum.Set(float.NegativeInfinity);
-        foreach (F32 sum in _sum) sum.Set(0);
+        foreach (F32 sum in (F32[])[.. _sum, .. _exactSum ?? []]) sum.Set(0);
 
         _isWarm.Set(false);
 
         // From the last tile to the first: under a causal mask with ALiBi scores fall on the way, and the first maximum stays. The first turn of the loop only copies, so that the copies' text is there once.
         I32 first = (_place.Item.FirstKey & -_tile.Keys).As("first_tile"), last = ((_place.Item.EndKey - 1) & -_tile.Keys).As("last_tile");
-        I32 key = _k.Variable("key", last + _tile.Keys), next = _k.Variable("next_key", last);
-        Shared working = new(_k.Variable("working_stage", _stages.ToI32())), filling = new(_k.Variable("filling_stage", _stages.ToI32()));
+        I32 key = _k.Variable("key", last + _tile.Keys);
+        I32? after = _masks is null ? null : _k.Variable("next_key", last);
+        Shared filling = new(_k.Variable("filling_stage", _stages.ToI32()));
+        Predicate hasTile = _k.Variable("has_tile", value: false);
         _masks?.Copy(last);
         _k.CommitCopies();
         _k.While("tile", () => key >= first, () =>
@@ -172,7 +193,8 @@ internal sealed class PrefillKernel
             // The tile has arrived, and everybody is done with the one before, whose place is filled next.
             _k.WaitForCopies(0);
             if (_masks is null) _k.Barrier();
-            else PassHiddenTiles(next, first);
+            else PassHiddenTiles(after!, first);
+            I32 next = after ?? key - _tile.Keys;
             _k.If(next >= first, () =>
             {
                 _copies.CopyKeys(filling, next, _keys);
@@ -180,51 +202,50 @@ internal sealed class PrefillKernel
                 if (_masks is not null) _k.If(next > first, () => _masks.Copy(next - _tile.Keys));
             });
             _k.CommitCopies();
-            Advance(filling);
-            _k.If(key <= last, () =>
+            ((I32)filling.Register).Set(OtherStage(filling).ToI32());
+            _k.If(hasTile, () =>
             {
-                Clean(working, key, isCareful);
+                Clean(filling, key, isCareful);
                 // Under a causal mask half of the warps see nothing of the last tiles.
-                _k.If(Sees(key), () => AddTile(working, key));
-                Advance(working);
+                _k.If(Sees(key), () => AddTile(filling, key));
             });
+            hasTile.Set(value: true);
             _masks?.Advance();
             key.Set(next);
-            next.Add(-_tile.Keys);
+            after?.Add(-_tile.Keys);
         });
     }
 
     /// <summary>Waits for all threads, and goes to the next tile of which a row of the block sees a key by its mask; in front of the first tile if there is none.</summary>
-    private void PassHiddenTiles(I32 next, I32 first) => _k.Repeat("hidden_tile", () =>
+    private void PassHiddenTiles(I32 next, I32 first)
     {
-        Predicate isHidden = (!_k.BarrierAny(_masks!.Read()) & (next >= first)).InRegister();
-        _k.If(isHidden, () =>
+        _k.Repeat("hidden_tile", () =>
         {
-            next.Add(-_tile.Keys);
-            _k.If(next >= first, () => _masks.Copy(next));
-            _k.CommitCopies();
-            _k.WaitForCopies(0);
+            Predicate isHidden = (!_k.BarrierAny(_masks!.HasKeys()) & (next >= first)).InRegister();
+            _k.If(isHidden, () =>
+            {
+                next.Add(-_tile.Keys);
+                _k.If(next >= first, () => _masks.Copy(next));
+                _k.CommitCopies();
+                _k.WaitForCopies(0);
+            });
+            return isHidden;
         });
-        return isHidden;
-    });
+        _masks!.Pack();
+    }
 
     private Shared ValuesOf(Shared stage) => stage + _copies.KeyLayout.BytesOf(_tile.Keys);
 
     /// <summary>Whether a row of the warp sees a key of the tile.</summary>
     private Predicate Sees(I32 key)
     {
-        Predicate isInReach = (key < _warpEnd) & (key + _tile.Keys > _warpStart);
+        (I32 start, I32 end) = SeenRange();
+        Predicate isInReach = (key < end) & (key + _tile.Keys > start);
         return _masks is null ? isInReach : isInReach & _masks.WarpSees();
     }
 
-    /// <summary>The next stage, and the first one after the last.</summary>
-    private void Advance(Shared stage)
-    {
-        var address = (I32)stage.Register;
-        I32 start = _stages.ToI32();
-        address.Add(StageBytes);
-        address.Set(I32.Select(address < start + (PrefillTile.Stages * StageBytes), address, start));
-    }
+    /// <summary>One stage is worked on while the other is filled, and each turn of the loop they change places: so one of them is enough to know.</summary>
+    private Shared OtherStage(Shared stage) => new((_stages.ToI32() << 1) + StageBytes - stage.ToI32());
 
     private bool HoldsQueries => Fragments * _copies.KeyLayout.Columns / 4 <= MostQueryRegisters;
 
@@ -258,7 +279,8 @@ internal sealed class PrefillKernel
     {
         F32[][] scores = [.. Enumerable.Range(0, Fragments).Select(m => _k.Registers<F32>($"s{m}_", _tile.Keys / 2))];
         Predicate isDone = _k.Variable("is_done", value: false);
-        _k.If(_isWarm & (key >= _wholeStart) & (key + _tile.Keys <= _wholeEnd), () =>
+        (I32 start, I32 end) = WholeRange();
+        _k.If(_isWarm & (key >= start) & (key + _tile.Keys <= end), () =>
         {
             AddProducts(scores, stage);
             F32[] sums = [.. _row.Select((row, r) =>
@@ -268,10 +290,13 @@ internal sealed class PrefillKernel
                 return Weigh(scores, r, weights.WeightsBy(_maximum[r]));
             })];
             isDone.Set(!_k.Any(sums.Select(static sum => !(sum <= MostWeight)).Aggregate(static (a, b) => a | b)));
-            _k.If(isDone, () =>
+            if (_exactSum is { } exact)
             {
-                for (int r = 0; r < sums.Length; r++) _sum[r].Add(sums[r]);
-            });
+                _k.If(isDone, () =>
+                {
+                    for (int r = 0; r < sums.Length; r++) exact[r].Add(sums[r]);
+                });
+            }
         });
         _k.If(!isDone, () =>
         {
@@ -282,6 +307,12 @@ internal sealed class PrefillKernel
         });
         Pair[][][] weights = [.. scores.Select(s => MatrixSums.LeftFactors(_call.KeyValueFormat, s))];
         MatrixSums.AddWeightedValues(_k, _call.KeyValueFormat, _outputs, weights, ValuesOf(stage), _copies.ValueLayout, _lane);
+        for (int m = 0; m < Fragments; m++)
+        {
+            (F32 row, F32 eightBelow) = MatrixSums.RowSums(_k, _call.KeyValueFormat, weights[m]);
+            _sum[2 * m].Add(row);
+            _sum[(2 * m) + 1].Add(eightBelow);
+        }
     }
 
     /// <summary>S = Q K^T.</summary>
@@ -295,13 +326,17 @@ internal sealed class PrefillKernel
         new(_k, _call, row, FirstKeyOfLane(key), _factor, isLeft ? null : key + (_tile.Keys - 1), sees);
 
     /// <summary>Negative infinity in place of scores whose keys are out of a row's reach.</summary>
-    private void Hide(F32[][] scores, I32 key) => _k.If((key < _wholeStart) | (key + _tile.Keys > _wholeEnd), () =>
+    private void Hide(F32[][] scores, I32 key)
     {
-        // Asked for again where it is rare: registers for it would be missing in every tile.
-        RowReader[] row = RowsOfLane(new(_k, _call));
-        I32 firstKey = FirstKeyOfLane(key);
-        for (int r = 0; r < row.Length; r++) ScoreWriter.Hide(row[r], RowOf(scores, r), firstKey);
-    });
+        (I32 start, I32 end) = WholeRange();
+        _k.If((key < start) | (key + _tile.Keys > end), () =>
+        {
+            // Asked for again where it is rare: registers for it would be missing in every tile.
+            RowReader[] row = RowsOfLane(new(_k, _call));
+            I32 firstKey = FirstKeyOfLane(key);
+            for (int r = 0; r < row.Length; r++) ScoreWriter.Hide(row[r], RowOf(scores, r), firstKey);
+        });
+    }
 
     private I32 FirstKeyOfLane(I32 key) => key + ((_lane & 3) << 1);
 
@@ -335,12 +370,14 @@ internal sealed class PrefillKernel
             F32 sum = Sum([.. own.Select(element => stale(element.Score, element.Column))]);
             I32 isTooLarge = I32.Select((!(sum <= MostWeight)).InRegister() | _maximum[r].Is(float.NegativeInfinity), 1, 0);
             for (int bit = 1; bit < 4; bit *= 2) isTooLarge |= _k.ShuffleXor(isTooLarge, bit);
-            F32 largest = F32.Max(_maximum[r], _k.Max(own.Select(element => weights.Score(element.Score, element.Column)).Aggregate(F32.Max), 1, 4));
+            F32 largest = F32.Max(_maximum[r], _k.Max(own.Select(static element => element.Score).Aggregate(F32.Max), 1, 4));
             Predicate isNew = isTooLarge.IsNot(0);
             F32 maximum = F32.Select(isNew, largest, _maximum[r]);
             F32 rescale = F32.Select(isNew, RowWeights.Rescale(_call, _maximum[r], maximum, _factor), 1);
             _maximum[r].Set(maximum);
-            _sum[r].Set(F32.MultiplyAdd(_sum[r], rescale, Weigh(scores, r, weights.WeightsBy(maximum))));
+            _sum[r].Multiply(rescale);
+            F32 exact = Weigh(scores, r, weights.WeightsBy(maximum));
+            _exactSum?[r].Set(F32.MultiplyAdd(_exactSum[r], rescale, exact));
             F32[] outputs = _outputs[r / 2];
             for (int i = 0; i < outputs.Length; i++)
                 if ((i >> 1 & 1) == (r & 1)) outputs[i].Multiply(rescale);
@@ -368,7 +405,7 @@ internal sealed class PrefillKernel
         RowReader[] rowOf = RowsOfLane(place);
         for (int r = 0; r < rowOf.Length; r++)
         {
-            RowEnd end = RowEnd.Of(_call, rowOf[r], _maximum[r], _k.Sum(_sum[r], 1, 4), unit);
+            RowEnd end = RowEnd.Of(_call, rowOf[r], _maximum[r], _sum[r], unit, _exactSum is null ? null : _k.Sum(_exactSum[r], 1, 4));
             Shared to = ofWarp + I32.MultiplyAdd(g, layout.Stride, q << 2) + (r * 8 * layout.Stride);
             F32[] outputs = _outputs[r / 2];
             for (int column = 0; column < layout.Dim; column += 8)

@@ -7,8 +7,11 @@ namespace FusedAttention.Cuda.Kernels;
 /// <param name="Blocks">Of threads that share a multiprocessor.</param>
 internal readonly record struct PrefillTile(int Warps, int RowsOfWarp, int Keys, int Blocks)
 {
-    /// <summary>In front of the tiles: what warps tell each other.</summary>
-    public const int HeadBytes = 64;
+    /// <summary>Where the head has the ranges of warps, 16 bytes each; before that is what warps tell each other.</summary>
+    public const int RangesOffset = 64;
+
+    /// <summary>In front of the tiles.</summary>
+    public int HeadBytes => RangesOffset + (Warps * 16);
 
     /// <summary>Tiles of keys and values in shared memory: one that is worked on, and one that is on its way.</summary>
     public const int Stages = 2;

@@ -5,13 +5,14 @@ using FusedAttention.Problems;
 namespace FusedAttention.Cuda.Kernels;
 
 /// <summary>
-/// Scores and weights of a row over the keys of one tile, from what <see cref="Prepare"/> leaves of the products. A weight costs one multiply-add and the exponential, with ALiBi two: scale, distance and the
-/// maximum are one expression.
+/// Scores and weights of a row over the keys of one tile, from what <see cref="Prepare"/> leaves of the products. A weight costs one multiply-add and the exponential, with ALiBi two
+/// more operations.
 /// </summary>
 /// <remarks>
-/// <para>Without a bias a score is <c>s c + a</c> in powers of two, where s is the product, or the hyperbolic tangent of the soft cap, c takes it to powers of two, and a is ALiBi's. Weights are
-/// <c>exp2(s c + (a - m))</c>, and without ALiBi <c>exp2(s c - m c)</c> with one rounded product for all of a row, whose error all weights share: below 2^-18 as long as m c is at most 128. Beyond that the
-/// largest weight would not round to 1 (the error is 2^-8 at logits of 4e4), and it is <c>exp2((s - m) c)</c>: a matter of the row alone.</para>
+/// <para>A score is the product s, or the hyperbolic tangent of the soft cap, and c takes it to powers of two. Weights are <c>exp2(s c - m c)</c> with one rounded product for all of a row, whose error all
+/// weights share: below 2^-18 as long as m c is at most 128. Beyond that the largest weight would not round to 1 (the error is 2^-8 at logits of 4e4), and it is <c>exp2((s - m) c)</c>: a matter of the row
+/// alone.</para>
+/// <para>With ALiBi scores are in powers of two, <c>s c</c> less the slope times the distance, and weights <c>exp2(s - m)</c>.</para>
 /// <para>A bias may be as low as the most negative float, whose product with log2(e) would overflow: there scores are in natural logarithms and weights <c>exp2((s - m) log2(e))</c>.</para>
 /// </remarks>
 internal sealed class RowWeights
@@ -21,7 +22,7 @@ internal sealed class RowWeights
 
     private readonly PtxKernel _k;
     private readonly CallReader _call;
-    private readonly RowReader _row;
+    private readonly RowReader? _row;
     private readonly I32 _first;
     private readonly F32 _factor;
     private readonly I32? _lastKey;
@@ -32,16 +33,16 @@ internal sealed class RowWeights
 
     /// <param name="k">The kernel.</param>
     /// <param name="call">The call.</param>
-    /// <param name="row">The row.</param>
+    /// <param name="row">The row; null where its scores are those of any other: without ALiBi, masks and biases.</param>
     /// <param name="first">The lane's first key of the tile, which columns are counted from.</param>
     /// <param name="factor">What <see cref="Factor"/> gives.</param>
     /// <param name="lastKey">Of the tile: where some rows may stand in front of it, each row asks. Null: none does.</param>
     /// <param name="sees">Whether the mask lets the row see a key, by its column; null: that is looked up.</param>
-    public RowWeights(PtxKernel k, CallReader call, RowReader row, I32 first, F32 factor, I32? lastKey, Func<int, Predicate>? sees = null)
+    public RowWeights(PtxKernel k, CallReader call, RowReader? row, I32 first, F32 factor, I32? lastKey, Func<int, Predicate>? sees = null)
     {
         (_k, _call, _row, _first, _factor, _lastKey, _sees) = (k, call, row, first, factor, lastKey, sees);
         if (!HasDistance(call)) return;
-        _slope = row.Slope! * Log2E;
+        _slope = row!.Slope! * Log2E;
         _distance = (row.Position - first.Widen()).ToF32();
         _isLeft = lastKey is null ? null : lastKey.Widen() <= row.Position;
     }
@@ -61,7 +62,7 @@ internal sealed class RowWeights
     {
         if (IsNatural)
         {
-            ScoreWriter.Modify(_k, _call, _row, products, _first, _sees);
+            ScoreWriter.Modify(_k, _call, _row!, products, _first, _sees);
             return;
         }
 
@@ -69,15 +70,11 @@ internal sealed class RowWeights
         ScoreLaw.Apply(ref steps, ScoreWriter.StepsOf(_call.Traits));
     }
 
-    /// <summary>The score, whose largest is the row's maximum.</summary>
-    /// <param name="prepared">What <see cref="Prepare"/> has left.</param>
-    /// <param name="column">Its key, from the first.</param>
-    public F32 Score(F32 prepared, int column) => HasDistance(_call) ? F32.MultiplyAdd(prepared, _factor, Addend(column, null)) : prepared;
-
     /// <summary>The weight relative to a maximum.</summary>
     public Func<F32, int, F32> WeightsBy(F32 maximum)
     {
-        F32 @base = ScoreWriter.BaseOf(maximum);
+        // Where tiles are whole there is a maximum; one that weights may not go by can be told as NaN, which all weights then are.
+        F32 @base = _lastKey is null ? maximum : ScoreWriter.BaseOf(maximum);
         if (IsNatural) return (score, _) => ((score - @base) * _factor).Exp2();
         if (!HasDistance(_call))
         {
@@ -88,7 +85,7 @@ internal sealed class RowWeights
             return (score, _) => F32.MultiplyAdd(score - subtracted, _factor, rest).Exp2();
         }
 
-        return (score, column) => F32.MultiplyAdd(score, _factor, Addend(column, @base)).Exp2();
+        return (score, _) => (score - @base).Exp2();
     }
 
     /// <summary>Whether weights relative to a maximum may go by its rounded product, which tiles need that are whole.</summary>
@@ -97,6 +94,9 @@ internal sealed class RowWeights
         Predicate isThere = maximum.IsNot(float.NegativeInfinity);
         return call.Traits.Has(CallFeatures.Bias) || HasDistance(call) ? isThere : isThere & IsSmall(maximum, factor);
     }
+
+    /// <summary>How many powers of two a score is above a maximum: infinite where there is no maximum yet, and NaN where there is no score either.</summary>
+    public static F32 Growth(CallReader call, F32 maximum, F32 score, F32 factor) => HasDistance(call) ? score - maximum : (score - maximum) * factor;
 
     /// <summary>What brings sums from one maximum to a larger one.</summary>
     public static F32 Rescale(CallReader call, F32 from, F32 to, F32 factor)
@@ -109,31 +109,36 @@ internal sealed class RowWeights
 
     private static bool HasDistance(CallReader call) => call.Traits.Has(CallFeatures.Alibi) && !call.Traits.Has(CallFeatures.Bias);
 
-    /// <summary>ALiBi's part of a score, less a maximum. Up to the row's position it rises with the column, which is a constant of the instruction; where the tile reaches over it, each key has its own distance.</summary>
-    private F32 Addend(int column, F32? less)
+    /// <summary>
+    /// To powers of two, with ALiBi's part. Up to the row's position that rises with the column, which is a constant of the instruction: counted from the last one, which is the nearest to the query, so that
+    /// what a column adds has the sign of what was there, and nothing cancels (from the first one, a tile of 64 keys cost 4e-6 of a log-sum-exp). Where the tile reaches over the position, each key has its own
+    /// distance. What a column adds comes after its product, or the assembler would compute it ahead for all columns, for which there are no registers.
+    /// </summary>
+    private void AddDistances((F32 Score, int Column)[] products)
     {
-        F32 start = -(_slope! * _distance!);
-        if (less is not null) start -= less;
-        F32 left = column == 0 ? start : F32.MultiplyAdd(_slope!, column, start);
-        if (_isLeft is null) return left;
-        F32 around = -(_slope! * (_distance! - column).Abs());
-        if (less is not null) around -= less;
-        return F32.Select(_isLeft, left, around);
+        int last = products.Max(static element => element.Column);
+        F32 nearest = -(_slope! * (_distance! - last));
+        foreach ((F32 score, int column) in products)
+        {
+            F32 left = F32.MultiplyAdd(score, _factor, nearest);
+            if (column != last) left = F32.MultiplyAdd(_slope!, column - last, left);
+            score.Set(_isLeft is null ? left : F32.Select(_isLeft, left, F32.MultiplyAdd(-_slope!, (_distance! - column).Abs(), score * _factor)));
+        }
     }
 
     private void CapSoftly((F32 Score, int Column)[] products)
     {
         F32 scale = _call.Scale * _call.SoftCap.Reciprocal();
-        foreach ((F32 score, int _) in products) score.Multiply(scale);
-        Predicate isSmall = products.Select(static element => element.Score.Abs()).Aggregate(F32.Max) <= ScoreWriter.SmallTanh;
+        Func<F32, F32> small = ScoreWriter.TanhOfSmall(scale);
+        Predicate isSmall = products.Select(static element => element.Score.Abs()).Aggregate(F32.Max) * scale.Abs() <= ScoreWriter.SmallTanh;
 
         // Each element by its own size, so that neighbours cannot show in the bits.
         _k.If(_k.Any(!isSmall), () =>
         {
-            foreach ((F32 score, int _) in products) score.Set(F32.Select(score.Abs() <= ScoreWriter.SmallTanh, ScoreWriter.TanhOfSmall(score), ScoreWriter.Tanh(score)));
+            foreach ((F32 score, int _) in products) score.Set(F32.Select((score * scale).Abs() <= ScoreWriter.SmallTanh, small(score), ScoreWriter.Tanh(score * scale)));
         }, () =>
         {
-            foreach ((F32 score, int _) in products) score.Set(ScoreWriter.TanhOfSmall(score));
+            foreach ((F32 score, int _) in products) score.Set(small(score));
         });
     }
 
@@ -146,10 +151,10 @@ internal sealed class RowWeights
     private Predicate IsSet(int column, bool isWhole)
     {
         I32 key = _first + column;
-        return _k.LoadByte(_row.Mask! + (isWhole ? key : I32.Max(I32.Min(key, _row.End - 1), 0)).Widen()).IsNot(0);
+        return _k.LoadByte(_row!.Mask! + (isWhole ? key : I32.Max(I32.Min(key, _row.End - 1), 0)).Widen()).IsNot(0);
     }
 
-    /// <summary>The steps of the law that change registers ahead of the weights. The scale and ALiBi are in the weights' own expression.</summary>
+    /// <summary>The steps of the law that change registers ahead of the weights. The scale is in the weights' own expression, or in ALiBi's.</summary>
     private readonly struct Preparation(RowWeights row, (F32 Score, int Column)[] products, bool isWhole) : IScoreSteps
     {
         public void Scale()
@@ -160,9 +165,7 @@ internal sealed class RowWeights
 
         public void Bias() => throw new InvalidOperationException("Scores with a bias are in natural logarithms.");
 
-        public void Alibi()
-        {
-        }
+        public void Alibi() => row.AddDistances(products);
 
         public void Mask() => row.ApplyMask(products, isWhole);
     }

@@ -28,13 +28,23 @@ internal sealed class SpecialValues(PtxKernel k, CallReader call, Shared span, I
     /// <param name="firstKey">Of the tile.</param>
     /// <param name="cleaners">Threads that clean it.</param>
     /// <param name="cleaner">This one's number among them.</param>
-    public void Clean(Shared tile, SharedRows layout, int rows, I32 firstKey, int cleaners, I32 cleaner)
+    public void Clean(Shared tile, SharedRows layout, int rows, I32 firstKey, int cleaners, I32 cleaner) =>
+        Clean(tile, layout.Dim / SharedRows.Chunk, layout.Stride, rows, firstKey, cleaners, cleaner);
+
+    /// <summary>The same of rows whose chunks lie in any order.</summary>
+    /// <param name="tile">Values in shared memory.</param>
+    /// <param name="chunks">Of a row, 16 bytes each.</param>
+    /// <param name="stride">From a row to the next one, in bytes.</param>
+    /// <param name="rows">Of the tile.</param>
+    /// <param name="firstKey">Of the tile.</param>
+    /// <param name="cleaners">Threads that clean it.</param>
+    /// <param name="cleaner">This one's number among them.</param>
+    public void Clean(Shared tile, int chunks, int stride, int rows, I32 firstKey, int cleaners, I32 cleaner)
     {
-        int chunks = layout.Dim / SharedRows.Chunk;
         k.For("chunk", cleaner, rows * chunks, cleaners, index =>
         {
             I32 row = I32.Quotient(index, chunks);
-            Shared at = tile + I32.MultiplyAdd(row, layout.Stride, (index - (row * chunks)) << 4);
+            Shared at = tile + I32.MultiplyAdd(row, stride, (index - (row * chunks)) << 4);
             I32[] elements = k.LoadVector<I32>(at, 4);
             I32 special = Constant(0);
             for (int i = 0; i < elements.Length; i++)

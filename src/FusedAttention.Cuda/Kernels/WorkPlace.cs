@@ -15,6 +15,9 @@ internal sealed class WorkPlace
     {
     }
 
+    /// <summary>What has been looked up already.</summary>
+    public WorkPlace(PtxKernel k, CallReader call, ItemReader item, I32 head, SequenceReader sequence) => (_k, _call, Item, Head, Sequence) = (k, call, item, head, sequence);
+
     private WorkPlace(PtxKernel k, CallReader call, I32 item, I32 head)
     {
         (_k, _call) = (k, call);

@@ -10,6 +10,15 @@ internal interface ICudaRuntime : IDisposable
 {
     CudaDeviceDescription Device { get; }
 
+    /// <summary>A folder where assembled kernels are kept and looked for; null for none, and where nothing is assembled.</summary>
+    /// <exception cref="IOException">It cannot be made.</exception>
+    /// <exception cref="UnauthorizedAccessException">It may not be made.</exception>
+    string? KernelFolder
+    {
+        get => null;
+        set { }
+    }
+
     /// <summary>Fresh device memory, at a multiple of 256; contents undefined. Disposing it waits for nothing: whoever disposes knows that the device is done with it.</summary>
     /// <exception cref="CudaException">The device does not give it.</exception>
     CudaMemory Allocate(long bytes);
@@ -26,6 +35,12 @@ internal interface ICudaRuntime : IDisposable
     /// <summary>Writes and loads a kernel unless that has been done.</summary>
     /// <exception cref="CudaException">The driver refuses the text; the message has its log.</exception>
     void Prepare(KernelFunction function);
+
+    /// <summary>Encodes a tensor for the device's copy unit, without asking the device; compute capability 9.0 and a driver of CUDA 12 or later.</summary>
+    /// <param name="shape">The tensor.</param>
+    /// <param name="map">Receives <see cref="TensorMapShape.MapBytes"/> bytes.</param>
+    /// <exception cref="CudaException">The driver refuses it, or is too old.</exception>
+    void EncodeTensorMap(in TensorMapShape shape, Span<byte> map);
 
     /// <summary>Waits until all streams of the device's context are done.</summary>
     /// <exception cref="CudaException">Some work failed.</exception>

@@ -5,6 +5,8 @@ namespace FusedAttention;
 /// <content>The devices of this machine.</content>
 public sealed partial class CudaDevice
 {
+    private const string KernelFolderVariable = "FUSEDATTENTION_CUDA_KERNELS";
+
     private static readonly Lazy<(CudaDevice[] Devices, string? Reason)> OfThisMachine = new(Find);
 
     /// <summary>Whether this machine has a device that the kernels run on: an NVIDIA GPU of compute capability 8.0 or later, with a driver of CUDA 11.4 or later.</summary>
@@ -25,6 +27,7 @@ public sealed partial class CudaDevice
     private static (CudaDevice[] Devices, string? Reason) Find()
     {
         SystemDevices found = SystemDevices.Find();
-        return ([.. found.Runtimes.Select(static runtime => new CudaDevice(runtime))], found.Reason);
+        string? folder = Environment.GetEnvironmentVariable(KernelFolderVariable) is { Length: > 0 } named ? named : null;
+        return ([.. found.Runtimes.Select(runtime => new CudaDevice(runtime) { KernelFolder = folder })], found.Reason);
     }
 }

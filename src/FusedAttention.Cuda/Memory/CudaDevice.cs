@@ -1,5 +1,6 @@
 using FusedAttention.Cuda.Launching;
 using FusedAttention.Cuda.Memory;
+using FusedAttention.Cuda.Planning;
 
 namespace FusedAttention;
 
@@ -21,7 +22,11 @@ public sealed partial class CudaDevice
     private readonly List<TableFaults> _tableFaults = [];
 
     /// <param name="runtime">Runs the launches: the driver, or in tests a recorder. Taken over.</param>
-    internal CudaDevice(ICudaRuntime runtime) => Runtime = runtime;
+    internal CudaDevice(ICudaRuntime runtime)
+    {
+        Runtime = runtime;
+        TensorMaps = new(runtime);
+    }
 
     /// <summary>As the driver calls it, <c>NVIDIA H100 80GB HBM3</c>.</summary>
     public string Name => Description.Name;
@@ -41,6 +46,22 @@ public sealed partial class CudaDevice
     /// <summary>The longest tensor that one allocation can hold, in bytes; how much is free is another question.</summary>
     public long MaxTensorBytes => Description.MemoryBytes;
 
+    /// <summary>
+    /// A folder in which machine code is kept that the driver has assembled of this library's kernels, and looked for before it is assembled again: assembling takes tenths of a second a kernel, loading
+    /// milliseconds. Null, the default: the driver's own cache alone, which is the user's and may be turned off. The environment variable <c>FUSEDATTENTION_CUDA_KERNELS</c> names one for all devices.
+    /// </summary>
+    /// <remarks>
+    /// It is made if it is not there; any number of processes, devices and versions may share it, and files in it may be deleted at any time. What it holds is run on the GPU as it is: let nobody write to it
+    /// who may not run programs. Set it before the first calls: kernels that are loaded are not written.
+    /// </remarks>
+    /// <exception cref="IOException">It cannot be made.</exception>
+    /// <exception cref="UnauthorizedAccessException">It may not be made.</exception>
+    public string? KernelFolder
+    {
+        get => Runtime.KernelFolder;
+        set => Runtime.KernelFolder = value;
+    }
+
     /// <summary>The stream of calls that name none. It waits for no other, also not for CUDA's own default stream.</summary>
     /// <exception cref="CudaException">The driver makes no stream.</exception>
     public CudaStream DefaultStream => Volatile.Read(ref _default) ?? MakeDefault();
@@ -48,6 +69,12 @@ public sealed partial class CudaDevice
     internal CudaDeviceDescription Description => Runtime.Device;
 
     internal ICudaRuntime Runtime { get; }
+
+    /// <summary>Tensors as the device's copy unit is told of them.</summary>
+    internal TensorMapCache TensorMaps { get; }
+
+    /// <summary>The form of the prefill kernel that calls get where both take them: for tests, and for timing one beside the other.</summary>
+    internal PrefillForm PrefillForm { get; set; } = PrefillForms.Default;
 
     /// <summary>Memory of tensors that are gone and may still be in use.</summary>
     internal RetiredTensors Retired { get; } = new();

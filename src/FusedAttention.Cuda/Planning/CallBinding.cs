@@ -9,11 +9,12 @@ namespace FusedAttention.Cuda.Planning;
 /// <summary>A plan on given memory: the parameter that all of its launches have.</summary>
 internal static unsafe class CallBinding
 {
-    /// <summary>Bytes of tables that have room behind the block.</summary>
-    public static int InlineTableBytes => CallBlock.MostParameterBytes - CallReader.TablesBehindBlock;
-
-    /// <summary>Whether the tables of a call travel in its launches' parameter: where they have room, and none of them is the device's.</summary>
-    public static bool HasInlineTables(AttentionProblem problem, in ScratchLayout layout) => layout.TableBytes <= InlineTableBytes && !problem.TablesAreElsewhere;
+    /// <summary>Whether the tables of a call travel in its launches' parameter, behind the block: where they have room, and none of them is the device's.</summary>
+    /// <param name="problem">The call.</param>
+    /// <param name="layout">Of the tables.</param>
+    /// <param name="hasWarpgroups">Whether the parameter ends with a <see cref="WarpgroupBlock"/>.</param>
+    public static bool HasInlineTables(AttentionProblem problem, in ScratchLayout layout, bool hasWarpgroups) =>
+        layout.TableBytes <= (hasWarpgroups ? WarpgroupBlock.Offset : CallBlock.MostParameterBytes) - CallReader.TablesBehindBlock && !problem.TablesAreElsewhere;
 
     /// <summary>
     /// Writes the parameter, with the tables where they are inline. <see cref="SetCounters"/> is for when the call has its stream, and <see cref="SetItems"/> for each launch.
@@ -22,11 +23,11 @@ internal static unsafe class CallBinding
     /// <param name="plan">Its plan, which has work.</param>
     /// <param name="memory">Where the tensors lie.</param>
     /// <param name="scratch">Where staged tables and, behind them, partial results lie on the device.</param>
+    /// <param name="isInline">Whether the tables travel in the parameter.</param>
     /// <param name="parameters">Receives it: <see cref="CallBlock.MostParameterBytes"/>.</param>
-    public static void Write(AttentionProblem problem, DevicePlan plan, in CallMemory memory, ulong scratch, Span<byte> parameters)
+    public static void Write(AttentionProblem problem, DevicePlan plan, in CallMemory memory, ulong scratch, bool isInline, Span<byte> parameters)
     {
         ref readonly ScratchLayout layout = ref plan.Scratch;
-        bool isInline = HasInlineTables(problem, layout);
 
         // Tables that are inline take nothing of the scratch memory, which begins where they would end.
         ulong partials = scratch - (isInline ? (ulong)layout.TableBytes : 0);

@@ -29,7 +29,7 @@ internal sealed unsafe class CudaPlan
     public bool IsAligned { get; private set; }
 
     /// <summary>Whether the tables travel in the launches' parameter.</summary>
-    public bool HasInlineTables => CallBinding.HasInlineTables(_problem, _plan.Scratch);
+    public bool HasInlineTables => CallBinding.HasInlineTables(_problem, _plan.Scratch, HasWarpgroups);
 
     /// <summary>Bytes of tables that are staged: written by <see cref="WriteTables"/> and copied to the beginning of the scratch memory; 0 where they are inline.</summary>
     public long StagedBytes => HasInlineTables ? 0 : _plan.Scratch.TableBytes;
@@ -37,8 +37,8 @@ internal sealed unsafe class CudaPlan
     /// <summary>Bytes of staged tables and partial results.</summary>
     public long ScratchBytes => _plan.Scratch.Bytes - (HasInlineTables ? _plan.Scratch.TableBytes : 0);
 
-    /// <summary>Words that count arrived splits, by the number of a partial row: as many as there are of those.</summary>
-    public long Counters => _plan.PartialRows;
+    /// <summary>Words that are zero between launches: those of the scheduler of warpgroups, and behind them those that count arrived splits, by the number of a partial row.</summary>
+    public long Counters => SchedulerWords + _plan.PartialRows;
 
     /// <summary>How many launches there are.</summary>
     public int Launches => _plan.Launches.Length;
@@ -57,11 +57,16 @@ internal sealed unsafe class CudaPlan
         }
     }
 
+    /// <summary>Whether a launch is of the prefill by warpgroups.</summary>
+    private bool HasWarpgroups => _tiles.Warpgroups is not null && _plan.ItemsOf(AttentionKernel.Prefill).Count > 0;
+
+    private int SchedulerWords => HasWarpgroups ? WarpgroupBinding.SchedulerWords : 0;
+
     /// <inheritdoc cref="Build"/>
-    public static CudaPlan Of(AttentionProblem problem, CudaDeviceDescription device, bool isAligned, AttentionKernel? forced = null)
+    public static CudaPlan Of(AttentionProblem problem, CudaDeviceDescription device, bool isAligned, AttentionKernel? forced = null, PrefillForm? form = null)
     {
         var plan = new CudaPlan();
-        plan.Build(problem, device, isAligned, forced);
+        plan.Build(problem, device, isAligned, forced, form);
         return plan;
     }
 
@@ -81,11 +86,12 @@ internal sealed unsafe class CudaPlan
     /// <param name="device">Where it will run.</param>
     /// <param name="isAligned">Whether strides and beginnings are multiples of <see cref="TileTable.VectorElements"/>.</param>
     /// <param name="forced">The only kernel to use; null for the choice that calls get.</param>
+    /// <param name="form">The form of the prefill where both take the call; null for the one that calls get.</param>
     /// <exception cref="NotSupportedException">No kernel takes these dimensions or heads, or the call's numbers leave <see cref="FloatRange"/>; the message has them.</exception>
-    public void Build(AttentionProblem problem, CudaDeviceDescription device, bool isAligned, AttentionKernel? forced = null)
+    public void Build(AttentionProblem problem, CudaDeviceDescription device, bool isAligned, AttentionKernel? forced = null, PrefillForm? form = null)
     {
         (_problem, _device, IsAligned) = (problem, device, isAligned);
-        _tiles = KernelTiles.Of(problem, device, isAligned, forced);
+        _tiles = KernelTiles.Of(problem, device, isAligned, forced, form);
         _traits = KernelTraits.Of(problem, isAligned);
         _plan.Build(problem, _tiles);
         foreach (ref readonly LaunchRange range in _plan.Launches)
@@ -105,10 +111,20 @@ internal sealed unsafe class CudaPlan
     /// <summary>Puts the plan, which has work, on memory; <see cref="LaunchAt"/> gives its launches from then on.</summary>
     /// <param name="memory">Where the tensors lie.</param>
     /// <param name="scratch">Where <see cref="ScratchBytes"/> of the device lie: staged tables, and partial results behind them. Anything if that is 0.</param>
-    public void Bind(in CallMemory memory, ulong scratch) => CallBinding.Write(_problem, _plan, memory, scratch, _parameters);
+    /// <param name="blocks">Blocks of a paged cache; 0 without pages.</param>
+    /// <param name="maps">The device's: tensors as the copy unit is told of them.</param>
+    public void Bind(in CallMemory memory, ulong scratch, int blocks, TensorMapCache maps)
+    {
+        CallBinding.Write(_problem, _plan, memory, scratch, HasInlineTables, _parameters);
+        if (HasWarpgroups) WarpgroupBinding.Write(_problem, _tiles.Warpgroups!.Value, _plan.ItemsOf(AttentionKernel.Prefill).Count, memory, blocks, maps, _parameters);
+    }
 
     /// <summary>Says where <see cref="Counters"/> words lie, which are zero before the launches and behind them.</summary>
-    public void SetCounters(ulong counters) => CallBinding.SetCounters(_parameters, counters);
+    public void SetCounters(ulong counters)
+    {
+        CallBinding.SetCounters(_parameters, counters + ((ulong)SchedulerWords * sizeof(uint)));
+        if (HasWarpgroups) WarpgroupBinding.SetScheduler(_parameters, counters);
+    }
 
     /// <summary>The function of a launch.</summary>
     /// <param name="index">From 0 to <see cref="Launches"/> - 1.</param>
@@ -124,8 +140,11 @@ internal sealed unsafe class CudaPlan
         return new(KernelLibrary.Of(range.Kernel, _traits, _tiles), x, y, 1, _parameters);
     }
 
-    /// <summary>Blocks along x and y: the heads of an item side by side where it is decoded, since what they read lies side by side; else items, which read the same keys.</summary>
-    private (uint X, uint Y) GridOf(in LaunchRange range) => range.Kernel == AttentionKernel.Decode
-        ? (checked((uint)((long)range.Count * _problem.KeyValueHeads)), 1)
-        : ((uint)range.Count, (uint)_problem.KeyValueHeads);
+    /// <summary>Blocks along x and y. Warpgroups stay, a block a multiprocessor, and share the work among them. Else the heads of an item side by side where it is decoded, since what they read lies side by side; else items, which read the same keys.</summary>
+    private (uint X, uint Y) GridOf(in LaunchRange range) => range.Kernel switch
+    {
+        AttentionKernel.Prefill when HasWarpgroups => ((uint)Math.Min((long)range.Count * _problem.KeyValueHeads, _device.Multiprocessors), 1),
+        AttentionKernel.Decode => (checked((uint)((long)range.Count * _problem.KeyValueHeads)), 1),
+        _ => ((uint)range.Count, (uint)_problem.KeyValueHeads),
+    };
 }

@@ -9,6 +9,7 @@ namespace FusedAttention.Cuda.Planning;
 internal static class KernelLibrary
 {
     private static readonly ConcurrentDictionary<(KernelTraits Traits, PrefillTile Tile), KernelFunction> Prefills = new();
+    private static readonly ConcurrentDictionary<(KernelTraits Traits, WarpgroupTile Tile), KernelFunction> Warpgroups = new();
     private static readonly ConcurrentDictionary<(KernelTraits Traits, DecodeTile Tile), KernelFunction> Decodes = new();
     private static readonly ConcurrentDictionary<KernelTraits, KernelFunction> Plains = new();
 
@@ -17,6 +18,8 @@ internal static class KernelLibrary
     /// <param name="tiles">With sizes for it.</param>
     public static KernelFunction Of(AttentionKernel kernel, in KernelTraits traits, in KernelTiles tiles) => kernel switch
     {
+        AttentionKernel.Prefill when tiles.Warpgroups is WarpgroupTile tile => Warpgroups.GetOrAdd((traits, tile), static key => new(
+            "prefill_wgmma", LabelOf("prefill (wgmma)", key.Traits), key.Tile.Threads, key.Tile.SharedBytes(key.Traits.KeyDim, key.Traits.ValueDim), () => WarpgroupPrefillKernel.Write(key.Traits, key.Tile, PrefillForms.MostPolls).ToString())),
         AttentionKernel.Prefill => Prefills.GetOrAdd((traits, tiles.Prefill!.Value), static key => new(
             "prefill", LabelOf("prefill", key.Traits), key.Tile.Threads, key.Tile.SharedBytes(key.Traits.KeyDim, key.Traits.ValueDim, key.Traits.Has(CallFeatures.Mask)), () => PrefillKernel.Write(key.Traits, key.Tile).ToString())),
         AttentionKernel.Decode => Decodes.GetOrAdd((traits, tiles.Decode!.Value), static key => new(

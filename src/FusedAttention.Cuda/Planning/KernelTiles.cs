@@ -8,11 +8,14 @@ namespace FusedAttention.Cuda.Planning;
 
 /// <summary>The kernels of one call with their tiles: <see cref="TileTable"/> is asked here, once, and everything behind it asks this.</summary>
 /// <param name="Prefill">The tile of the prefill kernel; null if it does not take the call.</param>
+/// <param name="Warpgroups">The tile of the prefill kernel for warpgroups, which takes the place of the other one; null if the call goes to that.</param>
+/// <param name="Refusal">Why it does, where it might have been otherwise.</param>
 /// <param name="Decode">The tile of the decode kernel; null if it does not take the call.</param>
 /// <param name="Choice">Which kernel sequences get.</param>
 /// <param name="MostSplits">Splits that long sequences are kept to.</param>
+/// <param name="Group">Query heads of a key/value head: items of warpgroups are whole queries.</param>
 [StructLayout(LayoutKind.Auto)]
-internal readonly record struct KernelTiles(PrefillTile? Prefill, DecodeTile? Decode, KernelChoice Choice, int MostSplits) : ITileTable
+internal readonly record struct KernelTiles(PrefillTile? Prefill, WarpgroupTile? Warpgroups, WarpgroupRefusal Refusal, DecodeTile? Decode, KernelChoice Choice, int MostSplits, int Group) : ITileTable
 {
     public int MostFewRows => TileTable.MostFewRows;
 
@@ -33,8 +36,9 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, DecodeTile? De
     /// <param name="device">Where it will run.</param>
     /// <param name="isAligned">Whether strides and beginnings are multiples of <see cref="TileTable.VectorElements"/>.</param>
     /// <param name="forced">The only kernel to use; null for the choice that calls get.</param>
+    /// <param name="form">The form of the prefill where both take the call; null for the one that calls get.</param>
     /// <exception cref="NotSupportedException">No kernel takes these dimensions or heads, or the call's numbers leave <see cref="FloatRange"/>; the message has them.</exception>
-    public static KernelTiles Of(AttentionProblem problem, CudaDeviceDescription device, bool isAligned, AttentionKernel? forced = null)
+    public static KernelTiles Of(AttentionProblem problem, CudaDeviceDescription device, bool isAligned, AttentionKernel? forced = null, PrefillForm? form = null)
     {
         if (problem.KeyDim > TileTable.MaxPlainDim || problem.ValueDim > TileTable.MaxPlainDim)
             throw new NotSupportedException($"The CUDA kernels take dimensions up to {TileTable.MaxPlainDim}; the key dimension is {problem.KeyDim} and the value dimension {problem.ValueDim}.");
@@ -44,15 +48,28 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, DecodeTile? De
         bool hasMatrices = isAligned && device.Major >= TileTable.FirstMatrixMajor && TileTable.HasMatrixTypes(problem);
         PrefillTile? prefill = hasMatrices ? TileTable.Prefill(problem.KeyDim, problem.ValueDim, device, KernelTraits.Of(problem, isAligned).Features) : null;
         DecodeTile? decode = hasMatrices ? TileTable.Decode(problem.KeyDim, problem.ValueDim, device) : null;
-        return new(prefill, decode, KernelChoice.Of(problem, prefill is not null, decode is not null, forced), TileTable.MostSplits(problem.KeyValueHeads));
+        WarpgroupRefusal refusal = WarpgroupRefusal.None;
+        WarpgroupTile? warpgroups = prefill is not null && (form ?? PrefillForms.Default) == PrefillForm.Warpgroups ? WarpgroupsOf(problem, device, out refusal) : null;
+        return new(prefill, warpgroups, refusal, decode, KernelChoice.Of(problem, prefill is not null, decode is not null, forced), TileTable.MostSplits(problem.KeyValueHeads), problem.Group);
     }
 
     public int ItemRows(AttentionKernel kernel) => kernel switch
     {
-        AttentionKernel.Prefill => Prefill.GetValueOrDefault().Rows,
+        AttentionKernel.Prefill => Warpgroups is WarpgroupTile tile ? tile.Rows / Group * Group : Prefill.GetValueOrDefault().Rows,
         AttentionKernel.Decode => DecodeTile.Rows,
         _ => TileTable.PlainItemRows,
     };
+
+    private static WarpgroupTile? WarpgroupsOf(AttentionProblem problem, CudaDeviceDescription device, out WarpgroupRefusal refusal)
+    {
+        WarpgroupTile? tile = null;
+        if (device is not { Major: TileTable.WarpgroupMajor, Minor: 0 }) refusal = WarpgroupRefusal.OtherDevice;
+        else if (device.DriverVersion < TileTable.FirstWarpgroupDriver) refusal = WarpgroupRefusal.OldDriver;
+        else if (problem.HasMask || problem.HasBias) refusal = WarpgroupRefusal.LooksUp;
+        else if ((tile = TileTable.Warpgroups(problem.KeyDim, problem.ValueDim, device, TileTable.UseOf(problem))) is null) refusal = WarpgroupRefusal.NoTile;
+        else refusal = WarpgroupMaps.Of(problem, tile.Value).Refusal;
+        return refusal == WarpgroupRefusal.None ? tile : null;
+    }
 
     /// <summary>Launches are not cut, so nobody asks for more than an order of items.</summary>
     public double CostOfWork(AttentionKernel kernel) => 1;

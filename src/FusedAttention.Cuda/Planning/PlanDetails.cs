@@ -20,6 +20,8 @@ internal static class PlanDetails
             if (plan.ItemsOf(kernel).Count == 0) continue;
             text.Append(CultureInfo.InvariantCulture, $"{KernelLibrary.NameOf(kernel),-17}{plan.ItemsOf(kernel).Sequences} sequences ({Reason(problem, device, isAligned, tiles, kernel)})\n");
             text.Append(CultureInfo.InvariantCulture, $"                 {Tiles(problem, tiles, kernel)}\n");
+            if (kernel == AttentionKernel.Prefill && tiles.Refusal != WarpgroupRefusal.None)
+                text.Append(CultureInfo.InvariantCulture, $"                 mma.sync instead of wgmma: {Words(problem, device, tiles.Refusal)}\n");
         }
 
         if (plan.SplitSequences > 0)
@@ -41,8 +43,21 @@ internal static class PlanDetails
         return $"{dims}: no tile fits {device.MaxSharedMemory} bytes of shared memory";
     }
 
+    private static string Words(AttentionProblem problem, CudaDeviceDescription device, WarpgroupRefusal refusal) => refusal switch
+    {
+        WarpgroupRefusal.OtherDevice => $"compute capability {device.Major}.{device.Minor}, not 9.0",
+        WarpgroupRefusal.OldDriver => $"the driver knows CUDA {device.DriverVersion / 1000}.{device.DriverVersion % 1000 / 10}, not {TileTable.FirstWarpgroupDriver / 1000}.0",
+        WarpgroupRefusal.LooksUp => "a mask or a bias is looked up for each score",
+        WarpgroupRefusal.NoTile => $"no tile for dimensions {problem.KeyDim}/{problem.ValueDim} fits {device.MaxSharedMemory} bytes of shared memory",
+        WarpgroupRefusal.Group => $"{problem.Group} query heads a key/value head are more than the rows of a block",
+        WarpgroupRefusal.Strides => "sequences lie neither at equal steps nor at whole tokens, or a stride is 0, negative or 2^40 bytes and more",
+        _ => throw new ArgumentOutOfRangeException(nameof(refusal), refusal, null),
+    };
+
     private static string Tiles(AttentionProblem problem, in KernelTiles tiles, AttentionKernel kernel) => kernel switch
     {
+        AttentionKernel.Prefill when tiles.Warpgroups is WarpgroupTile tile =>
+            $"wgmma: blocks of {tiles.ItemRows(kernel)} rows, {tile.Consumers} warpgroups of 64 and one that copies, tiles of {tile.Keys} keys, {WarpgroupTile.Stages} stages, {tile.SharedBytes(problem.KeyDim, problem.ValueDim)} bytes of shared memory",
         AttentionKernel.Prefill when tiles.Prefill is PrefillTile prefill =>
             $"blocks of {prefill.Rows} rows, tiles of {prefill.Keys} keys, {PrefillTile.Stages} stages, {prefill.Threads} threads, {prefill.SharedBytes(problem.KeyDim, problem.ValueDim, problem.HasMask)} bytes of shared memory",
         AttentionKernel.Decode when tiles.Decode is DecodeTile decode =>

@@ -8,7 +8,7 @@ using FusedAttention.Tensors;
 namespace FusedAttention.Cuda.Planning;
 
 /// <summary>The tile sizes of the kernels, with the arithmetic that chose them.</summary>
-internal static class TileTable
+internal static partial class TileTable
 {
     /// <summary>The most dimensions that any kernel takes: 32 floats a lane of each of Q and O.</summary>
     public const int MaxPlainDim = 1024;

@@ -12,13 +12,18 @@ internal abstract class Address(Value register, int offset)
     /// <summary>What loads and stores say about where it is: <c>.global</c>.</summary>
     public abstract string Space { get; }
 
-    public override string ToString() => Offset == 0 ? $"[{Register}]" : string.Create(CultureInfo.InvariantCulture, $"[{Register}{Offset:+0;-0}]");
+    /// <summary>The same further on.</summary>
+    public abstract Address Behind(int bytes);
+
+    public override string ToString() => Offset == 0 ? $"[{Register}]" : string.Create(CultureInfo.InvariantCulture, $"[{Register}+{Offset}]");
 }
 
 /// <summary>In device memory, 64 bits.</summary>
 internal sealed class Global(I64 register, int offset = 0) : Address(register, offset)
 {
     public override string Space => ".global";
+
+    public override Address Behind(int bytes) => this + bytes;
 
     private I64 Base => (I64)Register;
 
@@ -35,6 +40,8 @@ internal sealed class Anywhere(I64 register, int offset = 0) : Address(register,
 {
     public override string Space => string.Empty;
 
+    public override Address Behind(int bytes) => this + bytes;
+
     public static Anywhere operator +(Anywhere a, int bytes) => new((I64)a.Register, a.Offset + bytes);
 
     public static Anywhere operator +(Anywhere a, I64 bytes) => new((I64)a.Register + bytes, a.Offset);
@@ -44,6 +51,8 @@ internal sealed class Anywhere(I64 register, int offset = 0) : Address(register,
 internal sealed class Shared(I32 register, int offset = 0) : Address(register, offset)
 {
     public override string Space => ".shared";
+
+    public override Address Behind(int bytes) => this + bytes;
 
     private I32 Base => (I32)Register;
 

@@ -60,9 +60,15 @@ internal sealed class Pair : Value, IValue<Pair>
     public static Pair Of(ElementFormat format, F32 first, F32 second)
     {
         var result = new Pair(first.Kernel!);
-        result.Kernel!.Emit(format == ElementFormat.Float16 ? "cvt.rn.f16x2.f32" : "cvt.rn.bf16x2.f32", result, second, first);
+        result.SetRounded(format, first, second);
         return result;
     }
+
+    /// <summary>Assigns the nearest elements, ties to even.</summary>
+    public void SetRounded(ElementFormat format, F32 first, F32 second) =>
+        Kernel!.Emit(format == ElementFormat.Float16 ? "cvt.rn.f16x2.f32" : "cvt.rn.bf16x2.f32", this, second, first);
+
+    public static Pair Select(Predicate condition, Pair yes, Pair no) => condition.Select("selp.b32", yes, no);
 
     /// <summary>Exact.</summary>
     public (F32 First, F32 Second) Widen(ElementFormat format)

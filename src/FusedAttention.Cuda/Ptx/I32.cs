@@ -69,10 +69,16 @@ internal sealed class I32 : Value, IValue<I32>
     /// <summary>The quotient of two numbers that are not negative.</summary>
     public static I32 Quotient(I32 a, I32 b) => b._constant == 1 ? a : Of("div.u32", a, b, (x, y) => (int)((uint)x / (uint)y));
 
+    /// <summary>Shifts by a number that is not negative; by 32 and more everything is shifted out.</summary>
+    public static I32 ShiftLeft(I32 a, I32 by) => Write("shl.b32", a, by);
+
     /// <summary>Chooses without a branch.</summary>
     public static I32 Select(Predicate condition, I32 yes, I32 no) => condition.Select("selp.b32", yes, no);
 
     public static I32 In(PtxKernel kernel) => new(kernel);
+
+    /// <summary>A constant in a register of its own, for instructions that take no constant.</summary>
+    public static I32 InRegister(PtxKernel kernel, int value) => kernel.Variable("constant", (I32)value);
 
     public Predicate Is(I32 other) => Predicate.Of("setp.eq.s32", this, other);
 

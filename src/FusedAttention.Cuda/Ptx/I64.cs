@@ -33,6 +33,9 @@ internal sealed class I64 : Value, IValue<I64>
 
     public static I64 operator <<(I64 a, int by) => by == 0 ? a : From("shl.b64", a, (I32)by);
 
+    /// <summary>Without the sign.</summary>
+    public static I64 operator >>>(I64 a, int by) => by == 0 ? a : From("shr.u64", a, (I32)by);
+
     public static Predicate operator <(I64 a, I64 b) => Predicate.Of("setp.lt.s64", a, b);
 
     public static Predicate operator >(I64 a, I64 b) => Predicate.Of("setp.gt.s64", a, b);
@@ -53,6 +56,14 @@ internal sealed class I64 : Value, IValue<I64>
     {
         var result = new I64(a.Kernel ?? KernelOf(b, c));
         result.Kernel!.Emit("mad.lo.s64", result, a, b, c);
+        return result;
+    }
+
+    /// <summary>Of two halves.</summary>
+    public static I64 Of(I32 low, I32 high)
+    {
+        var result = new I64(KernelOf(low, high));
+        result.Kernel!.Emit("mov.b64", result, new Vector(low, high));
         return result;
     }
 

@@ -65,6 +65,14 @@ internal sealed partial class PtxKernel
         Branch(again, start);
     }
 
+    /// <summary>Runs <paramref name="body"/>, which may leave early: what it gets goes to the end.</summary>
+    public void Scope(string name, Action<Action> body)
+    {
+        string end = NewLabel($"end_{name}");
+        Block(() => body(() => Branch(end)));
+        Place(end);
+    }
+
     /// <summary>Ends the thread where <paramref name="condition"/> holds.</summary>
     public void ExitIf(Predicate condition) => Where(condition, () => Emit("exit"));
 

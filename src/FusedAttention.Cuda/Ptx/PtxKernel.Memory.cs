@@ -127,6 +127,14 @@ internal sealed partial class PtxKernel
     /// <summary>Waits until at most so many of this thread's latest groups are under way.</summary>
     public void WaitForCopies(int underWay) => Emit("cp.async.wait_group", (I32)underWay);
 
+    /// <summary>Adds, and returns what was there: a number that no other thread gets, and nothing else.</summary>
+    public I32 AtomicAdd(Address to, I32 value)
+    {
+        I32 result = I32.In(this);
+        EmitText($"atom{to.Space}.add.u32", result, to, value);
+        return result;
+    }
+
     /// <summary>
     /// Adds, and returns what was there. Whoever adds later sees what this thread, and those whose writes it has seen, wrote before; this thread sees what was written before earlier additions.
     /// </summary>

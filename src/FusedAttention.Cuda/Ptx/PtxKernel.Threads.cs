@@ -14,6 +14,9 @@ internal sealed partial class PtxKernel
     /// <summary>The block's number along y.</summary>
     public I32 BlockY() => Special("%ctaid.y");
 
+    /// <summary>How many blocks there are along x.</summary>
+    public I32 BlocksX() => Special("%nctaid.x");
+
     /// <summary>The value of the lane whose number differs in these bits.</summary>
     public T ShuffleXor<T>(T value, int bits)
         where T : Value, IValue<T> => Shuffle("shfl.sync.bfly.b32", value, bits);

@@ -31,6 +31,9 @@ internal sealed partial class PtxKernel(string name, PtxTarget target, int threa
     /// <summary>Blocks that are to fit a multiprocessor.</summary>
     public int Blocks { get; } = blocks;
 
+    /// <summary>What the parameter's address is a multiple of: 64 where it holds tensor maps.</summary>
+    public int ParameterAlignment { get; init; } = 16;
+
     /// <summary>Numbers a fresh register.</summary>
     public int Register(Value register)
     {
@@ -122,7 +125,7 @@ internal sealed partial class PtxKernel(string name, PtxTarget target, int threa
         // 7.8 is the lowest version that has all of sm_90a and the address of a parameter: drivers from CUDA 11.8 on know it. Hopper's instructions came with 8.0.
         text.Append(target == PtxTarget.Sm80 ? ".version 7.8\n.target sm_80\n" : ".version 8.0\n.target sm_90a\n").Append(".address_size 64\n\n");
         text.Append(CultureInfo.InvariantCulture, $".extern .shared .align 1024 .b8 {SharedName}[];\n\n");
-        text.Append(CultureInfo.InvariantCulture, $".visible .entry {name}(\n    .param .align 16 .b8 {ParameterName}[{parameterBytes}])\n");
+        text.Append(CultureInfo.InvariantCulture, $".visible .entry {name}(\n    .param .align {ParameterAlignment} .b8 {ParameterName}[{parameterBytes}])\n");
         text.Append(CultureInfo.InvariantCulture, $".reqntid {Threads}, 1, 1\n.minnctapersm {Blocks}\n{{\n");
         foreach (string line in _head) text.Append("    ").Append(line).Append('\n');
         Declare(text);

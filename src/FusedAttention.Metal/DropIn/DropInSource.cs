@@ -4,7 +4,6 @@ using System.Text;
 using System.Text.RegularExpressions;
 using FusedAttention.Metal.Launching;
 using FusedAttention.Metal.Planning;
-using FusedAttention.Tensors;
 
 namespace FusedAttention.Metal.DropIn;
 

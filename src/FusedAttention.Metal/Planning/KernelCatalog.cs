@@ -1,7 +1,6 @@
 using FusedAttention.Devices;
 using FusedAttention.Metal.Launching;
 using FusedAttention.Problems;
-using FusedAttention.Tensors;
 
 namespace FusedAttention.Metal.Planning;
 

@@ -3,6 +3,7 @@ using FusedAttention.Cpu.Merging;
 using FusedAttention.Cpu.Numerics;
 using FusedAttention.Cpu.Planning;
 using FusedAttention.Cpu.Prefill;
+using FusedAttention.Cpu.Rotary;
 using FusedAttention.Cpu.Rows;
 using FusedAttention.Problems;
 
@@ -36,8 +37,14 @@ internal abstract unsafe class CpuKernels : IKernelSizes
     /// <summary>Computes rows in double precision.</summary>
     public abstract void Wide(AttentionProblem problem, in WorkItem item);
 
+    /// <summary>The weights of a row in double precision, one for each key of its sequence.</summary>
+    public abstract void Weigh(AttentionProblem problem, in SequenceProblem sequence, int query, int head, Span<double> weights);
+
     /// <summary>Merges the parts of rows.</summary>
     public abstract void Merge(in MergeProblem problem, long firstRow, long rows);
+
+    /// <summary>Turns the pairs of a token's heads.</summary>
+    public abstract void Rotate(in RotaryHeads heads);
 }
 
 /// <inheritdoc />
@@ -74,5 +81,10 @@ internal sealed unsafe class CpuKernels<TS, TV, TTile>(CpuInstructionSet instruc
         }
     }
 
+    public override void Weigh(AttentionProblem problem, in SequenceProblem sequence, int query, int head, Span<double> weights) =>
+        WideRow<TS, TV>.Weigh(problem, sequence, query, head, weights);
+
     public override void Merge(in MergeProblem problem, long firstRow, long rows) => MergeKernel<TS, TV>.Run(problem, firstRow, rows);
+
+    public override void Rotate(in RotaryHeads heads) => RotaryKernel<TS, TV>.Rotate(heads);
 }

@@ -71,6 +71,20 @@ public abstract partial class KeyValueCache
         return (int)tokens;
     }
 
+    private void CheckRotary(RotaryEmbedding? rotary, ReadOnlySpan<int> positions, int tokens)
+    {
+        if (rotary is null)
+        {
+            if (!positions.IsEmpty) throw new ArgumentException($"positions has {positions.Length} numbers, but there is no rotary embedding that they are for.", nameof(positions));
+            return;
+        }
+
+        if (rotary.Options.HeadDim != Options.KeyDim)
+            throw new ArgumentException($"rotary has HeadDim {rotary.Options.HeadDim}, but keys of this cache have {Options.KeyDim} elements.", nameof(rotary));
+        if (!positions.IsEmpty && positions.Length != tokens)
+            throw new ArgumentException($"positions has {positions.Length} numbers, but keys has {tokens} tokens.", nameof(positions));
+    }
+
     private void CheckRows(in TensorLayout layout, int dim, string name)
     {
         if (layout.Rank != 3 || layout.Lengths[0] > int.MaxValue || layout.Lengths[1] != Options.KeyValueHeads || layout.Lengths[2] != dim)

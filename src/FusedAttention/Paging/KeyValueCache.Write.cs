@@ -1,5 +1,6 @@
 using System.Numerics.Tensors;
 using System.Runtime.CompilerServices;
+using FusedAttention.Cpu.Rotary;
 using FusedAttention.Paging.Formats;
 using FusedAttention.Paging.Ledger;
 using FusedAttention.Tensors;
@@ -17,50 +18,58 @@ public abstract unsafe partial class KeyValueCache
     /// <param name="sequence">The sequence.</param>
     /// <param name="keys"><c>[tokens, KeyValueHeads, KeyDim]</c>, any strides.</param>
     /// <param name="values"><c>[tokens, KeyValueHeads, ValueDim]</c>, any strides.</param>
+    /// <param name="rotary">Rotates keys on their way into the cache, in 32 bits, rounded once: what <see cref="RotaryEmbedding.Apply{T}(Span{T}, ReadOnlySpan{int}, CpuExecution)"/> gives on float keys before they are written. Null: keys are written as they are.</param>
+    /// <param name="positions">Where <paramref name="rotary"/> takes tokens to stand, <c>[tokens]</c>; empty: where they are written.</param>
     /// <returns>The position of the first new token.</returns>
     /// <exception cref="OutOfBlocksException">There are not enough free blocks; nothing was changed.</exception>
     /// <exception cref="ArgumentException">A shape or element type is not as described, or the handle is stale.</exception>
     /// <exception cref="InvalidOperationException">The cache has more than one layer: use <see cref="Extend(CacheSequence, int)"/> and <c>Write</c>.</exception>
     /// <exception cref="ObjectDisposedException">The cache is disposed.</exception>
-    public int Append<TSource>(CacheSequence sequence, scoped in ReadOnlyTensorSpan<TSource> keys, scoped in ReadOnlyTensorSpan<TSource> values)
+    public int Append<TSource>(CacheSequence sequence, scoped in ReadOnlyTensorSpan<TSource> keys, scoped in ReadOnlyTensorSpan<TSource> values, RotaryEmbedding? rotary = null, ReadOnlySpan<int> positions = default)
         where TSource : unmanaged
     {
         ThrowIfManyLayers();
         TensorLayout keyLayout = TensorLayout.Of(keys), valueLayout = TensorLayout.Of(values);
         int tokens = CheckRows(keyLayout, valueLayout);
+        CheckRotary(rotary, positions, tokens);
         AttentionElementType type = ElementTypes.Of<TSource>(nameof(keys));
         fixed (TSource* firstKey = keys)
         fixed (TSource* firstValue = values)
+        fixed (int* firstPosition = positions)
         {
-            return Append(sequence, tokens, new(type, firstKey, keyLayout), new(type, firstValue, valueLayout));
+            return Append(sequence, tokens, new(type, firstKey, keyLayout), new(type, firstValue, valueLayout), rotary?.Turns, firstPosition);
         }
     }
 
     /// <summary>Appends tensors to a sequence of a cache with one layer.</summary>
-    /// <inheritdoc cref="Append{TSource}(CacheSequence, in ReadOnlyTensorSpan{TSource}, in ReadOnlyTensorSpan{TSource})"/>
-    public int Append<TSource>(CacheSequence sequence, Tensor<TSource> keys, Tensor<TSource> values)
+    /// <inheritdoc cref="Append{TSource}(CacheSequence, in ReadOnlyTensorSpan{TSource}, in ReadOnlyTensorSpan{TSource}, RotaryEmbedding, ReadOnlySpan{int})"/>
+    public int Append<TSource>(CacheSequence sequence, Tensor<TSource> keys, Tensor<TSource> values, RotaryEmbedding? rotary = null, ReadOnlySpan<int> positions = default)
         where TSource : unmanaged
     {
         ArgumentNullException.ThrowIfNull(keys);
         ArgumentNullException.ThrowIfNull(values);
-        return Append(sequence, keys.AsReadOnlyTensorSpan(), values.AsReadOnlyTensorSpan());
+        return Append(sequence, keys.AsReadOnlyTensorSpan(), values.AsReadOnlyTensorSpan(), rotary, positions);
     }
 
     /// <summary>Appends one token or many, packed, to a sequence of a cache with one layer.</summary>
     /// <param name="sequence">The sequence.</param>
     /// <param name="keys">tokens x KeyValueHeads x KeyDim elements.</param>
     /// <param name="values">tokens x KeyValueHeads x ValueDim elements.</param>
-    /// <inheritdoc cref="Append{TSource}(CacheSequence, in ReadOnlyTensorSpan{TSource}, in ReadOnlyTensorSpan{TSource})"/>
-    public int Append<TSource>(CacheSequence sequence, ReadOnlySpan<TSource> keys, ReadOnlySpan<TSource> values)
+    /// <param name="rotary">Rotates keys on their way into the cache; null: they are written as they are.</param>
+    /// <param name="positions">Where <paramref name="rotary"/> takes tokens to stand, one a token; empty: where they are written.</param>
+    /// <inheritdoc cref="Append{TSource}(CacheSequence, in ReadOnlyTensorSpan{TSource}, in ReadOnlyTensorSpan{TSource}, RotaryEmbedding, ReadOnlySpan{int})"/>
+    public int Append<TSource>(CacheSequence sequence, ReadOnlySpan<TSource> keys, ReadOnlySpan<TSource> values, RotaryEmbedding? rotary = null, ReadOnlySpan<int> positions = default)
         where TSource : unmanaged
     {
         ThrowIfManyLayers();
         int tokens = CheckRows(keys.Length, values.Length);
+        CheckRotary(rotary, positions, tokens);
         AttentionElementType type = ElementTypes.Of<TSource>(nameof(keys));
         fixed (TSource* firstKey = keys)
         fixed (TSource* firstValue = values)
+        fixed (int* firstPosition = positions)
         {
-            return Append(sequence, tokens, PackedKeys(type, firstKey), PackedValues(type, firstValue));
+            return Append(sequence, tokens, PackedKeys(type, firstKey), PackedValues(type, firstValue), rotary?.Turns, firstPosition);
         }
     }
 
@@ -74,32 +83,36 @@ public abstract unsafe partial class KeyValueCache
     /// <param name="position">The position of the first token written.</param>
     /// <param name="keys"><c>[tokens, KeyValueHeads, KeyDim]</c>, any strides.</param>
     /// <param name="values"><c>[tokens, KeyValueHeads, ValueDim]</c>, any strides.</param>
+    /// <param name="rotary">Rotates keys on their way into the cache, in 32 bits, rounded once: what <see cref="RotaryEmbedding.Apply{T}(Span{T}, ReadOnlySpan{int}, CpuExecution)"/> gives on float keys before they are written. Null: keys are written as they are.</param>
+    /// <param name="positions">Where <paramref name="rotary"/> takes tokens to stand, <c>[tokens]</c>; empty: where they are written.</param>
     /// <exception cref="OutOfBlocksException">There are not enough free blocks for the copies; nothing was changed.</exception>
     /// <exception cref="ArgumentOutOfRangeException">There is no such layer, or the sequence does not have these positions, or has dropped them.</exception>
     /// <exception cref="ArgumentException">A shape or element type is not as described, or the handle is stale.</exception>
     /// <exception cref="ObjectDisposedException">The cache is disposed.</exception>
-    public void Write<TSource>(int layer, CacheSequence sequence, int position, scoped in ReadOnlyTensorSpan<TSource> keys, scoped in ReadOnlyTensorSpan<TSource> values)
+    public void Write<TSource>(int layer, CacheSequence sequence, int position, scoped in ReadOnlyTensorSpan<TSource> keys, scoped in ReadOnlyTensorSpan<TSource> values, RotaryEmbedding? rotary = null, ReadOnlySpan<int> positions = default)
         where TSource : unmanaged
     {
         CheckLayer(layer);
         TensorLayout keyLayout = TensorLayout.Of(keys), valueLayout = TensorLayout.Of(values);
         int tokens = CheckRows(keyLayout, valueLayout);
+        CheckRotary(rotary, positions, tokens);
         AttentionElementType type = ElementTypes.Of<TSource>(nameof(keys));
         fixed (TSource* firstKey = keys)
         fixed (TSource* firstValue = values)
+        fixed (int* firstPosition = positions)
         {
-            Write(layer, sequence, position, tokens, new(type, firstKey, keyLayout), new(type, firstValue, valueLayout));
+            Write(layer, sequence, position, tokens, new TokenRows(type, firstKey, keyLayout).Rotated(rotary?.Turns, firstPosition, position), new(type, firstValue, valueLayout));
         }
     }
 
     /// <summary>Writes tensors of one layer at positions that the sequence has.</summary>
-    /// <inheritdoc cref="Write{TSource}(int, CacheSequence, int, in ReadOnlyTensorSpan{TSource}, in ReadOnlyTensorSpan{TSource})"/>
-    public void Write<TSource>(int layer, CacheSequence sequence, int position, Tensor<TSource> keys, Tensor<TSource> values)
+    /// <inheritdoc cref="Write{TSource}(int, CacheSequence, int, in ReadOnlyTensorSpan{TSource}, in ReadOnlyTensorSpan{TSource}, RotaryEmbedding, ReadOnlySpan{int})"/>
+    public void Write<TSource>(int layer, CacheSequence sequence, int position, Tensor<TSource> keys, Tensor<TSource> values, RotaryEmbedding? rotary = null, ReadOnlySpan<int> positions = default)
         where TSource : unmanaged
     {
         ArgumentNullException.ThrowIfNull(keys);
         ArgumentNullException.ThrowIfNull(values);
-        Write(layer, sequence, position, keys.AsReadOnlyTensorSpan(), values.AsReadOnlyTensorSpan());
+        Write(layer, sequence, position, keys.AsReadOnlyTensorSpan(), values.AsReadOnlyTensorSpan(), rotary, positions);
     }
 
     /// <summary>Writes packed keys and values of one layer at positions that the sequence has.</summary>
@@ -108,17 +121,21 @@ public abstract unsafe partial class KeyValueCache
     /// <param name="position">The position of the first token written.</param>
     /// <param name="keys">tokens x KeyValueHeads x KeyDim elements.</param>
     /// <param name="values">tokens x KeyValueHeads x ValueDim elements.</param>
-    /// <inheritdoc cref="Write{TSource}(int, CacheSequence, int, in ReadOnlyTensorSpan{TSource}, in ReadOnlyTensorSpan{TSource})"/>
-    public void Write<TSource>(int layer, CacheSequence sequence, int position, ReadOnlySpan<TSource> keys, ReadOnlySpan<TSource> values)
+    /// <param name="rotary">Rotates keys on their way into the cache; null: they are written as they are.</param>
+    /// <param name="positions">Where <paramref name="rotary"/> takes tokens to stand, one a token; empty: where they are written.</param>
+    /// <inheritdoc cref="Write{TSource}(int, CacheSequence, int, in ReadOnlyTensorSpan{TSource}, in ReadOnlyTensorSpan{TSource}, RotaryEmbedding, ReadOnlySpan{int})"/>
+    public void Write<TSource>(int layer, CacheSequence sequence, int position, ReadOnlySpan<TSource> keys, ReadOnlySpan<TSource> values, RotaryEmbedding? rotary = null, ReadOnlySpan<int> positions = default)
         where TSource : unmanaged
     {
         CheckLayer(layer);
         int tokens = CheckRows(keys.Length, values.Length);
+        CheckRotary(rotary, positions, tokens);
         AttentionElementType type = ElementTypes.Of<TSource>(nameof(keys));
         fixed (TSource* firstKey = keys)
         fixed (TSource* firstValue = values)
+        fixed (int* firstPosition = positions)
         {
-            Write(layer, sequence, position, tokens, PackedKeys(type, firstKey), PackedValues(type, firstValue));
+            Write(layer, sequence, position, tokens, PackedKeys(type, firstKey).Rotated(rotary?.Turns, firstPosition, position), PackedValues(type, firstValue));
         }
     }
 
@@ -131,34 +148,40 @@ public abstract unsafe partial class KeyValueCache
     /// <param name="batch">Sequences of this cache, each added once with the query tokens that are its last ones.</param>
     /// <param name="keys"><c>[batch.TotalQueries, KeyValueHeads, KeyDim]</c>, any strides: a slice of packed rows of queries, keys and values will do.</param>
     /// <param name="values"><c>[batch.TotalQueries, KeyValueHeads, ValueDim]</c>, any strides.</param>
+    /// <param name="rotary">Rotates keys on their way into the cache, in 32 bits, rounded once: what <see cref="RotaryEmbedding.Apply{T}(Span{T}, ReadOnlySpan{int}, CpuExecution)"/> gives on float keys before they are written. Null: keys are written as they are.</param>
+    /// <param name="positions">Where <paramref name="rotary"/> takes tokens to stand, <c>[tokens]</c>; empty: where they are written.</param>
     /// <exception cref="OutOfBlocksException">There are not enough free blocks for the copies; nothing was changed.</exception>
     /// <exception cref="ArgumentOutOfRangeException">There is no such layer, or a sequence of the batch has dropped these tokens.</exception>
     /// <exception cref="ArgumentException">
     /// A shape or element type is not as described; or the batch is another cache's, has rows for a sequence twice, or a sequence of it was freed or shortened since it was added.
     /// </exception>
     /// <exception cref="ObjectDisposedException">The cache is disposed.</exception>
-    public void Write<TSource>(int layer, PagedBatch batch, scoped in ReadOnlyTensorSpan<TSource> keys, scoped in ReadOnlyTensorSpan<TSource> values)
+    public void Write<TSource>(int layer, PagedBatch batch, scoped in ReadOnlyTensorSpan<TSource> keys, scoped in ReadOnlyTensorSpan<TSource> values, RotaryEmbedding? rotary = null, ReadOnlySpan<int> positions = default)
         where TSource : unmanaged
     {
         CheckLayer(layer);
         TensorLayout keyLayout = TensorLayout.Of(keys), valueLayout = TensorLayout.Of(values);
         AttentionElementType type = ElementTypes.Of<TSource>(nameof(keys));
-        SlotRuns runs = PrepareWrite(layer, batch, CheckRows(keyLayout, valueLayout));
+        int tokens = CheckRows(keyLayout, valueLayout);
+        CheckRotary(rotary, positions, tokens);
+        SlotRuns runs = PrepareWrite(layer, batch, tokens);
+        if (rotary is not null && positions.IsEmpty) positions = batch.Positions;
         fixed (TSource* firstKey = keys)
         fixed (TSource* firstValue = values)
+        fixed (int* firstPosition = positions)
         {
-            _storage.Store(layer, runs, new TokenRows(type, firstKey, keyLayout), new TokenRows(type, firstValue, valueLayout));
+            _storage.Store(layer, runs, new TokenRows(type, firstKey, keyLayout).Rotated(rotary?.Turns, firstPosition, 0), new TokenRows(type, firstValue, valueLayout));
         }
     }
 
     /// <summary>Writes one layer's keys and values of a whole batch, as tensors.</summary>
-    /// <inheritdoc cref="Write{TSource}(int, PagedBatch, in ReadOnlyTensorSpan{TSource}, in ReadOnlyTensorSpan{TSource})"/>
-    public void Write<TSource>(int layer, PagedBatch batch, Tensor<TSource> keys, Tensor<TSource> values)
+    /// <inheritdoc cref="Write{TSource}(int, PagedBatch, in ReadOnlyTensorSpan{TSource}, in ReadOnlyTensorSpan{TSource}, RotaryEmbedding, ReadOnlySpan{int})"/>
+    public void Write<TSource>(int layer, PagedBatch batch, Tensor<TSource> keys, Tensor<TSource> values, RotaryEmbedding? rotary = null, ReadOnlySpan<int> positions = default)
         where TSource : unmanaged
     {
         ArgumentNullException.ThrowIfNull(keys);
         ArgumentNullException.ThrowIfNull(values);
-        Write(layer, batch, keys.AsReadOnlyTensorSpan(), values.AsReadOnlyTensorSpan());
+        Write(layer, batch, keys.AsReadOnlyTensorSpan(), values.AsReadOnlyTensorSpan(), rotary, positions);
     }
 
     /// <summary>Writes one layer's keys and values of a whole batch, packed.</summary>
@@ -166,17 +189,23 @@ public abstract unsafe partial class KeyValueCache
     /// <param name="batch">Sequences of this cache, each added once with the query tokens that are its last ones.</param>
     /// <param name="keys">batch.TotalQueries x KeyValueHeads x KeyDim elements.</param>
     /// <param name="values">batch.TotalQueries x KeyValueHeads x ValueDim elements.</param>
-    /// <inheritdoc cref="Write{TSource}(int, PagedBatch, in ReadOnlyTensorSpan{TSource}, in ReadOnlyTensorSpan{TSource})"/>
-    public void Write<TSource>(int layer, PagedBatch batch, ReadOnlySpan<TSource> keys, ReadOnlySpan<TSource> values)
+    /// <param name="rotary">Rotates keys on their way into the cache; null: they are written as they are.</param>
+    /// <param name="positions">Where <paramref name="rotary"/> takes tokens to stand, one a token; empty: where they are written.</param>
+    /// <inheritdoc cref="Write{TSource}(int, PagedBatch, in ReadOnlyTensorSpan{TSource}, in ReadOnlyTensorSpan{TSource}, RotaryEmbedding, ReadOnlySpan{int})"/>
+    public void Write<TSource>(int layer, PagedBatch batch, ReadOnlySpan<TSource> keys, ReadOnlySpan<TSource> values, RotaryEmbedding? rotary = null, ReadOnlySpan<int> positions = default)
         where TSource : unmanaged
     {
         CheckLayer(layer);
         AttentionElementType type = ElementTypes.Of<TSource>(nameof(keys));
-        SlotRuns runs = PrepareWrite(layer, batch, CheckRows(keys.Length, values.Length));
+        int tokens = CheckRows(keys.Length, values.Length);
+        CheckRotary(rotary, positions, tokens);
+        SlotRuns runs = PrepareWrite(layer, batch, tokens);
+        if (rotary is not null && positions.IsEmpty) positions = batch.Positions;
         fixed (TSource* firstKey = keys)
         fixed (TSource* firstValue = values)
+        fixed (int* firstPosition = positions)
         {
-            _storage.Store(layer, runs, PackedKeys(type, firstKey), PackedValues(type, firstValue));
+            _storage.Store(layer, runs, PackedKeys(type, firstKey).Rotated(rotary?.Turns, firstPosition, 0), PackedValues(type, firstValue));
         }
     }
 
@@ -185,13 +214,13 @@ public abstract unsafe partial class KeyValueCache
     private TokenRows PackedValues(AttentionElementType type, void* first) => new(type, first, Options.KeyValueHeads, Options.ValueDim);
 
     [SkipLocalsInit]
-    private int Append(CacheSequence sequence, int tokens, in TokenRows keys, in TokenRows values)
+    private int Append(CacheSequence sequence, int tokens, in TokenRows keys, in TokenRows values, RotaryTurns? turns, int* positions)
     {
         Span<int> blocks = stackalloc int[BlocksPerLookup];
         int position = _ledger.Extend(sequence, tokens, blocks);
         try
         {
-            Store(0, sequence, position, tokens, blocks, keys, values);
+            Store(0, sequence, position, tokens, blocks, keys.Rotated(turns, positions, position), values);
             return position;
         }
         catch

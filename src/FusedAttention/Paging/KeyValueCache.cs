@@ -51,7 +51,7 @@ public abstract partial class KeyValueCache : IDisposable
     /// <summary>Blocks that a sequence uses; a shared one counts once. With <see cref="FreeBlocks"/> it makes up all blocks.</summary>
     public int UsedBlocks => _ledger.UsedBlocks;
 
-    /// <summary>Free blocks whose published contents can still be found by <see cref="CreateSequence(ReadOnlySpan{int}, out int)"/>. They are given up, those released longest ago first, when no other block is free.</summary>
+    /// <summary>Free blocks whose published contents can still be found by <see cref="CreateSequence(ReadOnlySpan{int}, out int, string, int)"/>. They are given up, those released longest ago first, when no other block is free.</summary>
     public int KeptBlocks => _ledger.KeptBlocks;
 
     /// <summary>Sequences that were created and not yet freed.</summary>
@@ -72,26 +72,40 @@ public abstract partial class KeyValueCache : IDisposable
     /// A sequence that starts with the longest run of full blocks, published by <see cref="Publish"/>, that hold the first of these tokens; it shares them with whoever else has them.
     /// The rest is to be computed and appended as for any other sequence.
     /// </summary>
-    /// <remarks>Tokens themselves are compared, not only hashes. A model that needs the last token's own output must compute that token: pass the prompt without it.</remarks>
+    /// <remarks>
+    /// Tokens themselves are compared, not only hashes. A model that needs the last token's own output must compute that token: pass the prompt without it.
+    /// With a window, only the blocks count that the token behind the prefix can see; those before them are as if dropped (<see cref="DropBefore"/>), and their tokens are told from others by a hash of 64 bits.
+    /// </remarks>
     /// <param name="tokens">The prompt.</param>
     /// <param name="cachedTokens">How many tokens the sequence has: a multiple of the block size, 0 if nothing was found.</param>
+    /// <param name="identity">What keys and values depend on beside tokens, as it was published.</param>
+    /// <param name="window">How many tokens a query sees in any layer, its own included; 0 if it sees all.</param>
+    /// <exception cref="ArgumentOutOfRangeException"><paramref name="window"/> is negative.</exception>
     /// <exception cref="ObjectDisposedException">The cache is disposed.</exception>
-    public CacheSequence CreateSequence(ReadOnlySpan<int> tokens, out int cachedTokens) => _ledger.Create(tokens, out cachedTokens);
+    public CacheSequence CreateSequence(ReadOnlySpan<int> tokens, out int cachedTokens, string? identity = null, int window = 0)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(window);
+        return _ledger.Create(tokens, out cachedTokens, PrefixKey.Identity(identity), window);
+    }
 
     /// <summary>
-    /// Makes the full blocks of a sequence findable by <see cref="CreateSequence(ReadOnlySpan{int}, out int)"/>. Call it when their keys and values are written in all layers; calling it again
+    /// Makes the full blocks of a sequence findable by <c>CreateSequence</c>. Call it when their keys and values are written in all layers; calling it again
     /// as the sequence grows publishes the blocks that have become full since.
     /// </summary>
     /// <remarks>
     /// Blocks stay published when the sequence is freed, until their space is needed. Writing to a published block that no other sequence uses takes it back.
-    /// If the same prefix is published already, it stays as it is. Keys and values must depend on nothing but the tokens and their positions: a cache for several models or adapters needs one pool each.
+    /// If the same prefix is published already, it stays as it is.
     /// What was computed before <see cref="ForgetPrefixes"/>, and what was computed from that, is passed over in silence.
     /// </remarks>
     /// <param name="sequence">The sequence.</param>
     /// <param name="tokens">Its tokens from position 0 on: all of them or the first ones; those after the last full block are ignored.</param>
+    /// <param name="identity">
+    /// What keys and values depend on beside tokens and their positions, such as an adapter, an image that placeholder tokens stand for, or a tenant whose prompts nobody else may find. Blocks are found
+    /// under the same identity only; null or empty is one of its own.
+    /// </param>
     /// <exception cref="ArgumentException">There are more tokens than the sequence has, or they differ from those a block was published with, or the handle is stale.</exception>
     /// <exception cref="ObjectDisposedException">The cache is disposed.</exception>
-    public void Publish(CacheSequence sequence, ReadOnlySpan<int> tokens) => _ledger.Publish(sequence, tokens);
+    public void Publish(CacheSequence sequence, ReadOnlySpan<int> tokens, string? identity = null) => _ledger.Publish(sequence, tokens, PrefixKey.Identity(identity));
 
     /// <summary>
     /// Forgets all that was published, as a change of the model's weights requires. Sequences keep their blocks, but what is in them by now is never published again, nor is what follows it: not before it

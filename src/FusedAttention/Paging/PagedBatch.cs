@@ -1,4 +1,3 @@
-using System.Runtime.CompilerServices;
 using FusedAttention.Paging.Ledger;
 
 namespace FusedAttention;
@@ -12,20 +11,20 @@ namespace FusedAttention;
 /// </remarks>
 public sealed class PagedBatch
 {
-    /// <summary>
-    /// Views of a cache are views of native memory and keep nothing alive; block tables are managed arrays, and every call over a cache holds them. So the arrays keep the memory alive, and a cache
-    /// whose last mention is a call's argument cannot be collected while the call runs.
-    /// </summary>
-    private static readonly ConditionalWeakTable<int[], object> MemoryOf = [];
-
     private readonly CacheLedger _ledger;
-    private readonly object _memory;
+    private readonly TableRows _rows;
     private int[] _cumulativeQueryLengths = new int[9];
     private int[] _contextLengths = new int[8];
     private CacheSequence[] _sequences = new CacheSequence[8];
     private long[] _addedAt = new long[8];
-    private int[] _tables = [];
-    private int _width = 8;
+    private int[] _positions = [];
+    private bool _hasPositions;
+
+    /// <summary>The blocks of the longest table.</summary>
+    private int _longest;
+
+    /// <summary>The same of the batch before.</summary>
+    private int _longestBefore;
 
     /// <summary>The ledger's version that the tables are true of.</summary>
     private long _currentAt;
@@ -36,8 +35,7 @@ public sealed class PagedBatch
     internal PagedBatch(CacheLedger ledger, object memory)
     {
         _ledger = ledger;
-        _memory = memory;
-        _tables = NewTables(8 * _width);
+        _rows = new(memory);
     }
 
     /// <summary>How many sequences were added.</summary>
@@ -56,13 +54,28 @@ public sealed class PagedBatch
     public PagedSequences Sequences => new(
         _cumulativeQueryLengths.AsSpan(0, Count + 1),
         _contextLengths.AsSpan(0, Count),
-        _tables.AsSpan(0, Count * _width),
-        _width);
+        _rows.First(Count),
+        _rows.Width);
+
+    /// <summary>
+    /// The position of each query row in its sequence, <c>[TotalQueries]</c>: the last tokens of a context are its queries. What <see cref="RotaryEmbedding"/> turns queries by; valid until the batch is changed.
+    /// </summary>
+    public ReadOnlySpan<int> Positions
+    {
+        get
+        {
+            if (!_hasPositions) WritePositions();
+            return _positions.AsSpan(0, TotalQueries);
+        }
+    }
 
     internal CacheLedger Ledger => _ledger;
 
+    /// <summary>Entries of block tables that were copied, for tests of what a step costs.</summary>
+    internal long CopiedBlocks => _rows.Copied;
+
     /// <summary>Where the rows of the batch go.</summary>
-    internal SlotRuns Slots => new(_cumulativeQueryLengths.AsSpan(0, Count + 1), _contextLengths.AsSpan(0, Count), _tables.AsSpan(0, Count * _width), _width, firstBlock: 0, _ledger.BlockSize);
+    internal SlotRuns Slots => new(_cumulativeQueryLengths.AsSpan(0, Count + 1), _contextLengths.AsSpan(0, Count), _rows.First(Count), _rows.Width, firstBlock: 0, _ledger.BlockSize);
 
     private BatchTables Tables => new()
     {
@@ -70,8 +83,7 @@ public sealed class PagedBatch
         CumulativeLengths = _cumulativeQueryLengths.AsSpan(0, Count + 1),
         ContextLengths = _contextLengths.AsSpan(0, Count),
         AddedAt = _addedAt.AsSpan(0, Count),
-        Tables = _tables.AsSpan(0, Count * _width),
-        Width = _width,
+        Rows = _rows,
     };
 
     /// <summary>Adds a sequence. Its context is all it holds now, so the new tokens must be in the cache already (at least by <c>Extend</c>).</summary>
@@ -99,7 +111,7 @@ public sealed class PagedBatch
         if (sequences.Length != queryTokens.Length)
             throw new ArgumentException($"There are {sequences.Length} sequences and {queryTokens.Length} numbers of tokens; each sequence needs one.", nameof(queryTokens));
         int count = Count + sequences.Length;
-        EnsureCapacity(count, _width);
+        EnsureCapacity(count);
         int row = TotalQueries;
         for (int i = 0; i < queryTokens.Length; i++)
         {
@@ -111,14 +123,11 @@ public sealed class PagedBatch
         }
 
         Span<int> lengths = _contextLengths.AsSpan(Count, sequences.Length);
-        long version;
-        while (true)
-        {
-            int blocks = _ledger.CopyTables(sequences, _tables.AsSpan(Count * _width, sequences.Length * _width), _width, lengths, out version);
-            if (blocks <= _width) break;
-            EnsureCapacity(count, Math.Max(blocks, (int)Math.Min(Array.MaxLength, 2L * _width)));
-        }
 
+        // Who adds sequences one by one may have a long one to come, as in the step before.
+        int longest = Count == 0 && sequences.Length == 1 ? _longestBefore : _longest;
+        _ledger.CopyTables(sequences, _rows, Count, longest, lengths, out int longestTable, out long version);
+        _longest = Math.Max(_longest, longestTable);
         sequences.CopyTo(_sequences.AsSpan(Count));
         _addedAt.AsSpan(Count, sequences.Length).Fill(version);
         foreach (int length in lengths) MaxContextLength = Math.Max(MaxContextLength, length);
@@ -126,15 +135,19 @@ public sealed class PagedBatch
         // Tables that were copied before may be out of date by now: the older version stands for all.
         if (Count == 0) _currentAt = version;
         _writableAt = 0;
+        _hasPositions = false;
         Count = count;
     }
 
     /// <summary>Empties the batch and keeps its memory.</summary>
     public void Clear()
     {
+        if (Count > 0) _longestBefore = _longest;
         Count = 0;
+        _longest = 0;
         MaxContextLength = 0;
         _writableAt = 0;
+        _hasPositions = false;
     }
 
     /// <summary>Brings the tables up to date before they are read.</summary>
@@ -143,39 +156,26 @@ public sealed class PagedBatch
     /// <summary>Makes sure that nobody else sees what is about to be written to one layer, and brings the tables up to date.</summary>
     internal void PrepareWrite(int layer) => _ledger.PrepareWrite(Tables, layer, ref _currentAt, ref _writableAt);
 
-    private int[] NewTables(int entries)
+    private void WritePositions()
     {
-        var tables = new int[entries];
-        MemoryOf.Add(tables, _memory);
-        return tables;
+        if (_positions.Length < TotalQueries) _positions = new int[Math.Max(TotalQueries, (int)Math.Min(Array.MaxLength, 2L * _positions.Length))];
+        for (int sequence = 0; sequence < Count; sequence++)
+        {
+            // More queries than keys begin before the first key.
+            int end = _cumulativeQueryLengths[sequence + 1], after = _contextLengths[sequence] - end;
+            for (int row = _cumulativeQueryLengths[sequence]; row < end; row++) _positions[row] = after + row;
+        }
+
+        _hasPositions = true;
     }
 
-    private void EnsureCapacity(int sequences, int width)
+    private void EnsureCapacity(int sequences)
     {
-        if (sequences > _contextLengths.Length)
-        {
-            int capacity = Math.Max(sequences, 2 * _contextLengths.Length);
-            Array.Resize(ref _cumulativeQueryLengths, capacity + 1);
-            Array.Resize(ref _sequences, capacity);
-            Array.Resize(ref _addedAt, capacity);
-            Array.Resize(ref _contextLengths, capacity);
-        }
-
-        long needed = (long)sequences * width;
-        if (width == _width && needed <= _tables.Length) return;
-        if (needed > Array.MaxLength)
-            throw new InvalidOperationException($"{sequences} block tables of {width} entries are more than one array holds.");
-        int[] source = _tables;
-        if (needed > _tables.Length) _tables = NewTables((int)Math.Min(Array.MaxLength, Math.Max(needed, 2L * _tables.Length)));
-
-        // Rows move away from the start, so the last one goes first.
-        for (int row = Count - 1; row >= 0; row--)
-        {
-            Span<int> moved = _tables.AsSpan(row * width, width);
-            source.AsSpan(row * _width, _width).CopyTo(moved);
-            moved[_width..].Fill(BlockTable.Dropped);
-        }
-
-        _width = width;
+        if (sequences <= _contextLengths.Length) return;
+        int capacity = Math.Max(sequences, 2 * _contextLengths.Length);
+        Array.Resize(ref _cumulativeQueryLengths, capacity + 1);
+        Array.Resize(ref _sequences, capacity);
+        Array.Resize(ref _addedAt, capacity);
+        Array.Resize(ref _contextLengths, capacity);
     }
 }

@@ -69,15 +69,15 @@ public sealed class PagedKeyValueCache<T> : KeyValueCache
     public ReadOnlyTensorSpan<T> Values(int layer = 0) => GetValues(layer);
 
     /// <summary>Appends packed rows of the cache's own element type: so that <c>[1, 2, 3]</c> is a row of it.</summary>
-    /// <inheritdoc cref="KeyValueCache.Append{TSource}(CacheSequence, ReadOnlySpan{TSource}, ReadOnlySpan{TSource})"/>
+    /// <inheritdoc cref="KeyValueCache.Append{TSource}(CacheSequence, ReadOnlySpan{TSource}, ReadOnlySpan{TSource}, RotaryEmbedding, ReadOnlySpan{int})"/>
     public int Append(CacheSequence sequence, ReadOnlySpan<T> keys, ReadOnlySpan<T> values) => Append<T>(sequence, keys, values);
 
     /// <summary>Writes packed rows of the cache's own element type at positions that the sequence has.</summary>
-    /// <inheritdoc cref="KeyValueCache.Write{TSource}(int, CacheSequence, int, ReadOnlySpan{TSource}, ReadOnlySpan{TSource})"/>
+    /// <inheritdoc cref="KeyValueCache.Write{TSource}(int, CacheSequence, int, ReadOnlySpan{TSource}, ReadOnlySpan{TSource}, RotaryEmbedding, ReadOnlySpan{int})"/>
     public void Write(int layer, CacheSequence sequence, int position, ReadOnlySpan<T> keys, ReadOnlySpan<T> values) => Write<T>(layer, sequence, position, keys, values);
 
     /// <summary>Writes packed rows of the cache's own element type for a whole batch.</summary>
-    /// <inheritdoc cref="KeyValueCache.Write{TSource}(int, PagedBatch, ReadOnlySpan{TSource}, ReadOnlySpan{TSource})"/>
+    /// <inheritdoc cref="KeyValueCache.Write{TSource}(int, PagedBatch, ReadOnlySpan{TSource}, ReadOnlySpan{TSource}, RotaryEmbedding, ReadOnlySpan{int})"/>
     public void Write(int layer, PagedBatch batch, ReadOnlySpan<T> keys, ReadOnlySpan<T> values) => Write<T>(layer, batch, keys, values);
 
     /// <summary>Keeps the memory of a layer until the lease is disposed, whatever other threads do.</summary>

@@ -18,10 +18,10 @@ public sealed partial class BatchScheduler
     }
 
     /// <summary>
-    /// Plans the next step and makes room for it in the cache: running requests first, oldest first; then waiting ones, as long as tokens and blocks suffice.
+    /// Plans the next step and makes room for it in the cache: running requests first, in their order; then waiting ones, as long as tokens and blocks suffice.
     /// </summary>
     /// <returns>
-    /// The step. It is empty when there is no work, or when sequences outside of this scheduler hold the blocks that its oldest request needs. An empty step needs no <see cref="Complete"/>, but takes one with
+    /// The step. It is empty when there is no work, when the scheduler is paused, or when sequences outside of this scheduler hold the blocks that its first request needs. An empty step needs no <see cref="Complete"/>, but takes one with
     /// no tokens.
     /// </returns>
     /// <exception cref="InvalidOperationException">The last step was neither completed nor abandoned.</exception>
@@ -38,7 +38,8 @@ public sealed partial class BatchScheduler
             long releases = _ledger.Releases;
             try
             {
-                Plan();
+                EndExpired();
+                if (!_isPaused) _planner.Plan(_step);
                 _ledger.Extend(_step.Sequences, _step.Counts);
                 _plannedAt = _ledger.Version;
                 _step.Batch.Add(_step.Sequences, _step.Counts);
@@ -88,15 +89,7 @@ public sealed partial class BatchScheduler
             // All that can fail comes before the first change of a request.
             foreach (ScheduledRun run in _step.Runs) PrepareCompletion(run);
             foreach (ScheduledRun run in _step.Runs) PublishBlocks(run);
-            foreach (ScheduledRun run in _step.Runs)
-            {
-                GenerationRequest request = run.Request;
-                request.Computed += run.TokenCount;
-                ComputedTokens += run.TokenCount;
-                if (request.State == GenerationState.Running && run.NeedsLogits && request.Append(sampledTokens[run.LogitIndex]))
-                    request.State = GenerationState.Finished;
-            }
-
+            foreach (ScheduledRun run in _step.Runs) TakeResult(run, sampledTokens);
             EndStep();
         }
     }
@@ -122,24 +115,48 @@ public sealed partial class BatchScheduler
         if (run.Request.HasEnded) return;
         if (!_ledger.HasLength(run.Sequence, run.Position + run.TokenCount))
             throw new InvalidOperationException($"{run.Sequence} of {run.Request} was changed by somebody else during the step, so it is not known what was computed. Cancel the request or abandon the step.");
-        run.Request.ReserveToken();
+        run.Request.ReserveTokens(run.DraftCount + 1);
     }
 
     private void PublishBlocks(ScheduledRun run)
     {
-        int computed = run.Position + run.TokenCount;
-        if (!Options.SharePrefixes || run.Request.HasEnded || computed / _ledger.BlockSize == run.Position / _ledger.BlockSize) return;
-        try
-        {
-            _ledger.Publish(run.Sequence, run.Request.Tokens[..computed]);
-        }
-        catch (ArgumentException e)
-        {
-            throw new InvalidOperationException($"Blocks of {run.Sequence} were published by somebody else with other tokens than those of {run.Request}. Cancel the request or abandon the step.", e);
-        }
+        GenerationRequest request = run.Request;
+        if (request.HasEnded) return;
+        int computed = run.Position + run.KnownCount;
+        bool endsPrompt = computed == request.Tokens.Length && (run.KnownCount > 1 || computed == request.PromptLength);
+        if (!endsPrompt && computed / _ledger.BlockSize == run.Position / _ledger.BlockSize) return;
+        if (!_prefixes.TryPublish(request, computed, withPartial: endsPrompt))
+            throw new InvalidOperationException($"Blocks of {run.Sequence} were published by somebody else with other tokens than those of {request}. Cancel the request or abandon the step.");
     }
 
-    /// <summary>Leaves each sequence with what is computed, and those that ended with nothing. Does not fail: what is not as it should be starts again.</summary>
+    private void TakeResult(ScheduledRun run, ReadOnlySpan<int> sampledTokens)
+    {
+        GenerationRequest request = run.Request;
+        ComputedTokens += run.TokenCount;
+        if (request.HasEnded) return;
+        request.Computed += run.KnownCount;
+        request.PromptLogitsGiven = Math.Max(request.PromptLogitsGiven, Math.Min(request.PromptLength, request.Computed));
+        FinishReason end = FinishReason.None;
+        if (request.Uncomputed == 0)
+        {
+            if (request.MaxNewTokens == 0) end = FinishReason.Length;
+            else AcceptedDraftTokens += request.Accept(sampledTokens.Slice(run.LogitIndex + run.LogitCount - run.DraftCount - 1, run.DraftCount + 1), out end);
+        }
+
+        if (end == FinishReason.None)
+        {
+            _planner.MoveOn(request);
+            return;
+        }
+
+        // What a later prompt may begin with: a conversation goes on, or another sample is to come.
+        _prefixes.TryPublish(request, request.Computed, withPartial: true);
+        request.End(end);
+        _planner.Running.CountOut();
+        _deadlines.CountOut(request);
+    }
+
+    /// <summary>Leaves each sequence with what is computed and what its window sees, and those that ended with nothing. Does not fail: what is not as it should be starts again.</summary>
     private void EndStep()
     {
         _state = StepState.None;
@@ -147,18 +164,16 @@ public sealed partial class BatchScheduler
         {
             GenerationRequest request = run.Request;
             request.InStep = false;
-            if (request.HasEnded || !_ledger.TryTakeBack(request.Sequence, request.Computed, _plannedAt)) Release(request);
+            if (request.HasEnded || !_ledger.TryTakeBack(request.Sequence, request.Computed, _plannedAt)) _planner.Release(request);
+            else if (Options.Window > 0) _ledger.TryDropBefore(request.Sequence, request.Computed - Options.Window + 1);
         }
 
-        _running.RemoveAll(static request => request.HasEnded);
         _step.Clear();
     }
 
-    /// <summary>Gives the blocks of a request back, if its sequence is still there.</summary>
-    private void Release(GenerationRequest request)
+    /// <summary>Ends those whose time is over.</summary>
+    private void EndExpired()
     {
-        _ledger.TryFree(request.Sequence);
-        request.Sequence = default;
-        request.Computed = 0;
+        while (_deadlines.TryTakeExpired(out GenerationRequest request)) End(request, FinishReason.DeadlineExceeded);
     }
 }

@@ -43,9 +43,12 @@ public sealed record AttentionExplanation
         kernel           {Kernel}
         {(Device is null ? $"instruction set  {InstructionSet}\nthreads          {Threads}" : $"device           {Device}")}
         work items       {WorkItems}
-        arithmetic       {FloatingPointOperations / 1e9:0.###} GFLOP
+        arithmetic       {Arithmetic(FloatingPointOperations)}
         keys and values  {KeyValueBytes / 1e6:0.###} MB
         scratch          {ScratchBytes / 1e6:0.###} MB
         {Details}
         """;
+
+    /// <summary>"0 GFLOP" said nothing of a small call.</summary>
+    private static string Arithmetic(double operations) => operations >= 1e6 ? $"{operations / 1e9:0.###} GFLOP" : $"{operations:0} FLOP";
 }

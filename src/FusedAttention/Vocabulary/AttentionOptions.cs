@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using System.Globalization;
 
 namespace FusedAttention;
 
@@ -89,6 +90,20 @@ public sealed partial record AttentionOptions
     /// the same bits. Costs speed where there are few rows: see the README.
     /// </summary>
     public bool RowInvariant { get; init; }
+
+    /// <summary>What is set, in a few words, for logs: <c>causal, scale 0.125, ALiBi (8 slopes), soft cap 30, sinks (8), row-invariant</c>.</summary>
+    public override string ToString()
+    {
+        var words = new List<string> { Mask.ToString() };
+        if (QueryOffset is long offset) words.Add($"first query at {offset}");
+        else if (Alignment == AttentionAlignment.TopLeft) words.Add("top-left");
+        if (Scale is float scale) words.Add(string.Create(CultureInfo.InvariantCulture, $"scale {scale}"));
+        if (HasAlibi) words.Add($"ALiBi ({AlibiSlopes.Length} slopes)");
+        if (SoftCap > 0) words.Add(string.Create(CultureInfo.InvariantCulture, $"soft cap {SoftCap}"));
+        if (HasSinks) words.Add($"sinks ({SinkLogits.Length})");
+        if (RowInvariant) words.Add("row-invariant");
+        return string.Join(", ", words);
+    }
 
     internal const double MaxQueryOffset = 1L << 40;
 

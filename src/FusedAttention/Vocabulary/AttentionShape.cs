@@ -7,7 +7,24 @@ namespace FusedAttention;
 /// <param name="Batch">From one batch row to the next.</param>
 /// <param name="Token">From one token to the next.</param>
 /// <param name="Head">From one head to the next.</param>
-public readonly record struct AttentionStrides(long Batch, long Token, long Head);
+public readonly record struct AttentionStrides(long Batch, long Token, long Head)
+{
+    /// <summary>
+    /// The strides of a contiguous tensor <c>[batch, head, token, dim]</c>, as PyTorch, TorchSharp and ONNX lay it out. Without them such memory is read as if tokens came before heads, which no check can notice: the number of elements
+    /// is the same.
+    /// </summary>
+    /// <param name="heads">Heads of this tensor: query heads, or key/value heads.</param>
+    /// <param name="tokens">Tokens that it has room for.</param>
+    /// <param name="dim">Elements of a head.</param>
+    /// <exception cref="ArgumentOutOfRangeException">A size is negative.</exception>
+    public static AttentionStrides HeadMajor(int heads, int tokens, int dim)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(heads);
+        ArgumentOutOfRangeException.ThrowIfNegative(tokens);
+        ArgumentOutOfRangeException.ThrowIfNegative(dim);
+        return new((long)heads * tokens * dim, dim, (long)tokens * dim);
+    }
+}
 
 /// <summary>
 /// The sizes of a dense call on plain spans or pointers: query <c>[Batch, QueryLength, QueryHeads, KeyDim]</c>, key

@@ -1,7 +1,7 @@
 namespace FusedAttention;
 
 /// <summary>
-/// Which of the optional tensors a call on a GPU will have, and how its tensors may lie, for what happens before there are tensors: <c>Explain</c> and <c>Prepare</c>. Kernels are compiled for what they
+/// Which of the optional tensors a call will have, and on a GPU how its tensors may lie, for what happens before there are tensors: <c>Explain</c> and <c>Prepare</c>. Kernels are compiled for what they
 /// must look at.
 /// </summary>
 [Flags]

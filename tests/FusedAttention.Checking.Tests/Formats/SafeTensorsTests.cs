@@ -12,6 +12,21 @@ public sealed class SafeTensorsTests : IDisposable
     public void Dispose() => _folder.Dispose();
 
     [Fact]
+    public void What_cannot_be_written_as_a_whole_is_not_written()
+    {
+        string path = _folder.File("o.safetensors");
+        LoadedTensor good = LoadedTensor.Create<float>("x", [1, 2], 2);
+        Assert.Throws<NullReferenceException>(() => SafeTensorsWriter.Write(path, [good, null!]));
+        Assert.Empty(Directory.GetFiles(_folder.Path));
+
+        SafeTensorsWriter.Write(path, [good]);
+        byte[] before = File.ReadAllBytes(path);
+        Assert.Throws<NullReferenceException>(() => SafeTensorsWriter.Write(path, [good, null!]));
+        Assert.Equal(before, File.ReadAllBytes(path));
+        Assert.Single(Directory.GetFiles(_folder.Path));
+    }
+
+    [Fact]
     public void Every_type_shape_and_metadata_survive_a_round_trip()
     {
         LoadedTensor[] tensors =

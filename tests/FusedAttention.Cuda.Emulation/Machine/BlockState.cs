@@ -19,10 +19,17 @@ internal sealed unsafe class BlockState : IDisposable
     {
         Launch = launch;
         Shared = new(launch.SharedBytes);
+        Engine = new(this);
         _warps = [.. Enumerable.Range(0, (launch.Threads + Lanes.Count - 1) / Lanes.Count).Select(n => new Warp(launch.Program, this, n))];
     }
 
     public LaunchState Launch { get; }
+
+    /// <summary>What copies boxes of tensors.</summary>
+    public CopyEngine Engine { get; }
+
+    /// <summary>Barriers in shared memory, by their addresses.</summary>
+    public Dictionary<uint, ArrivalBarrier> Arrivals { get; } = [];
 
     public SharedMemory Shared { get; }
 
@@ -42,6 +49,7 @@ internal sealed unsafe class BlockState : IDisposable
     {
         Index = index;
         foreach (Warp warp in _warps) _clock = Math.Max(_clock, warp.Clock + 1);
+        _clock = Math.Max(_clock, Engine.Clock + 1);
         if (_clock > LateClock)
         {
             _clock = 1;
@@ -49,6 +57,8 @@ internal sealed unsafe class BlockState : IDisposable
         }
 
         Shared.Reset();
+        Arrivals.Clear();
+        Engine.Reset(_clock);
         foreach (NamedBarrier barrier in _barriers) barrier.Reset();
         for (int w = 0; w < _warps.Length; w++) _warps[w].Begin(_clock, Launch.Threads - (w * Lanes.Count));
         _random = new(unchecked((Launch.Order.Seed * 7919) + number));
@@ -72,13 +82,32 @@ internal sealed unsafe class BlockState : IDisposable
                 hasRun |= warp.Run(Math.Min(Launch.Order.Turn(_random), Math.Max(1, end - Executed))) != WarpState.Polling;
             }
 
+            EndLoads(isLate: !hasRun);
             if (!hasRun && events == Events && !HasEnded) throw new CudaEmulationException($"{Launch.Program.Label}: no warp of block {Index} can go on. {this}.");
         }
     }
 
+    public Warp WarpAt(int number) => _warps[number];
+
+    /// <summary>The barrier in shared memory at an address.</summary>
+    public ArrivalBarrier ArrivalsAt(Warp warp, Instruction* i, int lane, uint address) =>
+        Arrivals.TryGetValue(address, out ArrivalBarrier? barrier) ? barrier : throw warp.Fail(i, lane, $"names a barrier at 0x{address:x} of shared memory, where there is none");
+
     public NamedBarrier Barrier(int number) => _barriers[number];
 
-    public override string ToString() => string.Join("; ", (IEnumerable<Warp>)_warps);
+    public override string ToString() => string.Join("; ", [.. _warps.Select(static warp => warp.ToString()), .. Arrivals.Select(static barrier => $"barrier 0x{barrier.Key:x}: {barrier.Value}")]);
+
+    /// <summary>Copies end when nothing else can go on, as soon as they may, or at random, by the order of the launch.</summary>
+    private void EndLoads(bool isLate)
+    {
+        while (Engine.HasWork)
+        {
+            bool ends = Launch.Order.Kind switch { OrderKind.Forward => isLate, OrderKind.Reverse => true, _ => isLate || _random.Next(3) == 0 };
+            if (!ends) return;
+            Engine.EndOne(Launch.Order.Kind == OrderKind.Shuffled ? _random : null);
+            isLate = false;
+        }
+    }
 
     public void Dispose()
     {

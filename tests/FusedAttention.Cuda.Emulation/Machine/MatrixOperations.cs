@@ -132,10 +132,10 @@ internal static unsafe class MatrixOperations
                 // Column k of the left factor: register 2 (k / 8), or one more for the lower rows; half k % 2; lane 4 g + k / 2 % 4.
                 float* column = a + (128 * (k >> 3)) + (32 * (k & 1)) + lane + (k >> 1 & 3);
                 Vector256<float> row = *(Vector256<float>*)(b + (8 * k));
-                top = Vector256.FusedMultiplyAdd(Vector256.Create(column[0]), row, top);
-                bottom = Vector256.FusedMultiplyAdd(Vector256.Create(column[64]), row, bottom);
-                nextTop = Vector256.FusedMultiplyAdd(Vector256.Create(column[4]), row, nextTop);
-                nextBottom = Vector256.FusedMultiplyAdd(Vector256.Create(column[68]), row, nextBottom);
+                top = Vector256.MultiplyAddEstimate(Vector256.Create(column[0]), row, top);
+                bottom = Vector256.MultiplyAddEstimate(Vector256.Create(column[64]), row, bottom);
+                nextTop = Vector256.MultiplyAddEstimate(Vector256.Create(column[4]), row, nextTop);
+                nextBottom = Vector256.MultiplyAddEstimate(Vector256.Create(column[68]), row, nextBottom);
             }
 
             Leave(top, d0 + lane, d1 + lane);

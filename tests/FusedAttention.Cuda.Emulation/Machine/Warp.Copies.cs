@@ -1,4 +1,3 @@
-using FusedAttention.Cuda.Emulation.Memory;
 using FusedAttention.Cuda.Emulation.Programs;
 
 namespace FusedAttention.Cuda.Emulation.Machine;
@@ -69,6 +68,7 @@ internal sealed unsafe partial class Warp
     private void AssertNothingUnderWay()
     {
         if (_copies.Count > 0) throw Fail(Program.Code + _copies.Peek().Instruction, _copies.Peek().Lane, "is a copy that nobody has waited for when the warp ended");
+        AssertNoStores();
         AssertNoProducts();
     }
 }

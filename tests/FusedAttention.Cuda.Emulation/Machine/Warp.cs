@@ -84,11 +84,12 @@ internal sealed unsafe partial class Warp : Agent, IDisposable
     public void Begin(uint clock, int threads)
     {
         base.Begin(clock);
-        foreach ((int offset, int bytes) in Program.Registers.Unwritten) NativeMemory.Fill(Rows + offset, (nuint)bytes, 0xFF);
+        foreach ((_, int offset, int bytes) in Program.Registers.Unwritten) NativeMemory.Fill(Rows + offset, (nuint)bytes, 0xFF);
         foreach (int predicate in Program.Registers.UnwrittenPredicates) Predicates[predicate] = 0;
         Live = Active = threads >= Machine.Lanes.Count ? Machine.Lanes.All : (1u << threads) - 1;
         (Next, State, _waitingCount, _nextWaiting, Executed) = (0, WarpState.Running, 0, int.MaxValue, 0);
         BeginCopies();
+        BeginStores();
         BeginProducts();
     }
 

@@ -38,6 +38,9 @@ internal sealed unsafe class SharedMemory : IDisposable
     /// <summary>A writer's record without its lane.</summary>
     private const ulong AnyLane = ~(63UL << LaneShift);
 
+    /// <summary>What <see cref="_written"/> has of a byte that a copy is under way to; 1 of one that was written, 0 of one that was not.</summary>
+    private const byte UnderWay = 2;
+
     private readonly byte* _written;
     private readonly ulong* _writers;
     private readonly uint*[] _readers = new uint*[MostAgents];
@@ -82,7 +85,14 @@ internal sealed unsafe class SharedMemory : IDisposable
     {
         uint at = address - Base;
         if (at > (uint)Bytes || (uint)Bytes - at < (uint)bytes || (at & (uint)(bytes - 1)) != 0) throw agent.Fail(i, lane, $"reads {bytes} bytes of shared memory at 0x{address:x}: {Where(address, bytes)}");
-        if (!IsWritten(at, bytes)) throw agent.Fail(i, lane, $"reads {bytes} bytes of shared memory at {at} that nobody has written, or that a copy is still under way to");
+        if (!IsWritten(at, bytes)) FailUnwritten(agent, i, lane, at, bytes);
+        NoteRead(agent, i, lane, at, bytes);
+        return Pointer + at;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private void NoteRead(Agent agent, Instruction* i, int lane, uint at, int bytes)
+    {
         int first = (int)(at >> 2);
         uint* readers = ReadersOf(agent.Number) + first;
         uint record = agent.Clock | ((uint)lane << LaneShift), several = agent.Clock | (SeveralLanes << LaneShift);
@@ -92,7 +102,7 @@ internal sealed unsafe class SharedMemory : IDisposable
             Vector128<uint> before = *(Vector128<uint>*)readers;
             Vector128<uint> isFirst = Vector128.Equals(before, Vector128.Create(record)) | ~Vector128.Equals(before & Vector128.Create(MostClock), Vector128.Create(agent.Clock));
             *(Vector128<uint>*)readers = Vector128.ConditionalSelect(isFirst, Vector128.Create(record), Vector128.Create(several));
-            return Pointer + at;
+            return;
         }
 
         int words = bytes == 8 ? 2 : 1;
@@ -102,8 +112,6 @@ internal sealed unsafe class SharedMemory : IDisposable
             uint before = readers[word];
             readers[word] = before == record || (before & MostClock) != agent.Clock ? record : several;
         }
-
-        return Pointer + at;
     }
 
     /// <summary>Checks a write and notes it.</summary>
@@ -117,12 +125,35 @@ internal sealed unsafe class SharedMemory : IDisposable
         return Pointer + at;
     }
 
+    /// <summary>
+    /// Checks a read of 16 bytes by products or the copy engine on a warp's behalf: what warps wrote must have passed their fence to the asynchronous proxy. Products may read what nobody has written, whole
+    /// tiles as they do, and get NaN; who uses that will have it in his results.
+    /// </summary>
+    public byte* ReadAsynchronously(Warp warp, Instruction* i, int lane, uint address, bool mayBeUnwritten)
+    {
+        const int Chunk = 16;
+        uint at = address - Base;
+        if (at > (uint)Bytes || (uint)Bytes - at < Chunk || at % Chunk != 0) throw warp.Fail(i, lane, $"reads 16 bytes of shared memory at 0x{address:x}: {Where(address, Chunk)}");
+        if (!IsWritten(at, Chunk) && (!mayBeUnwritten || new ReadOnlySpan<byte>(_written + at, Chunk).Contains(UnderWay))) FailUnwritten(warp, i, lane, at, Chunk);
+        NoteRead(warp, i, lane, at, Chunk);
+        byte* from = Pointer + at;
+        for (int word = (int)(at >> 2); word < (int)(at >> 2) + 4; word++)
+        {
+            int writer = (int)(_writers[word] >> AgentShift);
+            uint clock = (uint)_writers[word] & MostClock;
+            if (clock != 0 && writer != CopyEngine && warp.Block.WarpAt(writer).FencedClock < clock)
+                throw warp.Fail(i, lane, $"reads shared memory at {word * 4} by the asynchronous proxy, and warp {writer}, which has written it, had no fence.proxy.async behind that");
+        }
+
+        return from;
+    }
+
     /// <summary>A copy to here begins: what was there is gone, and what comes is not there yet.</summary>
     public void BeginCopy(Agent agent, Instruction* i, int lane, uint address, int bytes)
     {
         byte* to = Write(agent, i, lane, address, bytes);
         new Span<byte>(to, bytes).Fill(0xFF);
-        new Span<byte>(_written + (address - Base), bytes).Clear();
+        new Span<byte>(_written + (address - Base), bytes).Fill(UnderWay);
     }
 
     /// <summary>It has ended: whoever is ordered behind the agent now sees it.</summary>
@@ -182,6 +213,11 @@ internal sealed unsafe class SharedMemory : IDisposable
             default: _written[at] = 1; break;
         }
     }
+
+    private static string Stands(bool isUnderWay) => isUnderWay ? "that a copy is still under way to" : "that nobody has written";
+
+    private void FailUnwritten(Agent agent, Instruction* i, int lane, uint at, int bytes) =>
+        throw agent.Fail(i, lane, $"reads {bytes} bytes of shared memory at {at} {Stands(new ReadOnlySpan<byte>(_written + at, bytes).Contains(UnderWay))}");
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void NoteWrite(Agent agent, Instruction* i, int lane, uint at, int bytes)

@@ -103,7 +103,7 @@ internal sealed unsafe partial class Decoder
         bool returns = opcode.Name is "atom";
         opcode.TakeOne("relaxed", "acquire", "release", "acq_rel");
         opcode.TakeOne("cta", "cluster", "gpu", "sys");
-        Space space = opcode.Expect("global", "shared", "shared::cta") is "global" ? Space.Global : Space.Shared;
+        Space space = opcode.TakeOne("global", "shared", "shared::cta") is "shared" or "shared::cta" ? Space.Shared : Space.Global;
         string operation = opcode.Expect("add", "min", "max", "and", "or", "xor", "exch", "cas", "inc");
         PtxType type = opcode.Type("u32", "s32", "b32", "f32", "u64", "s64", "b64");
         int first = returns ? 1 : 0;
@@ -134,6 +134,7 @@ internal sealed unsafe partial class Decoder
     private Handler Copy(ref Instruction i, OpcodeReader opcode, Operand[] operands)
     {
         opcode.Expect("async");
+        if (opcode.Take("bulk")) return Bulk(ref i, opcode, operands);
         if (opcode.Take("commit_group"))
         {
             Count(operands, 0);

@@ -34,7 +34,13 @@ internal sealed unsafe partial class Decoder
         {
             case "fence":
                 if (opcode.TakeOne("mbarrier_init") is not null) opcode.Expect("release");
-                else if (opcode.Take("proxy")) opcode.Expect("async");
+                else if (opcode.Take("proxy"))
+                {
+                    opcode.Expect("async");
+                    opcode.TakeOne("shared::cta", "global");
+                    Count(operands, 0);
+                    return BulkOperations.FenceProxy;
+                }
                 else opcode.TakeOne("sc", "acq_rel");
                 opcode.TakeOne("cta", "cluster", "gpu", "sys", "shared::cta", "global");
                 Count(operands, 0);

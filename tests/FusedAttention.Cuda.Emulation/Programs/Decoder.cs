@@ -67,6 +67,8 @@ internal sealed unsafe partial class Decoder
         "bar" or "barrier" or "fence" or "membar" or "griddepcontrol" or "setmaxnreg" => Order(ref i, opcode, operands),
         "shfl" or "vote" or "activemask" or "elect" or "redux" => Exchange(ref i, opcode, operands),
         "ldmatrix" or "stmatrix" or "mma" => Matrix(ref i, opcode, operands),
+        "mbarrier" => Arrival(ref i, opcode, operands),
+        "wgmma" => Warpgroup(ref i, opcode, operands),
         _ => throw new CudaEmulationException("the instruction is not known."),
     };
 

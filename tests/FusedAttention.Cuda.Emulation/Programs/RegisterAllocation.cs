@@ -31,8 +31,8 @@ internal sealed class RegisterAllocation
     /// <summary>Predicates and the one that holds everywhere, which is number 0.</summary>
     public int Predicates => _predicates.Count + 1;
 
-    /// <summary>Offset and length of rows that may be read before they are written.</summary>
-    public List<(int Offset, int Bytes)> Unwritten { get; } = [];
+    /// <summary>Registers that may be read before they are written, with their rows.</summary>
+    public List<(string Name, int Offset, int Bytes)> Unwritten { get; } = [];
 
     /// <summary>Predicates that may be read before they are written.</summary>
     public List<int> UnwrittenPredicates { get; } = [];
@@ -41,6 +41,8 @@ internal sealed class RegisterAllocation
     public int RowOf(string name) => _offsets[name];
 
     public int PredicateOf(string name) => _predicates[name];
+
+    private static bool IsProduct(PtxStatement statement) => statement.Opcode.StartsWith("wgmma.mma_async", StringComparison.Ordinal);
 
     private static int Width(string type) => type switch
     {
@@ -75,6 +77,16 @@ internal sealed class RegisterAllocation
 
         int[] first = [.. Enumerable.Repeat(int.MaxValue, _names.Count)], last = [.. Enumerable.Repeat(-1, _names.Count)];
         ulong[] atEntry = new Liveness(_text, read, written, _names.Count).Intervals(first, last);
+
+        // Registers of asynchronous products are theirs until they have been waited for, whether anybody reads them or not: no row of theirs is shared meanwhile.
+        int[] asynchronous = [.. Enumerable.Range(0, count).Where(i => IsProduct(_text.Statements[i])).SelectMany(i => read[i].Concat(written[i])).Where(n => _widths[n] == 1).Distinct()];
+        if (asynchronous.Length > 0)
+        {
+            for (int i = 0; i < count; i++)
+                if (_text.Statements[i].Opcode.StartsWith("wgmma.wait_group", StringComparison.Ordinal)) read[i] = [.. read[i], .. asynchronous];
+            new Liveness(_text, read, written, _names.Count).Intervals(first, last);
+        }
+
         for (int n = 0; n < _names.Count; n++)
         {
             if (_widths[n] != 0) continue;
@@ -89,7 +101,7 @@ internal sealed class RegisterAllocation
             if (_widths[n] == 0) continue;
             int bytes = _widths[n] * RowBytes, offset = (_widths[n] == 2 ? narrow * RowBytes : 0) + (rows[n] * bytes);
             _offsets.Add(_names[n], offset);
-            if (Liveness.Has(atEntry, n)) Unwritten.Add((offset, bytes));
+            if (Liveness.Has(atEntry, n)) Unwritten.Add((_names[n], offset, bytes));
         }
 
         Bytes = (narrow + (2 * wide)) * RowBytes;

@@ -12,8 +12,8 @@ internal static class StatementRoles
     {
         IEnumerable<string> read = statement.Operands.Skip(HasResult(statement.Opcode) ? 1 : 0).SelectMany(Names);
 
-        // Accumulators of asynchronous products are read where they are written; and what a guard lets stand is still there.
-        if (statement.Opcode.StartsWith("wgmma.mma_async", StringComparison.Ordinal)) read = read.Concat(Names(statement.Operands[0]));
+        // Sums of asynchronous products are read where they are written, if they are added to; and what a guard lets stand is still there.
+        if (statement.Opcode.StartsWith("wgmma.mma_async", StringComparison.Ordinal) && statement.Operands is not [_, _, _, IntegerOperand { Value: 0 }, ..]) read = read.Concat(Names(statement.Operands[0]));
         if (statement.Guard is not null) read = read.Append(statement.Guard).Concat(Written(statement));
         return read;
     }

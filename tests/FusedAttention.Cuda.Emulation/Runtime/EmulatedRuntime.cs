@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using System.Collections.Immutable;
 using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
 using FusedAttention.Cuda.Emulation.Machine;
 using FusedAttention.Cuda.Emulation.Memory;
 using FusedAttention.Cuda.Emulation.Programs;
@@ -44,6 +45,18 @@ internal sealed unsafe class EmulatedRuntime : ICudaRuntime
     public static KernelProgram Program(KernelFunction function)
     {
         lock (function) return Programs.GetValue(function, static function => KernelProgram.Load(function.Text, function.EntryPoint, function.Label));
+    }
+
+    public void EncodeTensorMap(in TensorMapShape shape, Span<byte> map)
+    {
+        TensorMapImage.Five lengths = default, strides = default;
+        TensorMapImage.FiveSmall box = default;
+        (lengths[0], lengths[1], lengths[2], lengths[3]) = (shape.Length0, shape.Length1, shape.Length2, shape.Length3);
+        (strides[0], strides[1], strides[2], strides[3]) = (sizeof(ushort), shape.Stride1, shape.Stride2, shape.Stride3);
+        (box[0], box[1], box[2], box[3]) = (checked((short)shape.Box0), checked((short)shape.Box1), checked((short)shape.Box2), 1);
+        var image = new TensorMapImage { Rank = 4, ElementBytes = sizeof(ushort), Swizzle = Swizzle.Bytes128, Address = shape.Address, Lengths = lengths, Strides = strides, Box = box };
+        if (image.Refusal() is { } refusal) throw new CudaException($"The driver would refuse the tensor {shape}: {refusal}.");
+        MemoryMarshal.Write(map, image);
     }
 
     public CudaMemory Allocate(long bytes)

@@ -29,6 +29,14 @@ public sealed class SnapshotTests
         Folder, "prefill-float16-16-16.ptx",
         PrefillKernel.Write(new(AttentionElementType.Float16, AttentionElementType.Float16, 16, 16, CallFeatures.Aligned, 0, default), new PrefillTile(Warps: 4, RowsOfWarp: 16, Keys: 16, Blocks: 1)).ToString());
 
+    /// <summary>With tiles of 16 keys.</summary>
+    [Fact]
+    public void Text_of_a_prefill_by_warpgroups() => Snapshot.AssertOnFile(
+        Folder, "prefill-wgmma-bfloat16-16-16.ptx",
+        WarpgroupPrefillKernel.Write(
+            new(AttentionElementType.BFloat16, AttentionElementType.BFloat16, 16, 16, CallFeatures.Aligned, 0, default),
+            new WarpgroupTile(Consumers: 2, Keys: 16, SeesAll: false, ProducerRegisters: 40, ConsumerRegisters: 232)).ToString());
+
     [Fact]
     public void Text_of_merging() => Snapshot.AssertOnFile(Folder, "merge-float16-bfloat16.ptx", MergePlan.Function(AttentionElementType.Float16, AttentionElementType.BFloat16).Text);
 

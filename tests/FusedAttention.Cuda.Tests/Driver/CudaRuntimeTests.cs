@@ -42,6 +42,25 @@ public sealed unsafe class CudaRuntimeTests : IDisposable
         Assert.Equal(["alloc 64 on 5001"], _fake.Take());
     }
 
+    /// <summary>The fake refuses what the real driver refuses of alignments, types and sizes, and puts what it was told into the map.</summary>
+    [Fact]
+    public void Tensors_are_encoded_for_the_copy_unit()
+    {
+        var shape = new TensorMapShape(0x12340, true, 80, 300, 2, 3, 320, 160, 96_000, 64, 128, 1);
+        ulong[] map = new ulong[16];
+        _runtime.EncodeTensorMap(shape, System.Runtime.InteropServices.MemoryMarshal.AsBytes(map.AsSpan()));
+        Assert.Equal([0x12340, 80, 300, 2, 3, 320, 160, 96_000, 64, 128, 1, 1, 9, 0, 0, 0], map);
+        Assert.Contains("cuTensorMapEncodeTiled: CUDA_ERROR_INVALID_VALUE (1)", Refused(_runtime, shape with { Stride1 = 321 }), StringComparison.Ordinal);
+        Assert.Contains("cuTensorMapEncodeTiled", Refused(_runtime, shape with { Address = 8 }), StringComparison.Ordinal);
+
+        // A driver that is older runs everything else.
+        _fake.Missing.Add("cuTensorMapEncodeTiled");
+        using CudaRuntime old = _fake.Runtime();
+        Assert.Contains("older than CUDA 12", Refused(old, shape), StringComparison.Ordinal);
+
+        static string Refused(CudaRuntime runtime, TensorMapShape shape) => Assert.Throws<CudaException>(() => runtime.EncodeTensorMap(shape, new byte[TensorMapShape.MapBytes])).Message;
+    }
+
     [Fact]
     public void Memory_is_freed_once()
     {

@@ -28,8 +28,8 @@ public sealed class MatrixInstructionTests
         float[] sums = new float[32 * 4];
         for (int lane = 0; lane < 32; lane++)
         {
-            for (int i = 0; i < 8; i++) left[(lane * 8) + i] = Bits(type, a[OfA(lane, i).Row, OfA(lane, i).Column]);
-            for (int i = 0; i < 4; i++) right[(lane * 4) + i] = Bits(type, b[OfB(lane, i).Row, OfB(lane, i).Column]);
+            for (int i = 0; i < 8; i++) left[(lane * 8) + i] = TestKernel.Bits(type, a[OfA(lane, i).Row, OfA(lane, i).Column]);
+            for (int i = 0; i < 4; i++) right[(lane * 4) + i] = TestKernel.Bits(type, b[OfB(lane, i).Row, OfB(lane, i).Column]);
             for (int i = 0; i < 4; i++) sums[(lane * 4) + i] = c[OfC(lane, i).Row, OfC(lane, i).Column];
         }
 
@@ -132,6 +132,4 @@ public sealed class MatrixInstructionTests
             for (int column = 0; column < columns; column++) numbers[row, column] = random.Next(-9, 10);
         return numbers;
     }
-
-    private static ushort Bits(string type, float value) => type is "f16" ? BitConverter.HalfToUInt16Bits((Half)value) : (ushort)(BitConverter.SingleToUInt32Bits(value) >> 16);
 }

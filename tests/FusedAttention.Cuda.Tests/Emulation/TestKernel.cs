@@ -114,6 +114,9 @@ internal sealed unsafe class TestKernel : IDisposable
         return kernel.Read<TResult>(result);
     }
 
+    /// <summary>A number in one of the formats of 16 bits, <c>f16</c> or <c>bf16</c>, exactly.</summary>
+    public static ushort Bits(string type, float value) => type is "f16" ? BitConverter.HalfToUInt16Bits((Half)value) : (ushort)(BitConverter.SingleToUInt32Bits(value) >> 16);
+
     /// <summary>Somebody else has freed it.</summary>
     public void Forget(CudaMemory memory) => _memory.Remove(memory);
 

@@ -51,11 +51,16 @@ internal sealed unsafe partial class FakeDriver
         ["cuEventElapsedTime"] = (nint)(delegate* unmanaged<float*, nint, nint, int>)&EventElapsedTime,
         ["cuEventDestroy_v2"] = (nint)(delegate* unmanaged<nint, int>)&EventDestroy,
         ["cuModuleLoadDataEx"] = (nint)(delegate* unmanaged<nint*, byte*, uint, int*, void**, int>)&ModuleLoadDataEx,
+        ["cuLinkCreate_v2"] = (nint)(delegate* unmanaged<uint, int*, void**, nint*, int>)&LinkCreate,
+        ["cuLinkAddData_v2"] = (nint)(delegate* unmanaged<nint, int, void*, nuint, byte*, uint, int*, void**, int>)&LinkAddData,
+        ["cuLinkComplete"] = (nint)(delegate* unmanaged<nint, void**, nuint*, int>)&LinkComplete,
+        ["cuLinkDestroy"] = (nint)(delegate* unmanaged<nint, int>)&LinkDestroy,
         ["cuModuleUnload"] = (nint)(delegate* unmanaged<nint, int>)&ModuleUnload,
         ["cuModuleGetFunction"] = (nint)(delegate* unmanaged<nint*, nint, byte*, int>)&ModuleGetFunction,
         ["cuFuncGetAttribute"] = (nint)(delegate* unmanaged<int*, int, nint, int>)&FuncGetAttribute,
         ["cuFuncSetAttribute"] = (nint)(delegate* unmanaged<nint, int, int, int>)&FuncSetAttribute,
         ["cuLaunchKernel"] = (nint)(delegate* unmanaged<nint, uint, uint, uint, uint, uint, uint, uint, nint, void**, void**, int>)&LaunchKernel,
+        ["cuTensorMapEncodeTiled"] = (nint)(delegate* unmanaged<void*, int, uint, ulong, ulong*, ulong*, uint*, uint*, int, int, int, int, int>)&TensorMapEncodeTiled,
     };
 
     /// <summary>What a call answers before it does anything: 0 if it may.</summary>
@@ -405,15 +410,8 @@ internal sealed unsafe partial class FakeDriver
         string ptx = Marshal.PtrToStringUTF8((nint)text)!;
         now.Log($"load {ptx}");
         now.OnLoad?.Invoke(ptx);
-        int result = now.Ask("cuModuleLoadDataEx", isUnsafe: true);
-        for (uint i = 0; i < count; i++)
-        {
-            if (options[i] is not (3 or 5)) continue;
-            string log = options[i] == 3 ? now.Logs.Info : now.Logs.Error;
-            byte[] bytes = Encoding.UTF8.GetBytes(log + "\0");
-            bytes.CopyTo(new Span<byte>(values[i], (int)(nint)values[i + 1]));
-        }
-
+        int result = string.Equals(ptx, now.Refused, StringComparison.Ordinal) ? InvalidImage : now.Ask("cuModuleLoadDataEx", isUnsafe: true);
+        now.WriteLogs(count, options, values);
         *module = (nint)Interlocked.Increment(ref now._handles);
         return result;
     }
@@ -464,6 +462,24 @@ internal sealed unsafe partial class FakeDriver
 
         now.Log($"launch {x} x {y} x {z} of {threads}, {sharedBytes} shared, on {stream:x}");
         lock (now._gate) now.Launched.Add(given);
+        return 0;
+    }
+
+    /// <summary>What the real one refuses of the maps that are asked for here; the map has the address, the lengths and the box.</summary>
+    [UnmanagedCallersOnly]
+    private static int TensorMapEncodeTiled(
+        void* map, int type, uint rank, ulong address, ulong* lengths, ulong* strides, uint* box, uint* elementStrides, int interleave, int swizzle, int promotion, int fill)
+    {
+        FakeDriver now = Now;
+        int result = now.Ask("cuTensorMapEncodeTiled", needsContext: false);
+        if (result != 0) return result;
+        bool isRight = (nuint)map % 64 == 0 && type is 6 or 9 && rank == 4 && address % 16 == 0 && (interleave, swizzle, promotion, fill) == (0, 3, 2, 0) && box[0] * 2 <= 128;
+        for (int i = 0; i < 4; i++) isRight &= lengths[i] is > 0 and <= 1UL << 32 && box[i] is > 0 and <= 256 && elementStrides[i] == 1;
+        for (int i = 0; i < 3; i++) isRight &= strides[i] is > 0 and < 1UL << 40 && strides[i] % 16 == 0;
+        if (!isRight) return 1;
+        ulong[] told = [address, lengths[0], lengths[1], lengths[2], lengths[3], strides[0], strides[1], strides[2], box[0], box[1], box[2], box[3], (ulong)type];
+        new Span<byte>(map, 128).Clear();
+        told.CopyTo(new Span<ulong>(map, 16));
         return 0;
     }
 }

@@ -11,6 +11,7 @@ internal sealed unsafe partial class FakeDriver : IDisposable
 {
     public const string Collection = "fake driver";
 
+    private const int InvalidImage = 200;
     private const int InvalidContext = 201;
     private const int NotReady = 600;
     private const int CaptureUnsupported = 900;

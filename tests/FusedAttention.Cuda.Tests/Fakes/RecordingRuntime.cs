@@ -81,6 +81,20 @@ internal sealed unsafe class RecordingRuntime : ICudaRuntime
         }
     }
 
+    /// <summary>How many tensor maps were encoded.</summary>
+    public int TensorMaps { get; private set; }
+
+    /// <summary>The map holds the shape itself: <see cref="TensorMapOf"/> reads it.</summary>
+    public void EncodeTensorMap(in TensorMapShape shape, Span<byte> map)
+    {
+        TensorMaps++;
+        map[..TensorMapShape.MapBytes].Clear();
+        MemoryMarshal.Write(map, shape);
+    }
+
+    /// <summary>What was encoded.</summary>
+    public static TensorMapShape TensorMapOf(ReadOnlySpan<byte> map) => MemoryMarshal.Read<TensorMapShape>(map);
+
     public void Synchronize()
     {
         ThrowIfBroken();

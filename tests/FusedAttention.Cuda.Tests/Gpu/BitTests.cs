@@ -95,7 +95,7 @@ public abstract class BitTests
     [InlineData(4, 7000, 16, 4, null)]
     public void Split_contexts_do_not_change_a_bit(int queries, int keys, int heads, int keyValueHeads, int? window)
     {
-        using var caller = new GpuCaller(Problems.Open(), AttentionKernel.Decode);
+        using var caller = new GpuCaller(Problems.Open(AttentionKernel.Decode), AttentionKernel.Decode);
         Problem one = ProblemOf(queries, keys, heads, keyValueHeads, 64, AttentionElementType.Float16);
         Problem other = ProblemOf(queries, 1300, heads, keyValueHeads, 64, AttentionElementType.Float16);
         Problem problem = one with

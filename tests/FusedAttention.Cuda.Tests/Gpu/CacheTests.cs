@@ -38,7 +38,7 @@ public abstract class CacheTests
         }
     }
 
-    /// <summary>Forks, copies on write, truncation and appending from both memories, in any order, with several layers.</summary>
+    /// <summary>Forks, copies on write, truncation and appending from both memories, in any order, with several layers; some keys of the host are rotated on their way.</summary>
     [Theory]
     [InlineData(1)]
     [InlineData(2)]
@@ -52,6 +52,7 @@ public abstract class CacheTests
         var options = new PagedKeyValueCacheOptions { Blocks = 60, BlockSize = ((int[])[1, 3, 16, 4])[seed - 1], KeyValueHeads = Heads, KeyDim = KeyDim, ValueDim = ValueDim, Layers = Layers };
         using var cache = new CudaPagedKeyValueCache<BFloat16>(device, options);
         using var expected = new PagedKeyValueCache<BFloat16>(options);
+        var rotary = new RotaryEmbedding(new() { HeadDim = KeyDim });
         var random = new Random(seed);
         var sequences = new List<(CacheSequence Gpu, CacheSequence Cpu)>();
         for (int step = 0; step < 400; step++)
@@ -82,10 +83,12 @@ public abstract class CacheTests
                 for (int layer = 0; layer < Layers; layer++)
                 {
                     float[] keys = Noise(random, tokens * Heads * KeyDim), values = Noise(random, tokens * Heads * ValueDim);
-                    expected.Write<float>(layer, sequences[at].Cpu, from, keys, values);
-                    if (random.Next(2) == 0)
+                    bool areOnHost = random.Next(2) == 0;
+                    RotaryEmbedding? turns = areOnHost && random.Next(2) == 0 ? rotary : null;
+                    expected.Write<float>(layer, sequences[at].Cpu, from, keys, values, turns);
+                    if (areOnHost)
                     {
-                        cache.Write<float>(layer, sequences[at].Gpu, from, keys, values);
+                        cache.Write<float>(layer, sequences[at].Gpu, from, keys, values, turns);
                         continue;
                     }
 

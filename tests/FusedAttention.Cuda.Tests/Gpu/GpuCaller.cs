@@ -108,7 +108,8 @@ internal sealed unsafe class GpuCaller(CudaDevice device, AttentionKernel? force
                         if (!mask.IsAbsent) tensors.Mask = TensorArgument.OfMask((bool*)_arena.AddressOf(placed.Mask), mask);
                         if (!bias.IsAbsent) tensors.Bias = TensorArgument.Of((void*)_arena.AddressOf(placed.Bias), bias, operands.Bias.ElementType, "Bias");
                         if (!lse.IsAbsent) tensors.LogSumExp = TensorArgument.Of((float*)_arena.AddressOf(placed.LogSumExp), lse, "LogSumExp");
-                        call.Build(tensors, new AttentionOperands { KeyLengths = operands.KeyLengths, QueryOffsets = operands.QueryOffsets }, problem => Submit(problem, placed));
+                        int blocks = (int)k.Lengths[0];
+                        call.Build(tensors, new AttentionOperands { KeyLengths = operands.KeyLengths, QueryOffsets = operands.QueryOffsets }, problem => Submit(problem, placed, blocks));
                     }
 
                     if (time == 0) _arena.Download(what, lse.IsAbsent ? [(placed.Output, (nint)outputFirst)] : [(placed.Output, (nint)outputFirst), (placed.LogSumExp, (nint)lseFirst)]);
@@ -123,12 +124,12 @@ internal sealed unsafe class GpuCaller(CudaDevice device, AttentionKernel? force
     }
 
     /// <summary>What <c>AttentionCall</c> does, with one kernel.</summary>
-    private void Submit(AttentionProblem problem, in Placed placed)
+    private void Submit(AttentionProblem problem, in Placed placed, int blocks)
     {
         var memory = new CallMemory(
             _arena.PlaceOf(placed.Query), _arena.PlaceOf(placed.Key), _arena.PlaceOf(placed.Value), _arena.PlaceOf(placed.Output),
             placed.Mask < 0 ? null : _arena.PlaceOf(placed.Mask), placed.Bias < 0 ? null : _arena.PlaceOf(placed.Bias), placed.LogSumExp < 0 ? null : _arena.PlaceOf(placed.LogSumExp));
-        CudaPlan plan = CudaPlan.Of(problem, device.Description, CudaPlan.HasAlignedPlaces(memory) && CudaPlan.HasAlignedStrides(problem), Forced);
+        CudaPlan plan = CudaPlan.Of(problem, device.Description, CudaPlan.HasAlignedPlaces(memory) && CudaPlan.HasAlignedStrides(problem), Forced, device.PrefillForm);
         (Kernel, PartialRows) = (plan.Kernel, plan.Counters);
         if (plan.WorkItems == 0) return;
         for (int i = 0; i < plan.Launches; i++) device.Runtime.Prepare(plan.FunctionAt(i));
@@ -145,7 +146,7 @@ internal sealed unsafe class GpuCaller(CudaDevice device, AttentionKernel? force
                 plan.WriteTables(tables.Memory.Pointer + tables.Offset);
             }
 
-            plan.Bind(memory, plan.ScratchBytes > 0 ? scratch.Address() : 0);
+            plan.Bind(memory, plan.ScratchBytes > 0 ? scratch.Address() : 0, problem.BlockSize > 0 ? blocks : 0, device.TensorMaps);
             work.Begin();
             if (plan.Counters > 0) plan.SetCounters(work.Counters(plan.Counters * sizeof(uint)).Address());
             if (plan.StagedBytes > 0) work.CopyToDevice(scratch, tables, plan.StagedBytes);

@@ -26,6 +26,13 @@ internal sealed class GpuProblems(TestDevice target)
     /// <summary>The GPU, or the end of a test where there is none.</summary>
     public CudaDevice Open() => Target.Open();
 
+    /// <summary>The same for a test of one kernel, which may be another device's to test.</summary>
+    public CudaDevice Open(AttentionKernel kernel)
+    {
+        Assert.SkipUnless(Target.Tests(kernel), $"{Target} tests other kernels.");
+        return Open();
+    }
+
     /// <summary>Whether a kernel takes a problem that lies in memory as vectors need it.</summary>
     public bool Takes(AttentionKernel kernel, Problem problem) => kernel == AttentionKernel.Plain || (HasMatrixTypes(problem) && (kernel == AttentionKernel.Prefill
         ? TileTable.Prefill(problem.KeyDim, problem.ValueDim, Open().Description, CallFeatures.Mask | CallFeatures.Bias) is not null

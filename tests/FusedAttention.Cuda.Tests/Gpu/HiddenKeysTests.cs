@@ -62,9 +62,12 @@ public abstract class HiddenKeysTests
     [MemberData(nameof(Arrangements))]
     public void Special_values_show_where_they_are_seen(string kernel, string type, string hiding)
     {
-        Problems.Open();
         var family = Enum.Parse<AttentionKernel>(kernel);
-        foreach ((int queries, int keys) in ((int, int)[])[(family == AttentionKernel.Decode ? 4 : 150, 300), (5, 2300)])
+        Problems.Open(family);
+
+        // Several tiles of rows and keys; and decoded in several splits, of 512 keys at least.
+        int many = Problems.Target.Tokens(2300);
+        foreach ((int queries, int keys) in ((int, int)[])[(family == AttentionKernel.Decode ? 4 : Problems.Target.Tokens(150), 300), (5, family == AttentionKernel.Decode ? Math.Max(many, 1100) : many)])
         {
             Problem problem = ProblemOf(queries, keys, Enum.Parse<AttentionElementType>(type), hiding);
             (int Key, int Column, float Value)[] specials =
@@ -108,8 +111,8 @@ public abstract class HiddenKeysTests
     [InlineData(nameof(AttentionKernel.Decode), 1, 2700)]
     public void Padding_behind_a_mask_may_hold_anything(string kernel, int queries, int keys)
     {
-        Problems.Open();
         var family = Enum.Parse<AttentionKernel>(kernel);
+        Problems.Open(family);
         bool[] mask = new bool[keys];
         for (int j = 0; j < keys; j++) mask[j] = j >= 3 && j < keys - 130 && j % 17 != 5;
         Problem problem = ProblemOf(queries, keys, AttentionElementType.Float16, "nothing") with { Mask = new(mask, 1, 1, 1, keys) { Rank = 1 } };
@@ -125,9 +128,9 @@ public abstract class HiddenKeysTests
     [InlineData(nameof(AttentionKernel.Decode), 5)]
     public void Not_a_number_in_a_bias_stays_in_its_row(string kernel, int queries)
     {
-        Problems.Open();
         const int Keys = 140;
         AttentionKernel family = Enum.Parse<AttentionKernel>(kernel);
+        Problems.Open(family);
         Problem problem = ProblemOf(queries, Keys, AttentionElementType.BFloat16, "nothing");
         CallResult plain = Problems.Run(problem with { Bias = new Broadcast<float>(new float[queries * Keys], 1, 1, queries, Keys) }, null, family);
         float[] bias = new float[queries * Keys];

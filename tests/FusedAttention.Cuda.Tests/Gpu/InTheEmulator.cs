@@ -1,4 +1,6 @@
 #pragma warning disable MA0048 // What runs in the emulator: a list.
+using FusedAttention.Cuda.Emulation.Runtime;
+
 namespace FusedAttention.Cuda.Tests.Gpu;
 
 /// <inheritdoc />
@@ -17,6 +19,27 @@ public sealed class EmulatedHiddenKeysTests() : HiddenKeysTests(TestDevice.Emula
 public sealed class EmulatedLengthTests() : LengthTests(TestDevice.Emulator);
 
 /// <inheritdoc />
+public sealed class EmulatedMaskTests() : MaskTests(TestDevice.Emulator)
+{
+    /// <summary>Instructions, as there is no clock: 64 of 1,024 keys seen, all of them, and a call over 64 keys.</summary>
+    [Xunit.Fact]
+    public void Tiles_that_nobody_sees_cost_a_look_at_their_mask()
+    {
+        long few = Executed(1024, static k => k / 64 == 9), all = Executed(1024, static _ => true), alone = Executed(64, static _ => true);
+        Xunit.Assert.InRange(few, alone, 1.5 * alone);
+        Xunit.Assert.InRange(few, 0, all / 5);
+    }
+
+    private static long Executed(int keys, Func<int, bool> sees)
+    {
+        var runtime = new EmulatedRuntime();
+        using GpuCaller caller = new(new CudaDevice(runtime), Devices.AttentionKernel.Prefill);
+        GpuProblems.Run(ProblemOf(("some tiles", (_, _, k, _) => sees(k)), 64, 64, queries: 64, keys, hasHeads: false, number: 0), null, caller);
+        return runtime.Executed;
+    }
+}
+
+/// <inheritdoc />
 public sealed class EmulatedMergeTests() : MergeTests(TestDevice.Emulator);
 
 /// <inheritdoc />
@@ -27,3 +50,18 @@ public sealed class EmulatedStreamTests() : StreamTests(TestDevice.Emulator);
 
 /// <inheritdoc />
 public sealed class EmulatedSweepTests() : SweepTests(TestDevice.Emulator);
+
+/// <inheritdoc />
+public sealed class EmulatedHopperBitTests() : BitTests(TestDevice.EmulatedHopper);
+
+/// <inheritdoc />
+public sealed class EmulatedHopperHiddenKeysTests() : HiddenKeysTests(TestDevice.EmulatedHopper);
+
+/// <inheritdoc />
+public sealed class EmulatedHopperLengthTests() : LengthTests(TestDevice.EmulatedHopper);
+
+/// <inheritdoc />
+public sealed class EmulatedHopperReferenceTests() : ReferenceTests(TestDevice.EmulatedHopper);
+
+/// <inheritdoc />
+public sealed class EmulatedHopperSweepTests() : SweepTests(TestDevice.EmulatedHopper);

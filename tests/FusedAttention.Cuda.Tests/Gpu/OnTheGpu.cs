@@ -29,6 +29,11 @@ public sealed class GpuLengthTests() : LengthTests(TestDevice.Gpu);
 /// <inheritdoc />
 [NeedsGpu]
 [Xunit.Collection(Fakes.FakeDriver.Collection)]
+public sealed class GpuMaskTests() : MaskTests(TestDevice.Gpu);
+
+/// <inheritdoc />
+[NeedsGpu]
+[Xunit.Collection(Fakes.FakeDriver.Collection)]
 public sealed class GpuMergeTests() : MergeTests(TestDevice.Gpu);
 
 /// <inheritdoc />

@@ -1,6 +1,8 @@
 using System.Globalization;
 using FusedAttention.Cuda.Emulation.Runtime;
+using FusedAttention.Cuda.Planning;
 using FusedAttention.Cuda.Tests.Driver;
+using FusedAttention.Devices;
 using Xunit;
 
 namespace FusedAttention.Cuda.Tests.Gpu;
@@ -8,12 +10,28 @@ namespace FusedAttention.Cuda.Tests.Gpu;
 /// <summary>A GPU that tests run on: this machine's, or the emulated one.</summary>
 internal abstract class TestDevice
 {
+    private static readonly bool IsWhole = Environment.GetEnvironmentVariable("FUSEDATTENTION_EMULATED_ALL") is "1";
+
     public static readonly TestDevice Gpu = new GpuOfTheMachine();
 
-    public static readonly TestDevice Emulator = new EmulatedGpu();
+    public static readonly TestDevice Emulator = new EmulatedGpu("emulator", 24, static () => new(new EmulatedRuntime
+    {
+        // Tensors of 5 GB are address space of which hardly a page is touched.
+        Device = new(0, "Emulated GPU", 8, 0, Multiprocessors: 108, MaxSharedMemory: 166912, MemoryBytes: (IsWhole ? 24L : 8L) << 30, DriverVersion: 13000) { L2Bytes = 40 << 20 },
+    }));
+
+    /// <summary>A Hopper whose prefill is that of warpgroups. Few multiprocessors, so that blocks of threads have several items each; and fewer problems: products are dear.</summary>
+    public static readonly TestDevice EmulatedHopper = new EmulatedGpu("emulated Hopper", 48, static () =>
+        new(new EmulatedRuntime { Device = new(0, "Emulated Hopper", 9, 0, Multiprocessors: 3, MaxSharedMemory: 232448, MemoryBytes: 8L << 30, DriverVersion: 13000) { L2Bytes = 40 << 20 } })
+        {
+            PrefillForm = PrefillForm.Warpgroups,
+        }, AttentionKernel.Prefill);
 
     /// <summary>The device, or the end of a test where there is none.</summary>
     public abstract CudaDevice Open();
+
+    /// <summary>Whether tests of one kernel alone are for this device.</summary>
+    public virtual bool Tests(AttentionKernel kernel) => true;
 
     /// <summary>Which of many problems are run.</summary>
     public abstract IEnumerable<int> Some(IEnumerable<int> numbers);
@@ -50,20 +68,21 @@ internal abstract class TestDevice
     }
 
     /// <summary>Everything with FUSEDATTENTION_EMULATED_ALL=1, which is many minutes; a part of it that a run in CI has the time for, otherwise.</summary>
-    private sealed class EmulatedGpu : TestDevice
+    /// <param name="name">In names of tests.</param>
+    /// <param name="share">Of so many problems one is run.</param>
+    /// <param name="make">The device.</param>
+    /// <param name="only">The one kernel that another emulated device does not have; null: it has its own of each.</param>
+    private sealed class EmulatedGpu(string name, int share, Func<CudaDevice> make, AttentionKernel? only = null) : TestDevice
     {
-        /// <summary>Of so many problems one is run.</summary>
-        private const int Share = 24;
-
-        private static readonly bool IsWhole = Environment.GetEnvironmentVariable("FUSEDATTENTION_EMULATED_ALL") is "1";
-
-        private readonly Lazy<CudaDevice> _device = new(static () => new(new EmulatedRuntime()));
+        private readonly Lazy<CudaDevice> _device = new(make);
 
         public override CudaDevice Open() => _device.Value;
 
+        public override bool Tests(AttentionKernel kernel) => only is null || kernel == only;
+
         public override IEnumerable<int> Some(IEnumerable<int> numbers) => numbers.Where(Takes);
 
-        public override bool Takes(int number) => IsWhole || number % Share == 11 % Share;
+        public override bool Takes(int number) => IsWhole || number % share == 11;
 
         /// <summary>In another order of blocks and warps each time.</summary>
         public override int Times(int onGpu) => Math.Min(onGpu, IsWhole ? 3 : 2);
@@ -72,6 +91,6 @@ internal abstract class TestDevice
 
         public override ICallersDriver OpenDriver() => new EmulatedDriver((EmulatedRuntime)Open().Runtime);
 
-        public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"emulator{(IsWhole ? ", whole" : "")}");
+        public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"{name}{(IsWhole ? ", whole" : "")}");
     }
 }

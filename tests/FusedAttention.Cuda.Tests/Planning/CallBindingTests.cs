@@ -1,6 +1,8 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using FusedAttention.Cuda.Kernels;
+using FusedAttention.Cuda.Launching;
+using FusedAttention.Cuda.Planning;
 using FusedAttention.Cuda.Tests.Fakes;
 using FusedAttention.Devices;
 using Xunit;
@@ -90,5 +92,33 @@ public sealed unsafe class CallBindingTests : IDisposable
         Assert.Equal([1, 0], sequences);
         Assert.Equal([(4u, 2u, 1u), (2u, 1u, 1u)], launches.Select(static launch => launch.Grid));
         Assert.Equal(0ul, MemoryMarshal.Read<CallBlock>(launches[1].Parameters).PartialOutputs);
+    }
+
+    /// <summary>A prefill by warpgroups has its tensors' maps at the end of the parameter, one block a multiprocessor at most, and two words for handing out work that are zero.</summary>
+    [Theory]
+    [InlineData(1, 8u)]
+    [InlineData(40, 132u)]
+    public void Warpgroups_find_their_tensors(int batch, uint blocks)
+    {
+        const int Heads = 8, KeyValueHeads = 2, Dim = 128, Queries = 100, Keys = 300;
+        _device.PrefillForm = PrefillForm.Warpgroups;
+        using CudaTensor<Half> query = _device.Allocate<Half>(batch, Queries, Heads, Dim), output = _device.Allocate<Half>(batch, Queries, Heads, Dim);
+        using CudaTensor<Half> key = _device.Allocate<Half>(batch, Keys, KeyValueHeads, Dim), value = _device.Allocate<Half>(batch, Keys, KeyValueHeads, Dim);
+        CudaAttention.Forward(query, key, value, output);
+
+        StreamOperation launch = _runtime.Streams[0].Operations[^1];
+        Assert.Equal("prefill_wgmma", launch.Function!.EntryPoint);
+        Assert.Equal((blocks, 1u, 1u), launch.Grid);
+        CallBlock call = MemoryMarshal.Read<CallBlock>(launch.Parameters);
+        WarpgroupBlock block = MemoryMarshal.Read<WarpgroupBlock>(launch.Parameters.AsSpan(WarpgroupBlock.Offset));
+        Assert.Equal(new(call.Query, false, Dim, Heads, Queries, batch, Dim * 2, Heads * Dim * 2, Map(block.QueryMap).Stride3, 64, 4, 32), Map(block.QueryMap));
+        Assert.Equal(new(call.Key, false, Dim, Keys, KeyValueHeads, batch, KeyValueHeads * Dim * 2, Dim * 2, Map(block.KeyMap).Stride3, 64, 176, 1), Map(block.KeyMap));
+        Assert.Equal((call.Value, Keys, 128, (4 * batch)), (Map(block.ValueMap).Address, block.ValueTokens, block.QueryRows, block.Items));
+        if (batch > 1) Assert.Equal((Queries * Heads * Dim * 2L, Keys * KeyValueHeads * Dim * 2L), (Map(block.QueryMap).Stride3, Map(block.KeyMap).Stride3));
+        Assert.Equal(0L, *(long*)RecordingRuntime.At(block.Scheduler));
+        Assert.True(block.Scheduler % sizeof(long) == 0 && WarpgroupBlock.Offset % 64 == 0);
+        Assert.InRange(Unsafe.SizeOf<WarpgroupBlock>(), 1, WarpgroupBlock.Bytes);
+
+        static TensorMapShape Map(TensorMap map) => RecordingRuntime.TensorMapOf(map);
     }
 }

@@ -78,7 +78,7 @@ public sealed class KernelTextTests
     public void Memory() => Assert.Equal(
         [
             "ld.param.b64 %rd0, [call+16]", "mov.b64 %rd1, call", "cvta.param.u64 %rd2, %rd1",
-            "ld.global.f32 %f0, [%rd0+8]", "ld.global.nc.f32 %f1, [%rd0-4]", "ld.global.v4.b32 {%x0, %x1, %x2, %x3}, [%rd0]", "ld.global.u8 %r0, [%rd0+1]", "ld.b32 %r1, [%rd2]",
+            "ld.global.f32 %f0, [%rd0+8]", "ld.global.nc.f32 %f1, [%rd0+-4]", "ld.global.v4.b32 {%x0, %x1, %x2, %x3}, [%rd0]", "ld.global.u8 %r0, [%rd0+1]", "ld.b32 %r1, [%rd2]",
             "st.global.v2.f32 [%rd0+8], {%f0, %f1}", "mov.b32 %shared_base, shared_memory", "st.shared.b32 [%shared_base+64], %r0", "ld.shared.b16 %h0, [%shared_base]", "cvt.f32.f16 %f2, %h0",
             "cvt.rn.bf16.f32 %h1, %f2", "st.global.b16 [%rd0], %h1", "add.s64 %rd3, %rd0, 24",
         ],

@@ -117,7 +117,7 @@ public sealed class DropInTests
     public void Names_slots_and_structures_are_the_originals()
     {
         using var host = new DropInHost();
-        Assert.Equal(["fused_attention", "fused_attention_f16", "fused_attention_batched", "paged_attention"], host.Library.Kernels.Select(kernel => kernel.Name));
+        Assert.Equal(["fused_attention", "fused_attention_f16", "fused_attention_batched", "paged_attention"], host.Library.Kernels.Select(kernel => kernel.Name), StringComparer.Ordinal);
         string[] dense = ["half 0", "half 1", "half 2", "half 3", "FusedAttentionParams 4"];
         Assert.Equal(dense, Slots("fused_attention"));
         Assert.Equal(dense, Slots("fused_attention_f16"));

@@ -22,12 +22,12 @@ public sealed partial class CpuExplanationTests
         arithmetic       1.612 GFLOP
         keys and values  1.049 MB
         scratch          0.721 MB
-        shape            2 sequences, 8 query heads over 2, dims 64/64, Float32 over Float16
+        shape            2 sequences, 8 query heads over 2 key/value heads, dim 64, queries of Float32, keys and values of Float16
         mask             causal, BottomRight
                          Scalar was asked for
         prefill          2 sequences (more than 1 query and more than 16 rows a key/value head)
                          tiles of 256 keys, register tile 6 x 2, strips of up to 28 rows
-        threads          1 of N processors (limit 1)
+        processors       N, at most 1 by MaxDegreeOfParallelism
         """);
 
     [Fact]
@@ -42,14 +42,14 @@ public sealed partial class CpuExplanationTests
         arithmetic       0.888 GFLOP
         keys and values  38.257 MB
         scratch          1.684 MB
-        shape            4 sequences, 32 query heads over 8, dims 128/128, BFloat16 over BFloat16, blocks of 16
+        shape            4 sequences, 32 query heads over 8 key/value heads, dim 128, queries of BFloat16, keys and values of BFloat16, blocks of 16
         mask             causal, BottomRight
                          Scalar was asked for
-        prefill          1 sequences (more than 1 query and more than 16 rows a key/value head)
+        prefill          1 sequence (more than 1 query and more than 16 rows a key/value head)
                          tiles of 256 keys, register tile 6 x 2, strips of up to 28 rows
         decode           2 sequences (1 query, or at most 16 rows a key/value head)
-                         tiles of 128 keys, 1 sequences split into chunks of keys
-        threads          1 of N processors (limit 1)
+                         tiles of 128 keys, 1 sequence split into chunks of keys
+        processors       N, at most 1 by MaxDegreeOfParallelism
         """);
 
     [Fact]
@@ -61,15 +61,15 @@ public sealed partial class CpuExplanationTests
         instruction set  Scalar
         threads          1
         work items       4
-        arithmetic       0 GFLOP
+        arithmetic       77568 FLOP
         keys and values  0.155 MB
         scratch          0.113 MB
-        shape            1 sequences, 4 query heads over 4, dims 64/32, Float32 over Float32
+        shape            1 sequence, 4 query heads over 4 key/value heads, keys of dim 64, values of 32, queries of Float32, keys and values of Float32
         mask             causal window(100, *), BottomRight
                          Scalar was asked for
-        prefill          1 sequences (all, because RowInvariant asks for one arithmetic)
+        prefill          1 sequence (all, because RowInvariant asks for one arithmetic)
                          tiles of 256 keys, register tile 6 x 2, strips of up to 28 rows
-        threads          1 of N processors (limit 1)
+        processors       N, at most 1 by MaxDegreeOfParallelism
         """);
 
     [Fact]
@@ -81,14 +81,14 @@ public sealed partial class CpuExplanationTests
         instruction set  Scalar
         threads          1
         work items       1
-        arithmetic       0 GFLOP
+        arithmetic       6912 FLOP
         keys and values  0.005 MB
         scratch          0 MB
-        shape            1 sequences, 1 query heads over 1, dims 64/64, Float32 over Float32
+        shape            1 sequence, 1 query heads over 1 key/value heads, dim 64, queries of Float32, keys and values of Float32
         mask             causal, BottomRight
                          Scalar was asked for
-        double precision 1 sequences (scale, soft cap or a slope is beyond what 32-bit sums can be trusted with: slower by an order of magnitude)
-        threads          1 of N processors (limit 1)
+        double precision 1 sequence (scale, soft cap or a slope is beyond what 32-bit sums can be trusted with: slower by an order of magnitude)
+        processors       N, at most 1 by MaxDegreeOfParallelism
         """);
 
     [Fact]
@@ -96,8 +96,8 @@ public sealed partial class CpuExplanationTests
         => Assert.Contains(
             $"{Variants.Expected} is what this process runs by default", Attention.Explain<float, float>(new AttentionShape(1, 3, 10, 1, 1, 64)).ToString(), StringComparison.OrdinalIgnoreCase);
 
-    private static void AssertSays(AttentionExplanation explanation, string text) => Snapshot.AssertSame(text, Processors().Replace(explanation.ToString(), "of N processors"));
+    private static void AssertSays(AttentionExplanation explanation, string text) => Snapshot.AssertSame(text, Processors().Replace(explanation.ToString(), "processors       N"));
 
-    [GeneratedRegex(@"of \d+ processors", RegexOptions.None, matchTimeoutMilliseconds: 5000)]
+    [GeneratedRegex(@"processors       \d+", RegexOptions.None, matchTimeoutMilliseconds: 5000)]
     private static partial Regex Processors();
 }

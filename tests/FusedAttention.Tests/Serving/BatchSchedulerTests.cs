@@ -47,7 +47,7 @@ public sealed class BatchSchedulerTests
         GenerationRequest longer = model.Scheduler.Add(Prompt(24), 1);
         model.Step();
         GenerationRequest shorter = model.Scheduler.Add([1, 2], 9);
-        Assert.Equal([(10, 0), (4, 2), (0, 1)], Sizes(model, longer, shorter).Take(3));
+        Assert.Equal([(8, 2), (6, 1), (0, 1)], Sizes(model, longer, shorter).Take(3));
     }
 
     [Fact]
@@ -66,9 +66,9 @@ public sealed class BatchSchedulerTests
     }
 
     [Fact]
-    public void Nobody_overtakes()
+    public void Without_a_look_ahead_nobody_overtakes()
     {
-        using var model = new CountingModel(blocks: 4, blockSize: 4);
+        using var model = new CountingModel(blocks: 4, blockSize: 4, new() { LookAhead = 0 });
         model.Scheduler.Add(Prompt(8), 5);
         GenerationRequest large = model.Scheduler.Add(Prompt(13, from: 30), 2);
         GenerationRequest small = model.Scheduler.Add([1], 1);
@@ -131,7 +131,7 @@ public sealed class BatchSchedulerTests
         GenerationRequest second = model.Scheduler.Add(Prompt(8), 3);
         model.RunToEnd();
         Assert.Equal(first.Tokens.ToArray(), second.Tokens.ToArray());
-        Assert.Equal(4, second.SharedTokens);
+        Assert.Equal(7, second.SharedTokens);
     }
 
     [Fact]
@@ -249,7 +249,7 @@ public sealed class BatchSchedulerTests
         using var other = new CountingModel(blocks: 4, blockSize: 4);
         BatchScheduler scheduler = model.Scheduler;
         Assert.Throws<ArgumentException>("prompt", () => scheduler.Add([], 1));
-        Assert.Throws<ArgumentOutOfRangeException>("maxNewTokens", () => scheduler.Add([1], 0));
+        Assert.Throws<ArgumentOutOfRangeException>("maxNewTokens", () => scheduler.Add([1], -1));
         ArgumentException tooLong = Assert.Throws<ArgumentException>("maxNewTokens", () => scheduler.Add(Prompt(10), 8));
         Assert.Contains("10 prompt tokens and 8 new ones need room for 17, but the whole cache has 4 blocks of 4", tooLong.Message, StringComparison.Ordinal);
         Assert.Throws<InvalidOperationException>(() => scheduler.Complete([]));

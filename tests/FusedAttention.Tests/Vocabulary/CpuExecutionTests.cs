@@ -38,7 +38,7 @@ public sealed class CpuExecutionTests
 
         AttentionExplanation explained = Attention.Explain<float, float>(Shape, options);
         Assert.Equal((CpuInstructionSet.Scalar, 1), (explained.InstructionSet, explained.Threads));
-        Assert.Contains("limit 1)", explained.Details, StringComparison.Ordinal);
+        Assert.Contains("at most 1 by MaxDegreeOfParallelism", explained.Details, StringComparison.Ordinal);
         Assert.Throws<OperationCanceledException>(() => Run(options));
         Assert.Throws<ArgumentException>(() => Run(new() { InstructionSet = (CpuInstructionSet)99 }));
     }
@@ -49,7 +49,7 @@ public sealed class CpuExecutionTests
         var options = new AttentionOptions { InstructionSet = (CpuInstructionSet)99, CancellationToken = new(canceled: true) };
         using var source = new CancellationTokenSource();
         Run(options, CpuExecution.Default, source.Token);
-        Assert.Contains("limit 3)", Attention.Explain<float, float>(Shape, options, new() { MaxDegreeOfParallelism = 3 }).Details, StringComparison.Ordinal);
+        Assert.Contains("at most 3 by MaxDegreeOfParallelism", Attention.Explain<float, float>(Shape, options, new() { MaxDegreeOfParallelism = 3 }).Details, StringComparison.Ordinal);
     }
 #pragma warning restore CS0618
 

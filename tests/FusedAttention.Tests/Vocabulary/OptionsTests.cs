@@ -129,4 +129,17 @@ public sealed class OptionsTests
         Assert.Contains($"{value}", error.Message, StringComparison.Ordinal);
         return error;
     }
+
+    [Fact]
+    public void Options_say_what_is_set()
+    {
+        Assert.Equal("full", AttentionOptions.Default.ToString());
+        Assert.Equal(
+            "causal window(7, 0), top-left, scale 0.5, ALiBi (2 slopes), soft cap 1.5, sinks (1), row-invariant",
+            new AttentionOptions
+            {
+                Mask = AttentionMask.Window(7, 0).AndCausal(), Alignment = AttentionAlignment.TopLeft, Scale = 0.5f, AlibiSlopes = [1, 2], SoftCap = 1.5f, SinkLogits = [0], RowInvariant = true,
+            }.ToString());
+        Assert.Equal("causal, first query at -3", new AttentionOptions { Mask = AttentionMask.Causal, QueryOffset = -3 }.ToString());
+    }
 }

@@ -2,6 +2,7 @@ using FusedAttention.Checking.Backends;
 using FusedAttention.Checking.Formats;
 using FusedAttention.Checking.Measurement;
 using FusedAttention.Checking.Problems;
+using FusedAttention.Cuda.Planning;
 
 namespace FusedAttention.Cli.Backends.Cuda;
 
@@ -27,6 +28,12 @@ internal sealed class CudaBackend(CudaDevice device) : Backend
         ("limits", $"{Device.Multiprocessors} multiprocessors, {Device.Description.MaxSharedMemory} bytes of shared memory a block, {Units.Megabytes(Device.MemoryBytes)}"),
         ("driver", NvidiaDriver.Of(Device)),
     ];
+
+    /// <summary>Whether the prefill kernel has a second form here.</summary>
+    public bool HasWarpgroups => Device.Description is { Major: TileTable.WarpgroupMajor, Minor: 0, DriverVersion: >= TileTable.FirstWarpgroupDriver };
+
+    /// <summary>Forms of the prefill kernel.</summary>
+    public override void Choose(string? variant) => Device.PrefillForm = variant is null ? PrefillForms.Default : PrefillForms.Of(variant) ?? throw new ArgumentException($"{Name} has no variant {variant}.", nameof(variant));
 
     public override double? MeasureReadRate() => ReadRate.Measure(Device);
 

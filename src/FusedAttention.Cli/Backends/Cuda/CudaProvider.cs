@@ -28,7 +28,7 @@ internal sealed class CudaProvider : IBackendProvider
 
     public string? WhyNone => _found.Value.Reason;
 
-    public IReadOnlyList<TimedShape> TimedShapes => CudaShapes.All;
+    public IReadOnlyList<TimedShape> TimedShapes => CudaShapes.Of(hasWarpgroups: Devices.Any(static device => ((CudaBackend)device.Backend).HasWarpgroups));
 
     public string? TargetNote => CudaShapes.TargetNote;
 

@@ -1,6 +1,7 @@
 using FusedAttention.Checking.Formats;
 using FusedAttention.Checking.Measurement;
 using FusedAttention.Checking.Problems;
+using FusedAttention.Cuda.Planning;
 
 namespace FusedAttention.Cli.Backends.Cuda;
 
@@ -24,9 +25,15 @@ internal static class CudaShapes
         [(8192, 64)] = (446, 414),
         [(8192, 128)] = (593, 523),
         [(8192, 256)] = (654, 555),
+        [(16384, 64)] = (451, 429),
+        [(16384, 128)] = (612, 545),
+        [(16384, 256)] = (673, 579),
     };
 
-    public static IReadOnlyList<TimedShape> All { get; } = [.. Decodes(), .. Prefills()];
+    private static readonly TimedShape[] Plain = [.. Decodes(), .. Prefills(hasWarpgroups: false)], WithWarpgroups = [.. Decodes(), .. Prefills(hasWarpgroups: true)];
+
+    /// <param name="hasWarpgroups">Whether the prefill kernel has a second form: prefills are then timed with either, one after the other.</param>
+    public static IReadOnlyList<TimedShape> Of(bool hasWarpgroups) => hasWarpgroups ? WithWarpgroups : Plain;
 
     private static IEnumerable<TimedShape> Decodes()
     {
@@ -43,31 +50,36 @@ internal static class CudaShapes
         }
     }
 
-    private static IEnumerable<TimedShape> Prefills()
+    private static IEnumerable<TimedShape> Prefills(bool hasWarpgroups)
     {
-        foreach (int length in (int[])[1024, 8192])
+        foreach (int length in (int[])[1024, 8192, 16384])
         {
-            foreach (int dim in (int[])[64, 128, 256])
+            foreach (int dim in (int[])[64, 96, 128, 256])
             {
                 foreach ((TensorElementType type, string name) in Types())
                 {
                     foreach (bool causal in (bool[])[true, false])
                     {
-                        (double full, double masked) = Prefill[(length, dim)];
-                        yield return new(
+                        double? target = type == TensorElementType.Float16 && Prefill.TryGetValue((length, dim), out (double Full, double Causal) rates) ? causal ? rates.Causal : rates.Full : null;
+                        var row = new TimedShape(
                             $"prefill B{Tokens / length} {Thousands(length)} D{dim} {name} {(causal ? "causal" : "full")}",
-                            Shape(Tokens / length, length, length, 2048 / dim, 2048 / dim, dim, type, causal),
-                            type == TensorElementType.Float16 ? causal ? masked : full : null);
+                            Shape(Tokens / length, length, length, 2048 / dim, 2048 / dim, dim, type, causal), target);
+                        foreach (TimedShape form in Forms(row, hasWarpgroups)) yield return form;
                     }
                 }
             }
         }
 
         CallShape grouped = Shape(2, 8192, 8192, 32, 8, 128, TensorElementType.Float16, causal: true);
-        yield return new("prefill B2 8k D128 fp16 32/8 heads causal", grouped);
-        yield return new("prefill B2 8k D128 fp16 32/8 heads causal, paged 16", grouped with { BlockSize = 16 });
+        foreach (TimedShape form in Forms(new("prefill B2 8k D128 fp16 32/8 heads causal", grouped), hasWarpgroups)) yield return form;
+        foreach (TimedShape form in Forms(new("prefill B2 8k D128 fp16 32/8 heads causal, paged 16", grouped with { BlockSize = 16 }), hasWarpgroups)) yield return form;
         yield return new("prefill B1 1k D128 fp32 causal", Shape(1, 1024, 1024, 16, 16, 128, TensorElementType.Float32, causal: true));
     }
+
+    /// <summary>A row for each form of the prefill kernel.</summary>
+    private static IEnumerable<TimedShape> Forms(TimedShape row, bool hasWarpgroups) => hasWarpgroups
+        ? ((string[])[PrefillForms.WarpgroupsName, PrefillForms.WarpsName]).Select(form => row with { Name = $"{row.Name}, {form}", Variant = form })
+        : [row];
 
     private static (TensorElementType Type, string Name)[] Types() => [(TensorElementType.Float16, "fp16"), (TensorElementType.BFloat16, "bf16")];
 

@@ -172,6 +172,22 @@ internal readonly unsafe struct Avx2Simd : ISimd<V>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Deinterleave(V first, V second, out V even, out V odd)
+    {
+        // Shuffles stay inside 128-bit lanes and leave the quarters in the order 0, 2, 1, 3.
+        even = Avx2.Permute4x64(Avx.Shuffle(first, second, 0x88).AsDouble(), 0xD8).AsSingle();
+        odd = Avx2.Permute4x64(Avx.Shuffle(first, second, 0xDD).AsDouble(), 0xD8).AsSingle();
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Interleave(V even, V odd, out V first, out V second)
+    {
+        V low = Avx.UnpackLow(even, odd), high = Avx.UnpackHigh(even, odd);
+        first = Avx.Permute2x128(low, high, 0x20);
+        second = Avx.Permute2x128(low, high, 0x31);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static V Sums(V a0, V a1, V a2, V a3, V a4, V a5, V a6, V a7)
     {
         // Horizontal additions leave four half sums a 128-bit lane; one exchange of lanes and one addition finish all eight.

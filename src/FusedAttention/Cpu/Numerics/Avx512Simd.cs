@@ -149,6 +149,20 @@ internal readonly unsafe struct Avx512Simd : ISimd<V>
         Avx2Simd.StoreSumPairs(destination, stride, factor, Fold(a0), Fold(a1), Fold(a2), Fold(a3), Fold(a4), Fold(a5), Fold(a6), Fold(a7));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Deinterleave(V first, V second, out V even, out V odd)
+    {
+        even = Avx512F.PermuteVar16x32x2(first, Vector512.Create(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30), second);
+        odd = Avx512F.PermuteVar16x32x2(first, Vector512.Create(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31), second);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Interleave(V even, V odd, out V first, out V second)
+    {
+        first = Avx512F.PermuteVar16x32x2(even, Vector512.Create(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23), odd);
+        second = Avx512F.PermuteVar16x32x2(even, Vector512.Create(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31), odd);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Transpose(nint* rows, long column, float* destination, int destinationStride) =>
         Avx2Simd.Transpose(rows, column, destination, destinationStride);
 

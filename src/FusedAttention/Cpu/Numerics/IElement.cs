@@ -19,8 +19,19 @@ internal unsafe interface IElement
     static abstract float LoadOne(byte* source, nint index);
 }
 
+/// <summary>An element type that rows are written as, rounded to nearest even.</summary>
+internal unsafe interface IWritableElement : IElement
+{
+    /// <summary>Stores a vector from <paramref name="index"/> on.</summary>
+    static abstract void Store<TS, TV>(byte* destination, nint index, TV value)
+        where TS : struct, ISimd<TV>
+        where TV : unmanaged;
+
+    static abstract void StoreOne(byte* destination, nint index, float value);
+}
+
 /// <summary>32-bit floats.</summary>
-internal readonly unsafe struct Float32Element : IElement
+internal readonly unsafe struct Float32Element : IWritableElement
 {
     public static int Size => sizeof(float);
 
@@ -34,10 +45,19 @@ internal readonly unsafe struct Float32Element : IElement
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float LoadOne(byte* source, nint index) => ((float*)source)[index];
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Store<TS, TV>(byte* destination, nint index, TV value)
+        where TS : struct, ISimd<TV>
+        where TV : unmanaged
+        => TS.Store((float*)destination + index, value);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void StoreOne(byte* destination, nint index, float value) => ((float*)destination)[index] = value;
 }
 
 /// <summary>IEEE binary16.</summary>
-internal readonly unsafe struct Float16Element : IElement
+internal readonly unsafe struct Float16Element : IWritableElement
 {
     public static int Size => sizeof(ushort);
 
@@ -51,6 +71,15 @@ internal readonly unsafe struct Float16Element : IElement
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float LoadOne(byte* source, nint index) => ScalarSimd.LoadHalf((ushort*)source + index);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Store<TS, TV>(byte* destination, nint index, TV value)
+        where TS : struct, ISimd<TV>
+        where TV : unmanaged
+        => TS.StoreHalf((ushort*)destination + index, value);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void StoreOne(byte* destination, nint index, float value) => ScalarSimd.StoreHalf((ushort*)destination + index, value);
 }
 
 /// <summary>
@@ -73,7 +102,7 @@ internal readonly unsafe struct UnrebasedFloat16Element : IElement
 }
 
 /// <summary>bfloat16.</summary>
-internal readonly unsafe struct BFloat16Element : IElement
+internal readonly unsafe struct BFloat16Element : IWritableElement
 {
     public static int Size => sizeof(ushort);
 
@@ -87,4 +116,13 @@ internal readonly unsafe struct BFloat16Element : IElement
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float LoadOne(byte* source, nint index) => ScalarSimd.LoadBFloat16((ushort*)source + index);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Store<TS, TV>(byte* destination, nint index, TV value)
+        where TS : struct, ISimd<TV>
+        where TV : unmanaged
+        => TS.StoreBFloat16((ushort*)destination + index, value);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void StoreOne(byte* destination, nint index, float value) => ScalarSimd.StoreBFloat16((ushort*)destination + index, value);
 }

@@ -100,6 +100,12 @@ internal unsafe interface ISimd<TV>
     /// </summary>
     static abstract void Transpose(nint* rows, long column, float* destination, int destinationStride);
 
+    /// <summary>Two vectors, as they lie in memory one after the other, to their even and their odd elements.</summary>
+    static abstract void Deinterleave(TV first, TV second, out TV even, out TV odd);
+
+    /// <summary>The way back.</summary>
+    static abstract void Interleave(TV even, TV odd, out TV first, out TV second);
+
     /// <summary>Rows and columns that <see cref="Transpose"/> moves at once; divides twice the width.</summary>
     static abstract int TransposeSize { get; }
 }

@@ -124,5 +124,9 @@ internal readonly unsafe struct ScalarSimd : ISimd<float>
         destination[(3 * stride) + 1] = a7 * factor;
     }
 
+    public static void Deinterleave(float first, float second, out float even, out float odd) => (even, odd) = (first, second);
+
+    public static void Interleave(float even, float odd, out float first, out float second) => (first, second) = (even, odd);
+
     public static void Transpose(nint* rows, long column, float* destination, int destinationStride) => *destination = ((float*)rows[0])[column];
 }

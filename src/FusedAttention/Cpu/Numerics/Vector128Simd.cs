@@ -200,6 +200,33 @@ internal readonly unsafe struct Vector128Simd : ISimd<V>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Deinterleave(V first, V second, out V even, out V odd)
+    {
+        if (System.Runtime.Intrinsics.Arm.AdvSimd.Arm64.IsSupported)
+        {
+            even = System.Runtime.Intrinsics.Arm.AdvSimd.Arm64.UnzipEven(first, second);
+            odd = System.Runtime.Intrinsics.Arm.AdvSimd.Arm64.UnzipOdd(first, second);
+        }
+        else if (System.Runtime.Intrinsics.X86.Sse.IsSupported)
+        {
+            even = System.Runtime.Intrinsics.X86.Sse.Shuffle(first, second, 0x88);
+            odd = System.Runtime.Intrinsics.X86.Sse.Shuffle(first, second, 0xDD);
+        }
+        else
+        {
+            even = Vector128.Create(first.GetElement(0), first.GetElement(2), second.GetElement(0), second.GetElement(2));
+            odd = Vector128.Create(first.GetElement(1), first.GetElement(3), second.GetElement(1), second.GetElement(3));
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Interleave(V even, V odd, out V first, out V second)
+    {
+        first = ZipLower(even, odd);
+        second = ZipUpper(even, odd);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static V Sums(V a0, V a1, V a2, V a3)
     {
         (V c0, V c1, V c2, V c3) = Transposed(a0, a1, a2, a3);

@@ -11,7 +11,7 @@ namespace FusedAttention.Cpu.Rows;
 /// by right. It looks at the keys that the row sees and at no other, so it depends on nothing that lies hidden.
 /// </summary>
 /// <remarks>Some 10 to 30 times slower than the kernels; a row whose scores are NaN ends at the first of them.</remarks>
-internal static unsafe class WideRow<TS, TV>
+internal static unsafe partial class WideRow<TS, TV>
     where TS : struct, ISimd<TV>
     where TV : unmanaged
 {

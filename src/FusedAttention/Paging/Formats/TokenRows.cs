@@ -1,4 +1,7 @@
+using System.Buffers;
 using System.Runtime.CompilerServices;
+using FusedAttention.Cpu;
+using FusedAttention.Cpu.Rotary;
 using FusedAttention.Tensors;
 
 namespace FusedAttention.Paging.Formats;
@@ -16,6 +19,9 @@ internal readonly unsafe struct TokenRows
     private readonly long _elementStride;
     private readonly int _heads;
     private readonly int _dim;
+    private readonly RotaryTurns? _turns;
+    private readonly int* _positions;
+    private readonly int _firstPosition;
 
     /// <summary>Packed rows.</summary>
     public TokenRows(AttentionElementType type, void* first, int heads, int dim)
@@ -41,9 +47,29 @@ internal readonly unsafe struct TokenRows
         _tokenStride = layout.Lengths[0] > 1 ? layout.Strides[0] : (long)_heads * _dim;
     }
 
+    private TokenRows(in TokenRows rows, RotaryTurns turns, int* positions, int firstPosition)
+    {
+        this = rows;
+        _turns = turns;
+        _positions = positions;
+        _firstPosition = firstPosition;
+    }
+
+    /// <summary>The same rows, which are rotated on their way.</summary>
+    /// <param name="turns">How; null for not at all.</param>
+    /// <param name="positions">One a row; null where rows stand one after the other.</param>
+    /// <param name="firstPosition">Of the first row, where <paramref name="positions"/> is null.</param>
+    public TokenRows Rotated(RotaryTurns? turns, int* positions, int firstPosition) => turns is null ? this : new(this, turns, positions, firstPosition);
+
     /// <summary>Copies tokens to packed rows of elements of some type, in runs as long as the strides allow.</summary>
     public void CopyTo(AttentionElementType type, byte* destination, long firstToken, int tokens)
     {
+        if (_turns is not null)
+        {
+            CopyRotated(_turns, type, destination, firstToken, tokens);
+            return;
+        }
+
         int size = _type.Size();
         byte* source = _first + (firstToken * _tokenStride * size);
         long width = (long)_heads * _dim;
@@ -59,6 +85,36 @@ internal readonly unsafe struct TokenRows
             if (packedHeads) ElementConversion.Convert(_type, source, type, destination, width);
             else CopyHeads(source, type, destination);
         }
+    }
+
+    private void CopyRotated(RotaryTurns turns, AttentionElementType type, byte* destination, long firstToken, int tokens)
+    {
+        CpuKernels kernels = KernelSelector.Select(CpuInstructionSet.Auto);
+        byte* source = _first + (firstToken * _tokenStride * _type.Size());
+        for (int i = 0; i < tokens; i++, source += _tokenStride * _type.Size(), destination += (long)_heads * _dim * type.Size())
+        {
+            int position = _positions != null ? _positions[firstToken + i] : _firstPosition + (int)firstToken + i;
+            if (_elementStride == 1) RotaryPass.Rotate(kernels, turns, position, _heads, new((nint)source, _type, _headStride), new((nint)destination, type, _dim));
+            else RotateGathered(kernels, turns, position, source, type, destination);
+        }
+    }
+
+    /// <summary>Pairs of elements that do not lie side by side: each head is gathered first.</summary>
+    private void RotateGathered(CpuKernels kernels, RotaryTurns turns, int position, byte* source, AttentionElementType type, byte* destination)
+    {
+        int bytes = _dim * _type.Size();
+        byte[] gathered = ArrayPool<byte>.Shared.Rent(bytes);
+        fixed (byte* row = gathered)
+        {
+            for (int head = 0; head < _heads; head++, source += _headStride * _type.Size(), destination += _dim * type.Size())
+            {
+                if (_type.Size() == sizeof(uint)) GatherRow<uint>(source, _type, row);
+                else GatherRow<ushort>(source, _type, row);
+                RotaryPass.Rotate(kernels, turns, position, 1, new((nint)row, _type, _dim), new((nint)destination, type, _dim));
+            }
+        }
+
+        ArrayPool<byte>.Shared.Return(gathered);
     }
 
     private void CopyHeads(byte* source, AttentionElementType type, byte* destination)

@@ -13,11 +13,8 @@ internal readonly ref struct BatchTables
     /// <summary>The ledger's version when each sequence was added.</summary>
     public required ReadOnlySpan<long> AddedAt { get; init; }
 
-    /// <summary>Block tables, row by row; -1 behind the last block of a context.</summary>
-    public required Span<int> Tables { get; init; }
-
-    /// <summary>The length of a row of <see cref="Tables"/>.</summary>
-    public required int Width { get; init; }
+    /// <summary>Block tables, a row each.</summary>
+    public required TableRows Rows { get; init; }
 
     public int RowsOf(int sequence) => CumulativeLengths[sequence + 1] - CumulativeLengths[sequence];
 }

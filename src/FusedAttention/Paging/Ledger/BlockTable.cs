@@ -7,6 +7,10 @@ internal sealed class BlockTable
     public const int Dropped = -1;
 
     private int[] _blocks = [];
+    private PublishedPrefix _published;
+    private long _changedAt;
+    private long _changedBefore;
+    private int _firstChange;
 
     /// <summary>Tells this use of the table from earlier ones; 0 while no sequence has it.</summary>
     public long Generation { get; set; }
@@ -29,6 +33,9 @@ internal sealed class BlockTable
     /// <summary>Which of the tokens may be published.</summary>
     public Freshness Freshness { get; } = new();
 
+    /// <summary>What the prefix index has of the sequence.</summary>
+    public ref PublishedPrefix Published => ref _published;
+
     /// <summary>Blocks, dropped ones included.</summary>
     public int Count { get; private set; }
 
@@ -49,7 +56,24 @@ internal sealed class BlockTable
 
     public void Add(int block) => _blocks[Count++] = block;
 
+    public void AddRange(ReadOnlySpan<int> blocks)
+    {
+        blocks.CopyTo(_blocks.AsSpan(Count));
+        Count += blocks.Length;
+    }
+
     public int RemoveLast() => _blocks[--Count];
+
+    /// <summary>Notes that the entries from <paramref name="index"/> on are no longer what they were. Appending and dropping are no such changes.</summary>
+    public void Change(int index, long version)
+    {
+        _changedBefore = _changedAt;
+        _changedAt = version;
+        _firstChange = index;
+    }
+
+    /// <summary>How many leading entries are what they were in a version. The last change is remembered with its place, so that a step which takes some of its tokens back costs the next one no copy of the table.</summary>
+    public int UnchangedSince(long version) => _changedAt <= version ? int.MaxValue : _changedBefore <= version ? _firstChange : 0;
 
     /// <summary>Empties the table; its memory stays for the next sequence.</summary>
     public void Reset()
@@ -60,6 +84,9 @@ internal sealed class BlockTable
         DroppedBlocks = 0;
         ShortenedAt = 0;
         DroppedAt = 0;
+        _changedAt = 0;
+        _changedBefore = 0;
+        Published = default;
         Freshness.Reset();
     }
 }

@@ -3,28 +3,28 @@ namespace FusedAttention.Paging.Ledger;
 /// <content>What a step of a model does with many sequences, layer after layer: asked once a step, and again only if the ledger's version says that the answer may be another one.</content>
 internal sealed partial class CacheLedger
 {
-    /// <summary>Copies block tables and lengths of several sequences.</summary>
+    /// <summary>Copies block tables and lengths of several sequences, behind those that a batch has.</summary>
     /// <param name="sequences">The sequences.</param>
-    /// <param name="tables">Rows of <paramref name="width"/> entries, padded with -1.</param>
-    /// <param name="width">The length of a row.</param>
+    /// <param name="rows">Receives the tables.</param>
+    /// <param name="firstRow">Rows that the batch has.</param>
+    /// <param name="expected">Blocks that the rows must have room for in any case.</param>
     /// <param name="lengths">Receives the lengths.</param>
+    /// <param name="longest">The blocks of the longest of these tables.</param>
     /// <param name="version">Receives the version that this is true of.</param>
-    /// <returns>The blocks of the longest table. If that is more than <paramref name="width"/>, the copies are not complete.</returns>
-    public int CopyTables(ReadOnlySpan<CacheSequence> sequences, Span<int> tables, int width, Span<int> lengths, out long version)
+    public void CopyTables(ReadOnlySpan<CacheSequence> sequences, TableRows rows, int firstRow, int expected, Span<int> lengths, out int longest, out long version)
     {
         using (Enter())
         {
             version = _version;
-            int longest = 0;
+            longest = 0;
+            foreach (CacheSequence sequence in sequences) longest = Math.Max(longest, Find(sequence).Count);
+            rows.Fit(firstRow + sequences.Length, firstRow, Math.Max(expected, longest));
             for (int i = 0; i < sequences.Length; i++)
             {
                 BlockTable table = Find(sequences[i]);
-                longest = Math.Max(longest, table.Count);
                 lengths[i] = table.Length;
-                if (longest <= width) CopyPadded(table.Blocks, tables.Slice(i * width, width));
+                rows.Copy(firstRow + i, table, table.Count, version);
             }
-
-            return longest;
         }
     }
 
@@ -106,7 +106,7 @@ internal sealed partial class CacheLedger
     {
         if (currentAt == _version) return;
         for (int i = 0; i < batch.Sequences.Length; i++)
-            CopyPadded(Find(batch, i).Blocks[..BlocksFor(batch.ContextLengths[i])], batch.Tables.Slice(i * batch.Width, batch.Width));
+            batch.Rows.Copy(i, Find(batch, i), BlocksFor(batch.ContextLengths[i]), _version);
         currentAt = _version;
     }
 }

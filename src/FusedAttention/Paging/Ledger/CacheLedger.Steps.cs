@@ -134,7 +134,8 @@ internal sealed partial class CacheLedger
 
     private void MakeLastWritable(BlockTable table)
     {
-        if (table.Length % BlockSize != 0) MakeWritable(table, table.Count - 1);
+        int slot = table.Length % BlockSize;
+        if (slot != 0) MakeBlockWritable(table, table.Count - 1, slot);
     }
 
     /// <summary>Adds slots; the caller has seen that there are enough blocks, and that the last one can be written.</summary>
@@ -164,7 +165,7 @@ internal sealed partial class CacheLedger
 
     private void MakeWritable(BlockTable table, int position, int tokens)
     {
-        int end = BlocksFor(position + tokens);
-        for (int i = position / BlockSize; i < end; i++) MakeWritable(table, i);
+        int first = position / BlockSize, end = BlocksFor(position + tokens);
+        for (int i = first; i < end; i++) MakeBlockWritable(table, i, i == first ? position % BlockSize : 0);
     }
 }

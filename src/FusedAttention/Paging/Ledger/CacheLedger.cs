@@ -147,6 +147,7 @@ internal sealed partial class CacheLedger : IBlockCounts
             table.Length = source.Length;
             table.DroppedBlocks = source.DroppedBlocks;
             table.DroppedAt = source.DroppedAt;
+            table.Published = source.Published;
             table.Freshness.CopyFrom(source.Freshness);
             return fork;
         }
@@ -194,17 +195,16 @@ internal sealed partial class CacheLedger : IBlockCounts
             BlockTable table = Find(sequence);
             if (position < 0 || position > table.Length)
                 throw new ArgumentOutOfRangeException(nameof(position), position, $"{sequence} has {table.Length} tokens; there is no position {position} to drop them before.");
-            int blocks = position / BlockSize;
-            if (blocks <= table.DroppedBlocks) return;
-            for (int i = blocks - 1; i >= table.DroppedBlocks; i--)
-            {
-                Release(table[i]);
-                table[i] = BlockTable.Dropped;
-            }
+            Drop(table, position);
+        }
+    }
 
-            table.DroppedBlocks = blocks;
-            table.DroppedAt = ++_version;
-            BlocksAreReleased();
+    /// <summary>Does the same if the sequence is there and the position is one of its own.</summary>
+    public void TryDropBefore(CacheSequence sequence, int position)
+    {
+        using (Enter())
+        {
+            if (position > 0 && TryFind(sequence, out BlockTable table) && position <= table.Length) Drop(table, position);
         }
     }
 
@@ -280,8 +280,25 @@ internal sealed partial class CacheLedger : IBlockCounts
         table.Length = length;
         table.Freshness.Truncate(length);
         table.ShortenedAt = ++_version;
+        table.Change(blocks, _version);
+        if (table.Published.Blocks > length / BlockSize) table.Published = default;
         if (length == 0) table.DroppedBlocks = 0;
         if (blocks < before) BlocksAreReleased();
+    }
+
+    private void Drop(BlockTable table, int position)
+    {
+        int blocks = position / BlockSize;
+        if (blocks <= table.DroppedBlocks) return;
+        for (int i = blocks - 1; i >= table.DroppedBlocks; i--)
+        {
+            Release(table[i]);
+            table[i] = BlockTable.Dropped;
+        }
+
+        table.DroppedBlocks = blocks;
+        table.DroppedAt = ++_version;
+        BlocksAreReleased();
     }
 
     private void Free(int id, BlockTable table)
@@ -294,13 +311,15 @@ internal sealed partial class CacheLedger : IBlockCounts
         Volatile.Write(ref _sequences, _sequences - 1);
     }
 
-    /// <summary>Copies the block if others see it too, and takes it out of the prefix index, since it will no longer hold what the index says.</summary>
-    private void MakeWritable(BlockTable table, int index)
+    /// <summary>Copies the block if others see it too, or takes it out of the prefix index if it will no longer hold what the index says.</summary>
+    private void MakeBlockWritable(BlockTable table, int index, int firstSlot)
     {
         int block = table[index];
         if (_pool.Owners(block) == 1)
         {
-            if (_prefixes.Contains(block)) _prefixes.Remove(block);
+            if (!_prefixes.Contains(block) || _prefixes.Tokens(block).Length <= firstSlot) return;
+            _prefixes.Remove(block);
+            table.Published = default;
             return;
         }
 
@@ -316,7 +335,8 @@ internal sealed partial class CacheLedger : IBlockCounts
         }
 
         table[index] = copy;
-        _version++;
+        table.Change(index, ++_version);
+        if (table.Published.Blocks > index) table.Published = default;
         Release(block);
     }
 
@@ -333,7 +353,7 @@ internal sealed partial class CacheLedger : IBlockCounts
         bool keep = false;
         if (_pool.Owners(block) == 1 && _prefixes.Contains(block))
         {
-            keep = _prefixes.HasParent(block);
+            keep = _hasWindows || _prefixes.HasParent(block);
             if (!keep) _prefixes.Remove(block);
         }
 

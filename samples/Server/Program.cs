@@ -1,0 +1,3 @@
+using FusedAttention.Samples.Server;
+
+await ServerHost.Create(args).RunAsync().ConfigureAwait(false);

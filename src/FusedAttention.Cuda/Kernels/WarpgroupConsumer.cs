@@ -1,0 +1,443 @@
+using FusedAttention.Cuda.Ptx;
+using FusedAttention.Devices;
+
+namespace FusedAttention.Cuda.Kernels;
+
+/// <summary>
+/// A warpgroup that computes: 64 rows of each item, over its tiles of keys from the last to the first. Scores of a tile are issued together with the product of the weights and values of the tile before, so
+/// that the exponentials of one run beside the other; and warpgroups take turns at issuing, so that the matrix units have work while one of them computes weights.
+/// </summary>
+internal sealed class WarpgroupConsumer
+{
+    /// <summary>How large the sum of a lane's weights of a tile may become: binary16 ends at 65,504.</summary>
+    private const float MostWeight = 4096;
+
+    /// <summary>Growth of a row's maximum, in powers of two, up to which no sum passes <see cref="MostWeight"/>: a lane has at most 44 of a row's weights of a tile, each up to 2^6.</summary>
+    private const float SurelySmall = 6;
+
+    /// <summary>Growth beyond which a single weight does.</summary>
+    private const float SurelyLarge = 12.5f;
+
+    private readonly PtxKernel _k;
+    private readonly WarpgroupTile _tile;
+    private readonly CallReader _call;
+    private readonly WarpgroupMemory _memory;
+    private readonly WarpgroupWork _work;
+    private readonly I32 _thread;
+    private readonly I32 _lane;
+    private readonly I32 _warpgroup;
+
+    /// <summary>The lane's first row of the block's; the other one is 8 further on.</summary>
+    private readonly I32 _rowOfLane;
+    private readonly F32 _factor;
+    private readonly StageRing _queue;
+    private readonly StageRing _queries;
+    private readonly StageRing _keys;
+    private readonly StageRing _values;
+    private readonly I32 _queryLow;
+    private readonly I32 _keyLow;
+    private readonly I32 _valueLow;
+    private readonly I32 _descriptorHigh;
+    private readonly F32[] _scores;
+    private readonly Pair[] _weights;
+    private readonly F32[] _outputs;
+    private readonly F32[] _maximum;
+
+    /// <summary>The maximum that weights of whole tiles go by; NaN where a row has none that they may go by, so that its sums show it.</summary>
+    private readonly F32[] _reference;
+    private readonly F32[] _sum;
+
+    /// <summary>The lane's two; null where all rows see the same keys.</summary>
+    private RowReader?[] _row = [null, null];
+    private I32 _wholeStart = 0;
+    private I32 _wholeEnd = 0;
+    private I32 _lastTile = 0;
+
+    /// <param name="k">The kernel.</param>
+    /// <param name="call">The call.</param>
+    /// <param name="memory">Where everything lies.</param>
+    /// <param name="tile">Its sizes.</param>
+    /// <param name="thread">Of the block.</param>
+    /// <param name="warpgroup">Its number among those that compute, the same register content in all threads.</param>
+    public WarpgroupConsumer(PtxKernel k, CallReader call, WarpgroupMemory memory, WarpgroupTile tile, I32 thread, I32 warpgroup)
+    {
+        (_k, _call, _memory, _tile, _thread, _warpgroup) = (k, call, memory, tile, thread, warpgroup);
+        _work = new(k, call, memory);
+        _lane = (thread & 31).As("lane");
+        _rowOfLane = ((warpgroup * WarpgroupTile.WarpgroupRows) + (((thread >>> 5) & 3) << 4) + (_lane >>> 2)).As("row_of_lane");
+        _factor = RowWeights.Factor(call).As("factor");
+        _queue = new(k, "queue", WarpgroupMemory.Slots, parity: 0);
+        _queries = new(k, "query", 1, parity: 0);
+        _keys = new(k, "key", WarpgroupTile.Stages, parity: 0);
+        _values = new(k, "value", WarpgroupTile.Stages, parity: 0);
+
+        // Descriptors are made of what all threads of a warpgroup have alike and the assembler knows to be so: of a shuffle's result, and not of a thread's number, which would cost two to four moves a product.
+        _queryLow = BoxedRows.DescriptorLow(memory.Queries + (warpgroup * (WarpgroupTile.WarpgroupRows * BoxedRows.RowBytes)), BoxedRows.AlongColumns).As("query_descriptor");
+        _keyLow = BoxedRows.DescriptorLow(memory.Keys, BoxedRows.AlongColumns).As("key_descriptor");
+        _valueLow = BoxedRows.DescriptorLow(memory.Values, memory.ValueRows.AlongRows).As("value_descriptor");
+        _descriptorHigh = k.Variable("descriptor_high", (I32)BoxedRows.DescriptorHigh);
+        _scores = k.Registers<F32>("s", tile.Keys / 2);
+        _weights = k.Registers<Pair>("w", tile.Keys / 4);
+        _outputs = k.Registers<F32>("o", memory.ValueRows.Columns / 2);
+        _maximum = k.Registers<F32>("m", 2);
+        _reference = k.Registers<F32>("reference", 2);
+        _sum = k.Registers<F32>("l", 2);
+    }
+
+    private ElementFormat Format => _call.KeyValueFormat;
+
+    /// <summary>Works on items until there are none left.</summary>
+    public void Write()
+    {
+        BeginTurns();
+        _k.Repeat("item", () =>
+        {
+            WorkSlot slot = _work.Take(_queue);
+            I32 head = _k.ShuffleFrom(slot.Head, 0).As("head");
+            Predicate isThere = head >= 0;
+            _k.If(isThere, () =>
+            {
+                Attend(slot, head);
+                _k.WarpBarrier();
+                Release(_memory.WorkEmpty, _queue);
+            });
+            return isThere;
+        });
+    }
+
+    /// <summary>One item.</summary>
+    private void Attend(WorkSlot slot, I32 head)
+    {
+        WorkPlace place = PlaceOf(slot, head);
+        ItemReader item = place.Item;
+        FindRanges(place);
+        I32 first = _k.ShuffleFrom(WarpgroupLoads.FirstTile(item, _tile.Keys), 0).As("first_tile");
+        _lastTile = _k.ShuffleFrom(WarpgroupLoads.LastTile(item, _tile.Keys), 0).As("last_tile");
+        foreach (F32 output in _outputs) output.Set(0);
+        foreach (Pair weight in _weights) weight.Set((I32)0);
+        foreach (F32 maximum in _maximum) maximum.Set(float.NegativeInfinity);
+        foreach (F32 reference in _reference) reference.Set(float.NaN);
+        foreach (F32 sum in _sum) sum.Set(0);
+        _k.WaitForPhase(_memory.QueryFull, _queries.Parity);
+        I32 key = _k.Variable("key", _lastTile);
+        _k.While("tile", () => key >= first, () =>
+        {
+            AddTile(key);
+            key.Add(-_tile.Keys);
+        });
+        Release(_memory.QueryEmpty, _queries);
+        _k.If(_lastTile >= first, () =>
+        {
+            WaitFor(_memory.ValuesFull, _values);
+            IssueWeightedValues();
+            _k.CommitProducts();
+            _k.WaitForProducts(0);
+            Release(_memory.ValuesEmpty, _values);
+        });
+        StoreRows(slot, _tile.SeesAll || !HasBareScores ? PlaceOf(slot, head) : place);
+    }
+
+    /// <summary>The item. Where sums leave few registers it is asked for again when it is needed again.</summary>
+    private WorkPlace PlaceOf(WorkSlot slot, I32 head) => new(_k, _call, slot.Item, head, slot.Sequence);
+
+    /// <summary>What the lane's rows see, and which tiles all rows of the warpgroup see whole. Ranges move with the rows, so the first and the last one tell.</summary>
+    private void FindRanges(WorkPlace place)
+    {
+        if (_tile.SeesAll)
+        {
+            _wholeStart = _k.ShuffleFrom(place.Item.FirstKey, 0).As("whole_start");
+            _wholeEnd = _k.ShuffleFrom(place.Item.EndKey, 0).As("whole_end");
+            return;
+        }
+
+        _row = RowsOfLane(place);
+        I32 firstRow = place.Item.FirstRow + (_warpgroup * WarpgroupTile.WarpgroupRows);
+        RowReader first = place.RowAt(firstRow), last = place.RowAt(firstRow + (WarpgroupTile.WarpgroupRows - 1));
+
+        // With ALiBi only tiles that no row stands in front of are whole: distances fall by one a key there.
+        I32 end = first.Slope is null ? first.End : I32.Min(first.End, I64.Min(I64.Max(first.Position + 1, 0), int.MaxValue).ToI32());
+        _wholeStart = _k.ShuffleFrom(last.Start, 0).As("whole_start");
+        _wholeEnd = _k.ShuffleFrom(end, 0).As("whole_end");
+    }
+
+    private RowReader[] RowsOfLane(WorkPlace place)
+    {
+        I32 first = place.Item.FirstRow + _rowOfLane;
+        return [place.RowAt(first), place.RowAt(first + 8)];
+    }
+
+    /// <summary>
+    /// One tile. Weights are relative to the maximum of the tiles before as long as none of a lane's sums of them passes 2^12, which a 16-bit weight can still hold: no maximum is looked for and nothing is
+    /// rescaled. Where a row's do, the scores, which the weights have replaced, are computed again, and that row gets a new maximum: a matter of the row alone, so its neighbours cannot show in its bits.
+    /// </summary>
+    private void AddTile(I32 key)
+    {
+        // Strictly below the end: of the tile above, every row has seen a key, and so has a maximum. That excludes the last tile.
+        Predicate isWhole = (key >= _wholeStart) & (key + _tile.Keys < _wholeEnd);
+        WaitFor(_memory.KeysFull, _keys);
+        TakeTurn();
+        IssueScores();
+        _k.CommitProducts();
+        _k.Scope("weights", leave =>
+        {
+            if (HasBareScores)
+            {
+                _k.If(isWhole, () =>
+                {
+                    IssueValuesOfTileAbove();
+                    Speculate(key, leave);
+                }, () => WaitForScores(key));
+            }
+            else
+            {
+                WaitForScores(key);
+                _k.If(isWhole, () => Speculate(key, leave));
+            }
+
+            Renew(key, isWhole);
+        });
+        Release(_memory.KeysEmpty, _keys);
+    }
+
+    /// <summary>
+    /// Whether scores go into the exponential as products leave them. Then products are issued and weights computed in one piece of straight text, in which the assembler finds the wait for the second product its
+    /// place among the exponentials, some hundred instructions behind the wait for the first; at the beginning of a piece of its own it would come first, and nothing would overlap. Where more is computed,
+    /// what does not depend on the scores would be moved in front of that wait, and spill.
+    /// </summary>
+    private bool HasBareScores => !_call.Traits.Has(CallFeatures.Alibi | CallFeatures.SoftCap);
+
+    /// <summary>Issues what goes with the scores of a tile that is not speculated on, and waits for the scores. There are no weights when the last tile comes, which is the first.</summary>
+    private void WaitForScores(I32 key) => _k.If(key.Is(_lastTile), () =>
+    {
+        HandTurnOver();
+        _k.WaitForProducts(0);
+    }, () =>
+    {
+        IssueValuesOfTileAbove();
+        _k.WaitForProducts(1);
+    });
+
+    /// <summary>The product of the weights and values of the tile before, and the next warpgroup's turn.</summary>
+    private void IssueValuesOfTileAbove()
+    {
+        WaitFor(_memory.ValuesFull, _values);
+        IssueWeightedValues();
+        _k.CommitProducts();
+        HandTurnOver();
+    }
+
+    /// <summary>Weights of a whole tile by the maximum that each row has.</summary>
+    /// <remarks>Where all is well it leaves by itself: of a condition that is asked later the assembler would not know that no product is under way, and would let them run one after the other.</remarks>
+    private void Speculate(I32 key, Action leave)
+    {
+        if (HasBareScores) _k.WaitForProducts(1);
+        F32[] sums = [.. _row.Select((row, r) =>
+        {
+            RowWeights weights = WeightsOf(row, key, isLeft: true);
+            weights.Prepare(RowOf(r), isWhole: true);
+            return Weigh(r, weights.WeightsBy(_reference[r]));
+        })];
+        _k.WaitForProducts(0);
+        Release(_memory.ValuesEmpty, _values);
+        Pack();
+        _k.If(!IsInWarpgroup(!(sums[0] <= MostWeight) | !(sums[1] <= MostWeight)), () =>
+        {
+            for (int r = 0; r < sums.Length; r++) _sum[r].Add(sums[r]);
+            leave();
+        });
+        IssueScores();
+        _k.CommitProducts();
+        _k.WaitForProducts(0);
+    }
+
+    /// <summary>Weights of a tile some of whose rows need a new maximum, or do not see all of it; m, l and O are brought up to date.</summary>
+    private void Renew(I32 key, Predicate isWhole)
+    {
+        for (int r = 0; r < _row.Length; r++) WeightsOf(_row[r], key, isLeft: false).Prepare(RowOf(r), isWhole: false);
+        I32 firstKey = FirstKeyOfLane(key);
+        _k.If(!isWhole, () =>
+        {
+            for (int r = 0; r < _row.Length; r++) ReachWords.Hide((_row[r]?.Start ?? _wholeStart) - firstKey, (_row[r]?.End ?? _wholeEnd) - firstKey, RowOf(r));
+        });
+        F32[] largest = [LargestOf(0), LargestOf(1)];
+        Predicate[] isNew = AreNew(key, largest);
+        F32[] rescale = [.. isNew.Select((isNewRow, r) =>
+        {
+            F32 maximum = F32.Select(isNewRow, F32.Max(_maximum[r], largest[r]), _maximum[r]);
+            F32 factor = F32.Select(isNewRow, RowWeights.Rescale(_call, _maximum[r], maximum, _factor), 1);
+            _maximum[r].Set(maximum);
+            _reference[r].Set(F32.Select(RowWeights.MayGoBy(_call, maximum, _factor), maximum, float.NaN));
+            _sum[r].Set(F32.MultiplyAdd(_sum[r], factor, Weigh(r, WeightsOf(_row[r], key, isLeft: false).WeightsBy(maximum))));
+            return factor;
+        })];
+        _k.WaitForProducts(0);
+
+        // What was redone has given its values back.
+        _k.If(!isWhole & key.IsNot(_lastTile), () => Release(_memory.ValuesEmpty, _values));
+        Pack();
+        _k.If(_k.Any(rescale[0].IsNot(1) | rescale[1].IsNot(1)), () =>
+        {
+            for (int i = 0; i < _outputs.Length; i++) _outputs[i].Multiply(rescale[i >> 1 & 1]);
+        });
+    }
+
+    /// <summary>
+    /// Which rows get a new maximum: those without one, and those of which a lane's sum of weights by the old one is too large. The largest score tells that of nearly all; where it does not for some row of the
+    /// warp, sums are formed.
+    /// </summary>
+    private Predicate[] AreNew(I32 key, F32[] largest)
+    {
+        F32[] growth = [.. largest.Select((score, r) => RowWeights.Growth(_call, _maximum[r], score, _factor))];
+        Predicate[] isNew = [.. growth.Select((power, r) =>
+        {
+            Predicate variable = _k.Variable($"is_new{r}", value: false);
+            variable.Set(power > SurelySmall);
+            return variable;
+        })];
+        Predicate isInDoubt = growth.Select(static power => (power > SurelySmall) & (power <= SurelyLarge)).Aggregate(static (a, b) => a | b);
+        _k.If(_k.Any(isInDoubt), () =>
+        {
+            for (int r = 0; r < _row.Length; r++)
+            {
+                Func<F32, int, F32> stale = WeightsOf(_row[r], key, isLeft: false).WeightsBy(_maximum[r]);
+                F32 sum = Sum(RowOf(r).Select(element => stale(element.Score, element.Column)));
+                I32 isTooLarge = I32.Select((!(sum <= MostWeight)).InRegister() | _maximum[r].Is(float.NegativeInfinity), 1, 0);
+                for (int bit = 1; bit < 4; bit *= 2) isTooLarge |= _k.ShuffleXor(isTooLarge, bit);
+                isNew[r].Set(isTooLarge.IsNot(0));
+            }
+        });
+        return isNew;
+    }
+
+    /// <summary>The largest score of a row, or the largest of those that are numbers.</summary>
+    private F32 LargestOf(int r)
+    {
+        // Four chains: a single one would wait for each of its steps.
+        F32[] scores = [.. RowOf(r).Select(static element => element.Score)], chains = scores[..4];
+        for (int i = 4; i < scores.Length; i++) chains[i % 4] = F32.Max(chains[i % 4], scores[i]);
+        return _k.Max(F32.Max(F32.Max(chains[0], chains[1]), F32.Max(chains[2], chains[3])), 1, 4);
+    }
+
+    private RowWeights WeightsOf(RowReader? row, I32 key, bool isLeft) => new(_k, _call, row, FirstKeyOfLane(key), _factor, isLeft ? null : key + (_tile.Keys - 1));
+
+    private I32 FirstKeyOfLane(I32 key) => key + ((_lane & 3) << 1);
+
+    /// <summary>The lane's scores of its row g, or g + 8, and how far their keys are behind the lane's first.</summary>
+    private (F32 Score, int Column)[] RowOf(int r) =>
+        [.. Enumerable.Range(0, _scores.Length / 2).Select(i => (_scores[(i / 2 * 4) + (2 * r) + (i & 1)], (i / 2 * 8) + (i & 1)))];
+
+    /// <summary>Puts weights in the place of a row's scores, and returns the lane's sum of them.</summary>
+    private F32 Weigh(int r, Func<F32, int, F32> weightOf)
+    {
+        foreach ((F32 score, int column) in RowOf(r)) score.Set(weightOf(score, column));
+        return Sum(RowOf(r).Select(static element => element.Score));
+    }
+
+    /// <summary>Two sums side by side, always in this order: what is decided by a sum is decided alike wherever it is formed.</summary>
+    private static F32 Sum(IEnumerable<F32> weights)
+    {
+        var halves = new F32?[2];
+        int count = 0;
+        foreach (F32 weight in weights)
+        {
+            int half = count++ & 1;
+            halves[half] = halves[half] is { } sum ? sum + weight : weight;
+        }
+
+        return halves[0]! + halves[1]!;
+    }
+
+    /// <summary>Sums of 16 columns, rounded, are a left factor.</summary>
+    private void Pack()
+    {
+        for (int i = 0; i < _weights.Length; i++) _weights[i].SetRounded(Format, _scores[2 * i], _scores[(2 * i) + 1]);
+    }
+
+    /// <summary>S = Q K^T.</summary>
+    private void IssueScores()
+    {
+        MatrixDescriptor queries = new(_queryLow, _descriptorHigh), keys = new(I32.MultiplyAdd(_keys.Index, _memory.KeyRows.Bytes >> 4, _keyLow), _descriptorHigh);
+        _k.FenceProducts();
+        for (int step = 0; step < _memory.KeyRows.StepsOfColumns; step++)
+            _k.IssueProduct(Format, _scores, queries + _memory.QueryRows.UnitsOfColumns(step), keys + _memory.KeyRows.UnitsOfColumns(step), adds: step > 0);
+    }
+
+    /// <summary>O += P V.</summary>
+    private void IssueWeightedValues()
+    {
+        var values = new MatrixDescriptor(I32.MultiplyAdd(_values.Index, _memory.ValueRows.Bytes >> 4, _valueLow), _descriptorHigh);
+        _k.FenceProducts();
+        for (int step = 0; step < _memory.ValueRows.StepsOfRows; step++) _k.IssueProduct(Format, _outputs, _weights[(4 * step)..((4 * step) + 4)], values + BoxedRows.UnitsOfRows(step));
+    }
+
+    private void WaitFor(Shared full, StageRing ring) => _k.WaitForPhase(WarpgroupMemory.Of(full, ring), ring.Parity);
+
+    /// <summary>The warp is done with a stage: its lanes have waited together for the products that read it.</summary>
+    private void Release(Shared empty, StageRing ring)
+    {
+        _k.Where(_lane.Is(0), () => _k.Arrive(WarpgroupMemory.Of(empty, ring)));
+        ring.Advance();
+    }
+
+    /// <summary>The first warpgroup may issue at once.</summary>
+    private void BeginTurns() => _k.If(_warpgroup.Is(_tile.Consumers - 1), () => _k.ArriveAt(TurnOf(0), 2 * WarpgroupTile.WarpgroupThreads));
+
+    private void TakeTurn() => _k.Barrier(_warpgroup + 1, 2 * WarpgroupTile.WarpgroupThreads);
+
+    private void HandTurnOver()
+    {
+        I32 next = _warpgroup + 1;
+        _k.ArriveAt(I32.Select(next.Is(_tile.Consumers), TurnOf(0), next + 1), 2 * WarpgroupTile.WarpgroupThreads);
+    }
+
+    /// <summary>Barrier 0 is the block's; then each warpgroup's turn, and behind those each one's own.</summary>
+    private static I32 TurnOf(int warpgroup) => 1 + warpgroup;
+
+    /// <summary>Whether it holds in any thread of the warpgroup. All of its warps must go the same way where products are issued; the vote makes of that a fact that the assembler knows.</summary>
+    private Predicate IsInWarpgroup(Predicate condition) => _k.Any(_k.BarrierAny(_warpgroup + (1 + _tile.Consumers), WarpgroupTile.WarpgroupThreads, condition));
+
+    /// <summary>Results, log-sum-exps, and, where a sum is not finite, the item's return; or, if it has returned, what its rows see of such values.</summary>
+    private void StoreRows(WorkSlot slot, WorkPlace place)
+    {
+        F32 unit = RowWeights.Unit(_call);
+        RowPlaces results = RowPlaces.Outputs(_call, place.Sequence);
+        var quads = new QuadRows(_k, _lane);
+        RowReader[] row = RowsOfLane(place);
+        Predicate isSpecial = _k.Variable("is_special", value: false);
+        for (int r = 0; r < row.Length; r++)
+        {
+            Predicate isRow = place.Item.FirstRow + _rowOfLane + (8 * r) < place.Item.EndRow;
+            RowEnd end = RowEnd.Of(_call, row[r], _maximum[r], _k.Sum(_sum[r], 1, 4), unit);
+            F32[] own = [.. _outputs.Where((_, i) => (i >> 1 & 1) == r)];
+            isSpecial.Set(isSpecial | (isRow & !AreFinite(own)));
+            Pair[] pairs = [.. own.Chunk(2).Select(two => Pair.Of(_call.QueryFormat, two[0] * end.Factor, two[1] * end.Factor))];
+            quads.Store(results.Of(row[r].Query, row[r].Head), pairs, _call.Traits.ValueDim, isRow);
+            if (_call.Traits.Has(CallFeatures.LogSumExp)) _k.If(isRow & (_lane & 3).Is(0), () => row[r].StoreLogSumExp(end.LogSumExp));
+        }
+
+        _k.If(_k.Any(slot.Careful.IsNot(0)), () => AddSpecials(slot, place), () =>
+            _k.If(IsInWarpgroup(isSpecial), () => _k.If((_thread & (WarpgroupTile.WarpgroupThreads - 1)).Is(0), () => _work.Report(slot))));
+    }
+
+    /// <summary>Whether all of a row's sums are numbers.</summary>
+    private static Predicate AreFinite(F32[] sums)
+    {
+        F32 together = sums[0] * 0;
+        foreach (F32 sum in sums.AsSpan(1)) together = F32.MultiplyAdd(sum, 0, together);
+        return together.IsFinite();
+    }
+
+    /// <summary>What the warp's rows see of values that are not finite.</summary>
+    private void AddSpecials(WorkSlot slot, WorkPlace place)
+    {
+        _k.WarpBarrier();
+        var specials = new SpecialValues(_k, _call, slot.Specials, _lane);
+        KeyRows values = KeyRows.Values(_k, _call, place.Sequence, place.Head);
+        I32 firstRow = place.Item.FirstRow + _rowOfLane - (_lane >>> 2);
+        _k.For("careful_row", firstRow, I32.Min(firstRow + 16, place.Item.EndRow), 1, index =>
+        {
+            RowReader row = place.RowAt(index);
+            specials.AddTo(row, values, row.OutputElements, _call.QueryFormat, _lane);
+        });
+    }
+}

@@ -1,0 +1,56 @@
+using FusedAttention.Cuda.Ptx;
+using FusedAttention.Devices;
+
+namespace FusedAttention.Cuda.Kernels;
+
+/// <summary>
+/// Attention of a block of rows over tiles of keys by matrix products of warpgroups (<c>wgmma</c>) on what the device's copy unit brings (TMA): for Hopper, compute capability 9.0a. The algorithm and its
+/// arithmetic are those of <see cref="PrefillKernel"/>; what differs is who does what.
+/// </summary>
+/// <remarks>
+/// Blocks of threads stay, one a multiprocessor. One warp of each hands out items and copies; two or three warpgroups compute, 64 rows each. Tiles of keys and of values go through two stages each, so the
+/// copies of an item's beginning run while the item before ends.
+/// </remarks>
+internal static class WarpgroupPrefillKernel
+{
+    /// <summary>Features whose scores are looked up elsewhere: addresses for two rows a thread would not fit beside the sums.</summary>
+    public const CallFeatures Excluded = CallFeatures.Mask | CallFeatures.Bias;
+
+    /// <param name="traits">What it is specialised for: 16-bit elements of one type, dimensions that are multiples of 8.</param>
+    /// <param name="tile">Its sizes.</param>
+    /// <param name="mostPolls">After how many looks a wait traps, for finding what hangs; 0: never.</param>
+    public static PtxKernel Write(in KernelTraits traits, in WarpgroupTile tile, int mostPolls = 0)
+    {
+        if (traits.Has(Excluded)) throw new ArgumentException($"Scores with {traits.Features & Excluded} are not taken.", nameof(traits));
+        var k = new PtxKernel("prefill_wgmma", PtxTarget.Sm90a, tile.Threads, 1, CallBlock.MostParameterBytes) { MostPolls = mostPolls, ParameterAlignment = 64 };
+        var call = new CallReader(k, traits);
+        var memory = new WarpgroupMemory(k, tile, traits.KeyDim, traits.ValueDim);
+        I32 thread = k.ThreadIndex().As("thread");
+        k.If(thread.Is(0), memory.Initialize);
+        ClearQueries(k, memory, tile, thread);
+        k.Barrier();
+        I32 warpgroup = k.ShuffleFrom(thread >>> 7, 0).As("warpgroup");
+        WarpgroupTile sizes = tile;
+        k.If(warpgroup.Is(0), () =>
+        {
+            k.LowerRegisters(sizes.ProducerRegisters);
+            k.ExitIf(thread >= 32);
+            var loads = new WarpgroupLoads(k, call, memory, sizes, thread);
+            new WarpgroupWork(k, call, memory).HandOut(thread, loads.Load);
+        }, () =>
+        {
+            k.RaiseRegisters(sizes.ConsumerRegisters);
+            new WarpgroupConsumer(k, call, memory, sizes, thread, (warpgroup - 1).As("consumer")).Write();
+        });
+        k.Exit();
+        return k;
+    }
+
+    /// <summary>Rows that no query ever comes to, where the group does not divide a block's rows, are zero: what lay there might be NaN, and would keep their warps from going by a maximum.</summary>
+    private static void ClearQueries(PtxKernel k, WarpgroupMemory memory, WarpgroupTile tile, I32 thread) => k.If(new WarpgroupParameters(k).QueryRows < tile.Rows, () =>
+    {
+        I32 zero = I32.InRegister(k, 0);
+        k.For("clear", thread << 4, memory.QueryRows.Bytes, tile.Threads * 16, offset => k.StoreVector(memory.Queries + offset, zero, zero, zero, zero));
+        k.FenceAsyncProxy();
+    });
+}

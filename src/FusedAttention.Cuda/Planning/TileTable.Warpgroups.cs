@@ -1,0 +1,76 @@
+using FusedAttention.Cuda.Kernels;
+using FusedAttention.Cuda.Launching;
+using FusedAttention.Problems;
+
+namespace FusedAttention.Cuda.Planning;
+
+/// <content>Tiles of the prefill by warpgroups.</content>
+internal static partial class TileTable
+{
+    /// <summary>Matrix products of warpgroups are compute capability 9.0's, and no other's.</summary>
+    public const int WarpgroupMajor = 9;
+
+    /// <summary>What knows the instructions, and encodes maps of tensors.</summary>
+    public const int FirstWarpgroupDriver = 12000;
+
+    /// <summary>
+    /// The first that has room for the dimensions. S, P and O take N/2, N/4 and Dv/2 registers of a thread, and about 32 more are needed, with ALiBi or a soft cap 48: of 232 with two warpgroups that compute, 160 with three.
+    /// Shared memory takes the queries and two stages of keys and values, 227 KB together.
+    /// </summary>
+    /// <remarks>
+    /// TFLOP/s of a prototype of this kernel on an H100 (fp16, 8k keys, burst; the vendor's library in the same process): D = 64, three warpgroups x 128 keys 635 (498), two 487, x 112 2 % less. D = 128 full,
+    /// two x 176 769, x 128 744 (669); causal x 128 735 (600). D = 256, two x 80 815 (728), x 64 less. D = 192 and what has ALiBi or a soft cap are arithmetic and the assembler's word, not measurement. Keys of a tile
+    /// show in the bits of a result, so they follow from the call's dimensions and options, never from lengths: at 1k keys full x 128 would be some 2 % faster at D = 128.
+    /// </remarks>
+    private static readonly (int KeyDim, int ValueDim, WarpgroupUse? Only, int Consumers, int Keys)[] WarpgroupTiles =
+    [
+        (64, 64, WarpgroupUse.Modified, 2, 128),
+        (64, 64, null, 3, 128),
+        (128, 128, WarpgroupUse.Full, 2, 176),
+        (128, 128, null, 2, 128),
+        (192, 128, null, 2, 128),
+        (192, 192, null, 2, 112),
+        (256, 256, null, 2, 80),
+    ];
+
+    /// <summary>The tile of a prefill by warpgroups, or null if no tile fits the dimensions or the device.</summary>
+    /// <param name="keyDim">Elements of a key.</param>
+    /// <param name="valueDim">Elements of a value.</param>
+    /// <param name="device">Where it will run.</param>
+    /// <param name="use">What the call has.</param>
+    public static WarpgroupTile? Warpgroups(int keyDim, int valueDim, CudaDeviceDescription device, WarpgroupUse use)
+    {
+        if (!HasMatrixDims(keyDim, valueDim)) return null;
+        foreach ((int key, int value, WarpgroupUse? only, int consumers, int keys) in WarpgroupTiles)
+        {
+            if (keyDim > key || valueDim > value || (only is not null && only != use)) continue;
+
+            // Registers of all warpgroups together: 65,536 less what is rounded away. With 24 the producer spills.
+            (int producer, int consumer) = consumers == 3 ? (32, 160) : (40, 232);
+            var tile = new WarpgroupTile(consumers, keys, use == WarpgroupUse.Full, producer, consumer);
+            if (Fits(tile.SharedBytes(keyDim, valueDim), 1, device)) return tile;
+        }
+
+        return null;
+    }
+
+    /// <summary>What tiles are chosen by beside the dimensions.</summary>
+    public static WarpgroupUse UseOf(AttentionProblem problem)
+    {
+        if (!problem.AlibiSlopes.IsEmpty || problem.SoftCap > 0) return WarpgroupUse.Modified;
+        return problem.LeftReach < KeyRange.Unbounded || problem.RightReach < KeyRange.Unbounded ? WarpgroupUse.Masked : WarpgroupUse.Full;
+    }
+}
+
+/// <summary>What a call has that its tile of a prefill by warpgroups depends on.</summary>
+internal enum WarpgroupUse
+{
+    /// <summary>Rows see different keys.</summary>
+    Masked,
+
+    /// <summary>Every key is in sight, and scores are only scaled: no tile but an item's last one is masked, and nothing but sums is in registers.</summary>
+    Full,
+
+    /// <summary>Scores have ALiBi or a soft cap, and rows may see different keys.</summary>
+    Modified,
+}

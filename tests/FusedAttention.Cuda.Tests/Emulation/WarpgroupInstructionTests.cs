@@ -1,0 +1,406 @@
+using System.Globalization;
+using FusedAttention.Cuda.Emulation;
+using FusedAttention.Cuda.Emulation.Machine;
+using FusedAttention.Cuda.Emulation.Memory;
+using FusedAttention.Cuda.Launching;
+using Xunit;
+
+namespace FusedAttention.Cuda.Tests.Emulation;
+
+/// <summary>What came with Hopper, in the emulator: boxes of tensors, barriers that count their bytes, products of warpgroups, by the tables of the PTX ISA; and faults in their use, which must be found.</summary>
+public sealed class WarpgroupInstructionTests
+{
+    private const int BoxRows = 16;
+
+    /// <summary>A kernel's beginning: one lane makes a barrier at the beginning of shared memory, for one arrival; boxes go to 1,024 behind it, whose address is %r20.</summary>
+    private const string Prologue =
+        """
+        add.u32 %r20, %r1, 1024; setp.eq.u32 %p15, %r0, 0;
+        @%p15 mbarrier.init.shared::cta.b64 [%r1], 1;
+        fence.mbarrier_init.release.cluster;
+        bar.sync 0;
+        """;
+
+    /// <summary>Waits for the first phase.</summary>
+    private const string Wait =
+        """
+        $WAIT: mbarrier.try_wait.parity.shared::cta.b64 %p14, [%r1], 0; @!%p14 bra $WAIT;
+        """;
+
+    public static TheoryData<string, int, int> Boxes => new()
+    {
+        { nameof(Swizzle.Bytes128), 0, 0 }, { nameof(Swizzle.Bytes128), 64, 8 }, { nameof(Swizzle.Bytes128), 72, -3 }, { nameof(Swizzle.Bytes128), -8, 20 }, { nameof(Swizzle.Bytes64), 8, 5 }, { nameof(Swizzle.Bytes32), 16, 1 },
+        { nameof(Swizzle.None), 100, 0 },
+    };
+
+    /// <summary>Chunks of 16 bytes of row r lie where the row's number, in bits, takes them; what is outside of the tensor is zero.</summary>
+    [Theory]
+    [MemberData(nameof(Boxes))]
+    public void Boxes_arrive_swizzled_and_with_zeros_around_the_tensor(string swizzleName, int column, int row)
+    {
+        const int Columns = 120, Rows = 24;
+        Swizzle swizzle = Enum.Parse<Swizzle>(swizzleName);
+        int rowBytes = swizzle == Swizzle.None ? 96 : TensorMapImage.SpanOf(swizzle), boxColumns = rowBytes / 2, boxBytes = BoxRows * rowBytes;
+        ushort[] tensor = [.. Enumerable.Range(1, Columns * Rows).Select(static n => (ushort)n)];
+        foreach (LaunchOrder order in FlowTests.Orders)
+        {
+            using var kernel = new TestKernel(order);
+            CudaMemory memory = kernel.Memory<ushort>(tensor), result = kernel.Unwritten(boxBytes);
+            Run(kernel, MapOf(memory.Address, Columns, Rows, boxColumns, BoxRows, swizzle), [result],
+                $$"""
+                {{Prologue}}
+                @!%p15 bra $CONSUME;
+                mov.s32 %r2, {{column}}; mov.s32 %r3, {{row}};
+                mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r1], {{boxBytes}};
+                cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%r20], [%rd8, {%r2, %r3}], [%r1];
+                $CONSUME: {{Wait}}
+                {{CopyOut(boxBytes, "%rd0")}}
+                """, sharedBytes: 1024 + boxBytes);
+            ushort[] actual = kernel.Read<ushort>(result);
+            for (int r = 0; r < BoxRows; r++)
+            {
+                for (int c = 0; c < boxColumns; c++)
+                {
+                    int chunk = c / 8, number = ((r * rowBytes) / 128) % 8;
+                    int moved = swizzle switch { Swizzle.Bytes128 => chunk ^ number, Swizzle.Bytes64 => chunk ^ (number % 4), Swizzle.Bytes32 => chunk ^ (number % 2), _ => chunk };
+                    bool isInside = row + r is >= 0 and < Rows && column + c is >= 0 and < Columns;
+                    ushort expected = isInside ? tensor[((row + r) * Columns) + column + c] : (ushort)0;
+                    Assert.True(expected == actual[(r * boxColumns) + (moved * 8) + (c % 8)], $"row {r}, column {c} of the box");
+                }
+            }
+        }
+    }
+
+    /// <summary>A box goes there and back: only what is inside of the tensor is written.</summary>
+    [Fact]
+    public void Boxes_are_stored_inside_the_tensor()
+    {
+        const int Columns = 72, Rows = 20;
+        ushort[] tensor = [.. Enumerable.Range(1, Columns * Rows).Select(static n => (ushort)n)];
+        using var kernel = new TestKernel();
+        CudaMemory source = kernel.Memory<ushort>(tensor), target = kernel.Memory<ushort>(new ushort[Columns * Rows]);
+        Run(kernel, MapOf(source.Address, Columns, Rows, 64, BoxRows, Swizzle.Bytes128), [source],
+            $$"""
+            {{Prologue}}
+            @!%p15 exit;
+            mov.s32 %r2, 32; mov.s32 %r3, 6;
+            mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r1], 2048;
+            cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%r20], [%rd8, {%r2, %r3}], [%r1];
+            {{Wait}}
+            cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%rd9, {%r2, %r3}], [%r20];
+            cp.async.bulk.commit_group; cp.async.bulk.wait_group.read 0;
+            """, sharedBytes: 3072, second: MapOf(target.Address, Columns, Rows, 64, BoxRows, Swizzle.Bytes128));
+        ushort[] actual = kernel.Read<ushort>(target);
+        for (int r = 0; r < Rows; r++)
+            for (int c = 0; c < Columns; c++) Assert.Equal(r >= 6 && c >= 32 ? tensor[(r * Columns) + c] : 0, actual[(r * Columns) + c]);
+    }
+
+    [Fact]
+    public void Runs_of_bytes_are_copied_both_ways()
+    {
+        uint[] numbers = [.. Enumerable.Range(0, 256).Select(static n => (uint)n * 3)];
+        using var kernel = new TestKernel(LaunchOrder.Reverse);
+        CudaMemory target = kernel.Unwritten(512);
+        kernel.Run(
+            $$"""
+            {{Prologue}}
+            @!%p15 exit;
+            mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r1], 512;
+            cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r20], [%rd0], 512, [%r1];
+            {{Wait}}
+            cp.async.bulk.global.shared::cta.bulk_group [%rd1], [%r20], 512;
+            cp.async.bulk.commit_group; cp.async.bulk.wait_group 0;
+            """,
+            [kernel.Memory<uint>(numbers), target], sharedBytes: 2048);
+        Assert.Equal(numbers[..128], kernel.Read<uint>(target));
+    }
+
+    public static TheoryData<string, int, bool, bool, string> Products
+    {
+        get
+        {
+            var cases = new TheoryData<string, int, bool, bool, string>();
+            foreach (string swizzle in (string[])[nameof(Swizzle.Bytes128), nameof(Swizzle.Bytes64), nameof(Swizzle.Bytes32), nameof(Swizzle.None)])
+            {
+                foreach (bool isLeftInRegisters in (bool[])[false, true])
+                {
+                    foreach (bool isTransposed in (bool[])[false, true])
+                        if (!isTransposed || swizzle is not nameof(Swizzle.None)) cases.Add(swizzle, isTransposed ? 64 : 24, isLeftInRegisters, isTransposed, isLeftInRegisters ? "bf16" : "f16");
+                }
+            }
+
+            cases.Add(nameof(Swizzle.Bytes128), 256, false, false, "f16");
+            cases.Add(nameof(Swizzle.Bytes128), 128, true, true, "bf16");
+            cases.Add(nameof(Swizzle.Bytes128), 8, true, false, "f16");
+            return cases;
+        }
+    }
+
+    /// <summary>64 rows by any number of columns, two products in a chain; factors lie as the ISA's figures of shared memory layouts have them, laid out here by their own formulas.</summary>
+    [Theory]
+    [MemberData(nameof(Products))]
+    public void Products_of_warpgroups_are_those_of_the_matrices(string swizzleName, int columns, bool isLeftInRegisters, bool isTransposed, string type)
+    {
+        Swizzle swizzle = Enum.Parse<Swizzle>(swizzleName);
+        var random = new Random(columns);
+        const int Depth = 32;
+        float[,] a = new float[64, Depth], b = new float[Depth, columns];
+        for (int k = 0; k < Depth; k++)
+        {
+            for (int m = 0; m < 64; m++) a[m, k] = random.Next(-9, 10);
+            for (int n = 0; n < columns; n++) b[k, n] = random.Next(-9, 10);
+        }
+
+        // Two slices of 16, each in room of its own; rows of a slice are neighbours by the shared dimension, or, transposed, by columns.
+        const int SliceBytes = 32768;
+        byte[] left = new byte[2 * SliceBytes], right = new byte[2 * SliceBytes];
+        int span = Math.Max(16, TensorMapImage.SpanOf(swizzle)), spanElements = span / 2;
+        (int leftLeading, int leftStride) = swizzle == Swizzle.None ? (1024, 128) : (16, 8 * span);
+        (int rightLeading, int rightStride) = isTransposed ? (16 * span, 8 * span) : swizzle == Swizzle.None ? (4096, 128) : (16, 8 * span);
+        for (int k = 0; k < Depth; k++)
+        {
+            int slice = k / 16, inner = k % 16;
+            for (int m = 0; m < 64; m++) Put(left, slice, swizzle == Swizzle.None ? (m / 8 * leftStride) + (inner / 8 * leftLeading) + (m % 8 * 16) + (inner % 8 * 2) : (m / 8 * leftStride) + (m % 8 * span) + (inner * 2), a[m, k]);
+            for (int n = 0; n < columns; n++)
+            {
+                int offset = isTransposed ? (n / spanElements * rightLeading) + (inner / 8 * rightStride) + (inner % 8 * span) + (n % spanElements * 2)
+                    : swizzle == Swizzle.None ? (n / 8 * rightStride) + (inner / 8 * rightLeading) + (n % 8 * 16) + (inner % 8 * 2)
+                    : (n / 8 * rightStride) + (n % 8 * span) + (inner * 2);
+                Put(right, slice, offset, b[k, n]);
+            }
+        }
+
+        uint[] fragments = new uint[2 * 128 * 4];
+        for (int slice = 0; slice < 2; slice++)
+        {
+            for (int thread = 0; thread < 128; thread++)
+            {
+                // "WGMMA .m64nNk16 register fragment layout for matrix A".
+                for (int i = 0; i < 8; i++)
+                {
+                    int row = (thread / 32 * 16) + (thread % 32 / 4) + (i % 4 >= 2 ? 8 : 0), column = (thread % 4 * 2) + (i % 2) + (i >= 4 ? 8 : 0);
+                    fragments[(slice * 512) + (thread * 4) + (i / 2)] |= (uint)TestKernel.Bits(type, a[row, (slice * 16) + column]) << (16 * (i % 2));
+                }
+            }
+        }
+
+        int registers = columns / 2;
+        string sums = "{" + string.Join(", ", Enumerable.Range(0, registers).Select(static n => string.Create(CultureInfo.InvariantCulture, $"%f{n}"))) + "}";
+        ulong high = (ulong)(swizzle switch { Swizzle.Bytes128 => 1, Swizzle.Bytes64 => 2, Swizzle.Bytes32 => 3, _ => 0 }) << 62;
+        string Descriptor(string register, int offset, int leading, int stride) => string.Create(
+            CultureInfo.InvariantCulture,
+            $"add.u32 %r30, %r20, {offset}; shr.u32 %r30, %r30, 4; cvt.u64.u32 {register}, %r30; mov.u64 %rd30, {high | ((ulong)(stride >> 4) << 32) | ((ulong)(leading >> 4) << 16)}; or.b64 {register}, {register}, %rd30;\n");
+        var body = new System.Text.StringBuilder(Prologue);
+        body.Append(
+            $$"""
+            @!%p15 bra $CONSUME;
+            mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r1], {{4 * SliceBytes}};
+            cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r20], [%rd0], {{2 * SliceBytes}}, [%r1];
+            add.u32 %r21, %r20, {{2 * SliceBytes}};
+            cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r21], [%rd1], {{2 * SliceBytes}}, [%r1];
+            $CONSUME: {{Wait}}
+            mul.wide.u32 %rd4, %r0, 16; add.u64 %rd2, %rd2, %rd4;
+            ld.global.v4.b32 {%r40, %r41, %r42, %r43}, [%rd2]; ld.global.v4.b32 {%r44, %r45, %r46, %r47}, [%rd2+2048];
+            wgmma.fence.sync.aligned;
+            """);
+        for (int slice = 0; slice < 2; slice++)
+        {
+            body.Append(Descriptor("%rd20", slice * SliceBytes, leftLeading, leftStride)).Append(Descriptor("%rd21", (2 + slice) * SliceBytes, rightLeading, rightStride));
+            string factor = isLeftInRegisters ? (slice == 0 ? "{%r40, %r41, %r42, %r43}" : "{%r44, %r45, %r46, %r47}") : "%rd20";
+            body.Append(CultureInfo.InvariantCulture, $"wgmma.mma_async.sync.aligned.m64n{columns}k16.f32.{type}.{type} {sums}, {factor}, %rd21, {slice}, 1, 1{(isLeftInRegisters ? "" : ", 0")}, {(isTransposed ? 1 : 0)};\n");
+        }
+
+        body.Append("wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0;\n");
+        body.Append(CultureInfo.InvariantCulture, $"mul.wide.u32 %rd5, %r0, {registers * 4}; add.u64 %rd3, %rd3, %rd5;\n");
+        for (int n = 0; n < registers; n++) body.Append(CultureInfo.InvariantCulture, $"st.global.f32 [%rd3+{4 * n}], %f{n};\n");
+        using var kernel = new TestKernel(new(OrderKind.Shuffled, columns));
+        CudaMemory result = kernel.Unwritten(128 * registers * sizeof(float));
+        kernel.Run(body.ToString(), [kernel.Memory<byte>(left), kernel.Memory<byte>(right), kernel.Memory<uint>(fragments), result], threads: 128, sharedBytes: 1024 + (4 * SliceBytes));
+        float[] actual = kernel.Read<float>(result);
+        for (int thread = 0; thread < 128; thread++)
+        {
+            for (int i = 0; i < registers; i++)
+            {
+                // "WGMMA .m64nNk16 register fragment layout for accumulator matrix D".
+                int row = (thread / 32 * 16) + (thread % 32 / 4) + (i / 2 % 2 * 8), column = (i / 4 * 8) + (thread % 4 * 2) + (i % 2);
+                float expected = 0;
+                for (int k = 0; k < Depth; k++) expected += a[row, k] * b[k, column];
+                Assert.True(expected.Equals(actual[(thread * registers) + i]), $"row {row}, column {column} is {actual[(thread * registers) + i]}, not {expected}");
+            }
+        }
+
+        void Put(byte[] memory, int slice, int offset, float value)
+        {
+            // Rows of 128 bytes are counted from a multiple of 1,024.
+            int row = offset / 128, moved = swizzle switch { Swizzle.Bytes128 => (row % 8) << 4, Swizzle.Bytes64 => (row % 4) << 4, Swizzle.Bytes32 => (row % 2) << 4, _ => 0 };
+            BitConverter.TryWriteBytes(memory.AsSpan((slice * SliceBytes) + (offset ^ moved)), TestKernel.Bits(type, value));
+        }
+    }
+
+    /// <summary>Two stages between one warp that loads and three that take: each number arrives once, whatever the order.</summary>
+    [Fact]
+    public void A_ring_of_stages_brings_everything_in_order()
+    {
+        uint[] numbers = [.. Enumerable.Range(0, 10 * 32).Select(static n => (uint)n)];
+        foreach (LaunchOrder order in FlowTests.Orders)
+        {
+            using var kernel = new TestKernel(order);
+            CudaMemory result = kernel.Unwritten(96 * sizeof(uint));
+            kernel.Run(RingOf("@%p1 mbarrier.arrive.shared::cta.b64 _, [%r6+16];"), [kernel.Memory<uint>(numbers), result], threads: 128, sharedBytes: 2048);
+            Assert.Equal([.. Enumerable.Range(0, 96).Select(static n => (uint)Enumerable.Range(0, 10).Sum(step => (step * 32) + (n % 32)))], kernel.Read<uint>(result));
+        }
+    }
+
+    /// <summary>Faults of those who load and take: a stage that is given back before it is read or not at all, too few bytes, too many, reading before the phase ends.</summary>
+    [Theory]
+    [InlineData("a stage that nobody gives back", "", "can go on")]
+    [InlineData("a stage that is given back twice", "@%p1 mbarrier.arrive.shared::cta.b64 _, [%r6+16]; @%p1 mbarrier.arrive.shared::cta.b64 _, [%r6+16];", "arrives 1 times at a barrier that waits for 0 more|nobody has written|a copy is still under way|without a barrier|can go on")]
+    public void Faults_in_a_ring_are_found(string what, string giving, string messages)
+    {
+        foreach (LaunchOrder order in FlowTests.Orders)
+        {
+            using var kernel = new TestKernel(order, mostInstructions: 100_000);
+            CudaMemory numbers = kernel.Memory<uint>([.. Enumerable.Range(0, 10 * 32).Select(static n => (uint)n)]), result = kernel.Unwritten(96 * sizeof(uint));
+            string found = Assert.Throws<CudaEmulationException>(() => kernel.Run(RingOf(giving), [numbers, result], threads: 128, sharedBytes: 2048)).Message;
+            Assert.True(messages.Split('|').Any(message => found.Contains(message, StringComparison.Ordinal)), $"{what}: {found}");
+        }
+    }
+
+    [Theory]
+    [InlineData("512", "512", "ld.shared.u32 %r3, [%r20];", "")]
+    [InlineData("512", "512", "", "a copy is still under way to")]
+    [InlineData("528", "512", "ld.shared.u32 %r3, [%r20];", "16 bytes missing")]
+    [InlineData("496", "512", "ld.shared.u32 %r3, [%r20];", "-16 bytes missing")]
+    public void Bytes_that_are_expected_must_be_those_that_come(string expected, string copied, string read, string message)
+    {
+        using var kernel = new TestKernel(LaunchOrder.Forward, mostInstructions: 100_000);
+        string body =
+            $$"""
+            {{Prologue}}
+            @!%p15 exit;
+            mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r1], {{expected}};
+            cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r20], [%rd0], {{copied}}, [%r1];
+            {{(read.Length == 0 ? "ld.shared.u32 %r3, [%r20];" : "")}}
+            {{Wait}}
+            {{read}}
+            """;
+        void Run() => kernel.Run(body, [kernel.Memory<uint>(new uint[128])], sharedBytes: 2048);
+        if (message.Length == 0) Run();
+        else Assert.Contains(message, Assert.Throws<CudaEmulationException>(Run).Message, StringComparison.Ordinal);
+    }
+
+    /// <summary>What threads write must pass a fence before products read it; sums are nobody's before they are waited for; and products must be waited for.</summary>
+    [Theory]
+    [InlineData("fence.proxy.async.shared::cta;", "wgmma.wait_group.sync.aligned 0;", "", "")]
+    [InlineData("", "wgmma.wait_group.sync.aligned 0;", "", "had no fence.proxy.async")]
+    [InlineData("fence.proxy.async.shared::cta;", "", "", "a product that nobody has waited for")]
+    [InlineData("fence.proxy.async.shared::cta;", "wgmma.wait_group.sync.aligned 0;", "bar.sync 0; st.shared.u32 [%r22], 0;", "")]
+    [InlineData("fence.proxy.async.shared::cta;", "st.shared.u32 [%r22], 0; wgmma.wait_group.sync.aligned 0;", "", "had no fence.proxy.async|without a barrier")]
+    public void Faults_around_products_are_found(string fence, string wait, string behind, string messages)
+    {
+        using var kernel = new TestKernel();
+        string sums = "{%f0, %f1, %f2, %f3}";
+        string body =
+            $$"""
+            shl.b32 %r2, %r0, 5; add.u32 %r22, %r1, %r2; mov.u32 %r3, 0;
+            st.shared.v4.u32 [%r22], {%r3, %r3, %r3, %r3}; st.shared.v4.u32 [%r22+16], {%r3, %r3, %r3, %r3};
+            {{fence}}
+            bar.sync 0;
+            shr.u32 %r30, %r1, 4; cvt.u64.u32 %rd20, %r30; mov.u64 %rd30, {{(1UL << 62) | (64UL << 32)}}; or.b64 %rd20, %rd20, %rd30;
+            wgmma.fence.sync.aligned;
+            wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16 {{sums}}, {%r3, %r3, %r3, %r3}, %rd20, 0, 1, 1, 0;
+            wgmma.commit_group.sync.aligned;
+            {{wait}}
+            {{behind}}
+            """;
+        void Run() => kernel.Run(body, [], threads: 128, sharedBytes: 4096);
+        if (messages.Length == 0)
+        {
+            Run();
+            return;
+        }
+
+        string found = Assert.Throws<CudaEmulationException>(Run).Message;
+        Assert.True(messages.Split('|').Any(message => found.Contains(message, StringComparison.Ordinal)), found);
+    }
+
+    [Fact]
+    public void Sums_are_not_numbers_before_they_are_waited_for()
+    {
+        using var kernel = new TestKernel();
+        CudaMemory early = kernel.Unwritten(128 * sizeof(float)), late = kernel.Unwritten(128 * sizeof(float));
+        kernel.Run(
+            $$"""
+            shl.b32 %r2, %r0, 5; add.u32 %r22, %r1, %r2; mov.u32 %r3, 0x3C003C00;
+            st.shared.v4.u32 [%r22], {%r3, %r3, %r3, %r3}; st.shared.v4.u32 [%r22+16], {%r3, %r3, %r3, %r3};
+            fence.proxy.async.shared::cta; bar.sync 0;
+            shr.u32 %r30, %r1, 4; cvt.u64.u32 %rd20, %r30; mov.u64 %rd30, {{(1UL << 62) | (64UL << 32)}}; or.b64 %rd20, %rd20, %rd30;
+            mov.f32 %f0, 0f3F800000; mov.f32 %f1, %f0; mov.f32 %f2, %f0; mov.f32 %f3, %f0;
+            wgmma.fence.sync.aligned;
+            wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16 {%f0, %f1, %f2, %f3}, {%r3, %r3, %r3, %r3}, %rd20, 1, 1, 1, 0;
+            wgmma.commit_group.sync.aligned;
+            mul.wide.u32 %rd5, %r0, 4; add.u64 %rd0, %rd0, %rd5; add.u64 %rd1, %rd1, %rd5;
+            st.global.f32 [%rd0], %f0;
+            wgmma.wait_group.sync.aligned 0;
+            st.global.f32 [%rd1], %f0;
+            """,
+            [early, late], threads: 128, sharedBytes: 4096);
+        Assert.All(kernel.Read<float>(early), static x => Assert.True(float.IsNaN(x)));
+        Assert.All(kernel.Read<float>(late), static x => Assert.Equal(17f, x));
+    }
+
+    /// <summary>Warp 0 brings 10 stages of 128 bytes, two at a time; three warps add them up, lane by lane, and give each back by one lane (%p1).</summary>
+    private static string RingOf(string giving) =>
+        $$"""
+        setp.ne.u32 %p0, %r0, 0; @%p0 bra $MADE;
+        mbarrier.init.shared::cta.b64 [%r1], 1; mbarrier.init.shared::cta.b64 [%r1+8], 1; mbarrier.init.shared::cta.b64 [%r1+16], 3; mbarrier.init.shared::cta.b64 [%r1+24], 3;
+        fence.mbarrier_init.release.cluster;
+        $MADE: bar.sync 0;
+        mov.u32 %r2, 0; mov.u32 %r3, 0;
+        setp.ge.u32 %p0, %r0, 32; @%p0 bra $TAKE;
+        setp.ne.u32 %p0, %r0, 0; @%p0 exit;
+        $LOAD: and.b32 %r4, %r2, 1; shr.u32 %r5, %r2, 1; and.b32 %r5, %r5, 1; xor.b32 %r5, %r5, 1;
+        shl.b32 %r6, %r4, 3; add.u32 %r6, %r6, %r1; shl.b32 %r7, %r4, 7; add.u32 %r7, %r7, %r1; add.u32 %r7, %r7, 1024;
+        $EMPTY: mbarrier.try_wait.parity.shared::cta.b64 %p2, [%r6+16], %r5; @!%p2 bra $EMPTY;
+        mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r6], 128;
+        cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r7], [%rd0], 128, [%r6];
+        add.u64 %rd0, %rd0, 128; add.u32 %r2, %r2, 1; setp.lt.u32 %p3, %r2, 10; @%p3 bra $LOAD;
+        exit;
+        $TAKE: sub.u32 %r8, %r0, 32; and.b32 %r9, %r0, 31; setp.eq.u32 %p1, %r9, 0; shl.b32 %r9, %r9, 2;
+        $NEXT: and.b32 %r4, %r2, 1; shr.u32 %r5, %r2, 1; and.b32 %r5, %r5, 1;
+        shl.b32 %r6, %r4, 3; add.u32 %r6, %r6, %r1; shl.b32 %r7, %r4, 7; add.u32 %r7, %r7, %r1; add.u32 %r7, %r7, %r9;
+        $FULL: mbarrier.try_wait.parity.shared::cta.b64 %p2, [%r6], %r5; @!%p2 bra $FULL;
+        ld.shared.u32 %r10, [%r7+1024]; add.u32 %r3, %r3, %r10;
+        bar.warp.sync 0xffffffff;
+        {{giving}}
+        add.u32 %r2, %r2, 1; setp.lt.u32 %p3, %r2, 10; @%p3 bra $NEXT;
+        mul.wide.u32 %rd4, %r8, 4; add.u64 %rd1, %rd1, %rd4; st.global.u32 [%rd1], %r3;
+        """;
+
+    private static string CopyOut(int bytes, string to) => string.Concat(Enumerable.Range(0, (bytes + 511) / 512).Select(n => string.Create(
+        CultureInfo.InvariantCulture,
+        $"shl.b32 %r50, %r0, 4; add.u32 %r50, %r50, {512 * n}; setp.lt.u32 %p9, %r50, {bytes}; add.u32 %r51, %r50, %r20; cvt.u64.u32 %rd15, %r50; add.u64 %rd15, %rd15, {to}; @%p9 ld.shared.v4.u32 {{%r52, %r53, %r54, %r55}}, [%r51]; @%p9 st.global.v4.u32 [%rd15], {{%r52, %r53, %r54, %r55}};\n")));
+
+    private static TensorMapImage MapOf(ulong address, int columns, int rows, int boxColumns, int boxRows, Swizzle swizzle)
+    {
+        TensorMapImage.Five lengths = default, strides = default;
+        TensorMapImage.FiveSmall box = default;
+        (lengths[0], lengths[1], strides[0], strides[1], box[0], box[1]) = (columns, rows, 2, columns * 2, (short)boxColumns, (short)boxRows);
+        return new TensorMapImage { Rank = 2, ElementBytes = 2, Swizzle = swizzle, Address = address, Lengths = lengths, Strides = strides, Box = box };
+    }
+
+    /// <summary>Maps are parameters: %rd8 has the address of the first one, %rd9 of the second.</summary>
+    private static unsafe void Run(TestKernel kernel, TensorMapImage map, CudaMemory[] memory, string body, int sharedBytes, TensorMapImage second = default)
+    {
+        string text = TestKernel.Text("mov.b64 %rd8, map; cvta.param.u64 %rd8, %rd8; add.u64 %rd9, %rd8, 128; prefetch.tensormap [%rd8];\n" + body, memory.Length).Replace("test(", "test(.param .align 64 .b8 map[256], ", StringComparison.Ordinal);
+        var parameters = new ulong[32 + memory.Length];
+        fixed (ulong* first = parameters)
+        {
+            ((TensorMapImage*)first)[0] = map;
+            ((TensorMapImage*)first)[1] = second;
+        }
+
+        for (int n = 0; n < memory.Length; n++) parameters[32 + n] = memory[n].Address;
+        kernel.Launch(text, parameters, sharedBytes: sharedBytes);
+    }
+}
