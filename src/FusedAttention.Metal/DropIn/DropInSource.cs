@@ -16,7 +16,10 @@ internal static partial class DropInSource
     /// <summary>Simdgroups of a threadgroup: 256 threads, and with eight rows each 64 queries.</summary>
     private const int Simdgroups = 8;
 
-    /// <summary>What is computed of any of the function constants unless a variant says otherwise.</summary>
+    /// <summary>Of threadgroup memory: what 32 simdgroups have seen of infinities and NaN, two numbers each, though only eight compute.</summary>
+    private const int SpanBytes = 32 * 2 * sizeof(int);
+
+    /// <summary>The function constants that are the same in all variants.</summary>
     private static readonly ImmutableArray<SourceDefinition> FixedConstants =
     [
         new("FIXED_has_mask", "false"),
@@ -60,7 +63,7 @@ internal static partial class DropInSource
         }
 
         int stagedBytes = dims.Max(dim => Prefill(dim).ThreadgroupBytes);
-        var text = new StringBuilder(DropInHeader.Of(dims, stagedBytes));
+        var text = new StringBuilder(DropInHeader.Of(dims, stagedBytes + SpanBytes));
         var explained = new HashSet<string>(StringComparer.Ordinal);
         Append(text, KernelSource.Includes);
         text.Append("\n#define FUSED_ATTENTION_STANDS_ALONE\n");

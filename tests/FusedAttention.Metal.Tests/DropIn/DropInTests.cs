@@ -141,6 +141,7 @@ public sealed class DropInTests
     public void Threadgroup_memory_is_within_the_budget()
     {
         using var host = new DropInHost();
+        Assert.Contains($" {host.Library.ThreadgroupBytes("fused_attention")} bytes of threadgroup memory", host.Text, StringComparison.Ordinal);
         foreach (KernelSignature kernel in host.Library.Kernels) Assert.InRange(host.Library.ThreadgroupBytes(kernel.Name), 1, TileTable.MemoryBudget);
     }
 
