@@ -40,7 +40,11 @@ internal sealed class EmulatedRuntime(EmulatorFlavour flavour = EmulatorFlavour.
 
     public DeviceMemory Wrap(nint pointer, long bytes) => EmulatedMemory.Wrap(pointer, bytes);
 
-    public void Prepare(KernelFunction function) => Library(function).Kernel(function.Name);
+    public KernelResources Prepare(KernelFunction function)
+    {
+        EmulatorLibrary library = Library(function);
+        return new(library.Kernel(function.Name).MaxThreads ?? 1024, library.ThreadgroupBytes(function.Name));
+    }
 
     public EmulatorLibrary Library(KernelFunction function) => EmulatorBuild.Get(Source(function), flavour);
 

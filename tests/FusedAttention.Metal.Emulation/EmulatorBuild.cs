@@ -36,6 +36,9 @@ internal static class EmulatorBuild
     /// <summary>Include folders, as system ones: what is asked of the kernels' text is not asked of ours.</summary>
     public static string[] IncludeOptions => ["-isystem", Path.Combine(Sources, "include"), "-isystem", Include.Value];
 
+    /// <summary>The same for <see cref="ProxyCompiler"/>, whose headers take the places of some.</summary>
+    public static string[] ProxyIncludeOptions => ["-isystem", Path.Combine(Sources, "proxy"), "-isystem", Path.Combine(Sources, "include")];
+
     /// <summary>The library of a function.</summary>
     public static EmulatorLibrary Get(KernelFunction function, EmulatorFlavour flavour) => Get(KernelSource.Compose(function), flavour);
 
@@ -58,8 +61,9 @@ internal static class EmulatorBuild
             EmulatorToolchain.Compile(temporary, ["-x", "cl", .. Language, EmulatorToolchain.Processor, .. flavour.Options(), "-Xclang", "-disable-llvm-passes", "-S", "-emit-llvm", "library.cl", "-o", "library.ll"]);
             KernelModule module = KernelModule.Parse(File.ReadAllText(Path.Combine(temporary, "library.ll")));
             File.WriteAllText(Path.Combine(temporary, "module.ll"), module.Text);
+            File.WriteAllText(Path.Combine(temporary, "rolled.ll"), module.RolledText);
             string[] objects = Directory.GetFiles(Runtimes.GetOrAdd(flavour, static flavour => new Lazy<string>(() => BuildRuntime(flavour))).Value, "*.o");
-            EmulatorToolchain.Compile(temporary, [EmulatorToolchain.Processor, .. flavour.Options(), .. flavour.LinkOptions(), "-Wno-override-module", "module.ll", .. objects, "-lm", "-o", Executable]);
+            EmulatorToolchain.Compile(temporary, [EmulatorToolchain.Processor, .. flavour.Options(), .. flavour.LinkOptions(), "-Wno-override-module", "rolled.ll", .. objects, "-lm", "-o", Executable]);
         });
         KernelSignature[] kernels = KernelText.ParseKernels(File.ReadAllText(Path.Combine(folder, "library.i")));
         return new EmulatorLibrary(folder, kernels, KernelText.ParseConstants(text), KernelModule.Parse(File.ReadAllText(Path.Combine(folder, "library.ll"))));

@@ -22,8 +22,8 @@ internal sealed class EmulatorLibrary(string folder, KernelSignature[] kernels, 
     /// <summary>Bytes of threadgroup memory that a kernel declares.</summary>
     public int ThreadgroupBytes(string kernel) => _threadgroupBytes.Value.GetValueOrDefault(Kernel(kernel).Name);
 
-    /// <summary>Bytes of each thread's arrays that a kernel's body declares.</summary>
-    public int PrivateBytes(string kernel) => PrivateArrays.BytesOf(Module.Text, Kernel(kernel).Name);
+    /// <summary>Bytes of each thread's arrays that a kernel's body declares, or that of a function it consists of: the largest.</summary>
+    public int PrivateBytes(string kernel) => Module.Reach(Kernel(kernel).Name).Max(function => PrivateArrays.BytesOf(Module.Text, function));
 
     private static Dictionary<string, int> Describe(string executable)
     {

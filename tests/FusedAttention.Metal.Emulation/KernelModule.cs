@@ -19,6 +19,12 @@ internal sealed partial class KernelModule
     /// <summary>The module as it is compiled further.</summary>
     public string Text { get; private set; }
 
+    /// <summary>
+    /// The module with its loops left as loops, which is what runs: unrolling changes no bit of what a lane computes, and takes three quarters of the time that compiling takes (14 s of processor time against 3 for the
+    /// drop-in's ten copies of the kernels). Whether arrays stay in registers is asked of <see cref="Text"/>.
+    /// </summary>
+    public string RolledText => Text.Replace("!\"llvm.loop.unroll.full\"", "!\"llvm.loop.unroll.disable\"", StringComparison.Ordinal);
+
     public static KernelModule Parse(string text)
     {
         var module = new KernelModule(text);

@@ -26,6 +26,9 @@ internal static partial class KernelText
         ["threads_per_simdgroup"] = 10,
     };
 
+    /// <summary>An argument that a host gives a length; here nobody does, and a kernel that used it would crash. Preprocessed, it has the address space's other name.</summary>
+    private const string ThreadgroupMemory = "threadgroup";
+
     public static KernelSignature[] ParseKernels(string text)
     {
         var kernels = new List<KernelSignature>();
@@ -65,6 +68,7 @@ internal static partial class KernelText
 
         static string Argument(KernelArgument argument)
         {
+            if (argument.BuiltIn is ThreadgroupMemory) return $"({argument.Type})0";
             if (argument.Slot is not int slot) return $"shim::position<{argument.Type}>({BuiltIns[argument.BuiltIn!]}u)";
             return argument.IsReference ? $"*({argument.Type.TrimEnd('&')}*)metal_emulator_buffer({slot}u)" : $"({argument.Type})metal_emulator_buffer({slot}u)";
         }
@@ -79,6 +83,7 @@ internal static partial class KernelText
             Match call = AttributeCall().Match(attribute);
             if (!call.Success) builtIn = attribute.Trim();
             else if (call.Groups["name"].ValueSpan is "buffer") slot = int.Parse(call.Groups["value"].ValueSpan, CultureInfo.InvariantCulture);
+            else if (call.Groups["name"].ValueSpan is ThreadgroupMemory or "__local") builtIn = ThreadgroupMemory;
             else if (call.Groups["name"].ValueSpan is "function_constant") condition = call.Groups["value"].Value;
             else throw new MetalEmulationException($"Kernel {kernel}: the emulator does not know the attribute {attribute}.");
         }
@@ -87,7 +92,7 @@ internal static partial class KernelText
         Match name = LastName().Match(declaration);
         if (!name.Success) throw new MetalEmulationException($"Kernel {kernel}: no name in the argument \"{declaration}\".");
         string type = Spaces().Replace(declaration[..name.Index], " ").Trim();
-        if (slot is null && (builtIn is null || !BuiltIns.ContainsKey(builtIn)))
+        if (slot is null && (builtIn is null || (!BuiltIns.ContainsKey(builtIn) && builtIn is not ThreadgroupMemory)))
         {
             throw new MetalEmulationException($"Kernel {kernel}: argument {name.Value} has no [[buffer(n)]] and no built-in that the emulator knows: \"{text.Trim()}\".");
         }

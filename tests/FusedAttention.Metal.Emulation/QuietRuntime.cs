@@ -19,9 +19,7 @@ internal sealed unsafe class QuietRuntime : IMetalRuntime
 
     public DeviceMemory Wrap(nint pointer, long bytes) => throw new NotSupportedException();
 
-    public void Prepare(KernelFunction function)
-    {
-    }
+    public KernelResources Prepare(KernelFunction function) => default;
 
     public long Submit(ReadOnlySpan<KernelLaunch> launches) => ++_submitted;
 

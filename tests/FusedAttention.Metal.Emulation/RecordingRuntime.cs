@@ -63,7 +63,7 @@ internal sealed unsafe class RecordingRuntime : IMetalRuntime
 
     public DeviceMemory Wrap(nint pointer, long bytes) => Add(new Memory(this, (void*)pointer, bytes, owned: false));
 
-    public void Prepare(KernelFunction function)
+    public KernelResources Prepare(KernelFunction function)
     {
         if (PrepareFailure is { } failure)
         {
@@ -72,6 +72,7 @@ internal sealed unsafe class RecordingRuntime : IMetalRuntime
         }
 
         lock (_lock) Prepared.Add(function);
+        return new(MaxThreads: 1024, ThreadgroupBytes: 0);
     }
 
     public long Submit(ReadOnlySpan<KernelLaunch> launches)

@@ -24,7 +24,7 @@ internal sealed class TestKernel : IDisposable
     public string Text { get; }
 
     /// <summary>The whole text of a library with this body.</summary>
-    public static string TextOf(string body) => $"{KernelSource.File("common.metal")}#include <metal_simdgroup_matrix>\n#line 1 \"test.metal\"\n{body}\n";
+    public static string TextOf(string body) => $"{KernelSource.File(KernelSource.Includes)}{KernelSource.File("common.metal")}#line 1 \"test.metal\"\n{body}\n";
 
     public TestKernel Input<T>(int slot, params ReadOnlySpan<T> values)
         where T : unmanaged

@@ -22,7 +22,7 @@ internal static partial class TextLint
 
     private static readonly HashSet<string> Attributes = new(StringComparer.Ordinal)
     {
-        "buffer", "function_constant", "max_total_threads_per_threadgroup",
+        "buffer", "threadgroup", "function_constant", "max_total_threads_per_threadgroup",
         "thread_position_in_grid", "threadgroup_position_in_grid", "thread_position_in_threadgroup", "threads_per_threadgroup", "threadgroups_per_grid", "threads_per_grid",
         "thread_index_in_threadgroup", "thread_index_in_simdgroup", "simdgroup_index_in_threadgroup", "simdgroups_per_threadgroup", "threads_per_simdgroup",
     };

@@ -43,7 +43,7 @@ public sealed partial class KernelTextTests
         string text = KernelSource.File("parameters.metal");
         string[] names = [.. StructName().Matches(TextLint.WithoutComments(text)).Select(match => match.Groups["name"].Value)];
         Assert.NotEmpty(names);
-        Dictionary<string, (RecordField[] Fields, int Size)> records = RecordLayouts.Of(KernelSource.File("common.metal") + text, names);
+        Dictionary<string, (RecordField[] Fields, int Size)> records = RecordLayouts.Of(KernelSource.File(KernelSource.Includes) + KernelSource.File("common.metal") + text, names);
         foreach (string name in names)
         {
             Type host = typeof(AttentionParameters).Assembly.GetType($"{typeof(AttentionParameters).Namespace}.{name}") ?? throw new InvalidOperationException($"The host has no struct {name}.");

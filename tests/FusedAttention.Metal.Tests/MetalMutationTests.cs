@@ -45,7 +45,10 @@ public sealed class MetalMutationTests(ITestOutputHelper output)
         { "Decode", "tile += slices * TILE_KEYS", "tile += TILE_KEYS", 0 },
         { "Plain", "key < row.start || key >= row.end", "key < row.start || key > row.end", 0 },
         { "Plain", "position + parameters.right_reach + 1", "position + parameters.right_reach", 0 },
-        { "Prefill", "(key - block * block_size) * rows.token_stride", "key * rows.token_stride", 0 },
+        { "Prefill", "base + j * int(rows.token_stride)", "base + j * 64", 0 },
+        { "Decode", "base + j * int(rows.token_stride)", "base + j * 64", 0 },
+        { "Prefill", "rows.block_size % tile_keys == 0", "true", 0 },
+        { "Prefill", "(key - block * rows.block_size) * rows.token_stride", "key * rows.token_stride", 0 },
 
         // The score.
         { "Plain", "if (is_negative_infinity(bias)) score.is_seen = false;", "", 0 },
@@ -55,7 +58,8 @@ public sealed class MetalMutationTests(ITestOutputHelper output)
         { "Prefill", "return fast::exp2(difference * factor);", "return fast::exp2(score * factor - base * factor);", 0 },
 
         // Infinities and NaN.
-        { "Prefill", "if (IS_VALUE) elements = without_specials(elements, key, specials);", "", 0 },
+        { "Prefill", "*chunk = without_specials(*chunk, tile + j, specials);", "", 0 },
+        { "Prefill", "0x7F800000u) + 0x00800000u", "0x7F800000u) + 0x00400000u", 0 },
         { "Prefill", "note_key(specials, key, x || y || z || w);", "", 0 },
         { "Plain", "span.first = found ? min(span.first, key) : span.first;", "span.first = found ? key : span.first;", 0 },
         { "Decode", "if (w) elements.w = 0;", "", 0 },
@@ -64,7 +68,7 @@ public sealed class MetalMutationTests(ITestOutputHelper output)
         { "Plain", "uint all = special | special_of(x);", "uint all = special_of(x);", 0 },
 
         // Rows, lanes and parts.
-        { "Prefill", "float2(q.x, q.z), float2(k0.x, k1.x)", "float2(q.x, q.y), float2(k0.x, k1.x)", 0 },
+        { "Prefill", "factors(q.x, q.z), factors(k0.x, k1.x)", "factors(q.x, q.y), factors(k0.x, k1.x)", 0 },
         { "Decode", "ushort(side * LANES + r * STEPS + step)", "ushort(r * STEPS + step)", 0 },
         { "Decode", "shared_outputs[(slot + r) * (VALUE_DIM / 4) + c * LANES + lane_of_key] = ", "shared_outputs[r * (VALUE_DIM / 4) + c * LANES + lane_of_key] = ", 0 },
         { "Decode", "weight_of(partial_statistics[at * 2], base, factor), o)", "1.0f, o)", 0 },

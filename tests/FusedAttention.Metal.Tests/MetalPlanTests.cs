@@ -36,6 +36,20 @@ public sealed class MetalPlanTests
         Assert.Equal("plain", MetalPlan.Of(problem, Device with { HasKnownLaneMap = false }).Kernel);
     }
 
+    /// <summary>The other kernels find a tile's keys by 32-bit distances from its first.</summary>
+    [Theory]
+    [InlineData(0, "prefill")]
+    [InlineData(1, "plain")]
+    public void Keys_that_lie_farther_apart_than_32_bits_reach_are_the_plain_kernels(int beyond, string kernel)
+    {
+        AttentionProblem problem = ShapeProblem.Dense<Half, Half>(new AttentionShape(1, 100, 100, 8, 2, 64, 64), AttentionOptions.Default);
+        problem.ValueTokenStride = TileTable.MostTokenStride + beyond;
+        Assert.True((TileTable.MostTokenStride * 31) + 256 <= int.MaxValue);
+        MetalPlan plan = MetalPlan.Of(problem, Device);
+        Assert.Equal(kernel, plan.Kernel);
+        Assert.Equal(beyond > 0, plan.Details.Contains("elements apart", StringComparison.Ordinal));
+    }
+
     [Fact]
     public void Mixed_batches_get_both_kernels()
     {

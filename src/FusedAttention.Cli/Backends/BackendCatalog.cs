@@ -29,15 +29,16 @@ internal sealed class BackendCatalog(params IBackendProvider[] providers)
     /// <param name="name">A backend, or auto.</param>
     /// <param name="hostOption">An option that was given and speaks of the processor's kernels; null for none.</param>
     /// <param name="say">Told what auto chose, and why.</param>
+    /// <param name="takesAny">Whether a device will do that the kernels were not made for.</param>
     /// <exception cref="UsageException">It is not there, or does not go with the option.</exception>
-    public BackendDevice Choose(string name, string? hostOption, Action<string> say)
+    public BackendDevice Choose(string name, string? hostOption, Action<string> say, bool takesAny = false)
     {
         string? about = hostOption is null ? null : $"{hostOption} speaks of the {Host.Title}'s kernels";
         if (name.Equals(Auto, StringComparison.OrdinalIgnoreCase)) return ChooseAuto(about, say);
         IBackendProvider? provider = Providers.FirstOrDefault(provider => name.Equals(provider.Name, StringComparison.OrdinalIgnoreCase));
         if (provider is null) throw new UsageException($"--backend '{name}' is not there: this build has {string.Join(", ", Providers.Select(static p => p.Name))}, and {Auto}, which says what it chose.");
         if (about is not null && !provider.IsHost) throw new UsageException($"{about} and does not go with --backend {provider.Name}.");
-        return provider.Devices is [BackendDevice first, ..] ? first : throw new UsageException($"--backend {provider.Name}: {NotAvailable(provider)}");
+        return (takesAny ? provider.AnyDevices : provider.Devices) is [BackendDevice first, ..] ? first : throw new UsageException($"--backend {provider.Name}: {NotAvailable(provider)}");
     }
 
     /// <summary>Whether an exception is some backend's own word about a device that refused or failed.</summary>

@@ -20,6 +20,9 @@ internal interface IBackendProvider
     /// <summary>What there is to run on, the preferred one first. Nothing is asked of the system before this or <see cref="WhyNone"/> is asked for.</summary>
     IReadOnlyList<BackendDevice> Devices { get; }
 
+    /// <summary>Devices of the same kind that the kernels were not made for, and <see cref="Devices"/>: for finding out whether they run there.</summary>
+    IReadOnlyList<BackendDevice> AnyDevices => Devices;
+
     /// <summary>Why there is no device; null if there is one.</summary>
     string? WhyNone { get; }
 
@@ -28,6 +31,9 @@ internal interface IBackendProvider
 
     /// <summary>Where the targets of <see cref="TimedShapes"/> come from; null without targets.</summary>
     string? TargetNote { get; }
+
+    /// <summary>The text of its kernels, for a command <c>NAME-source</c>; null for a backend without one.</summary>
+    IKernelSource? Source => null;
 
     /// <summary>What <c>info</c> says of it.</summary>
     BackendInfo Info();

@@ -40,7 +40,10 @@ internal sealed class ExecutionOptions(ToolConsole console, BackendCatalog backe
         command.Add(_rowInvariant);
     }
 
-    public Execution Read(ParseResult parsed, CancellationToken cancellation)
+    /// <param name="parsed">The command line.</param>
+    /// <param name="cancellation">Stops the work.</param>
+    /// <param name="takesAny">Whether a device will do that the kernels were not made for.</param>
+    public Execution Read(ParseResult parsed, CancellationToken cancellation, bool takesAny = false)
     {
         int? threads = parsed.GetValue(_threads);
         CpuInstructionSet instructionSet = OptionText.InstructionSet(_instructionSet.Name, parsed.GetValue(_instructionSet)!);
@@ -51,6 +54,6 @@ internal sealed class ExecutionOptions(ToolConsole console, BackendCatalog backe
             RowInvariant = parsed.GetValue(_rowInvariant),
             CancellationToken = cancellation,
         };
-        return new(backends.Choose(parsed.GetValue(_backend)!, hostOption, console.Error.WriteLine), options);
+        return new(backends.Choose(parsed.GetValue(_backend)!, hostOption, console.Error.WriteLine, takesAny), options);
     }
 }

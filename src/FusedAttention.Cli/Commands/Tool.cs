@@ -61,6 +61,11 @@ internal static class Tool
             ExplainCommand.Create(console, backends),
             BenchCommand.Create(console, backends),
         };
+        foreach (IBackendProvider provider in backends.Providers)
+        {
+            if (provider.Source is IKernelSource source) root.Add(KernelSourceCommand.Create(console, backends, provider, source));
+        }
+
         foreach (HelpOption help in root.Options.OfType<HelpOption>())
         {
             if (help.Action is not HelpAction action) continue;

@@ -28,6 +28,7 @@ internal sealed class VerifyCommand
           fused-attention verify --backend cuda
           fused-attention verify --backend metal
           fused-attention verify --backend metal tests/data/reference
+          fused-attention verify --backend metal --compile-only
         """;
 
     private readonly InputOptions _input = new();
@@ -37,6 +38,8 @@ internal sealed class VerifyCommand
     private readonly Option<string?> _outputName = new("--output-name") { Description = "Name of the output in a file; 'o' or 'output' if not given.", HelpName = "NAME" };
     private readonly Option<string?> _lseName = new("--lse-name") { Description = "Name of the log-sum-exp in a file; 'lse', if it is there, if not given.", HelpName = "NAME" };
     private readonly Option<string?> _only = new("--only") { Description = "Without files: run only the checks that have this in their name.", HelpName = "TEXT" };
+    private readonly Option<bool> _compileOnly = new("--compile-only") { Description = "Without files: have the device's compiler make kernels of every kind, and run none.", Arity = ArgumentArity.Zero };
+    private readonly Option<bool> _anyDevice = new("--any-device") { Description = "Without files: take a device as well that the kernels were not made for; the checks decide.", Arity = ArgumentArity.Zero };
     private readonly Option<bool> _json = JsonReport.NewOption();
     private readonly ToolConsole _console;
 
@@ -49,15 +52,18 @@ internal sealed class VerifyCommand
         verify._input.AddTo(command);
         verify._semantics.AddTo(command);
         verify._execution.AddTo(command);
-        foreach (Option option in (ReadOnlySpan<Option>)[verify._outputFile, verify._outputName, verify._lseName, verify._only, verify._json]) command.Add(option);
+        foreach (Option option in (ReadOnlySpan<Option>)[verify._outputFile, verify._outputName, verify._lseName, verify._only, verify._compileOnly, verify._anyDevice, verify._json]) command.Add(option);
         return command.WithAction(console, backends, verify.Execute);
     }
 
     private int Execute(ParseResult parsed, CancellationToken cancellation)
     {
-        (BackendDevice device, RunOptions run) = _execution.Read(parsed, cancellation);
+        bool isCompileOnly = parsed.GetValue(_compileOnly), takesAny = parsed.GetValue(_anyDevice);
+        (BackendDevice device, RunOptions run) = _execution.Read(parsed, cancellation, takesAny || isCompileOnly);
         string[] given = _input.Files(parsed);
         bool isCall = _input.HasOptions(parsed) || _semantics.IsGiven(parsed) || parsed.GetValue(_outputFile) is not null;
+        if (isCompileOnly && !isCall && given.Length == 0) return Compile(device, cancellation);
+        if (isCompileOnly) throw new UsageException($"{_compileOnly.Name} computes nothing: it goes with no file and no option of a call.");
         if (!isCall && (given.Length == 0 || (given.Length == 1 && Directory.Exists(given[0])))) return VerifyBackend(parsed, device, run, given);
         if (parsed.GetValue(_only) is not null) throw new UsageException("--only chooses among the checks that run without files.");
         return VerifyCall(parsed, device.Backend, run);
@@ -71,6 +77,23 @@ internal sealed class VerifyCommand
         if (given.Length > 0 && only is not null) throw new UsageException("--only chooses among the checks that come with the tool; 'conform' runs a folder alone.");
         if (given.Length > 0 && ReferenceFolder.Files(references!).Length == 0) throw new UsageException($"There is no .safetensors file under {references}.");
         return new SelfCheckReport(_console, device, run).Run(only, references);
+    }
+
+    private int Compile(BackendDevice device, CancellationToken cancellation)
+    {
+        if (device.Compile is null) throw new UsageException($"{_compileOnly.Name}: {device.Backend.Title} compiles nothing.");
+        _console.Line(device.Backend.Title);
+        (int compiled, int failed) = (0, 0);
+        foreach (CompiledKernel kernel in device.Compile())
+        {
+            cancellation.ThrowIfCancellationRequested();
+            _console.Line($"{(kernel.IsCompiled ? "" : "FAILED ")}{kernel.Name}: {kernel.Result}");
+            if (kernel.IsCompiled) compiled++;
+            else failed++;
+        }
+
+        _console.Line($"{compiled} compiled, {failed} failed");
+        return failed == 0 && compiled > 0 ? ExitCode.Success : ExitCode.VerificationFailed;
     }
 
     private int VerifyCall(ParseResult parsed, Backend backend, RunOptions run)

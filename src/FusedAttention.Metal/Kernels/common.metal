@@ -1,11 +1,11 @@
 // What every kernel family begins with. The text is compiled by Metal on the user's machine, and by clang for the emulator of the tests, so it keeps to the
 // rules of docs/metal.md: kernels are plain functions, dimensions and types are macros that the host defines, features are function constants.
 
-#include <metal_stdlib>
-using namespace metal;
-
-// A function constant is a constant of the pipeline: branches on it cost nothing. The emulator sets the same names from outside.
-#ifdef FUSED_ATTENTION_EMULATOR
+// A function constant is a constant of the pipeline: branches on it cost nothing. In a file that has to stand alone its value is in the text, as FIXED_name; the emulator sets the same
+// names from outside.
+#ifdef FUSED_ATTENTION_STANDS_ALONE
+#define FUNCTION_CONSTANT(type, name, index) constexpr constant type name = FIXED_##name
+#elif defined(FUSED_ATTENTION_EMULATOR)
 #define FUNCTION_CONSTANT(type, name, index) extern constant type name
 #else
 #define FUNCTION_CONSTANT(type, name, index) constant type name [[function_constant(index)]]

@@ -83,7 +83,16 @@ INLINE void rescale_outputs(thread DecodeState &state, float rescale)
 // Of a tile that reaches beyond the item's keys, the nearest of them: loads have no condition, and what is loaded twice gets the weight 0 the second time.
 INLINE int nearest_key(int key, int first_key, int end_key) { return min(max(key, first_key), end_key - 1); }
 
+// Row j of a tile. IS_RUN: all of the tile's keys are the item's, and lie one stride apart from `base` on.
+template <bool IS_RUN>
+INLINE device const KEY_VALUE_T *row_of_tile(thread const KeyRows &rows, device const KEY_VALUE_T *base, int tile, int j, int first_key, int end_key)
+{
+    if (IS_RUN) return row_of_run(rows, base, j);
+    return key_row(rows, nearest_key(tile + j, first_key, end_key));
+}
+
 // Takes one tile of keys through products, softmax and weighted sums.
+template <bool IS_RUN>
 INLINE void add_tile(
     thread DecodeState &state,
     thread KeySpan &specials,
@@ -95,17 +104,19 @@ INLINE void add_tile(
     int end_key,
     int lane,
     float factor,
-    constant AttentionParameters &parameters)
+    PARAMETERS parameters)
 {
     int side = lane / LANES;
     int lane_of_key = lane % LANES;
+    device const KEY_VALUE_T *first_of_keys = IS_RUN ? key_row(keys, tile) : keys.first;
+    device const KEY_VALUE_T *first_of_values = IS_RUN ? key_row(values, tile) : values.first;
     float products[LANES];
     UNROLL
     for (int step = 0; step < STEPS; step++) {
-        device const KEY_VALUE_T *from = key_row(keys, nearest_key(tile + step * SIDE_BY_SIDE + side, first_key, end_key)) + lane_of_key * 4;
+        device const KEY_VALUE_T *from = row_of_tile<IS_RUN>(keys, first_of_keys, tile, step * SIDE_BY_SIDE + side, first_key, end_key);
         float4 elements[KEY_CHUNKS];
         UNROLL
-        for (int c = 0; c < KEY_CHUNKS; c++) elements[c] = widen(load4<KEY_VALUE_T4>(from + c * (4 * LANES)));
+        for (int c = 0; c < KEY_CHUNKS; c++) elements[c] = widen(load4<KEY_VALUE_T4>(from, (c * LANES + lane_of_key) * 4, keys.columns));
         UNROLL
         for (int r = 0; r < ROWS; r++) {
             float product = 0.0f;
@@ -128,11 +139,14 @@ INLINE void add_tile(
 
     UNROLL
     for (int step = 0; step < STEPS; step++) {
-        int key = nearest_key(tile + step * SIDE_BY_SIDE + side, first_key, end_key);
-        device const KEY_VALUE_T *from = key_row(values, key) + lane_of_key * 4;
+        int j = step * SIDE_BY_SIDE + side;
+        int key = IS_RUN ? tile + j : nearest_key(tile + j, first_key, end_key);
+        device const KEY_VALUE_T *from = row_of_tile<IS_RUN>(values, first_of_values, tile, j, first_key, end_key);
         float4 elements[VALUE_CHUNKS];
         UNROLL
-        for (int c = 0; c < VALUE_CHUNKS; c++) elements[c] = widen(without_specials(load4<KEY_VALUE_T4>(from + c * (4 * LANES)), key, specials));
+        for (int c = 0; c < VALUE_CHUNKS; c++) {
+            elements[c] = widen(without_specials(load4<KEY_VALUE_T4>(from, (c * LANES + lane_of_key) * 4, values.columns), key, specials));
+        }
         UNROLL
         for (int r = 0; r < ROWS; r++) {
             float4 w = float4(simd_shuffle(weight, ushort(side * LANES + r * STEPS + step)));
@@ -142,33 +156,25 @@ INLINE void add_tile(
     }
 }
 
-kernel void decode(
-    device const QUERY_T *query [[buffer(0)]],
-    device const KEY_VALUE_T *key [[buffer(1)]],
-    device const KEY_VALUE_T *value [[buffer(2)]],
-    device QUERY_T *output [[buffer(3)]],
-    device const SequenceEntry *sequences [[buffer(4)]],
-    device const WorkItem *items [[buffer(5)]],
-    device const int *block_tables [[buffer(6)]],
-    device const uchar *mask [[buffer(7)]],
-    device const uchar *bias [[buffer(8)]],
-    device float *log_sum_exp [[buffer(9)]],
-    device const float *alibi_slopes [[buffer(10)]],
-    device const float *sink_logits [[buffer(11)]],
-    device float *partial_outputs [[buffer(12)]],
-    device float *partial_statistics [[buffer(13)]],
-    constant AttentionParameters &parameters [[buffer(14)]],
-    uint3 place [[threadgroup_position_in_grid]],
-    uint simdgroup_index [[simdgroup_index_in_threadgroup]],
-    uint lane_index [[thread_index_in_simdgroup]])
+// One item: the rows of one sequence and one key/value head, against the item's keys. All threads of the threadgroup come here together.
+INLINE void attend_item(
+    device const QUERY_T *query,
+    thread const KeyRows &keys,
+    thread const KeyRows &values,
+    device QUERY_T *output,
+    device float *partial_outputs,
+    device float *partial_statistics,
+    int head,
+    thread const WorkItem &item,
+    thread const SequenceEntry &sequence,
+    thread const Operands &operands,
+    PARAMETERS parameters,
+    threadgroup float4 *shared_outputs,
+    threadgroup float2 *shared_statistics,
+    threadgroup int2 *special_keys,
+    uint simdgroup_index,
+    uint lane_index)
 {
-    threadgroup float4 shared_outputs[SIMDGROUPS / 2 * ROWS * (VALUE_DIM / 4)];
-    threadgroup float2 shared_statistics[SIMDGROUPS / 2 * ROWS];
-    threadgroup int2 special_keys[SIMDGROUPS];
-
-    WorkItem item = items[place.x];
-    SequenceEntry sequence = sequences[item.sequence];
-    int head = int(place.y);
     int lane = int(lane_index);
     int side = lane / LANES;
     int lane_of_key = lane % LANES;
@@ -188,17 +194,15 @@ kernel void decode(
         int index = min(first_row + r, item.end_row - 1);
         int i = index / parameters.group;
         int h = head * parameters.group + (index - i * parameters.group);
-        device const QUERY_T *from = query + (sequence.query_start + i * parameters.query_token_stride + h * parameters.query_head_stride) + lane_of_key * 4;
+        device const QUERY_T *from = query + (sequence.query_start + i * parameters.query_token_stride + h * parameters.query_head_stride);
         UNROLL
-        for (int c = 0; c < KEY_CHUNKS; c++) state.queries[r][c] = widen(load4<QUERY_T4>(from + c * (4 * LANES)));
+        for (int c = 0; c < KEY_CHUNKS; c++) state.queries[r][c] = widen(load4<QUERY_T4>(from, (c * LANES + lane_of_key) * 4, keys.columns));
     }
     int row_of_score = lane_of_key / STEPS;
-    Row row = row_at(min(first_row + row_of_score, item.end_row - 1), head, sequence, parameters, mask, bias, alibi_slopes);
+    Row row = row_at(min(first_row + row_of_score, item.end_row - 1), head, sequence, operands, parameters);
     row.start = max(row.start, item.first_key);
     row.end = min(row.end, item.end_key);
 
-    KeyRows keys = keys_of(head, key, block_tables, sequence, parameters);
-    KeyRows values = values_of(head, value, block_tables, sequence, parameters);
     float unit = unit_of_scores(parameters);
     float factor = unit * LOG2_E;
     state.maximum = NEVER_SEEN;
@@ -211,7 +215,10 @@ kernel void decode(
 
     KeySpan specials = no_keys();
     for (int tile = (item.first_key / TILE_KEYS + slice) * TILE_KEYS; tile < item.end_key; tile += slices * TILE_KEYS) {
-        add_tile(state, specials, keys, values, row, tile, item.first_key, item.end_key, lane, factor, parameters);
+        // Two copies of the tile's work: a choice a step would cost more than the addresses that it saves.
+        bool is_run = is_in_one_run(keys, TILE_KEYS) && tile >= item.first_key && tile + TILE_KEYS <= item.end_key;
+        if (is_run) add_tile<true>(state, specials, keys, values, row, tile, item.first_key, item.end_key, lane, factor, parameters);
+        else add_tile<false>(state, specials, keys, values, row, tile, item.first_key, item.end_key, lane, factor, parameters);
     }
 
     share_span(special_keys, specials, simdgroup_index, lane_index);
@@ -267,8 +274,8 @@ kernel void decode(
     bool is_row = first_row + row_of_score < item.end_row;
     bool is_first_of_row = side == 0 && lane_of_key % STEPS == 0;
     if (item.partial < 0) {
-        RowEnd row_end = end_of_row(state.maximum, state.sum, unit, row, sink_logits);
-        if (has_log_sum_exp && is_row && is_first_of_row) store_log_sum_exp(log_sum_exp, row_end.log_sum_exp, row, sequence, parameters);
+        RowEnd row_end = end_of_row(state.maximum, state.sum, unit, row, operands);
+        if (has_log_sum_exp && is_row && is_first_of_row) store_log_sum_exp(row_end.log_sum_exp, row, operands, sequence, parameters);
         rescale_outputs(state, row_end.factor);
     } else if (is_row && is_first_of_row) {
         long partial = partial_row(item.partial, head, first_row + row_of_score, sequence, parameters);
@@ -286,19 +293,14 @@ kernel void decode(
             for (int c = 0; c < VALUE_CHUNKS; c++) *(device float4 *)(to + c * (4 * LANES)) = state.outputs[r][c];
             continue;
         }
-        Row of_output = row_at(index, head, sequence, parameters, mask, bias, alibi_slopes);
-        device QUERY_T *to = output_row(output, of_output, sequence, parameters) + lane_of_key * 4;
+        Row of_output = row_at(index, head, sequence, operands, parameters);
+        device QUERY_T *to = output_row(output, of_output, sequence, parameters);
         UNROLL
-        for (int c = 0; c < VALUE_CHUNKS; c++) {
-            to[c * (4 * LANES)] = narrow<QUERY_T>(state.outputs[r][c].x);
-            to[c * (4 * LANES) + 1] = narrow<QUERY_T>(state.outputs[r][c].y);
-            to[c * (4 * LANES) + 2] = narrow<QUERY_T>(state.outputs[r][c].z);
-            to[c * (4 * LANES) + 3] = narrow<QUERY_T>(state.outputs[r][c].w);
-        }
+        for (int c = 0; c < VALUE_CHUNKS; c++) store4(to, state.outputs[r][c], (c * LANES + lane_of_key) * 4, values.columns);
     }
     if (specials.first >= specials.end) return;
     for (int index = first_row; index < min(first_row + ROWS, item.end_row); index++) {
-        Row of_output = row_at(index, head, sequence, parameters, mask, bias, alibi_slopes);
+        Row of_output = row_at(index, head, sequence, operands, parameters);
         if (item.partial >= 0) {
             device float *to = partial_outputs + partial_row(item.partial, head, index, sequence, parameters) * VALUE_DIM;
             add_specials<4, 4 * LANES>(to, of_output, values, specials, lane_of_key * 4, parameters);

@@ -7,8 +7,6 @@
 // so the 8 elements of a row are in the 4 lanes that differ in bits 0 and 3. The layout is the same for all three operands: a product is the left operand of
 // the next one as it stands.
 
-#include <metal_simdgroup_matrix>
-
 INLINE int row_of_lane(uint lane) { return int(((lane / 4) & 4) + (lane / 2) % 4); }
 INLINE int column_of_lane(uint lane) { return int(((lane / 4) & 2) * 2 + (lane % 2) * 2); }
 
@@ -25,10 +23,21 @@ INLINE float sum_of_row(float x)
     return x + simd_shuffle_xor(x, ushort(8));
 }
 
-// A lane's two elements of a * b + c, from its two elements of each. Always floats: what they are loaded from is converted on the way.
-INLINE float2 multiply_add(float2 a, float2 b, float2 c)
+// What factors of a product are multiplied as: half stays half, whose products are exact in float, and takes no conversion and half the registers; bfloat16, which the hardware does not multiply before M3, becomes float.
+template <typename T2> struct ElementOf;
+template <> struct ElementOf<float2> { typedef float type; };
+template <> struct ElementOf<half2> { typedef half type; };
+
+INLINE float2 factors(float x, float y) { return float2(x, y); }
+INLINE half2 factors(half x, half y) { return half2(x, y); }
+INLINE float2 factors(bfloat_bits x, bfloat_bits y) { return float2(widen(x), widen(y)); }
+
+// A lane's two elements of a * b + c, from its two elements of each. Sums are floats.
+template <typename A2, typename B2> INLINE float2 multiply_add(A2 a, B2 b, float2 c)
 {
-    simdgroup_matrix<float, 8, 8> left, right, sum;
+    simdgroup_matrix<typename ElementOf<A2>::type, 8, 8> left;
+    simdgroup_matrix<typename ElementOf<B2>::type, 8, 8> right;
+    simdgroup_matrix<float, 8, 8> sum;
     left.thread_elements()[0] = a.x;
     left.thread_elements()[1] = a.y;
     right.thread_elements()[0] = b.x;

@@ -28,6 +28,13 @@ struct AttentionParameters {
     float soft_cap;
 };
 
+// How functions take them: set by the host, or made by the kernel where a file has to stand alone.
+#ifdef FUSED_ATTENTION_STANDS_ALONE
+#define PARAMETERS thread const AttentionParameters &
+#else
+#define PARAMETERS constant AttentionParameters &
+#endif
+
 // One sequence of a call. A query i stands at position query_offset + i and sees keys [position - left_reach, position + right_reach] of key_length.
 struct SequenceEntry {
     long query_start;

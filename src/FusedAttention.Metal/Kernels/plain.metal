@@ -33,13 +33,14 @@ kernel void plain(
     SequenceEntry sequence = sequences[item.sequence];
     int head = int(place.y);
     int lane = int(lane_index);
+    Operands operands = {mask, bias, log_sum_exp, sink_logits, {alibi_slopes}};
     KeyRows keys = keys_of(head, key, block_tables, sequence, parameters);
     KeyRows values = values_of(head, value, block_tables, sequence, parameters);
     float unit = unit_of_scores(parameters);
     float factor = unit * LOG2_E;
 
     for (int index = item.first_row + int(simdgroup_index); index < item.end_row; index += SIMDGROUPS) {
-        Row row = row_at(index, head, sequence, parameters, mask, bias, alibi_slopes);
+        Row row = row_at(index, head, sequence, operands, parameters);
         row.start = max(row.start, item.first_key);
         row.end = min(row.end, item.end_key);
 
@@ -98,14 +99,14 @@ kernel void plain(
         }
 
         if (item.partial < 0) {
-            RowEnd row_end = end_of_row(maximum, sum, unit, row, sink_logits);
+            RowEnd row_end = end_of_row(maximum, sum, unit, row, operands);
             device QUERY_T *to = output_row(output, row, sequence, parameters);
             UNROLL
             for (int i = 0; i < VALUE_SLOTS; i++) {
                 if (i * 32 + lane < VALUE_DIM) to[i * 32 + lane] = narrow<QUERY_T>(outputs[i] * row_end.factor);
             }
             add_specials<1, 32>(to, row, values, specials, lane, parameters);
-            if (has_log_sum_exp && lane == 0) store_log_sum_exp(log_sum_exp, row_end.log_sum_exp, row, sequence, parameters);
+            if (has_log_sum_exp && lane == 0) store_log_sum_exp(row_end.log_sum_exp, row, operands, sequence, parameters);
         } else {
             long partial = partial_row(item.partial, head, index, sequence, parameters);
             device float *to = partial_outputs + partial * VALUE_DIM;

@@ -2,7 +2,7 @@
 //
 // A threadgroup has SIMDGROUPS x 8 rows: queries times the heads of a group, so a tile of K or V serves all of them. Keys and values take turns in one buffer of
 // threadgroup memory; Q, S and O stay in registers, in the lane map of fragments.metal: a lane has one row, and two columns of each 8 x 8 fragment of it.
-// Registers of a lane, in floats: Q KEY_DIM / 4 (half that in 16 bits), O VALUE_DIM / 4, S TILE_KEYS / 4; with D = 128 in 16 bits, 16 + 32 + 8.
+// Registers of a lane, in floats: Q KEY_DIM / 4 (half that in 16 bits), O VALUE_DIM / 4, S TILE_KEYS / 4; with D = 128 in 16 bits, 16 + 32 + 8. Halves are multiplied as they are.
 //
 // Per tile: stage K | S = Q K^T | stage V, softmax | O += P V, a barrier at each bar. Device memory sees each key and value once per block of rows.
 //
@@ -29,36 +29,48 @@
 #define VALUE_STRIDE (VALUE_DIM + ROW_PADDING)
 #define TILE_STRIDE (KEY_STRIDE > VALUE_STRIDE ? KEY_STRIDE : VALUE_STRIDE)
 
-// Brings the rows of a tile into threadgroup memory. Keys outside [start, end) are no row's to see: they are not read, and are zeros. Values are staged without special
-// ones (specials.metal); keys as they are, because what they do to scores that no row may see is replaced with those scores.
-template <bool IS_VALUE, int DIM, int PADDED_DIM, int STRIDE>
-INLINE void stage(threadgroup KEY_VALUE_T *staged, thread KeySpan &specials, thread const KeyRows &rows, int tile, int start, int end, uint thread_index)
+// Puts zeros in place of special values among what a thread has staged itself. Seldom needed, so it is a loop and no part of the staging.
+template <int PADDED_DIM, int STRIDE>
+INLINE void remove_specials(threadgroup KEY_VALUE_T *staged, thread KeySpan &specials, int tile, uint thread_index)
 {
-    // Unrolled, so that all loads of a thread are under way at once; only the last turn may have threads without work.
-    constexpr int CHUNKS = PADDED_DIM / 4;
-    UNROLL
-    for (int n = 0; n < TILE_KEYS * CHUNKS; n += THREADS) {
-        int i = n + int(thread_index);
-        if (i >= TILE_KEYS * CHUNKS) continue;
-        int j = i / CHUNKS;
-        int d = i % CHUNKS * 4;
-        int key = tile + j;
-        KEY_VALUE_T4 elements = KEY_VALUE_T4(0);
-        if (key >= start && key < end && d < DIM) elements = load4<KEY_VALUE_T4>(key_row(rows, key) + d);
-        if (IS_VALUE) elements = without_specials(elements, key, specials);
-        *(threadgroup KEY_VALUE_T4 *)(staged + (j * STRIDE + d)) = elements;
+    constexpr uint CHUNKS = PADDED_DIM / 4;
+    for (uint i = thread_index; i < TILE_KEYS * CHUNKS; i += THREADS) {
+        int j = int(i / CHUNKS);
+        threadgroup KEY_VALUE_T4 *chunk = (threadgroup KEY_VALUE_T4 *)(staged + (j * STRIDE + int(i % CHUNKS * 4)));
+        *chunk = without_specials(*chunk, tile + j, specials);
     }
 }
 
+// Brings the rows of a tile into threadgroup memory. Keys outside [start, end) are no row's to see: they are not read, and are zeros. Values are staged without special
+// ones (specials.metal); keys as they are, because what they do to scores that no row may see is replaced with those scores.
+template <bool IS_VALUE, int PADDED_DIM, int STRIDE>
+INLINE void stage(threadgroup KEY_VALUE_T *staged, thread KeySpan &specials, thread const KeyRows &rows, int tile, int start, int end, uint thread_index)
+{
+    bool is_run = is_in_one_run(rows, TILE_KEYS);
+    device const KEY_VALUE_T *base = is_run ? key_row(rows, tile) : rows.first;
+    // Unrolled, so that all loads of a thread are under way at once; only the last turn may have threads without work. Unsigned, so that dividing needs no second thoughts.
+    constexpr uint CHUNKS = PADDED_DIM / 4;
+    uint carries = 0u;
+    UNROLL
+    for (uint n = 0; n < TILE_KEYS * CHUNKS; n += THREADS) {
+        uint i = n + thread_index;
+        if (i >= TILE_KEYS * CHUNKS) continue;
+        int j = int(i / CHUNKS);
+        int d = int(i % CHUNKS * 4);
+        int key = tile + j;
+        KEY_VALUE_T4 elements = KEY_VALUE_T4(0);
+        if (key >= start && key < end) elements = load4<KEY_VALUE_T4>(is_run ? row_of_run(rows, base, j) : key_row(rows, key), d, rows.columns);
+        if (IS_VALUE) carries |= carries_of(elements);
+        *(threadgroup KEY_VALUE_T4 *)(staged + (j * STRIDE + d)) = elements;
+    }
+    if (IS_VALUE && has_special(carries)) remove_specials<PADDED_DIM, STRIDE>(staged, specials, tile, thread_index);
+}
+
 // A lane's share of Q: of its row and each 16 dimensions the four that its two columns stand for, in both fragments.
-INLINE void load_queries(thread QUERY_T4 *query_row, device const QUERY_T *from, int column)
+INLINE void load_queries(thread QUERY_T4 *query_row, device const QUERY_T *from, int columns, int lane_column)
 {
     UNROLL
-    for (int step = 0; step < KEY_STEPS; step++) {
-        int d = step * 16 + column * 2;
-        query_row[step] = QUERY_T4(0);
-        if (d < KEY_DIM) query_row[step] = load4<QUERY_T4>(from + d);
-    }
+    for (int step = 0; step < KEY_STEPS; step++) query_row[step] = load4<QUERY_T4>(from, step * 16 + lane_column * 2, columns);
 }
 
 // S = Q K^T for the tile in threadgroup memory.
@@ -74,14 +86,14 @@ INLINE void multiply_keys(thread float2 *scores, thread const QUERY_T4 *query_ro
         UNROLL
         for (int step = first; step < first + STEPS_OF_A_SUM; step++) {
             if (step >= KEY_STEPS) continue;
-            float4 q = widen(query_row[step]);
+            QUERY_T4 q = query_row[step];
             UNROLL
             for (int f = 0; f < KEY_FRAGMENTS; f++) {
                 threadgroup const KEY_VALUE_T *key = staged + ((f * 8 + lane_column) * KEY_STRIDE + step * 16 + lane_row * 2);
-                float2 k0 = widen(*(threadgroup const KEY_VALUE_T2 *)key);
-                float2 k1 = widen(*(threadgroup const KEY_VALUE_T2 *)(key + KEY_STRIDE));
-                sums[f] = multiply_add(float2(q.x, q.z), float2(k0.x, k1.x), sums[f]);
-                sums[f] = multiply_add(float2(q.y, q.w), float2(k0.y, k1.y), sums[f]);
+                KEY_VALUE_T2 k0 = *(threadgroup const KEY_VALUE_T2 *)key;
+                KEY_VALUE_T2 k1 = *(threadgroup const KEY_VALUE_T2 *)(key + KEY_STRIDE);
+                sums[f] = multiply_add(factors(q.x, q.z), factors(k0.x, k1.x), sums[f]);
+                sums[f] = multiply_add(factors(q.y, q.w), factors(k0.y, k1.y), sums[f]);
             }
         }
         UNROLL
@@ -90,7 +102,7 @@ INLINE void multiply_keys(thread float2 *scores, thread const QUERY_T4 *query_ro
 }
 
 // Scale, soft cap, bias, ALiBi, masks and reach.
-INLINE void modify_scores(thread float2 *scores, thread const Row &row, int tile, int lane_column, constant AttentionParameters &parameters)
+INLINE void modify_scores(thread float2 *scores, thread const Row &row, int tile, int lane_column, PARAMETERS parameters)
 {
     UNROLL
     for (int f = 0; f < KEY_FRAGMENTS; f++) {
@@ -108,42 +120,30 @@ INLINE void multiply_values(
         float2 sums = float2(0.0f);
         UNROLL
         for (int f = 0; f < KEY_FRAGMENTS; f++) {
-            threadgroup const KEY_VALUE_T *value = staged + ((f * 8 + lane_row) * VALUE_STRIDE + d * 8 + lane_column);
-            sums = multiply_add(weights[f], widen(*(threadgroup const KEY_VALUE_T2 *)value), sums);
+            KEY_VALUE_T2 v = *(threadgroup const KEY_VALUE_T2 *)(staged + ((f * 8 + lane_row) * VALUE_STRIDE + d * 8 + lane_column));
+            sums = multiply_add(weights[f], factors(v.x, v.y), sums);
         }
         outputs[d] = fma(outputs[d], float2(rescale), sums);
     }
 }
 
-kernel void prefill(
-    device const QUERY_T *query [[buffer(0)]],
-    device const KEY_VALUE_T *key [[buffer(1)]],
-    device const KEY_VALUE_T *value [[buffer(2)]],
-    device QUERY_T *output [[buffer(3)]],
-    device const SequenceEntry *sequences [[buffer(4)]],
-    device const WorkItem *items [[buffer(5)]],
-    device const int *block_tables [[buffer(6)]],
-    device const uchar *mask [[buffer(7)]],
-    device const uchar *bias [[buffer(8)]],
-    device float *log_sum_exp [[buffer(9)]],
-    device const float *alibi_slopes [[buffer(10)]],
-    device const float *sink_logits [[buffer(11)]],
-    constant AttentionParameters &parameters [[buffer(14)]],
-    uint3 place [[threadgroup_position_in_grid]],
-    uint thread_index [[thread_index_in_threadgroup]],
-    uint simdgroup_index [[simdgroup_index_in_threadgroup]],
-    uint lane [[thread_index_in_simdgroup]])
+// One item: a block of rows of one sequence and one key/value head. All threads of the threadgroup come here together.
+INLINE void attend_block(
+    device const QUERY_T *query,
+    thread const KeyRows &keys,
+    thread const KeyRows &values,
+    device QUERY_T *output,
+    int head,
+    thread const WorkItem &item,
+    thread const SequenceEntry &sequence,
+    thread const Operands &operands,
+    PARAMETERS parameters,
+    threadgroup KEY_VALUE_T *staged,
+    threadgroup int2 *special_keys,
+    uint thread_index,
+    uint simdgroup_index,
+    uint lane)
 {
-    threadgroup KEY_VALUE_T4 tile_memory[TILE_KEYS * TILE_STRIDE / 4];
-    threadgroup KEY_VALUE_T *staged = (threadgroup KEY_VALUE_T *)tile_memory;
-    threadgroup int2 special_keys[SIMDGROUPS];
-
-    WorkItem item = items[place.x];
-    SequenceEntry sequence = sequences[item.sequence];
-    int head = int(place.y);
-    KeyRows keys = keys_of(head, key, block_tables, sequence, parameters);
-    KeyRows values = values_of(head, value, block_tables, sequence, parameters);
-
     // What the block may see, and what every and any row of the simdgroup may see. Both ends of a reach grow with the query.
     int first = item.first_row + int(simdgroup_index) * 8;
     int last = min(first + 8, item.end_row) - 1;
@@ -161,9 +161,10 @@ kernel void prefill(
     int lane_row = row_of_lane(lane);
     int lane_column = column_of_lane(lane);
     bool stores = first + lane_row < item.end_row;
-    Row row = row_at(min(first + lane_row, item.end_row - 1), head, sequence, parameters, mask, bias, alibi_slopes);
+    Row row = row_at(min(first + lane_row, item.end_row - 1), head, sequence, operands, parameters);
     QUERY_T4 query_row[KEY_STEPS];
-    load_queries(query_row, query + (sequence.query_start + row.query * parameters.query_token_stride + row.head * parameters.query_head_stride), lane_column);
+    device const QUERY_T *from = query + (sequence.query_start + row.query * parameters.query_token_stride + row.head * parameters.query_head_stride);
+    load_queries(query_row, from, keys.columns, lane_column);
 
     float unit = unit_of_scores(parameters);
     float factor = unit * LOG2_E;
@@ -181,11 +182,11 @@ kernel void prefill(
         float rescale = 1.0f;
 
         threadgroup_barrier(mem_flags::mem_threadgroup);
-        stage<false, KEY_DIM, KEY_STEPS * 16, KEY_STRIDE>(staged, specials, keys, tile, start, end, thread_index);
+        stage<false, KEY_STEPS * 16, KEY_STRIDE>(staged, specials, keys, tile, start, end, thread_index);
         threadgroup_barrier(mem_flags::mem_threadgroup);
         if (sees_tile) multiply_keys(scores, query_row, staged, lane_row, lane_column);
         threadgroup_barrier(mem_flags::mem_threadgroup);
-        stage<true, VALUE_DIM, VALUE_DIM, VALUE_STRIDE>(staged, specials, values, tile, start, end, thread_index);
+        stage<true, VALUE_DIM, VALUE_STRIDE>(staged, specials, values, tile, start, end, thread_index);
         if (sees_tile) {
             if (modifies_scores() || !sees_whole_tile) modify_scores(scores, row, tile, lane_column, parameters);
             float tile_maximum = NEVER_SEEN;
@@ -210,14 +211,15 @@ kernel void prefill(
     threadgroup_barrier(mem_flags::mem_threadgroup);
     specials = span_of_all(special_keys);
 
-    RowEnd row_end = end_of_row(maximum, sum_of_row(sum), unit, row, sink_logits);
+    RowEnd row_end = end_of_row(maximum, sum_of_row(sum), unit, row, operands);
     if (!stores) return;
     device QUERY_T *to = output_row(output, row, sequence, parameters);
     UNROLL
     for (int d = 0; d < VALUE_FRAGMENTS; d++) {
-        to[d * 8 + lane_column] = narrow<QUERY_T>(outputs[d].x * row_end.factor);
-        to[d * 8 + lane_column + 1] = narrow<QUERY_T>(outputs[d].y * row_end.factor);
+        int column = d * 8 + lane_column;
+        if (column < values.columns) to[column] = narrow<QUERY_T>(outputs[d].x * row_end.factor);
+        if (column + 1 < values.columns) to[column + 1] = narrow<QUERY_T>(outputs[d].y * row_end.factor);
     }
     add_specials<2, 8>(to, row, values, specials, lane_column, parameters);
-    if (has_log_sum_exp && lane_column == 0) store_log_sum_exp(log_sum_exp, row_end.log_sum_exp, row, sequence, parameters);
+    if (has_log_sum_exp && lane_column == 0) store_log_sum_exp(row_end.log_sum_exp, row, operands, sequence, parameters);
 }

@@ -6,10 +6,10 @@ struct RowEnd {
 };
 
 // From the maximum m of the row's scores, in units of `unit` natural logarithms, and the sum l of its weights relative to m.
-INLINE RowEnd end_of_row(float maximum, float sum, float unit, thread const Row &row, device const float *sink_logits)
+INLINE RowEnd end_of_row(float maximum, float sum, float unit, thread const Row &row, thread const Operands &operands)
 {
     RowEnd end;
-    float sink = has_sinks ? sink_logits[row.head] : negative_infinity();
+    float sink = has_sinks ? operands.sink_logits[row.head] : negative_infinity();
     float m = maximum * unit;
     if (sum == 0.0f) {
         end.factor = 0.0f;
@@ -28,13 +28,21 @@ INLINE RowEnd end_of_row(float maximum, float sum, float unit, thread const Row 
     return end;
 }
 
-INLINE device QUERY_T *output_row(device QUERY_T *output, thread const Row &row, thread const SequenceEntry &sequence, constant AttentionParameters &parameters)
+INLINE device QUERY_T *output_row(device QUERY_T *output, thread const Row &row, thread const SequenceEntry &sequence, PARAMETERS parameters)
 {
     return output + (sequence.output_start + row.query * parameters.output_token_stride + row.head * parameters.output_head_stride);
 }
 
-INLINE void store_log_sum_exp(
-    device float *log_sum_exp, float value, thread const Row &row, thread const SequenceEntry &sequence, constant AttentionParameters &parameters)
+INLINE void store_log_sum_exp(float value, thread const Row &row, thread const Operands &operands, thread const SequenceEntry &sequence, PARAMETERS parameters)
 {
-    log_sum_exp[sequence.log_sum_exp_start + row.head * parameters.log_sum_exp_head_stride + row.query * parameters.log_sum_exp_query_stride] = value;
+    operands.log_sum_exp[sequence.log_sum_exp_start + row.head * parameters.log_sum_exp_head_stride + row.query * parameters.log_sum_exp_query_stride] = value;
+}
+
+// Four elements of a row from column d on; those beyond its end are nowhere.
+INLINE void store4(device QUERY_T *row, float4 elements, int d, int columns)
+{
+    if (d < columns) row[d] = narrow<QUERY_T>(elements.x);
+    if (d + 1 < columns) row[d + 1] = narrow<QUERY_T>(elements.y);
+    if (d + 2 < columns) row[d + 2] = narrow<QUERY_T>(elements.z);
+    if (d + 3 < columns) row[d + 3] = narrow<QUERY_T>(elements.w);
 }

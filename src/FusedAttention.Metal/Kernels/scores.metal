@@ -16,6 +16,15 @@ FUNCTION_CONSTANT(int, bias_type, 8);       // 0 float, 1 half, 2 bfloat16
 constant float NEVER_SEEN = -3.40282347e38f;
 constant float LOWEST_SCORE = -3.40282326e38f;
 
+// What a call has beside queries, keys, values and outputs. Only what it has is looked at.
+struct Operands {
+    device const uchar *mask;
+    device const uchar *bias;
+    device float *log_sum_exp;
+    device const float *sink_logits;
+    AlibiSlopes alibi_slopes;
+};
+
 // A row of the call: one query of one query head.
 struct Row {
     int query;
@@ -31,12 +40,12 @@ struct Row {
 // A position moved by a reach, as a number of keys.
 INLINE int key_bound(long position, int keys) { return position < 0 ? 0 : position > keys ? keys : int(position); }
 
-INLINE int first_key_of(long position, int keys, constant AttentionParameters &parameters)
+INLINE int first_key_of(long position, int keys, PARAMETERS parameters)
 {
     return key_bound(position - parameters.left_reach, keys);
 }
 
-INLINE int end_key_of(long position, int keys, constant AttentionParameters &parameters)
+INLINE int end_key_of(long position, int keys, PARAMETERS parameters)
 {
     return key_bound(position + parameters.right_reach + 1, keys);
 }
@@ -46,10 +55,8 @@ INLINE Row row_at(
     int index,
     int key_value_head,
     thread const SequenceEntry &sequence,
-    constant AttentionParameters &parameters,
-    device const uchar *mask,
-    device const uchar *bias,
-    device const float *alibi_slopes)
+    thread const Operands &operands,
+    PARAMETERS parameters)
 {
     Row row;
     row.query = index / parameters.group;
@@ -58,13 +65,13 @@ INLINE Row row_at(
     row.start = first_key_of(row.position, sequence.key_length, parameters);
     row.end = end_key_of(row.position, sequence.key_length, parameters);
     row.slope = 0;
-    row.mask = mask;
-    row.bias = bias;
-    if (has_alibi) row.slope = alibi_slopes[row.head];
-    if (has_mask) row.mask = mask + (sequence.mask_start + row.head * parameters.mask_head_stride + row.query * parameters.mask_query_stride);
+    row.mask = operands.mask;
+    row.bias = operands.bias;
+    if (has_alibi) row.slope = slope_of(operands.alibi_slopes, row.head);
+    if (has_mask) row.mask = operands.mask + (sequence.mask_start + row.head * parameters.mask_head_stride + row.query * parameters.mask_query_stride);
     if (has_bias) {
         long first = sequence.bias_start + row.head * parameters.bias_head_stride + row.query * parameters.bias_query_stride;
-        row.bias = bias + first * (bias_type == 0 ? 4 : 2);
+        row.bias = operands.bias + first * (bias_type == 0 ? 4 : 2);
     }
     return row;
 }
@@ -75,46 +82,59 @@ struct KeyRows {
     long token_stride;
     long block_stride;
     device const int *blocks;
+    int block_size;                     // 0 when keys lie one stride apart
+    int columns;                        // dimensions of a row
 };
 
 INLINE device const KEY_VALUE_T *key_row(thread const KeyRows &rows, int key)
 {
-    if (block_size == 0) return rows.first + key * rows.token_stride;
-    int block = key / block_size;
-    return rows.first + (rows.blocks[block] * rows.block_stride + (key - block * block_size) * rows.token_stride);
+    if (rows.block_size == 0) return rows.first + key * rows.token_stride;
+    int block = key / rows.block_size;
+    return rows.first + (rows.blocks[block] * rows.block_stride + (key - block * rows.block_size) * rows.token_stride);
 }
 
+// Whether tiles of so many keys, which begin at multiples of it, lie in one block each. Then the address of a tile's first key is enough, with 32-bit distances from there: keys that lie too
+// far apart for that are the plain kernel's (KernelTiles).
+INLINE bool is_in_one_run(thread const KeyRows &rows, int tile_keys) { return rows.block_size % tile_keys == 0; }
+
+INLINE device const KEY_VALUE_T *row_of_run(thread const KeyRows &rows, device const KEY_VALUE_T *base, int j) { return base + j * int(rows.token_stride); }
+
 INLINE KeyRows keys_of(
-    int head, device const KEY_VALUE_T *key, device const int *block_tables, thread const SequenceEntry &sequence, constant AttentionParameters &parameters)
+    int head, device const KEY_VALUE_T *key, device const int *block_tables, thread const SequenceEntry &sequence, PARAMETERS parameters)
 {
     KeyRows rows;
     rows.first = key + (sequence.key_start + head * parameters.key_head_stride);
     rows.token_stride = parameters.key_token_stride;
     rows.block_stride = parameters.key_block_stride;
     rows.blocks = block_tables + sequence.block_table_start;
+    rows.block_size = block_size;
+    rows.columns = KEY_DIM;
     return rows;
 }
 
 INLINE KeyRows values_of(
-    int head, device const KEY_VALUE_T *value, device const int *block_tables, thread const SequenceEntry &sequence, constant AttentionParameters &parameters)
+    int head, device const KEY_VALUE_T *value, device const int *block_tables, thread const SequenceEntry &sequence, PARAMETERS parameters)
 {
     KeyRows rows;
     rows.first = value + (sequence.value_start + head * parameters.value_head_stride);
     rows.token_stride = parameters.value_token_stride;
     rows.block_stride = parameters.value_block_stride;
     rows.blocks = block_tables + sequence.block_table_start;
+    rows.block_size = block_size;
+    rows.columns = VALUE_DIM;
     return rows;
 }
 
-// Four consecutive elements; one by one where a stride is no multiple of four.
-template <typename T4, typename T> INLINE T4 load4(device const T *at)
+// Four elements of a row from column d on, which is a multiple of four; zeros beyond its end. One by one where a stride, or the number of columns, is no multiple of four.
+template <typename T4, typename T> INLINE T4 load4(device const T *row, int d, int columns)
 {
-    if (is_aligned) return *(device const T4 *)at;
-    T4 elements;
-    elements.x = at[0];
-    elements.y = at[1];
-    elements.z = at[2];
-    elements.w = at[3];
+    T4 elements = T4(0);
+    if (d >= columns) return elements;
+    if (is_aligned) return *(device const T4 *)(row + d);
+    elements.x = row[d];
+    if (columns % 4 == 0 || d + 1 < columns) elements.y = row[d + 1];
+    if (columns % 4 == 0 || d + 2 < columns) elements.z = row[d + 2];
+    if (columns % 4 == 0 || d + 3 < columns) elements.w = row[d + 3];
     return elements;
 }
 
@@ -124,7 +144,7 @@ INLINE bool has_natural_scores() { return has_soft_cap || has_bias || has_alibi;
 // Whether scores change between product and exponential even where every key is in reach.
 INLINE bool modifies_scores() { return has_natural_scores() || has_mask; }
 
-INLINE float unit_of_scores(constant AttentionParameters &parameters) { return has_natural_scores() ? 1.0f : parameters.scale; }
+INLINE float unit_of_scores(PARAMETERS parameters) { return has_natural_scores() ? 1.0f : parameters.scale; }
 
 INLINE float bias_of(thread const Row &row, int key)
 {
@@ -142,13 +162,13 @@ struct Score {
 // The steps, a function each: weight = exp2((s - m) * log2(e)) comes after them.
 
 // s = scale * q.k
-INLINE void scale(thread Score &score, constant AttentionParameters &parameters)
+INLINE void scale(thread Score &score, PARAMETERS parameters)
 {
     if (has_natural_scores()) score.value *= parameters.scale;
 }
 
 // s = cap * tanh(s / cap)
-INLINE void cap_softly(thread Score &score, constant AttentionParameters &parameters)
+INLINE void cap_softly(thread Score &score, PARAMETERS parameters)
 {
     score.value = parameters.soft_cap * precise::tanh(score.value / parameters.soft_cap);
 }
@@ -173,7 +193,7 @@ INLINE void apply_mask(thread Score &score, thread const Row &row, int key)
 }
 
 // The score of key tile + j. The host puts the steps, in the order of ScoreLaw, in place of the line that says so.
-INLINE float score_of(float product, thread const Row &row, int tile, int j, constant AttentionParameters &parameters)
+INLINE float score_of(float product, thread const Row &row, int tile, int j, PARAMETERS parameters)
 {
     int key = tile + j;
     if (key < row.start || key >= row.end) return NEVER_SEEN;
@@ -187,7 +207,7 @@ INLINE float score_of(float product, thread const Row &row, int tile, int j, con
 }
 
 // Whether a row sees a key: by the score's own tests, so that there are no others. A finite product cannot make a score that only hidden keys have.
-INLINE bool sees_key(thread const Row &row, int key, constant AttentionParameters &parameters)
+INLINE bool sees_key(thread const Row &row, int key, PARAMETERS parameters)
 {
     return as_type<uint>(score_of(0.0f, row, key, 0, parameters)) != as_type<uint>(NEVER_SEEN);
 }

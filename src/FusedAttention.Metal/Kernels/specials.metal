@@ -69,13 +69,13 @@ INLINE KeySpan span_of_all(threadgroup const int2 *spans)
 // lane that has stored them may ask, since no other could be sure to find them.
 template <int RUN, int STRIDE, typename T>
 INLINE void add_specials(
-    device T *results, thread const Row &row, thread const KeyRows &values, KeySpan specials, int first_column, constant AttentionParameters &parameters)
+    device T *results, thread const Row &row, thread const KeyRows &values, KeySpan specials, int first_column, PARAMETERS parameters)
 {
     int first = max(specials.first, row.start);
     int end = min(specials.end, row.end);
     if (first >= end) return;
-    for (int start = first_column; start < VALUE_DIM; start += STRIDE) {
-        for (int column = start; column < start + RUN; column++) {
+    for (int start = first_column; start < values.columns; start += STRIDE) {
+        for (int column = start; column < min(start + RUN, values.columns); column++) {
             uint special = 0u;
             for (int key = first; key < end; key++) {
                 uint of_key = special_of(widen(key_row(values, key)[column]));

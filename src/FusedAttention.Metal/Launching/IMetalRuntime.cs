@@ -22,7 +22,7 @@ internal interface IMetalRuntime : IDeviceQueue, IDisposable
     DeviceMemory Wrap(nint pointer, long bytes);
 
     /// <summary>Compiles a kernel unless that has been done.</summary>
-    void Prepare(KernelFunction function);
+    KernelResources Prepare(KernelFunction function);
 
     /// <summary>Queues launches as one command buffer, in order; returns its number, counting from 1. Does not wait. The launches are the caller's again when it returns.</summary>
     long Submit(ReadOnlySpan<KernelLaunch> launches);

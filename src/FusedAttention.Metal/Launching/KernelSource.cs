@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Collections.Immutable;
 using System.Globalization;
 using System.Reflection;
 using System.Text;
@@ -6,13 +7,16 @@ using System.Text;
 namespace FusedAttention.Metal.Launching;
 
 /// <summary>
-/// Puts a library's source text together: definitions, the files that every family shares, the family's own file. The runtime compiles this text on the user's
-/// machine, and the tests' emulator compiles the very same.
+/// Puts a library's source text together: Metal's headers, definitions, the files that every family shares, the family's own files. The runtime compiles this text on the
+/// user's machine, and the tests' emulator compiles the very same.
 /// </summary>
 internal static class KernelSource
 {
+    /// <summary>Metal's headers: in front of everything.</summary>
+    public const string Includes = "includes.metal";
+
     /// <summary>In front of every family, in this order.</summary>
-    private static readonly string[] Shared = ["common.metal", "parameters.metal"];
+    public static readonly ImmutableArray<string> Shared = ["common.metal", "parameters.metal"];
 
     private const string ScoresFile = "scores.metal";
 
@@ -25,6 +29,7 @@ internal static class KernelSource
     public static string Compose(KernelFunction function)
     {
         var text = new StringBuilder();
+        Append(text, Includes);
         foreach (SourceDefinition definition in function.Definitions) text.Append(CultureInfo.InvariantCulture, $"#define {definition.Name} {definition.Value}\n");
         foreach (string file in Shared) Append(text, file);
         foreach (string file in FilesOf(function.Family)) Append(text, file);
@@ -55,9 +60,10 @@ internal static class KernelSource
     /// <summary>The files of a family, its own last.</summary>
     public static string[] FilesOf(KernelFamily family) => family switch
     {
-        KernelFamily.Plain => [ScoresFile, "rows.metal", "special_values.metal", "specials.metal", "splits.metal", "plain.metal"],
-        KernelFamily.Prefill => [ScoresFile, "rows.metal", "special_values.metal", "specials.metal", "fragments.metal", "prefill.metal"],
-        KernelFamily.Decode => [ScoresFile, "rows.metal", "special_values.metal", "specials.metal", "splits.metal", "decode.metal"],
+        KernelFamily.Plain => ["special_values.metal", "slopes.metal", ScoresFile, "rows.metal", "specials.metal", "splits.metal", "merge_splits.metal", "plain.metal"],
+        KernelFamily.Prefill => ["special_values.metal", "fragments.metal", "slopes.metal", ScoresFile, "rows.metal", "specials.metal", "prefill.metal", "prefill_kernel.metal"],
+        KernelFamily.Decode =>
+            ["special_values.metal", "slopes.metal", ScoresFile, "rows.metal", "specials.metal", "splits.metal", "merge_splits.metal", "decode.metal", "decode_kernel.metal"],
         KernelFamily.Merge => ["special_values.metal", "merge.metal"],
         KernelFamily.Cache => ["cache.metal"],
         KernelFamily.LaneMap => ["fragments.metal", "lane_map.metal"],

@@ -30,11 +30,18 @@ public sealed unsafe partial class MetalDevice
     [SupportedOSPlatform("macos")]
     public static IReadOnlyList<MetalDevice> All => OfThisMachine.Value.Devices;
 
-    private static (MetalDevice[] Devices, string? Reason) Find()
+    /// <summary>
+    /// All devices of this machine, those too that the kernels were not made for: older families, and the paravirtual ones of virtual machines, which say that they are older than they are. For checking only.
+    /// </summary>
+    internal static (MetalDevice[] Devices, string? Reason) FindAny() => Find(takesAny: true);
+
+    private static (MetalDevice[] Devices, string? Reason) Find() => Find(takesAny: false);
+
+    private static (MetalDevice[] Devices, string? Reason) Find(bool takesAny)
     {
         if (!OperatingSystem.IsMacOS()) return ([], $"it needs macOS; this is {RuntimeInformation.OSDescription}.");
         if (!OperatingSystem.IsMacOSVersionAtLeast(OldestMacOS)) return ([], $"it needs macOS {OldestMacOS} or later; this is {RuntimeInformation.OSDescription}.");
-        SystemDevices found = SystemDevices.Find(static library => NativeLibrary.TryLoad(library, out _));
+        SystemDevices found = SystemDevices.Find(static library => NativeLibrary.TryLoad(library, out _), takesAny);
         return ([.. found.Runtimes.Select(static runtime => new MetalDevice(runtime))], found.Reason);
     }
 }

@@ -74,6 +74,9 @@ public sealed unsafe partial class MetalDevice
     /// <summary>The device as text, for messages.</summary>
     public override string ToString() => $"{Name} (Apple GPU family {AppleFamily})";
 
+    /// <summary>Compiles a kernel unless that has been done.</summary>
+    internal KernelResources Compile(KernelFunction function) => _runtime.Prepare(function);
+
     /// <summary>Compiles kernels unless that has been done.</summary>
     internal void Prepare(ImmutableArray<KernelFunction> functions)
     {

@@ -24,7 +24,7 @@ internal sealed unsafe class MetalRuntime : IMetalRuntime, IGpuClock
     private readonly Lock _encoding = new();
     private readonly Submissions _submissions = new();
     private readonly NativeObject _device;
-    private readonly NativeObject _queue;
+    private NativeObject _queue;
     private readonly PipelineCache _pipelines;
 
     /// <summary>Of the launches that are being encoded.</summary>
@@ -77,10 +77,10 @@ internal sealed unsafe class MetalRuntime : IMetalRuntime, IGpuClock
         return MetalBuffer.Wrap(device.Id, pointer, bytes);
     }
 
-    public void Prepare(KernelFunction function)
+    public KernelResources Prepare(KernelFunction function)
     {
         using NativeObject.Lease device = _device.Use();
-        _pipelines.Get(device.Id, function);
+        return _pipelines.Get(device.Id, function).Resources;
     }
 
     public long Submit(ReadOnlySpan<KernelLaunch> launches)
@@ -103,6 +103,7 @@ internal sealed unsafe class MetalRuntime : IMetalRuntime, IGpuClock
 
             // The queue hands command buffers out unowned; this one must live until it has ended.
             using AutoreleasePool pool = AutoreleasePool.Open();
+            if (_submissions.IsQueueIgnored) RenewQueue(device.Id);
             using NativeObject.Lease queue = _queue.Use();
             nint commandBuffer = Native.Retain(NativeObject.NotNil(Messages.Get(queue.Id, Selectors.CommandBuffer), "a command buffer"));
             try
@@ -139,6 +140,16 @@ internal sealed unsafe class MetalRuntime : IMetalRuntime, IGpuClock
             _queue.Dispose();
             _device.Dispose();
         }
+    }
+
+    /// <summary>Another queue in place of one that the system ignores. Submissions end in the order of their numbers, so those of the old one must have ended.</summary>
+    private void RenewQueue(nint device)
+    {
+        _submissions.Await(_submissions.Submitted);
+        var queue = NativeObject.Own(Messages.Get(device, Selectors.NewCommandQueue), "a command queue");
+        _queue.Dispose();
+        _queue = queue;
+        _submissions.BeginQueue();
     }
 
     private static void Encode(nint commandBuffer, ReadOnlySpan<KernelLaunch> launches, Pipeline[] pipelines)
@@ -181,8 +192,8 @@ internal sealed unsafe class MetalRuntime : IMetalRuntime, IGpuClock
         string name = launch.Function.Name;
         if (launch.Threadgroups.Count == 0 || launch.ThreadsPerThreadgroup.Count == 0)
             throw new ArgumentException($"Kernel {name} is launched with {launch.Threadgroups} threadgroups of {launch.ThreadsPerThreadgroup}.", nameof(launch));
-        if (launch.ThreadsPerThreadgroup.Count > (ulong)pipeline.MaxThreads)
-            throw new MetalException($"Kernel {name} ({launch.Function.LibraryKey}) may have {pipeline.MaxThreads} threads a threadgroup on this device, and {launch.ThreadsPerThreadgroup.Count} are needed.");
+        if (launch.ThreadsPerThreadgroup.Count > (ulong)pipeline.Resources.MaxThreads)
+            throw new MetalException($"Kernel {name} ({launch.Function.LibraryKey}) may have {pipeline.Resources.MaxThreads} threads a threadgroup on this device, and {launch.ThreadsPerThreadgroup.Count} are needed.");
         if (launch.Parameters.Length >= ParameterLimit || (uint)launch.ParameterIndex >= BufferSlots)
             throw new ArgumentException($"Kernel {name} has {launch.Parameters.Length} bytes of parameters in slot {launch.ParameterIndex}.", nameof(launch));
         foreach (BufferBinding binding in launch.Buffers)

@@ -10,14 +10,10 @@ internal sealed class Pipeline : IDisposable
 
     private readonly NativeObject _state;
 
-    private Pipeline(NativeObject state, long maxThreads)
-    {
-        _state = state;
-        MaxThreads = maxThreads;
-    }
+    private Pipeline(NativeObject state, KernelResources resources) => (_state, Resources) = (state, resources);
 
-    /// <summary>Threads of a threadgroup that this kernel's registers allow: known only now, and may be below the hardware's 1,024.</summary>
-    public long MaxThreads { get; }
+    /// <summary>Known only now.</summary>
+    public KernelResources Resources { get; }
 
     /// <param name="state">The pipeline state; disposed if it does not fit.</param>
     /// <param name="function">For messages.</param>
@@ -33,7 +29,7 @@ internal sealed class Pipeline : IDisposable
             nint memory = Messages.Get(pipeline.Id, Selectors.StaticThreadgroupMemoryLength);
             if (memory > maxThreadgroupMemory)
                 throw new MetalException($"Kernel {function.Name} ({function.LibraryKey}) needs {memory} bytes of threadgroup memory; the device has {maxThreadgroupMemory}.");
-            return new(state, Messages.Get(pipeline.Id, Selectors.MaxTotalThreadsPerThreadgroup));
+            return new(state, new(Messages.Get(pipeline.Id, Selectors.MaxTotalThreadsPerThreadgroup), memory));
         }
         catch
         {

@@ -24,6 +24,7 @@ internal sealed class Submissions
     private long _submitted;
     private long _completed;
     private double _workedSeconds;
+    private bool _isQueueIgnored;
 
     /// <summary>How many are under way, as far as is known.</summary>
     public int Count
@@ -35,6 +36,12 @@ internal sealed class Submissions
     public long Submitted
     {
         get { lock (_gate) return _submitted; }
+    }
+
+    /// <summary>Whether the system takes nothing more from the queue that the last submissions went to.</summary>
+    public bool IsQueueIgnored
+    {
+        get { lock (_gate) return _isQueueIgnored; }
     }
 
     /// <summary>From start to end of all that are known to have ended well, by the GPU's clock.</summary>
@@ -55,6 +62,12 @@ internal sealed class Submissions
             _underWay.Enqueue(entry);
             return _submitted;
         }
+    }
+
+    /// <summary>Says that the next submissions go to a new queue.</summary>
+    public void BeginQueue()
+    {
+        lock (_gate) _isQueueIgnored = false;
     }
 
     /// <summary>Looks which have ended, without waiting.</summary>
@@ -129,7 +142,8 @@ internal sealed class Submissions
         if (status != StatusCompleted)
         {
             string reason = NativeText.Describe(Messages.Get(entry.CommandBuffer, Selectors.Error));
-            _failures[entry.Number] = new($"Work on the GPU failed (submission {entry.Number}, status {status}: {string.Join(", ", entry.Kernels)}): {reason}");
+            _failures[entry.Number] = new($"Work on the GPU failed (submission {entry.Number}, status {status}: {string.Join(", ", entry.Kernels)}): {reason}{Interruption.InWords(reason)}");
+            _isQueueIgnored |= Interruption.IsIgnored(reason);
             if (_failures.Count > RememberedFailures) _failures.Remove(_failures.Keys.First());
         }
         else

@@ -12,7 +12,8 @@ internal sealed record SystemDevices(ImmutableArray<MetalRuntime> Runtimes, stri
     private const int OldestFamily = 7;
 
     /// <param name="load">Loads a library by its full name, and says whether it is there.</param>
-    public static SystemDevices Find(Func<string, bool> load)
+    /// <param name="takesAny">Takes devices that the kernels were not made for as well: whether they run there is for whoever asks to find out.</param>
+    public static SystemDevices Find(Func<string, bool> load, bool takesAny = false)
     {
         foreach (string library in (ReadOnlySpan<string>)[Libraries.ObjectiveC, Libraries.CoreGraphics, Libraries.Metal])
         {
@@ -26,7 +27,7 @@ internal sealed record SystemDevices(ImmutableArray<MetalRuntime> Runtimes, stri
         foreach (NativeObject device in All())
         {
             var runtime = new MetalRuntime(device);
-            if (Objection(runtime) is not { } objection)
+            if (takesAny || Objection(runtime) is not { } objection)
             {
                 found.Add(runtime);
                 continue;

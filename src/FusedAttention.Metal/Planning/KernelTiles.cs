@@ -39,8 +39,9 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, DecodeTile? De
         }
 
         FloatRange.Require(problem, "Metal");
-        PrefillTile? prefill = device.HasKnownLaneMap ? TileTable.Prefill(problem.KeyDim, problem.ValueDim, problem.KeyValueType) : null;
-        DecodeTile? decode = TileTable.Decode(problem.KeyDim, problem.ValueDim);
+        bool isWithinReach = Math.Max(problem.KeyTokenStride, problem.ValueTokenStride) <= TileTable.MostTokenStride;
+        PrefillTile? prefill = device.HasKnownLaneMap && isWithinReach ? TileTable.Prefill(problem.KeyDim, problem.ValueDim, problem.KeyValueType) : null;
+        DecodeTile? decode = isWithinReach ? TileTable.Decode(problem.KeyDim, problem.ValueDim) : null;
         return new(prefill, decode, KernelChoice.Of(problem, prefill is not null, decode is not null, forced));
     }
 

@@ -33,6 +33,11 @@ internal static class TileTable
     /// <summary>Elements that queries, keys and values are loaded in at once, where they lie so.</summary>
     public const int VectorElements = 4;
 
+    /// <summary>
+    /// Elements from one key to the next that prefill and decode take: addresses of a tile's keys are 32-bit distances from its first, and a tile has 32 keys at most. Keys farther apart are the plain kernel's.
+    /// </summary>
+    public const long MostTokenStride = 1 << 26;
+
     /// <summary>Simdgroups of a threadgroup of the plain kernel and of the merge of splits, one row each at a time.</summary>
     public const int PlainSimdgroups = 4;
 
@@ -77,24 +82,22 @@ internal static class TileTable
     private const int DecodeMaxDim = 256;
 
     /// <summary>
-    /// Keys of a prefill tile by the bytes of the longer row of K and V. A row takes 16 bytes more in threadgroup memory, so 32 keys fit 16 KB up to 480 bytes: D = 192 in
-    /// 16 bits (12,800 bytes), 96 in 32 bits (12,800). 16 keys up to 992: D = 256 in 16 bits (8,448), 192 in 32 bits (12,544). 8 keys: D = 256 in 32 bits (8,320). A lane has
-    /// keys / 4 scores beside D / 4 outputs and D / 4 queries (half that in 16 bits): 104 floats with D = 256 in 16 bits, 130 in 32 bits, where some spill.
+    /// The larger dimension up to which a prefill tile has 32 keys; beyond it has 16. A lane has keys * D / 256 elements in flight while it stages, keys / 4 scores, D / 4 outputs and D / 4 queries (half that in 16 bits): of
+    /// 128 registers D = 192 in 16 bits spills 444 bytes with 32 keys and 188 with 16, for the same share of matrix products. D = 128 loses little with 16 (0.72 for 0.75), spills 72 bytes in place of 184, its code (9.4 KB)
+    /// fits the instruction cache of an M1 (12 KB), and a tile lies in one block of a cache with 16 tokens a block, where one of 32 keys pays for an address a key. All by <c>ProxyBudgetTests</c>.
     /// </summary>
-    private static readonly (int RowBytes, int Keys)[] PrefillKeys = [(480, 32), (992, 16), (2016, 8)];
+    private const int MostDimOf32Keys = 96;
 
     /// <summary>The tile of a prefill, or null if its dimensions are not multiples of 8 from 32 to 256.</summary>
     public static PrefillTile? Prefill(int keyDim, int valueDim, AttentionElementType keyValueType)
     {
         if (!IsPrefillDim(keyDim) || !IsPrefillDim(valueDim)) return null;
-        int size = keyValueType.Size();
-        int rowBytes = Math.Max((keyDim + 15) / 16 * 16, valueDim) * size;
-        foreach ((int most, int keys) in PrefillKeys)
-        {
-            if (rowBytes <= most) return new PrefillTile(keys, PrefillSimdgroups, (keys * (rowBytes + 16)) + SpanBytes(PrefillSimdgroups));
-        }
+        int rowBytes = Math.Max((keyDim + 15) / 16 * 16, valueDim) * keyValueType.Size();
+        int keys = Math.Max(keyDim, valueDim) <= MostDimOf32Keys ? 32 : 16;
 
-        return null;
+        // A row takes 16 bytes more in threadgroup memory. 256 floats a row leave 8 keys: 16,640 bytes for 16 of them, 8,320 for 8.
+        if (keys * (rowBytes + 16) > MemoryBudget - SpanBytes(PrefillSimdgroups)) keys /= 2;
+        return new PrefillTile(keys, PrefillSimdgroups, (keys * (rowBytes + 16)) + SpanBytes(PrefillSimdgroups));
 
         static bool IsPrefillDim(int dim) => dim % 8 == 0 && dim is >= MinPrefillDim and <= MaxPrefillDim;
     }

@@ -124,7 +124,7 @@ public sealed class LintTests
     [InlineData("kernel void k(device const float* x [[buffer(0)]]) { x[0] = 1.0f; }", "read-only")]
     [InlineData("kernel void k(device float* x [[buffer(0)]], uint i) { x[i] = 1.0f; }", "argument i has no [[buffer(n)]]")]
     [InlineData("kernel void k(device float* x [[buffer(0)]], uint i [[thread_index_in_warp]]) { x[i] = 1.0f; }", "argument i has no [[buffer(n)]]")]
-    [InlineData("kernel void k(device float* x [[buffer(0)]], threadgroup float* y [[threadgroup(0)]]) { x[0] = y[0]; }", "the attribute __local(0)")]
+    [InlineData("kernel void k(device float* x [[buffer(0)]], device float* y [[texture(0)]]) { x[0] = y[0]; }", "the attribute texture(0)")]
     [InlineData("kernel void k(device float* x [[buffer(0)]]) { float y[2]; float4 z = float4(y[0], y[1]); x[0] = z.x; }", "as many elements as the vector has")]
     public void Text_that_metal_would_not_compile_does_not_compile(string text, string expected)
     {

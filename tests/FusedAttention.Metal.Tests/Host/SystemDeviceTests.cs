@@ -55,6 +55,17 @@ public sealed class SystemDeviceTests
         found.Runtimes[0].Dispose();
     }
 
+    /// <summary>A virtual machine's device says that it is of family 5, and runs what it is given.</summary>
+    [Fact]
+    public void Whoever_asks_for_any_device_gets_those_too()
+    {
+        using var fake = new FakeMetal();
+        fake.Set("family", 5);
+        Assert.Empty(SystemDevices.Find(static _ => true).Runtimes);
+        using MetalRuntime only = Assert.Single(SystemDevices.Find(static _ => true, takesAny: true).Runtimes);
+        Assert.Equal(5, only.Device.AppleFamily);
+    }
+
     [Theory]
     [InlineData("family", 6, "Fake M4 is of no Apple GPU family from 7 (M1) on")]
     [InlineData("unified", 0, "Fake M4 does not share its memory")]

@@ -143,4 +143,36 @@ public sealed class SystemFailureTests
         Assert.Throws<ArgumentOutOfRangeException>(() => runtime.Wait(5));
         runtime.Wait(0);
     }
+
+    [Fact]
+    public void Work_that_kept_the_screen_waiting_is_told_as_that_and_the_queue_is_kept()
+    {
+        using var fake = new FakeMetal();
+        fake.Set("interruption", 14);
+        using MetalRuntime runtime = FakeMetal.Runtime();
+        fake.Fail("commandBuffer ends");
+        runtime.Submit([FakeMetal.Launch(Attend)]);
+        string message = Assert.Throws<MetalException>(() => runtime.Wait(1)).Message;
+        foreach (string part in (string[])["0000000e", "kept the screen waiting", "smaller pieces"]) Assert.Contains(part, message, StringComparison.Ordinal);
+        fake.Take();
+        runtime.Wait(runtime.Submit([FakeMetal.Launch(Attend)]));
+        Assert.DoesNotContain(fake.Take(), static line => line.Contains("newCommandQueue", StringComparison.Ordinal));
+    }
+
+    /// <summary>The system ignores a queue from some failures on; whoever goes on calling must not have to begin a new process.</summary>
+    [Fact]
+    public void A_queue_that_the_system_ignores_is_replaced()
+    {
+        using var fake = new FakeMetal();
+        fake.Set("interruption", 4);
+        using MetalRuntime runtime = FakeMetal.Runtime();
+        fake.Fail("commandBuffer ends");
+        runtime.Submit([FakeMetal.Launch(Attend)]);
+        Assert.Contains("the next call gets a queue of its own", Assert.Throws<MetalException>(() => runtime.Wait(1)).Message, StringComparison.Ordinal);
+        fake.Take();
+        runtime.Wait(runtime.Submit([FakeMetal.Launch(Attend)]));
+        runtime.Wait(runtime.Submit([FakeMetal.Launch(Attend)]));
+        Assert.Single(fake.Take(), static line => line.Contains("newCommandQueue", StringComparison.Ordinal));
+        Assert.Single(fake.Living, static name => name.StartsWith("MTLCommandQueue", StringComparison.Ordinal));
+    }
 }

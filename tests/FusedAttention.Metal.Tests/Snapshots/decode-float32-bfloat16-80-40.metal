@@ -1,3 +1,9 @@
+#line 1 "includes.metal"
+// Before everything else, the host's definitions included: their names are ours, and Metal's headers are not to see them.
+
+#include <metal_stdlib>
+#include <metal_simdgroup_matrix>
+using namespace metal;
 #define QUERY_T float
 #define KEY_VALUE_T bfloat_bits
 #define KEY_DIM 80
@@ -9,11 +15,11 @@
 // What every kernel family begins with. The text is compiled by Metal on the user's machine, and by clang for the emulator of the tests, so it keeps to the
 // rules of docs/metal.md: kernels are plain functions, dimensions and types are macros that the host defines, features are function constants.
 
-#include <metal_stdlib>
-using namespace metal;
-
-// A function constant is a constant of the pipeline: branches on it cost nothing. The emulator sets the same names from outside.
-#ifdef FUSED_ATTENTION_EMULATOR
+// A function constant is a constant of the pipeline: branches on it cost nothing. In a file that has to stand alone its value is in the text, as FIXED_name; the emulator sets the same
+// names from outside.
+#ifdef FUSED_ATTENTION_STANDS_ALONE
+#define FUNCTION_CONSTANT(type, name, index) constexpr constant type name = FIXED_##name
+#elif defined(FUSED_ATTENTION_EMULATOR)
 #define FUNCTION_CONSTANT(type, name, index) extern constant type name
 #else
 #define FUNCTION_CONSTANT(type, name, index) constant type name [[function_constant(index)]]
@@ -93,6 +99,13 @@ struct AttentionParameters {
     float soft_cap;
 };
 
+// How functions take them: set by the host, or made by the kernel where a file has to stand alone.
+#ifdef FUSED_ATTENTION_STANDS_ALONE
+#define PARAMETERS thread const AttentionParameters &
+#else
+#define PARAMETERS constant AttentionParameters &
+#endif
+
 // One sequence of a call. A query i stands at position query_offset + i and sees keys [position - left_reach, position + right_reach] of key_length.
 struct SequenceEntry {
     long query_start;
@@ -163,6 +176,60 @@ struct SlotCopy {
     long to;
     long slots;
 };
+#line 1 "special_values.metal"
+// Values that are infinite or NaN, told and summed by bits, since fast math gives no meaning to arithmetic with them.
+
+// A special value as two bits, so that a sum of several is their bitwise or; 0 for every other number.
+constant uint POSITIVE_INFINITY = 1u;
+constant uint NEGATIVE_INFINITY = 2u;
+constant uint NOT_A_NUMBER = 3u;
+
+INLINE bool is_special(float x) { return (as_type<uint>(x) & 0x7F800000u) == 0x7F800000u; }
+INLINE bool is_special(half x) { return (uint(as_type<ushort>(x)) & 0x7C00u) == 0x7C00u; }
+INLINE bool is_special(bfloat_bits x) { return (uint(x) & 0x7F80u) == 0x7F80u; }
+
+// Whether there is one among several, all at once: one more in the exponent's lowest bit carries into the sign's place only where all bits of the exponent are set. Carries of many are joined by a bitwise or, and looked at
+// once: 3 instructions for each 32 bits, where one test an element takes as many as that for each of them, and a choice besides.
+INLINE uint carries_of(float4 x)
+{
+    uint4 exponents = (as_type<uint4>(x) & 0x7F800000u) + 0x00800000u;
+    return (exponents.x | exponents.y) | (exponents.z | exponents.w);
+}
+INLINE uint carries_of(half4 x)
+{
+    uint2 exponents = (as_type<uint2>(x) & 0x7C007C00u) + 0x04000400u;
+    return exponents.x | exponents.y;
+}
+INLINE uint carries_of(bfloat_bits4 x)
+{
+    uint2 exponents = (as_type<uint2>(x) & 0x7F807F80u) + 0x00800080u;
+    return exponents.x | exponents.y;
+}
+INLINE bool has_special(uint carries) { return (carries & 0x80008000u) != 0u; }
+
+INLINE uint special_of(float x)
+{
+    uint bits = as_type<uint>(x);
+    if (!is_special(x)) return 0u;
+    if ((bits & 0x007FFFFFu) != 0u) return NOT_A_NUMBER;
+    return (bits >> 31) != 0u ? NEGATIVE_INFINITY : POSITIVE_INFINITY;
+}
+
+// A finished sum and what was left out of it.
+INLINE float with_special(float x, uint special)
+{
+    if (special == 0u) return x;
+    uint all = special | special_of(x);
+    return as_type<float>(all == NOT_A_NUMBER ? 0x7FC00000u : all == NEGATIVE_INFINITY ? 0xFF800000u : 0x7F800000u);
+}
+#line 1 "slopes.metal"
+// Slopes of ALiBi, as the host has them: a table, one a query head.
+
+struct AlibiSlopes {
+    device const float *of_heads;
+};
+
+INLINE float slope_of(AlibiSlopes slopes, int head) { return slopes.of_heads[head]; }
 #line 1 "scores.metal"
 // What the attention kernels share: which keys a row may see, where a key lies in memory, and what happens to a score between the product of query and key
 // and its weight. Positions, masks and sinks mean what AttentionProblem says they mean, and the steps from product to score have the order of ScoreLaw; here are only numbers.
@@ -182,6 +249,15 @@ FUNCTION_CONSTANT(int, bias_type, 8);       // 0 float, 1 half, 2 bfloat16
 constant float NEVER_SEEN = -3.40282347e38f;
 constant float LOWEST_SCORE = -3.40282326e38f;
 
+// What a call has beside queries, keys, values and outputs. Only what it has is looked at.
+struct Operands {
+    device const uchar *mask;
+    device const uchar *bias;
+    device float *log_sum_exp;
+    device const float *sink_logits;
+    AlibiSlopes alibi_slopes;
+};
+
 // A row of the call: one query of one query head.
 struct Row {
     int query;
@@ -197,12 +273,12 @@ struct Row {
 // A position moved by a reach, as a number of keys.
 INLINE int key_bound(long position, int keys) { return position < 0 ? 0 : position > keys ? keys : int(position); }
 
-INLINE int first_key_of(long position, int keys, constant AttentionParameters &parameters)
+INLINE int first_key_of(long position, int keys, PARAMETERS parameters)
 {
     return key_bound(position - parameters.left_reach, keys);
 }
 
-INLINE int end_key_of(long position, int keys, constant AttentionParameters &parameters)
+INLINE int end_key_of(long position, int keys, PARAMETERS parameters)
 {
     return key_bound(position + parameters.right_reach + 1, keys);
 }
@@ -212,10 +288,8 @@ INLINE Row row_at(
     int index,
     int key_value_head,
     thread const SequenceEntry &sequence,
-    constant AttentionParameters &parameters,
-    device const uchar *mask,
-    device const uchar *bias,
-    device const float *alibi_slopes)
+    thread const Operands &operands,
+    PARAMETERS parameters)
 {
     Row row;
     row.query = index / parameters.group;
@@ -224,13 +298,13 @@ INLINE Row row_at(
     row.start = first_key_of(row.position, sequence.key_length, parameters);
     row.end = end_key_of(row.position, sequence.key_length, parameters);
     row.slope = 0;
-    row.mask = mask;
-    row.bias = bias;
-    if (has_alibi) row.slope = alibi_slopes[row.head];
-    if (has_mask) row.mask = mask + (sequence.mask_start + row.head * parameters.mask_head_stride + row.query * parameters.mask_query_stride);
+    row.mask = operands.mask;
+    row.bias = operands.bias;
+    if (has_alibi) row.slope = slope_of(operands.alibi_slopes, row.head);
+    if (has_mask) row.mask = operands.mask + (sequence.mask_start + row.head * parameters.mask_head_stride + row.query * parameters.mask_query_stride);
     if (has_bias) {
         long first = sequence.bias_start + row.head * parameters.bias_head_stride + row.query * parameters.bias_query_stride;
-        row.bias = bias + first * (bias_type == 0 ? 4 : 2);
+        row.bias = operands.bias + first * (bias_type == 0 ? 4 : 2);
     }
     return row;
 }
@@ -241,46 +315,59 @@ struct KeyRows {
     long token_stride;
     long block_stride;
     device const int *blocks;
+    int block_size;                     // 0 when keys lie one stride apart
+    int columns;                        // dimensions of a row
 };
 
 INLINE device const KEY_VALUE_T *key_row(thread const KeyRows &rows, int key)
 {
-    if (block_size == 0) return rows.first + key * rows.token_stride;
-    int block = key / block_size;
-    return rows.first + (rows.blocks[block] * rows.block_stride + (key - block * block_size) * rows.token_stride);
+    if (rows.block_size == 0) return rows.first + key * rows.token_stride;
+    int block = key / rows.block_size;
+    return rows.first + (rows.blocks[block] * rows.block_stride + (key - block * rows.block_size) * rows.token_stride);
 }
 
+// Whether tiles of so many keys, which begin at multiples of it, lie in one block each. Then the address of a tile's first key is enough, with 32-bit distances from there: keys that lie too
+// far apart for that are the plain kernel's (KernelTiles).
+INLINE bool is_in_one_run(thread const KeyRows &rows, int tile_keys) { return rows.block_size % tile_keys == 0; }
+
+INLINE device const KEY_VALUE_T *row_of_run(thread const KeyRows &rows, device const KEY_VALUE_T *base, int j) { return base + j * int(rows.token_stride); }
+
 INLINE KeyRows keys_of(
-    int head, device const KEY_VALUE_T *key, device const int *block_tables, thread const SequenceEntry &sequence, constant AttentionParameters &parameters)
+    int head, device const KEY_VALUE_T *key, device const int *block_tables, thread const SequenceEntry &sequence, PARAMETERS parameters)
 {
     KeyRows rows;
     rows.first = key + (sequence.key_start + head * parameters.key_head_stride);
     rows.token_stride = parameters.key_token_stride;
     rows.block_stride = parameters.key_block_stride;
     rows.blocks = block_tables + sequence.block_table_start;
+    rows.block_size = block_size;
+    rows.columns = KEY_DIM;
     return rows;
 }
 
 INLINE KeyRows values_of(
-    int head, device const KEY_VALUE_T *value, device const int *block_tables, thread const SequenceEntry &sequence, constant AttentionParameters &parameters)
+    int head, device const KEY_VALUE_T *value, device const int *block_tables, thread const SequenceEntry &sequence, PARAMETERS parameters)
 {
     KeyRows rows;
     rows.first = value + (sequence.value_start + head * parameters.value_head_stride);
     rows.token_stride = parameters.value_token_stride;
     rows.block_stride = parameters.value_block_stride;
     rows.blocks = block_tables + sequence.block_table_start;
+    rows.block_size = block_size;
+    rows.columns = VALUE_DIM;
     return rows;
 }
 
-// Four consecutive elements; one by one where a stride is no multiple of four.
-template <typename T4, typename T> INLINE T4 load4(device const T *at)
+// Four elements of a row from column d on, which is a multiple of four; zeros beyond its end. One by one where a stride, or the number of columns, is no multiple of four.
+template <typename T4, typename T> INLINE T4 load4(device const T *row, int d, int columns)
 {
-    if (is_aligned) return *(device const T4 *)at;
-    T4 elements;
-    elements.x = at[0];
-    elements.y = at[1];
-    elements.z = at[2];
-    elements.w = at[3];
+    T4 elements = T4(0);
+    if (d >= columns) return elements;
+    if (is_aligned) return *(device const T4 *)(row + d);
+    elements.x = row[d];
+    if (columns % 4 == 0 || d + 1 < columns) elements.y = row[d + 1];
+    if (columns % 4 == 0 || d + 2 < columns) elements.z = row[d + 2];
+    if (columns % 4 == 0 || d + 3 < columns) elements.w = row[d + 3];
     return elements;
 }
 
@@ -290,7 +377,7 @@ INLINE bool has_natural_scores() { return has_soft_cap || has_bias || has_alibi;
 // Whether scores change between product and exponential even where every key is in reach.
 INLINE bool modifies_scores() { return has_natural_scores() || has_mask; }
 
-INLINE float unit_of_scores(constant AttentionParameters &parameters) { return has_natural_scores() ? 1.0f : parameters.scale; }
+INLINE float unit_of_scores(PARAMETERS parameters) { return has_natural_scores() ? 1.0f : parameters.scale; }
 
 INLINE float bias_of(thread const Row &row, int key)
 {
@@ -308,13 +395,13 @@ struct Score {
 // The steps, a function each: weight = exp2((s - m) * log2(e)) comes after them.
 
 // s = scale * q.k
-INLINE void scale(thread Score &score, constant AttentionParameters &parameters)
+INLINE void scale(thread Score &score, PARAMETERS parameters)
 {
     if (has_natural_scores()) score.value *= parameters.scale;
 }
 
 // s = cap * tanh(s / cap)
-INLINE void cap_softly(thread Score &score, constant AttentionParameters &parameters)
+INLINE void cap_softly(thread Score &score, PARAMETERS parameters)
 {
     score.value = parameters.soft_cap * precise::tanh(score.value / parameters.soft_cap);
 }
@@ -339,7 +426,7 @@ INLINE void apply_mask(thread Score &score, thread const Row &row, int key)
 }
 
 // The score of key tile + j. The host puts the steps, in the order of ScoreLaw, in place of the line that says so.
-INLINE float score_of(float product, thread const Row &row, int tile, int j, constant AttentionParameters &parameters)
+INLINE float score_of(float product, thread const Row &row, int tile, int j, PARAMETERS parameters)
 {
     int key = tile + j;
     if (key < row.start || key >= row.end) return NEVER_SEEN;
@@ -351,14 +438,14 @@ INLINE float score_of(float product, thread const Row &row, int tile, int j, con
     if (has_bias) add_bias(score, row, key);
     if (has_alibi) subtract_distance(score, row, tile, j);
     if (has_mask) apply_mask(score, row, key);
-#line 184 "scores.metal"
+#line 204 "scores.metal"
     if (!score.is_seen) return NEVER_SEEN;
     if (has_bias && score.value < LOWEST_SCORE) return LOWEST_SCORE;
     return score.value;
 }
 
 // Whether a row sees a key: by the score's own tests, so that there are no others. A finite product cannot make a score that only hidden keys have.
-INLINE bool sees_key(thread const Row &row, int key, constant AttentionParameters &parameters)
+INLINE bool sees_key(thread const Row &row, int key, PARAMETERS parameters)
 {
     return as_type<uint>(score_of(0.0f, row, key, 0, parameters)) != as_type<uint>(NEVER_SEEN);
 }
@@ -382,10 +469,10 @@ struct RowEnd {
 };
 
 // From the maximum m of the row's scores, in units of `unit` natural logarithms, and the sum l of its weights relative to m.
-INLINE RowEnd end_of_row(float maximum, float sum, float unit, thread const Row &row, device const float *sink_logits)
+INLINE RowEnd end_of_row(float maximum, float sum, float unit, thread const Row &row, thread const Operands &operands)
 {
     RowEnd end;
-    float sink = has_sinks ? sink_logits[row.head] : negative_infinity();
+    float sink = has_sinks ? operands.sink_logits[row.head] : negative_infinity();
     float m = maximum * unit;
     if (sum == 0.0f) {
         end.factor = 0.0f;
@@ -404,42 +491,23 @@ INLINE RowEnd end_of_row(float maximum, float sum, float unit, thread const Row 
     return end;
 }
 
-INLINE device QUERY_T *output_row(device QUERY_T *output, thread const Row &row, thread const SequenceEntry &sequence, constant AttentionParameters &parameters)
+INLINE device QUERY_T *output_row(device QUERY_T *output, thread const Row &row, thread const SequenceEntry &sequence, PARAMETERS parameters)
 {
     return output + (sequence.output_start + row.query * parameters.output_token_stride + row.head * parameters.output_head_stride);
 }
 
-INLINE void store_log_sum_exp(
-    device float *log_sum_exp, float value, thread const Row &row, thread const SequenceEntry &sequence, constant AttentionParameters &parameters)
+INLINE void store_log_sum_exp(float value, thread const Row &row, thread const Operands &operands, thread const SequenceEntry &sequence, PARAMETERS parameters)
 {
-    log_sum_exp[sequence.log_sum_exp_start + row.head * parameters.log_sum_exp_head_stride + row.query * parameters.log_sum_exp_query_stride] = value;
-}
-#line 1 "special_values.metal"
-// Values that are infinite or NaN, told and summed by bits, since fast math gives no meaning to arithmetic with them.
-
-// A special value as two bits, so that a sum of several is their bitwise or; 0 for every other number.
-constant uint POSITIVE_INFINITY = 1u;
-constant uint NEGATIVE_INFINITY = 2u;
-constant uint NOT_A_NUMBER = 3u;
-
-INLINE bool is_special(float x) { return (as_type<uint>(x) & 0x7F800000u) == 0x7F800000u; }
-INLINE bool is_special(half x) { return (uint(as_type<ushort>(x)) & 0x7C00u) == 0x7C00u; }
-INLINE bool is_special(bfloat_bits x) { return (uint(x) & 0x7F80u) == 0x7F80u; }
-
-INLINE uint special_of(float x)
-{
-    uint bits = as_type<uint>(x);
-    if (!is_special(x)) return 0u;
-    if ((bits & 0x007FFFFFu) != 0u) return NOT_A_NUMBER;
-    return (bits >> 31) != 0u ? NEGATIVE_INFINITY : POSITIVE_INFINITY;
+    operands.log_sum_exp[sequence.log_sum_exp_start + row.head * parameters.log_sum_exp_head_stride + row.query * parameters.log_sum_exp_query_stride] = value;
 }
 
-// A finished sum and what was left out of it.
-INLINE float with_special(float x, uint special)
+// Four elements of a row from column d on; those beyond its end are nowhere.
+INLINE void store4(device QUERY_T *row, float4 elements, int d, int columns)
 {
-    if (special == 0u) return x;
-    uint all = special | special_of(x);
-    return as_type<float>(all == NOT_A_NUMBER ? 0x7FC00000u : all == NEGATIVE_INFINITY ? 0xFF800000u : 0x7F800000u);
+    if (d < columns) row[d] = narrow<QUERY_T>(elements.x);
+    if (d + 1 < columns) row[d + 1] = narrow<QUERY_T>(elements.y);
+    if (d + 2 < columns) row[d + 2] = narrow<QUERY_T>(elements.z);
+    if (d + 3 < columns) row[d + 3] = narrow<QUERY_T>(elements.w);
 }
 #line 1 "specials.metal"
 // Values that are infinite or NaN, "special" for short. A weight of zero does not undo them (0 * NaN is NaN), and matrix products have one weight for each row and key, so sums
@@ -513,13 +581,13 @@ INLINE KeySpan span_of_all(threadgroup const int2 *spans)
 // lane that has stored them may ask, since no other could be sure to find them.
 template <int RUN, int STRIDE, typename T>
 INLINE void add_specials(
-    device T *results, thread const Row &row, thread const KeyRows &values, KeySpan specials, int first_column, constant AttentionParameters &parameters)
+    device T *results, thread const Row &row, thread const KeyRows &values, KeySpan specials, int first_column, PARAMETERS parameters)
 {
     int first = max(specials.first, row.start);
     int end = min(specials.end, row.end);
     if (first >= end) return;
-    for (int start = first_column; start < VALUE_DIM; start += STRIDE) {
-        for (int column = start; column < start + RUN; column++) {
+    for (int start = first_column; start < values.columns; start += STRIDE) {
+        for (int column = start; column < min(start + RUN, values.columns); column++) {
             uint special = 0u;
             for (int key = first; key < end; key++) {
                 uint of_key = special_of(widen(key_row(values, key)[column]));
@@ -530,16 +598,17 @@ INLINE void add_specials(
     }
 }
 #line 1 "splits.metal"
-// Partial results: the keys of a sequence with few rows are split among threadgroups. Each leaves m, l and O of its rows in floats, and merge_splits combines them,
-// always in the order of the splits: m = max m_i, l = sum l_i exp(m_i - m), O = sum O_i exp(m_i - m).
+// Partial results: the keys of a sequence with few rows are split among threadgroups. Each leaves m, l and O of its rows in floats, and merge_splits.metal combines
+// them, always in the order of the splits: m = max m_i, l = sum l_i exp(m_i - m), O = sum O_i exp(m_i - m).
 
 // Where the partial result of a row lies. A sequence's partial results are [split, key/value head, row]; an item knows the first of its split.
-INLINE long partial_row(int first, int head, int row, thread const SequenceEntry &sequence, constant AttentionParameters &parameters)
+INLINE long partial_row(int first, int head, int row, thread const SequenceEntry &sequence, PARAMETERS parameters)
 {
     return first + (head * (long(sequence.query_length) * parameters.group) + row);
 }
+#line 1 "merge_splits.metal"
+// Merges partial results (splits.metal). One simdgroup a row; here an item's keys are its splits [first_key, end_key).
 
-// One simdgroup a row; here an item's keys are its splits [first_key, end_key).
 kernel void merge_splits(
     device QUERY_T *output [[buffer(3)]],
     device const SequenceEntry *sequences [[buffer(4)]],
@@ -559,9 +628,10 @@ kernel void merge_splits(
     WorkItem item = items[place.x];
     SequenceEntry sequence = sequences[item.sequence];
     int head = int(place.y);
+    Operands operands = {mask, bias, log_sum_exp, sink_logits, {alibi_slopes}};
     int index = item.first_row + int(simdgroup_index);
     if (index >= item.end_row) return;
-    Row row = row_at(index, head, sequence, parameters, mask, bias, alibi_slopes);
+    Row row = row_at(index, head, sequence, operands, parameters);
     long first = partial_row(item.partial, head, index, sequence, parameters);
     long stride = long(parameters.key_value_heads) * sequence.query_length * parameters.group;
 
@@ -578,7 +648,7 @@ kernel void merge_splits(
         sum = fma(statistics[1], weight_of(statistics[0], base, factor), sum);
     }
 
-    RowEnd row_end = end_of_row(maximum, sum, unit, row, sink_logits);
+    RowEnd row_end = end_of_row(maximum, sum, unit, row, operands);
     device QUERY_T *to = output_row(output, row, sequence, parameters);
     for (int d = int(lane); d < VALUE_DIM; d += 32) {
         float o = 0.0f;
@@ -592,7 +662,7 @@ kernel void merge_splits(
         }
         to[d] = narrow<QUERY_T>(with_special(o * row_end.factor, special));
     }
-    if (has_log_sum_exp && lane == 0) store_log_sum_exp(log_sum_exp, row_end.log_sum_exp, row, sequence, parameters);
+    if (has_log_sum_exp && lane == 0) store_log_sum_exp(row_end.log_sum_exp, row, operands, sequence, parameters);
 }
 #line 1 "decode.metal"
 // Attention of a few rows against many keys, straight from device memory: bound by reading K and V, so a key that has been loaded serves ROWS query heads of its
@@ -680,7 +750,16 @@ INLINE void rescale_outputs(thread DecodeState &state, float rescale)
 // Of a tile that reaches beyond the item's keys, the nearest of them: loads have no condition, and what is loaded twice gets the weight 0 the second time.
 INLINE int nearest_key(int key, int first_key, int end_key) { return min(max(key, first_key), end_key - 1); }
 
+// Row j of a tile. IS_RUN: all of the tile's keys are the item's, and lie one stride apart from `base` on.
+template <bool IS_RUN>
+INLINE device const KEY_VALUE_T *row_of_tile(thread const KeyRows &rows, device const KEY_VALUE_T *base, int tile, int j, int first_key, int end_key)
+{
+    if (IS_RUN) return row_of_run(rows, base, j);
+    return key_row(rows, nearest_key(tile + j, first_key, end_key));
+}
+
 // Takes one tile of keys through products, softmax and weighted sums.
+template <bool IS_RUN>
 INLINE void add_tile(
     thread DecodeState &state,
     thread KeySpan &specials,
@@ -692,17 +771,19 @@ INLINE void add_tile(
     int end_key,
     int lane,
     float factor,
-    constant AttentionParameters &parameters)
+    PARAMETERS parameters)
 {
     int side = lane / LANES;
     int lane_of_key = lane % LANES;
+    device const KEY_VALUE_T *first_of_keys = IS_RUN ? key_row(keys, tile) : keys.first;
+    device const KEY_VALUE_T *first_of_values = IS_RUN ? key_row(values, tile) : values.first;
     float products[LANES];
     UNROLL
     for (int step = 0; step < STEPS; step++) {
-        device const KEY_VALUE_T *from = key_row(keys, nearest_key(tile + step * SIDE_BY_SIDE + side, first_key, end_key)) + lane_of_key * 4;
+        device const KEY_VALUE_T *from = row_of_tile<IS_RUN>(keys, first_of_keys, tile, step * SIDE_BY_SIDE + side, first_key, end_key);
         float4 elements[KEY_CHUNKS];
         UNROLL
-        for (int c = 0; c < KEY_CHUNKS; c++) elements[c] = widen(load4<KEY_VALUE_T4>(from + c * (4 * LANES)));
+        for (int c = 0; c < KEY_CHUNKS; c++) elements[c] = widen(load4<KEY_VALUE_T4>(from, (c * LANES + lane_of_key) * 4, keys.columns));
         UNROLL
         for (int r = 0; r < ROWS; r++) {
             float product = 0.0f;
@@ -725,11 +806,14 @@ INLINE void add_tile(
 
     UNROLL
     for (int step = 0; step < STEPS; step++) {
-        int key = nearest_key(tile + step * SIDE_BY_SIDE + side, first_key, end_key);
-        device const KEY_VALUE_T *from = key_row(values, key) + lane_of_key * 4;
+        int j = step * SIDE_BY_SIDE + side;
+        int key = IS_RUN ? tile + j : nearest_key(tile + j, first_key, end_key);
+        device const KEY_VALUE_T *from = row_of_tile<IS_RUN>(values, first_of_values, tile, j, first_key, end_key);
         float4 elements[VALUE_CHUNKS];
         UNROLL
-        for (int c = 0; c < VALUE_CHUNKS; c++) elements[c] = widen(without_specials(load4<KEY_VALUE_T4>(from + c * (4 * LANES)), key, specials));
+        for (int c = 0; c < VALUE_CHUNKS; c++) {
+            elements[c] = widen(without_specials(load4<KEY_VALUE_T4>(from, (c * LANES + lane_of_key) * 4, values.columns), key, specials));
+        }
         UNROLL
         for (int r = 0; r < ROWS; r++) {
             float4 w = float4(simd_shuffle(weight, ushort(side * LANES + r * STEPS + step)));
@@ -739,33 +823,25 @@ INLINE void add_tile(
     }
 }
 
-kernel void decode(
-    device const QUERY_T *query [[buffer(0)]],
-    device const KEY_VALUE_T *key [[buffer(1)]],
-    device const KEY_VALUE_T *value [[buffer(2)]],
-    device QUERY_T *output [[buffer(3)]],
-    device const SequenceEntry *sequences [[buffer(4)]],
-    device const WorkItem *items [[buffer(5)]],
-    device const int *block_tables [[buffer(6)]],
-    device const uchar *mask [[buffer(7)]],
-    device const uchar *bias [[buffer(8)]],
-    device float *log_sum_exp [[buffer(9)]],
-    device const float *alibi_slopes [[buffer(10)]],
-    device const float *sink_logits [[buffer(11)]],
-    device float *partial_outputs [[buffer(12)]],
-    device float *partial_statistics [[buffer(13)]],
-    constant AttentionParameters &parameters [[buffer(14)]],
-    uint3 place [[threadgroup_position_in_grid]],
-    uint simdgroup_index [[simdgroup_index_in_threadgroup]],
-    uint lane_index [[thread_index_in_simdgroup]])
+// One item: the rows of one sequence and one key/value head, against the item's keys. All threads of the threadgroup come here together.
+INLINE void attend_item(
+    device const QUERY_T *query,
+    thread const KeyRows &keys,
+    thread const KeyRows &values,
+    device QUERY_T *output,
+    device float *partial_outputs,
+    device float *partial_statistics,
+    int head,
+    thread const WorkItem &item,
+    thread const SequenceEntry &sequence,
+    thread const Operands &operands,
+    PARAMETERS parameters,
+    threadgroup float4 *shared_outputs,
+    threadgroup float2 *shared_statistics,
+    threadgroup int2 *special_keys,
+    uint simdgroup_index,
+    uint lane_index)
 {
-    threadgroup float4 shared_outputs[SIMDGROUPS / 2 * ROWS * (VALUE_DIM / 4)];
-    threadgroup float2 shared_statistics[SIMDGROUPS / 2 * ROWS];
-    threadgroup int2 special_keys[SIMDGROUPS];
-
-    WorkItem item = items[place.x];
-    SequenceEntry sequence = sequences[item.sequence];
-    int head = int(place.y);
     int lane = int(lane_index);
     int side = lane / LANES;
     int lane_of_key = lane % LANES;
@@ -785,17 +861,15 @@ kernel void decode(
         int index = min(first_row + r, item.end_row - 1);
         int i = index / parameters.group;
         int h = head * parameters.group + (index - i * parameters.group);
-        device const QUERY_T *from = query + (sequence.query_start + i * parameters.query_token_stride + h * parameters.query_head_stride) + lane_of_key * 4;
+        device const QUERY_T *from = query + (sequence.query_start + i * parameters.query_token_stride + h * parameters.query_head_stride);
         UNROLL
-        for (int c = 0; c < KEY_CHUNKS; c++) state.queries[r][c] = widen(load4<QUERY_T4>(from + c * (4 * LANES)));
+        for (int c = 0; c < KEY_CHUNKS; c++) state.queries[r][c] = widen(load4<QUERY_T4>(from, (c * LANES + lane_of_key) * 4, keys.columns));
     }
     int row_of_score = lane_of_key / STEPS;
-    Row row = row_at(min(first_row + row_of_score, item.end_row - 1), head, sequence, parameters, mask, bias, alibi_slopes);
+    Row row = row_at(min(first_row + row_of_score, item.end_row - 1), head, sequence, operands, parameters);
     row.start = max(row.start, item.first_key);
     row.end = min(row.end, item.end_key);
 
-    KeyRows keys = keys_of(head, key, block_tables, sequence, parameters);
-    KeyRows values = values_of(head, value, block_tables, sequence, parameters);
     float unit = unit_of_scores(parameters);
     float factor = unit * LOG2_E;
     state.maximum = NEVER_SEEN;
@@ -808,7 +882,10 @@ kernel void decode(
 
     KeySpan specials = no_keys();
     for (int tile = (item.first_key / TILE_KEYS + slice) * TILE_KEYS; tile < item.end_key; tile += slices * TILE_KEYS) {
-        add_tile(state, specials, keys, values, row, tile, item.first_key, item.end_key, lane, factor, parameters);
+        // Two copies of the tile's work: a choice a step would cost more than the addresses that it saves.
+        bool is_run = is_in_one_run(keys, TILE_KEYS) && tile >= item.first_key && tile + TILE_KEYS <= item.end_key;
+        if (is_run) add_tile<true>(state, specials, keys, values, row, tile, item.first_key, item.end_key, lane, factor, parameters);
+        else add_tile<false>(state, specials, keys, values, row, tile, item.first_key, item.end_key, lane, factor, parameters);
     }
 
     share_span(special_keys, specials, simdgroup_index, lane_index);
@@ -864,8 +941,8 @@ kernel void decode(
     bool is_row = first_row + row_of_score < item.end_row;
     bool is_first_of_row = side == 0 && lane_of_key % STEPS == 0;
     if (item.partial < 0) {
-        RowEnd row_end = end_of_row(state.maximum, state.sum, unit, row, sink_logits);
-        if (has_log_sum_exp && is_row && is_first_of_row) store_log_sum_exp(log_sum_exp, row_end.log_sum_exp, row, sequence, parameters);
+        RowEnd row_end = end_of_row(state.maximum, state.sum, unit, row, operands);
+        if (has_log_sum_exp && is_row && is_first_of_row) store_log_sum_exp(row_end.log_sum_exp, row, operands, sequence, parameters);
         rescale_outputs(state, row_end.factor);
     } else if (is_row && is_first_of_row) {
         long partial = partial_row(item.partial, head, first_row + row_of_score, sequence, parameters);
@@ -883,19 +960,14 @@ kernel void decode(
             for (int c = 0; c < VALUE_CHUNKS; c++) *(device float4 *)(to + c * (4 * LANES)) = state.outputs[r][c];
             continue;
         }
-        Row of_output = row_at(index, head, sequence, parameters, mask, bias, alibi_slopes);
-        device QUERY_T *to = output_row(output, of_output, sequence, parameters) + lane_of_key * 4;
+        Row of_output = row_at(index, head, sequence, operands, parameters);
+        device QUERY_T *to = output_row(output, of_output, sequence, parameters);
         UNROLL
-        for (int c = 0; c < VALUE_CHUNKS; c++) {
-            to[c * (4 * LANES)] = narrow<QUERY_T>(state.outputs[r][c].x);
-            to[c * (4 * LANES) + 1] = narrow<QUERY_T>(state.outputs[r][c].y);
-            to[c * (4 * LANES) + 2] = narrow<QUERY_T>(state.outputs[r][c].z);
-            to[c * (4 * LANES) + 3] = narrow<QUERY_T>(state.outputs[r][c].w);
-        }
+        for (int c = 0; c < VALUE_CHUNKS; c++) store4(to, state.outputs[r][c], (c * LANES + lane_of_key) * 4, values.columns);
     }
     if (specials.first >= specials.end) return;
     for (int index = first_row; index < min(first_row + ROWS, item.end_row); index++) {
-        Row of_output = row_at(index, head, sequence, parameters, mask, bias, alibi_slopes);
+        Row of_output = row_at(index, head, sequence, operands, parameters);
         if (item.partial >= 0) {
             device float *to = partial_outputs + partial_row(item.partial, head, index, sequence, parameters) * VALUE_DIM;
             add_specials<4, 4 * LANES>(to, of_output, values, specials, lane_of_key * 4, parameters);
@@ -903,4 +975,41 @@ kernel void decode(
             add_specials<4, 4 * LANES>(output_row(output, of_output, sequence, parameters), of_output, values, specials, lane_of_key * 4, parameters);
         }
     }
+}
+#line 1 "decode_kernel.metal"
+// The entry point of decode.metal: an item for each threadgroup, and a key/value head.
+
+kernel void decode(
+    device const QUERY_T *query [[buffer(0)]],
+    device const KEY_VALUE_T *key [[buffer(1)]],
+    device const KEY_VALUE_T *value [[buffer(2)]],
+    device QUERY_T *output [[buffer(3)]],
+    device const SequenceEntry *sequences [[buffer(4)]],
+    device const WorkItem *items [[buffer(5)]],
+    device const int *block_tables [[buffer(6)]],
+    device const uchar *mask [[buffer(7)]],
+    device const uchar *bias [[buffer(8)]],
+    device float *log_sum_exp [[buffer(9)]],
+    device const float *alibi_slopes [[buffer(10)]],
+    device const float *sink_logits [[buffer(11)]],
+    device float *partial_outputs [[buffer(12)]],
+    device float *partial_statistics [[buffer(13)]],
+    constant AttentionParameters &parameters [[buffer(14)]],
+    uint3 place [[threadgroup_position_in_grid]],
+    uint simdgroup_index [[simdgroup_index_in_threadgroup]],
+    uint lane [[thread_index_in_simdgroup]])
+{
+    threadgroup float4 shared_outputs[SIMDGROUPS / 2 * ROWS * (VALUE_DIM / 4)];
+    threadgroup float2 shared_statistics[SIMDGROUPS / 2 * ROWS];
+    threadgroup int2 special_keys[SIMDGROUPS];
+
+    WorkItem item = items[place.x];
+    SequenceEntry sequence = sequences[item.sequence];
+    int head = int(place.y);
+    Operands operands = {mask, bias, log_sum_exp, sink_logits, {alibi_slopes}};
+    KeyRows keys = keys_of(head, key, block_tables, sequence, parameters);
+    KeyRows values = values_of(head, value, block_tables, sequence, parameters);
+    attend_item(
+        query, keys, values, output, partial_outputs, partial_statistics, head, item, sequence, operands, parameters, shared_outputs, shared_statistics, special_keys,
+        simdgroup_index, lane);
 }

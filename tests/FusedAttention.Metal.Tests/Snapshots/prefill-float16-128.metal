@@ -1,18 +1,24 @@
+#line 1 "includes.metal"
+// Before everything else, the host's definitions included: their names are ours, and Metal's headers are not to see them.
+
+#include <metal_stdlib>
+#include <metal_simdgroup_matrix>
+using namespace metal;
 #define QUERY_T half
 #define KEY_VALUE_T half
 #define KEY_DIM 128
 #define VALUE_DIM 128
-#define TILE_KEYS 32
+#define TILE_KEYS 16
 #define SIMDGROUPS 4
 #line 1 "common.metal"
 // What every kernel family begins with. The text is compiled by Metal on the user's machine, and by clang for the emulator of the tests, so it keeps to the
 // rules of docs/metal.md: kernels are plain functions, dimensions and types are macros that the host defines, features are function constants.
 
-#include <metal_stdlib>
-using namespace metal;
-
-// A function constant is a constant of the pipeline: branches on it cost nothing. The emulator sets the same names from outside.
-#ifdef FUSED_ATTENTION_EMULATOR
+// A function constant is a constant of the pipeline: branches on it cost nothing. In a file that has to stand alone its value is in the text, as FIXED_name; the emulator sets the same
+// names from outside.
+#ifdef FUSED_ATTENTION_STANDS_ALONE
+#define FUNCTION_CONSTANT(type, name, index) constexpr constant type name = FIXED_##name
+#elif defined(FUSED_ATTENTION_EMULATOR)
 #define FUNCTION_CONSTANT(type, name, index) extern constant type name
 #else
 #define FUNCTION_CONSTANT(type, name, index) constant type name [[function_constant(index)]]
@@ -92,6 +98,13 @@ struct AttentionParameters {
     float soft_cap;
 };
 
+// How functions take them: set by the host, or made by the kernel where a file has to stand alone.
+#ifdef FUSED_ATTENTION_STANDS_ALONE
+#define PARAMETERS thread const AttentionParameters &
+#else
+#define PARAMETERS constant AttentionParameters &
+#endif
+
 // One sequence of a call. A query i stands at position query_offset + i and sees keys [position - left_reach, position + right_reach] of key_length.
 struct SequenceEntry {
     long query_start;
@@ -162,6 +175,110 @@ struct SlotCopy {
     long to;
     long slots;
 };
+#line 1 "special_values.metal"
+// Values that are infinite or NaN, told and summed by bits, since fast math gives no meaning to arithmetic with them.
+
+// A special value as two bits, so that a sum of several is their bitwise or; 0 for every other number.
+constant uint POSITIVE_INFINITY = 1u;
+constant uint NEGATIVE_INFINITY = 2u;
+constant uint NOT_A_NUMBER = 3u;
+
+INLINE bool is_special(float x) { return (as_type<uint>(x) & 0x7F800000u) == 0x7F800000u; }
+INLINE bool is_special(half x) { return (uint(as_type<ushort>(x)) & 0x7C00u) == 0x7C00u; }
+INLINE bool is_special(bfloat_bits x) { return (uint(x) & 0x7F80u) == 0x7F80u; }
+
+// Whether there is one among several, all at once: one more in the exponent's lowest bit carries into the sign's place only where all bits of the exponent are set. Carries of many are joined by a bitwise or, and looked at
+// once: 3 instructions for each 32 bits, where one test an element takes as many as that for each of them, and a choice besides.
+INLINE uint carries_of(float4 x)
+{
+    uint4 exponents = (as_type<uint4>(x) & 0x7F800000u) + 0x00800000u;
+    return (exponents.x | exponents.y) | (exponents.z | exponents.w);
+}
+INLINE uint carries_of(half4 x)
+{
+    uint2 exponents = (as_type<uint2>(x) & 0x7C007C00u) + 0x04000400u;
+    return exponents.x | exponents.y;
+}
+INLINE uint carries_of(bfloat_bits4 x)
+{
+    uint2 exponents = (as_type<uint2>(x) & 0x7F807F80u) + 0x00800080u;
+    return exponents.x | exponents.y;
+}
+INLINE bool has_special(uint carries) { return (carries & 0x80008000u) != 0u; }
+
+INLINE uint special_of(float x)
+{
+    uint bits = as_type<uint>(x);
+    if (!is_special(x)) return 0u;
+    if ((bits & 0x007FFFFFu) != 0u) return NOT_A_NUMBER;
+    return (bits >> 31) != 0u ? NEGATIVE_INFINITY : POSITIVE_INFINITY;
+}
+
+// A finished sum and what was left out of it.
+INLINE float with_special(float x, uint special)
+{
+    if (special == 0u) return x;
+    uint all = special | special_of(x);
+    return as_type<float>(all == NOT_A_NUMBER ? 0x7FC00000u : all == NEGATIVE_INFINITY ? 0xFF800000u : 0x7F800000u);
+}
+#line 1 "fragments.metal"
+// The one place that knows how the 64 elements of a simdgroup matrix lie in the 32 lanes. The layout is not documented; lane_map.metal checks it on the
+// device before any kernel relies on it.
+//
+// A lane holds two neighbours of one row: elements (row, column) and (row, column + 1) with
+//     row    = ((lane / 4) & 4) + (lane / 2) % 4
+//     column = ((lane / 4) & 2) * 2 + (lane % 2) * 2
+// so the 8 elements of a row are in the 4 lanes that differ in bits 0 and 3. The layout is the same for all three operands: a product is the left operand of
+// the next one as it stands.
+
+INLINE int row_of_lane(uint lane) { return int(((lane / 4) & 4) + (lane / 2) % 4); }
+INLINE int column_of_lane(uint lane) { return int(((lane / 4) & 2) * 2 + (lane % 2) * 2); }
+
+// Over the 8 elements of a row, given the lane's share.
+INLINE float max_of_row(float x)
+{
+    x = max(x, simd_shuffle_xor(x, ushort(1)));
+    return max(x, simd_shuffle_xor(x, ushort(8)));
+}
+
+INLINE float sum_of_row(float x)
+{
+    x += simd_shuffle_xor(x, ushort(1));
+    return x + simd_shuffle_xor(x, ushort(8));
+}
+
+// What factors of a product are multiplied as: half stays half, whose products are exact in float, and takes no conversion and half the registers; bfloat16, which the hardware does not multiply before M3, becomes float.
+template <typename T2> struct ElementOf;
+template <> struct ElementOf<float2> { typedef float type; };
+template <> struct ElementOf<half2> { typedef half type; };
+
+INLINE float2 factors(float x, float y) { return float2(x, y); }
+INLINE half2 factors(half x, half y) { return half2(x, y); }
+INLINE float2 factors(bfloat_bits x, bfloat_bits y) { return float2(widen(x), widen(y)); }
+
+// A lane's two elements of a * b + c, from its two elements of each. Sums are floats.
+template <typename A2, typename B2> INLINE float2 multiply_add(A2 a, B2 b, float2 c)
+{
+    simdgroup_matrix<typename ElementOf<A2>::type, 8, 8> left;
+    simdgroup_matrix<typename ElementOf<B2>::type, 8, 8> right;
+    simdgroup_matrix<float, 8, 8> sum;
+    left.thread_elements()[0] = a.x;
+    left.thread_elements()[1] = a.y;
+    right.thread_elements()[0] = b.x;
+    right.thread_elements()[1] = b.y;
+    sum.thread_elements()[0] = c.x;
+    sum.thread_elements()[1] = c.y;
+    simdgroup_multiply_accumulate(sum, left, right, sum);
+    return float2(sum.thread_elements()[0], sum.thread_elements()[1]);
+}
+#line 1 "slopes.metal"
+// Slopes of ALiBi, as the host has them: a table, one a query head.
+
+struct AlibiSlopes {
+    device const float *of_heads;
+};
+
+INLINE float slope_of(AlibiSlopes slopes, int head) { return slopes.of_heads[head]; }
 #line 1 "scores.metal"
 // What the attention kernels share: which keys a row may see, where a key lies in memory, and what happens to a score between the product of query and key
 // and its weight. Positions, masks and sinks mean what AttentionProblem says they mean, and the steps from product to score have the order of ScoreLaw; here are only numbers.
@@ -181,6 +298,15 @@ FUNCTION_CONSTANT(int, bias_type, 8);       // 0 float, 1 half, 2 bfloat16
 constant float NEVER_SEEN = -3.40282347e38f;
 constant float LOWEST_SCORE = -3.40282326e38f;
 
+// What a call has beside queries, keys, values and outputs. Only what it has is looked at.
+struct Operands {
+    device const uchar *mask;
+    device const uchar *bias;
+    device float *log_sum_exp;
+    device const float *sink_logits;
+    AlibiSlopes alibi_slopes;
+};
+
 // A row of the call: one query of one query head.
 struct Row {
     int query;
@@ -196,12 +322,12 @@ struct Row {
 // A position moved by a reach, as a number of keys.
 INLINE int key_bound(long position, int keys) { return position < 0 ? 0 : position > keys ? keys : int(position); }
 
-INLINE int first_key_of(long position, int keys, constant AttentionParameters &parameters)
+INLINE int first_key_of(long position, int keys, PARAMETERS parameters)
 {
     return key_bound(position - parameters.left_reach, keys);
 }
 
-INLINE int end_key_of(long position, int keys, constant AttentionParameters &parameters)
+INLINE int end_key_of(long position, int keys, PARAMETERS parameters)
 {
     return key_bound(position + parameters.right_reach + 1, keys);
 }
@@ -211,10 +337,8 @@ INLINE Row row_at(
     int index,
     int key_value_head,
     thread const SequenceEntry &sequence,
-    constant AttentionParameters &parameters,
-    device const uchar *mask,
-    device const uchar *bias,
-    device const float *alibi_slopes)
+    thread const Operands &operands,
+    PARAMETERS parameters)
 {
     Row row;
     row.query = index / parameters.group;
@@ -223,13 +347,13 @@ INLINE Row row_at(
     row.start = first_key_of(row.position, sequence.key_length, parameters);
     row.end = end_key_of(row.position, sequence.key_length, parameters);
     row.slope = 0;
-    row.mask = mask;
-    row.bias = bias;
-    if (has_alibi) row.slope = alibi_slopes[row.head];
-    if (has_mask) row.mask = mask + (sequence.mask_start + row.head * parameters.mask_head_stride + row.query * parameters.mask_query_stride);
+    row.mask = operands.mask;
+    row.bias = operands.bias;
+    if (has_alibi) row.slope = slope_of(operands.alibi_slopes, row.head);
+    if (has_mask) row.mask = operands.mask + (sequence.mask_start + row.head * parameters.mask_head_stride + row.query * parameters.mask_query_stride);
     if (has_bias) {
         long first = sequence.bias_start + row.head * parameters.bias_head_stride + row.query * parameters.bias_query_stride;
-        row.bias = bias + first * (bias_type == 0 ? 4 : 2);
+        row.bias = operands.bias + first * (bias_type == 0 ? 4 : 2);
     }
     return row;
 }
@@ -240,46 +364,59 @@ struct KeyRows {
     long token_stride;
     long block_stride;
     device const int *blocks;
+    int block_size;                     // 0 when keys lie one stride apart
+    int columns;                        // dimensions of a row
 };
 
 INLINE device const KEY_VALUE_T *key_row(thread const KeyRows &rows, int key)
 {
-    if (block_size == 0) return rows.first + key * rows.token_stride;
-    int block = key / block_size;
-    return rows.first + (rows.blocks[block] * rows.block_stride + (key - block * block_size) * rows.token_stride);
+    if (rows.block_size == 0) return rows.first + key * rows.token_stride;
+    int block = key / rows.block_size;
+    return rows.first + (rows.blocks[block] * rows.block_stride + (key - block * rows.block_size) * rows.token_stride);
 }
 
+// Whether tiles of so many keys, which begin at multiples of it, lie in one block each. Then the address of a tile's first key is enough, with 32-bit distances from there: keys that lie too
+// far apart for that are the plain kernel's (KernelTiles).
+INLINE bool is_in_one_run(thread const KeyRows &rows, int tile_keys) { return rows.block_size % tile_keys == 0; }
+
+INLINE device const KEY_VALUE_T *row_of_run(thread const KeyRows &rows, device const KEY_VALUE_T *base, int j) { return base + j * int(rows.token_stride); }
+
 INLINE KeyRows keys_of(
-    int head, device const KEY_VALUE_T *key, device const int *block_tables, thread const SequenceEntry &sequence, constant AttentionParameters &parameters)
+    int head, device const KEY_VALUE_T *key, device const int *block_tables, thread const SequenceEntry &sequence, PARAMETERS parameters)
 {
     KeyRows rows;
     rows.first = key + (sequence.key_start + head * parameters.key_head_stride);
     rows.token_stride = parameters.key_token_stride;
     rows.block_stride = parameters.key_block_stride;
     rows.blocks = block_tables + sequence.block_table_start;
+    rows.block_size = block_size;
+    rows.columns = KEY_DIM;
     return rows;
 }
 
 INLINE KeyRows values_of(
-    int head, device const KEY_VALUE_T *value, device const int *block_tables, thread const SequenceEntry &sequence, constant AttentionParameters &parameters)
+    int head, device const KEY_VALUE_T *value, device const int *block_tables, thread const SequenceEntry &sequence, PARAMETERS parameters)
 {
     KeyRows rows;
     rows.first = value + (sequence.value_start + head * parameters.value_head_stride);
     rows.token_stride = parameters.value_token_stride;
     rows.block_stride = parameters.value_block_stride;
     rows.blocks = block_tables + sequence.block_table_start;
+    rows.block_size = block_size;
+    rows.columns = VALUE_DIM;
     return rows;
 }
 
-// Four consecutive elements; one by one where a stride is no multiple of four.
-template <typename T4, typename T> INLINE T4 load4(device const T *at)
+// Four elements of a row from column d on, which is a multiple of four; zeros beyond its end. One by one where a stride, or the number of columns, is no multiple of four.
+template <typename T4, typename T> INLINE T4 load4(device const T *row, int d, int columns)
 {
-    if (is_aligned) return *(device const T4 *)at;
-    T4 elements;
-    elements.x = at[0];
-    elements.y = at[1];
-    elements.z = at[2];
-    elements.w = at[3];
+    T4 elements = T4(0);
+    if (d >= columns) return elements;
+    if (is_aligned) return *(device const T4 *)(row + d);
+    elements.x = row[d];
+    if (columns % 4 == 0 || d + 1 < columns) elements.y = row[d + 1];
+    if (columns % 4 == 0 || d + 2 < columns) elements.z = row[d + 2];
+    if (columns % 4 == 0 || d + 3 < columns) elements.w = row[d + 3];
     return elements;
 }
 
@@ -289,7 +426,7 @@ INLINE bool has_natural_scores() { return has_soft_cap || has_bias || has_alibi;
 // Whether scores change between product and exponential even where every key is in reach.
 INLINE bool modifies_scores() { return has_natural_scores() || has_mask; }
 
-INLINE float unit_of_scores(constant AttentionParameters &parameters) { return has_natural_scores() ? 1.0f : parameters.scale; }
+INLINE float unit_of_scores(PARAMETERS parameters) { return has_natural_scores() ? 1.0f : parameters.scale; }
 
 INLINE float bias_of(thread const Row &row, int key)
 {
@@ -307,13 +444,13 @@ struct Score {
 // The steps, a function each: weight = exp2((s - m) * log2(e)) comes after them.
 
 // s = scale * q.k
-INLINE void scale(thread Score &score, constant AttentionParameters &parameters)
+INLINE void scale(thread Score &score, PARAMETERS parameters)
 {
     if (has_natural_scores()) score.value *= parameters.scale;
 }
 
 // s = cap * tanh(s / cap)
-INLINE void cap_softly(thread Score &score, constant AttentionParameters &parameters)
+INLINE void cap_softly(thread Score &score, PARAMETERS parameters)
 {
     score.value = parameters.soft_cap * precise::tanh(score.value / parameters.soft_cap);
 }
@@ -338,7 +475,7 @@ INLINE void apply_mask(thread Score &score, thread const Row &row, int key)
 }
 
 // The score of key tile + j. The host puts the steps, in the order of ScoreLaw, in place of the line that says so.
-INLINE float score_of(float product, thread const Row &row, int tile, int j, constant AttentionParameters &parameters)
+INLINE float score_of(float product, thread const Row &row, int tile, int j, PARAMETERS parameters)
 {
     int key = tile + j;
     if (key < row.start || key >= row.end) return NEVER_SEEN;
@@ -350,14 +487,14 @@ INLINE float score_of(float product, thread const Row &row, int tile, int j, con
     if (has_bias) add_bias(score, row, key);
     if (has_alibi) subtract_distance(score, row, tile, j);
     if (has_mask) apply_mask(score, row, key);
-#line 184 "scores.metal"
+#line 204 "scores.metal"
     if (!score.is_seen) return NEVER_SEEN;
     if (has_bias && score.value < LOWEST_SCORE) return LOWEST_SCORE;
     return score.value;
 }
 
 // Whether a row sees a key: by the score's own tests, so that there are no others. A finite product cannot make a score that only hidden keys have.
-INLINE bool sees_key(thread const Row &row, int key, constant AttentionParameters &parameters)
+INLINE bool sees_key(thread const Row &row, int key, PARAMETERS parameters)
 {
     return as_type<uint>(score_of(0.0f, row, key, 0, parameters)) != as_type<uint>(NEVER_SEEN);
 }
@@ -381,10 +518,10 @@ struct RowEnd {
 };
 
 // From the maximum m of the row's scores, in units of `unit` natural logarithms, and the sum l of its weights relative to m.
-INLINE RowEnd end_of_row(float maximum, float sum, float unit, thread const Row &row, device const float *sink_logits)
+INLINE RowEnd end_of_row(float maximum, float sum, float unit, thread const Row &row, thread const Operands &operands)
 {
     RowEnd end;
-    float sink = has_sinks ? sink_logits[row.head] : negative_infinity();
+    float sink = has_sinks ? operands.sink_logits[row.head] : negative_infinity();
     float m = maximum * unit;
     if (sum == 0.0f) {
         end.factor = 0.0f;
@@ -403,42 +540,23 @@ INLINE RowEnd end_of_row(float maximum, float sum, float unit, thread const Row 
     return end;
 }
 
-INLINE device QUERY_T *output_row(device QUERY_T *output, thread const Row &row, thread const SequenceEntry &sequence, constant AttentionParameters &parameters)
+INLINE device QUERY_T *output_row(device QUERY_T *output, thread const Row &row, thread const SequenceEntry &sequence, PARAMETERS parameters)
 {
     return output + (sequence.output_start + row.query * parameters.output_token_stride + row.head * parameters.output_head_stride);
 }
 
-INLINE void store_log_sum_exp(
-    device float *log_sum_exp, float value, thread const Row &row, thread const SequenceEntry &sequence, constant AttentionParameters &parameters)
+INLINE void store_log_sum_exp(float value, thread const Row &row, thread const Operands &operands, thread const SequenceEntry &sequence, PARAMETERS parameters)
 {
-    log_sum_exp[sequence.log_sum_exp_start + row.head * parameters.log_sum_exp_head_stride + row.query * parameters.log_sum_exp_query_stride] = value;
-}
-#line 1 "special_values.metal"
-// Values that are infinite or NaN, told and summed by bits, since fast math gives no meaning to arithmetic with them.
-
-// A special value as two bits, so that a sum of several is their bitwise or; 0 for every other number.
-constant uint POSITIVE_INFINITY = 1u;
-constant uint NEGATIVE_INFINITY = 2u;
-constant uint NOT_A_NUMBER = 3u;
-
-INLINE bool is_special(float x) { return (as_type<uint>(x) & 0x7F800000u) == 0x7F800000u; }
-INLINE bool is_special(half x) { return (uint(as_type<ushort>(x)) & 0x7C00u) == 0x7C00u; }
-INLINE bool is_special(bfloat_bits x) { return (uint(x) & 0x7F80u) == 0x7F80u; }
-
-INLINE uint special_of(float x)
-{
-    uint bits = as_type<uint>(x);
-    if (!is_special(x)) return 0u;
-    if ((bits & 0x007FFFFFu) != 0u) return NOT_A_NUMBER;
-    return (bits >> 31) != 0u ? NEGATIVE_INFINITY : POSITIVE_INFINITY;
+    operands.log_sum_exp[sequence.log_sum_exp_start + row.head * parameters.log_sum_exp_head_stride + row.query * parameters.log_sum_exp_query_stride] = value;
 }
 
-// A finished sum and what was left out of it.
-INLINE float with_special(float x, uint special)
+// Four elements of a row from column d on; those beyond its end are nowhere.
+INLINE void store4(device QUERY_T *row, float4 elements, int d, int columns)
 {
-    if (special == 0u) return x;
-    uint all = special | special_of(x);
-    return as_type<float>(all == NOT_A_NUMBER ? 0x7FC00000u : all == NEGATIVE_INFINITY ? 0xFF800000u : 0x7F800000u);
+    if (d < columns) row[d] = narrow<QUERY_T>(elements.x);
+    if (d + 1 < columns) row[d + 1] = narrow<QUERY_T>(elements.y);
+    if (d + 2 < columns) row[d + 2] = narrow<QUERY_T>(elements.z);
+    if (d + 3 < columns) row[d + 3] = narrow<QUERY_T>(elements.w);
 }
 #line 1 "specials.metal"
 // Values that are infinite or NaN, "special" for short. A weight of zero does not undo them (0 * NaN is NaN), and matrix products have one weight for each row and key, so sums
@@ -512,13 +630,13 @@ INLINE KeySpan span_of_all(threadgroup const int2 *spans)
 // lane that has stored them may ask, since no other could be sure to find them.
 template <int RUN, int STRIDE, typename T>
 INLINE void add_specials(
-    device T *results, thread const Row &row, thread const KeyRows &values, KeySpan specials, int first_column, constant AttentionParameters &parameters)
+    device T *results, thread const Row &row, thread const KeyRows &values, KeySpan specials, int first_column, PARAMETERS parameters)
 {
     int first = max(specials.first, row.start);
     int end = min(specials.end, row.end);
     if (first >= end) return;
-    for (int start = first_column; start < VALUE_DIM; start += STRIDE) {
-        for (int column = start; column < start + RUN; column++) {
+    for (int start = first_column; start < values.columns; start += STRIDE) {
+        for (int column = start; column < min(start + RUN, values.columns); column++) {
             uint special = 0u;
             for (int key = first; key < end; key++) {
                 uint of_key = special_of(widen(key_row(values, key)[column]));
@@ -528,53 +646,12 @@ INLINE void add_specials(
         }
     }
 }
-#line 1 "fragments.metal"
-// The one place that knows how the 64 elements of a simdgroup matrix lie in the 32 lanes. The layout is not documented; lane_map.metal checks it on the
-// device before any kernel relies on it.
-//
-// A lane holds two neighbours of one row: elements (row, column) and (row, column + 1) with
-//     row    = ((lane / 4) & 4) + (lane / 2) % 4
-//     column = ((lane / 4) & 2) * 2 + (lane % 2) * 2
-// so the 8 elements of a row are in the 4 lanes that differ in bits 0 and 3. The layout is the same for all three operands: a product is the left operand of
-// the next one as it stands.
-
-#include <metal_simdgroup_matrix>
-
-INLINE int row_of_lane(uint lane) { return int(((lane / 4) & 4) + (lane / 2) % 4); }
-INLINE int column_of_lane(uint lane) { return int(((lane / 4) & 2) * 2 + (lane % 2) * 2); }
-
-// Over the 8 elements of a row, given the lane's share.
-INLINE float max_of_row(float x)
-{
-    x = max(x, simd_shuffle_xor(x, ushort(1)));
-    return max(x, simd_shuffle_xor(x, ushort(8)));
-}
-
-INLINE float sum_of_row(float x)
-{
-    x += simd_shuffle_xor(x, ushort(1));
-    return x + simd_shuffle_xor(x, ushort(8));
-}
-
-// A lane's two elements of a * b + c, from its two elements of each. Always floats: what they are loaded from is converted on the way.
-INLINE float2 multiply_add(float2 a, float2 b, float2 c)
-{
-    simdgroup_matrix<float, 8, 8> left, right, sum;
-    left.thread_elements()[0] = a.x;
-    left.thread_elements()[1] = a.y;
-    right.thread_elements()[0] = b.x;
-    right.thread_elements()[1] = b.y;
-    sum.thread_elements()[0] = c.x;
-    sum.thread_elements()[1] = c.y;
-    simdgroup_multiply_accumulate(sum, left, right, sum);
-    return float2(sum.thread_elements()[0], sum.thread_elements()[1]);
-}
 #line 1 "prefill.metal"
 // Attention of a block of rows against all their keys, tile by tile: S = Q K^T, online softmax, O = O * exp(m - m') + P V (Dao et al. 2022, arXiv:2205.14135).
 //
 // A threadgroup has SIMDGROUPS x 8 rows: queries times the heads of a group, so a tile of K or V serves all of them. Keys and values take turns in one buffer of
 // threadgroup memory; Q, S and O stay in registers, in the lane map of fragments.metal: a lane has one row, and two columns of each 8 x 8 fragment of it.
-// Registers of a lane, in floats: Q KEY_DIM / 4 (half that in 16 bits), O VALUE_DIM / 4, S TILE_KEYS / 4; with D = 128 in 16 bits, 16 + 32 + 8.
+// Registers of a lane, in floats: Q KEY_DIM / 4 (half that in 16 bits), O VALUE_DIM / 4, S TILE_KEYS / 4; with D = 128 in 16 bits, 16 + 32 + 8. Halves are multiplied as they are.
 //
 // Per tile: stage K | S = Q K^T | stage V, softmax | O += P V, a barrier at each bar. Device memory sees each key and value once per block of rows.
 //
@@ -601,36 +678,48 @@ INLINE float2 multiply_add(float2 a, float2 b, float2 c)
 #define VALUE_STRIDE (VALUE_DIM + ROW_PADDING)
 #define TILE_STRIDE (KEY_STRIDE > VALUE_STRIDE ? KEY_STRIDE : VALUE_STRIDE)
 
-// Brings the rows of a tile into threadgroup memory. Keys outside [start, end) are no row's to see: they are not read, and are zeros. Values are staged without special
-// ones (specials.metal); keys as they are, because what they do to scores that no row may see is replaced with those scores.
-template <bool IS_VALUE, int DIM, int PADDED_DIM, int STRIDE>
-INLINE void stage(threadgroup KEY_VALUE_T *staged, thread KeySpan &specials, thread const KeyRows &rows, int tile, int start, int end, uint thread_index)
+// Puts zeros in place of special values among what a thread has staged itself. Seldom needed, so it is a loop and no part of the staging.
+template <int PADDED_DIM, int STRIDE>
+INLINE void remove_specials(threadgroup KEY_VALUE_T *staged, thread KeySpan &specials, int tile, uint thread_index)
 {
-    // Unrolled, so that all loads of a thread are under way at once; only the last turn may have threads without work.
-    constexpr int CHUNKS = PADDED_DIM / 4;
-    UNROLL
-    for (int n = 0; n < TILE_KEYS * CHUNKS; n += THREADS) {
-        int i = n + int(thread_index);
-        if (i >= TILE_KEYS * CHUNKS) continue;
-        int j = i / CHUNKS;
-        int d = i % CHUNKS * 4;
-        int key = tile + j;
-        KEY_VALUE_T4 elements = KEY_VALUE_T4(0);
-        if (key >= start && key < end && d < DIM) elements = load4<KEY_VALUE_T4>(key_row(rows, key) + d);
-        if (IS_VALUE) elements = without_specials(elements, key, specials);
-        *(threadgroup KEY_VALUE_T4 *)(staged + (j * STRIDE + d)) = elements;
+    constexpr uint CHUNKS = PADDED_DIM / 4;
+    for (uint i = thread_index; i < TILE_KEYS * CHUNKS; i += THREADS) {
+        int j = int(i / CHUNKS);
+        threadgroup KEY_VALUE_T4 *chunk = (threadgroup KEY_VALUE_T4 *)(staged + (j * STRIDE + int(i % CHUNKS * 4)));
+        *chunk = without_specials(*chunk, tile + j, specials);
     }
 }
 
+// Brings the rows of a tile into threadgroup memory. Keys outside [start, end) are no row's to see: they are not read, and are zeros. Values are staged without special
+// ones (specials.metal); keys as they are, because what they do to scores that no row may see is replaced with those scores.
+template <bool IS_VALUE, int PADDED_DIM, int STRIDE>
+INLINE void stage(threadgroup KEY_VALUE_T *staged, thread KeySpan &specials, thread const KeyRows &rows, int tile, int start, int end, uint thread_index)
+{
+    bool is_run = is_in_one_run(rows, TILE_KEYS);
+    device const KEY_VALUE_T *base = is_run ? key_row(rows, tile) : rows.first;
+    // Unrolled, so that all loads of a thread are under way at once; only the last turn may have threads without work. Unsigned, so that dividing needs no second thoughts.
+    constexpr uint CHUNKS = PADDED_DIM / 4;
+    uint carries = 0u;
+    UNROLL
+    for (uint n = 0; n < TILE_KEYS * CHUNKS; n += THREADS) {
+        uint i = n + thread_index;
+        if (i >= TILE_KEYS * CHUNKS) continue;
+        int j = int(i / CHUNKS);
+        int d = int(i % CHUNKS * 4);
+        int key = tile + j;
+        KEY_VALUE_T4 elements = KEY_VALUE_T4(0);
+        if (key >= start && key < end) elements = load4<KEY_VALUE_T4>(is_run ? row_of_run(rows, base, j) : key_row(rows, key), d, rows.columns);
+        if (IS_VALUE) carries |= carries_of(elements);
+        *(threadgroup KEY_VALUE_T4 *)(staged + (j * STRIDE + d)) = elements;
+    }
+    if (IS_VALUE && has_special(carries)) remove_specials<PADDED_DIM, STRIDE>(staged, specials, tile, thread_index);
+}
+
 // A lane's share of Q: of its row and each 16 dimensions the four that its two columns stand for, in both fragments.
-INLINE void load_queries(thread QUERY_T4 *query_row, device const QUERY_T *from, int column)
+INLINE void load_queries(thread QUERY_T4 *query_row, device const QUERY_T *from, int columns, int lane_column)
 {
     UNROLL
-    for (int step = 0; step < KEY_STEPS; step++) {
-        int d = step * 16 + column * 2;
-        query_row[step] = QUERY_T4(0);
-        if (d < KEY_DIM) query_row[step] = load4<QUERY_T4>(from + d);
-    }
+    for (int step = 0; step < KEY_STEPS; step++) query_row[step] = load4<QUERY_T4>(from, step * 16 + lane_column * 2, columns);
 }
 
 // S = Q K^T for the tile in threadgroup memory.
@@ -646,14 +735,14 @@ INLINE void multiply_keys(thread float2 *scores, thread const QUERY_T4 *query_ro
         UNROLL
         for (int step = first; step < first + STEPS_OF_A_SUM; step++) {
             if (step >= KEY_STEPS) continue;
-            float4 q = widen(query_row[step]);
+            QUERY_T4 q = query_row[step];
             UNROLL
             for (int f = 0; f < KEY_FRAGMENTS; f++) {
                 threadgroup const KEY_VALUE_T *key = staged + ((f * 8 + lane_column) * KEY_STRIDE + step * 16 + lane_row * 2);
-                float2 k0 = widen(*(threadgroup const KEY_VALUE_T2 *)key);
-                float2 k1 = widen(*(threadgroup const KEY_VALUE_T2 *)(key + KEY_STRIDE));
-                sums[f] = multiply_add(float2(q.x, q.z), float2(k0.x, k1.x), sums[f]);
-                sums[f] = multiply_add(float2(q.y, q.w), float2(k0.y, k1.y), sums[f]);
+                KEY_VALUE_T2 k0 = *(threadgroup const KEY_VALUE_T2 *)key;
+                KEY_VALUE_T2 k1 = *(threadgroup const KEY_VALUE_T2 *)(key + KEY_STRIDE);
+                sums[f] = multiply_add(factors(q.x, q.z), factors(k0.x, k1.x), sums[f]);
+                sums[f] = multiply_add(factors(q.y, q.w), factors(k0.y, k1.y), sums[f]);
             }
         }
         UNROLL
@@ -662,7 +751,7 @@ INLINE void multiply_keys(thread float2 *scores, thread const QUERY_T4 *query_ro
 }
 
 // Scale, soft cap, bias, ALiBi, masks and reach.
-INLINE void modify_scores(thread float2 *scores, thread const Row &row, int tile, int lane_column, constant AttentionParameters &parameters)
+INLINE void modify_scores(thread float2 *scores, thread const Row &row, int tile, int lane_column, PARAMETERS parameters)
 {
     UNROLL
     for (int f = 0; f < KEY_FRAGMENTS; f++) {
@@ -680,42 +769,30 @@ INLINE void multiply_values(
         float2 sums = float2(0.0f);
         UNROLL
         for (int f = 0; f < KEY_FRAGMENTS; f++) {
-            threadgroup const KEY_VALUE_T *value = staged + ((f * 8 + lane_row) * VALUE_STRIDE + d * 8 + lane_column);
-            sums = multiply_add(weights[f], widen(*(threadgroup const KEY_VALUE_T2 *)value), sums);
+            KEY_VALUE_T2 v = *(threadgroup const KEY_VALUE_T2 *)(staged + ((f * 8 + lane_row) * VALUE_STRIDE + d * 8 + lane_column));
+            sums = multiply_add(weights[f], factors(v.x, v.y), sums);
         }
         outputs[d] = fma(outputs[d], float2(rescale), sums);
     }
 }
 
-kernel void prefill(
-    device const QUERY_T *query [[buffer(0)]],
-    device const KEY_VALUE_T *key [[buffer(1)]],
-    device const KEY_VALUE_T *value [[buffer(2)]],
-    device QUERY_T *output [[buffer(3)]],
-    device const SequenceEntry *sequences [[buffer(4)]],
-    device const WorkItem *items [[buffer(5)]],
-    device const int *block_tables [[buffer(6)]],
-    device const uchar *mask [[buffer(7)]],
-    device const uchar *bias [[buffer(8)]],
-    device float *log_sum_exp [[buffer(9)]],
-    device const float *alibi_slopes [[buffer(10)]],
-    device const float *sink_logits [[buffer(11)]],
-    constant AttentionParameters &parameters [[buffer(14)]],
-    uint3 place [[threadgroup_position_in_grid]],
-    uint thread_index [[thread_index_in_threadgroup]],
-    uint simdgroup_index [[simdgroup_index_in_threadgroup]],
-    uint lane [[thread_index_in_simdgroup]])
+// One item: a block of rows of one sequence and one key/value head. All threads of the threadgroup come here together.
+INLINE void attend_block(
+    device const QUERY_T *query,
+    thread const KeyRows &keys,
+    thread const KeyRows &values,
+    device QUERY_T *output,
+    int head,
+    thread const WorkItem &item,
+    thread const SequenceEntry &sequence,
+    thread const Operands &operands,
+    PARAMETERS parameters,
+    threadgroup KEY_VALUE_T *staged,
+    threadgroup int2 *special_keys,
+    uint thread_index,
+    uint simdgroup_index,
+    uint lane)
 {
-    threadgroup KEY_VALUE_T4 tile_memory[TILE_KEYS * TILE_STRIDE / 4];
-    threadgroup KEY_VALUE_T *staged = (threadgroup KEY_VALUE_T *)tile_memory;
-    threadgroup int2 special_keys[SIMDGROUPS];
-
-    WorkItem item = items[place.x];
-    SequenceEntry sequence = sequences[item.sequence];
-    int head = int(place.y);
-    KeyRows keys = keys_of(head, key, block_tables, sequence, parameters);
-    KeyRows values = values_of(head, value, block_tables, sequence, parameters);
-
     // What the block may see, and what every and any row of the simdgroup may see. Both ends of a reach grow with the query.
     int first = item.first_row + int(simdgroup_index) * 8;
     int last = min(first + 8, item.end_row) - 1;
@@ -733,9 +810,10 @@ kernel void prefill(
     int lane_row = row_of_lane(lane);
     int lane_column = column_of_lane(lane);
     bool stores = first + lane_row < item.end_row;
-    Row row = row_at(min(first + lane_row, item.end_row - 1), head, sequence, parameters, mask, bias, alibi_slopes);
+    Row row = row_at(min(first + lane_row, item.end_row - 1), head, sequence, operands, parameters);
     QUERY_T4 query_row[KEY_STEPS];
-    load_queries(query_row, query + (sequence.query_start + row.query * parameters.query_token_stride + row.head * parameters.query_head_stride), lane_column);
+    device const QUERY_T *from = query + (sequence.query_start + row.query * parameters.query_token_stride + row.head * parameters.query_head_stride);
+    load_queries(query_row, from, keys.columns, lane_column);
 
     float unit = unit_of_scores(parameters);
     float factor = unit * LOG2_E;
@@ -753,11 +831,11 @@ kernel void prefill(
         float rescale = 1.0f;
 
         threadgroup_barrier(mem_flags::mem_threadgroup);
-        stage<false, KEY_DIM, KEY_STEPS * 16, KEY_STRIDE>(staged, specials, keys, tile, start, end, thread_index);
+        stage<false, KEY_STEPS * 16, KEY_STRIDE>(staged, specials, keys, tile, start, end, thread_index);
         threadgroup_barrier(mem_flags::mem_threadgroup);
         if (sees_tile) multiply_keys(scores, query_row, staged, lane_row, lane_column);
         threadgroup_barrier(mem_flags::mem_threadgroup);
-        stage<true, VALUE_DIM, VALUE_DIM, VALUE_STRIDE>(staged, specials, values, tile, start, end, thread_index);
+        stage<true, VALUE_DIM, VALUE_STRIDE>(staged, specials, values, tile, start, end, thread_index);
         if (sees_tile) {
             if (modifies_scores() || !sees_whole_tile) modify_scores(scores, row, tile, lane_column, parameters);
             float tile_maximum = NEVER_SEEN;
@@ -782,14 +860,49 @@ kernel void prefill(
     threadgroup_barrier(mem_flags::mem_threadgroup);
     specials = span_of_all(special_keys);
 
-    RowEnd row_end = end_of_row(maximum, sum_of_row(sum), unit, row, sink_logits);
+    RowEnd row_end = end_of_row(maximum, sum_of_row(sum), unit, row, operands);
     if (!stores) return;
     device QUERY_T *to = output_row(output, row, sequence, parameters);
     UNROLL
     for (int d = 0; d < VALUE_FRAGMENTS; d++) {
-        to[d * 8 + lane_column] = narrow<QUERY_T>(outputs[d].x * row_end.factor);
-        to[d * 8 + lane_column + 1] = narrow<QUERY_T>(outputs[d].y * row_end.factor);
+        int column = d * 8 + lane_column;
+        if (column < values.columns) to[column] = narrow<QUERY_T>(outputs[d].x * row_end.factor);
+        if (column + 1 < values.columns) to[column + 1] = narrow<QUERY_T>(outputs[d].y * row_end.factor);
     }
     add_specials<2, 8>(to, row, values, specials, lane_column, parameters);
-    if (has_log_sum_exp && lane_column == 0) store_log_sum_exp(log_sum_exp, row_end.log_sum_exp, row, sequence, parameters);
+    if (has_log_sum_exp && lane_column == 0) store_log_sum_exp(row_end.log_sum_exp, row, operands, sequence, parameters);
+}
+#line 1 "prefill_kernel.metal"
+// The entry point of prefill.metal: an item for each threadgroup, and a key/value head.
+
+kernel void prefill(
+    device const QUERY_T *query [[buffer(0)]],
+    device const KEY_VALUE_T *key [[buffer(1)]],
+    device const KEY_VALUE_T *value [[buffer(2)]],
+    device QUERY_T *output [[buffer(3)]],
+    device const SequenceEntry *sequences [[buffer(4)]],
+    device const WorkItem *items [[buffer(5)]],
+    device const int *block_tables [[buffer(6)]],
+    device const uchar *mask [[buffer(7)]],
+    device const uchar *bias [[buffer(8)]],
+    device float *log_sum_exp [[buffer(9)]],
+    device const float *alibi_slopes [[buffer(10)]],
+    device const float *sink_logits [[buffer(11)]],
+    constant AttentionParameters &parameters [[buffer(14)]],
+    uint3 place [[threadgroup_position_in_grid]],
+    uint thread_index [[thread_index_in_threadgroup]],
+    uint simdgroup_index [[simdgroup_index_in_threadgroup]],
+    uint lane [[thread_index_in_simdgroup]])
+{
+    threadgroup KEY_VALUE_T4 tile_memory[TILE_KEYS * TILE_STRIDE / 4];
+    threadgroup int2 special_keys[SIMDGROUPS];
+
+    WorkItem item = items[place.x];
+    SequenceEntry sequence = sequences[item.sequence];
+    int head = int(place.y);
+    Operands operands = {mask, bias, log_sum_exp, sink_logits, {alibi_slopes}};
+    KeyRows keys = keys_of(head, key, block_tables, sequence, parameters);
+    KeyRows values = values_of(head, value, block_tables, sequence, parameters);
+    attend_block(
+        query, keys, values, output, head, item, sequence, operands, parameters, (threadgroup KEY_VALUE_T *)tile_memory, special_keys, thread_index, simdgroup_index, lane);
 }

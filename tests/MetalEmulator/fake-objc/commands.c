@@ -242,7 +242,14 @@ static double gpu_end_time(command_buffer *self, selector name)
 static object *get_error(command_buffer *self, selector name)
 {
     (void)name;
-    return self->status == FAILED ? fake_make_error("MTLCommandBufferErrorDomain", 2, "Caused GPU Timeout Error") : NULL;
+    if (self->status != FAILED) return NULL;
+
+    // Option "interruption": what the driver calls the failure.
+    switch (fake_option("interruption", 0)) {
+    case 14: return fake_make_error("MTLCommandBufferErrorDomain", 1, "Impacting Interactivity (0000000e:kIOGPUCommandBufferCallbackErrorImpactingInteractivity)");
+    case 4: return fake_make_error("MTLCommandBufferErrorDomain", 4, "Ignored (for causing prior/excessive GPU errors) (00000004:kIOGPUCommandBufferCallbackErrorSubmissionsIgnored)");
+    default: return fake_make_error("MTLCommandBufferErrorDomain", 2, "Caused GPU Timeout Error");
+    }
 }
 
 static class command_buffer_class = {

@@ -1,4 +1,6 @@
 using FusedAttention.Checking.Measurement;
+using FusedAttention.Metal.Launching;
+using FusedAttention.Metal.Planning;
 
 namespace FusedAttention.Cli.Backends.Metal;
 
@@ -7,11 +9,23 @@ internal sealed class MetalProvider : IBackendProvider
 {
     private readonly Lazy<(IReadOnlyList<BackendDevice> Devices, string? Reason)> _found;
 
+    private readonly Lazy<IReadOnlyList<BackendDevice>> _any;
+
     /// <summary>The devices of this machine.</summary>
-    public MetalProvider() => _found = new(() => MetalDevice.IsSupported ? (Of(MetalDevice.All), null) : ([], MetalDevice.UnsupportedReason));
+    public MetalProvider()
+    {
+        _found = new(() => MetalDevice.IsSupported ? (Of(MetalDevice.All), null) : ([], MetalDevice.UnsupportedReason));
+        _any = new(() => Devices.Count > 0 ? Devices : Of(MetalDevice.FindAny().Devices));
+    }
 
     /// <summary>A machine with these devices: for tests, which have emulated ones.</summary>
-    public MetalProvider(params MetalDevice[] devices) => _found = new(() => (Of(devices), null));
+    public MetalProvider(params MetalDevice[] devices)
+    {
+        _found = new(() => (Of(devices), null));
+        _any = new(() => Devices);
+    }
+
+    public IReadOnlyList<BackendDevice> AnyDevices => _any.Value;
 
     public string Name => MetalBackend.BackendName;
 
@@ -29,6 +43,8 @@ internal sealed class MetalProvider : IBackendProvider
 
     public string? TargetNote => MetalShapes.TargetNote;
 
+    public IKernelSource? Source { get; } = new MetalSource();
+
     public BackendInfo Info() => new(WhyNone is string reason ? $"not available: {reason}" : "available")
     {
         Devices = Devices.Count == 0 ? null
@@ -37,7 +53,20 @@ internal sealed class MetalProvider : IBackendProvider
 
     public bool IsDeviceFailure(Exception exception) => exception is MetalException;
 
-    private BackendDevice[] Of(IReadOnlyList<MetalDevice> devices) => [.. devices.Select(device => new BackendDevice(this, new MetalBackend(device)) { Checks = [new LaneMapCheck(device)] })];
+    private BackendDevice[] Of(IReadOnlyList<MetalDevice> devices) => [.. devices.Select(device => new BackendDevice(this, new MetalBackend(device)) { Checks = [new LaneMapCheck(device)], Compile = () => Compile(device) })];
+
+    private static IEnumerable<CompiledKernel> Compile(MetalDevice device) => KernelCatalog.Libraries().Select(function =>
+    {
+        try
+        {
+            KernelResources resources = device.Compile(function);
+            return new CompiledKernel(function.LibraryKey, $"{resources.MaxThreads} threads a threadgroup at most, {resources.ThreadgroupBytes} bytes of threadgroup memory", IsCompiled: true);
+        }
+        catch (MetalException e)
+        {
+            return new CompiledKernel(function.LibraryKey, e.Message, IsCompiled: false);
+        }
+    });
 
     private static string[] Row(MetalDevice device) => [device.Name, device.AppleFamily.ToString(), Units.Megabytes(device.MaxTensorBytes), LaneMap(device)];
 

@@ -1,0 +1,36 @@
+// The entry point of decode.metal: an item for each threadgroup, and a key/value head.
+
+kernel void decode(
+    device const QUERY_T *query [[buffer(0)]],
+    device const KEY_VALUE_T *key [[buffer(1)]],
+    device const KEY_VALUE_T *value [[buffer(2)]],
+    device QUERY_T *output [[buffer(3)]],
+    device const SequenceEntry *sequences [[buffer(4)]],
+    device const WorkItem *items [[buffer(5)]],
+    device const int *block_tables [[buffer(6)]],
+    device const uchar *mask [[buffer(7)]],
+    device const uchar *bias [[buffer(8)]],
+    device float *log_sum_exp [[buffer(9)]],
+    device const float *alibi_slopes [[buffer(10)]],
+    device const float *sink_logits [[buffer(11)]],
+    device float *partial_outputs [[buffer(12)]],
+    device float *partial_statistics [[buffer(13)]],
+    constant AttentionParameters &parameters [[buffer(14)]],
+    uint3 place [[threadgroup_position_in_grid]],
+    uint simdgroup_index [[simdgroup_index_in_threadgroup]],
+    uint lane [[thread_index_in_simdgroup]])
+{
+    threadgroup float4 shared_outputs[SIMDGROUPS / 2 * ROWS * (VALUE_DIM / 4)];
+    threadgroup float2 shared_statistics[SIMDGROUPS / 2 * ROWS];
+    threadgroup int2 special_keys[SIMDGROUPS];
+
+    WorkItem item = items[place.x];
+    SequenceEntry sequence = sequences[item.sequence];
+    int head = int(place.y);
+    Operands operands = {mask, bias, log_sum_exp, sink_logits, {alibi_slopes}};
+    KeyRows keys = keys_of(head, key, block_tables, sequence, parameters);
+    KeyRows values = values_of(head, value, block_tables, sequence, parameters);
+    attend_item(
+        query, keys, values, output, partial_outputs, partial_statistics, head, item, sequence, operands, parameters, shared_outputs, shared_statistics, special_keys,
+        simdgroup_index, lane);
+}

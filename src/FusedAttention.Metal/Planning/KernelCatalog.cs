@@ -1,0 +1,52 @@
+using FusedAttention.Devices;
+using FusedAttention.Metal.Launching;
+using FusedAttention.Problems;
+
+namespace FusedAttention.Metal.Planning;
+
+/// <summary>
+/// Libraries of every family, pair of element types and kind of tile, for compiling where nothing runs: what a compiler refuses in one of them it refuses before a user meets it. Dimensions are those of the tile
+/// table's rows, and some of each kind between them.
+/// </summary>
+internal static class KernelCatalog
+{
+    private static readonly (AttentionElementType Query, AttentionElementType KeyValue)[] Pairs =
+    [
+        (AttentionElementType.Float32, AttentionElementType.Float32),
+        (AttentionElementType.Float16, AttentionElementType.Float16),
+        (AttentionElementType.BFloat16, AttentionElementType.BFloat16),
+        (AttentionElementType.Float32, AttentionElementType.Float16),
+        (AttentionElementType.Float32, AttentionElementType.BFloat16),
+    ];
+
+    private static readonly (int Key, int Value)[] Dims = [(33, 100), (40, 40), (64, 64), (80, 40), (80, 80), (96, 96), (128, 128), (192, 128), (256, 256)];
+
+    /// <summary>A function of each library, no library twice.</summary>
+    public static IEnumerable<KernelFunction> Libraries() => Attention().Concat(Others()).DistinctBy(static function => function.LibraryKey, StringComparer.Ordinal);
+
+    private static IEnumerable<KernelFunction> Attention()
+    {
+        foreach ((AttentionElementType query, AttentionElementType keyValue) in Pairs)
+        {
+            foreach ((int keyDim, int valueDim) in Dims)
+            {
+                var problem = new AttentionProblem { QueryType = query, KeyValueType = keyValue, KeyDim = keyDim, ValueDim = valueDim };
+                KernelTraits traits = KernelTraits.Of(problem, isAligned: true);
+                if (TileTable.Prefill(keyDim, valueDim, keyValue) is not null) yield return KernelLibrary.Main(AttentionKernel.Prefill, traits);
+                if (TileTable.Decode(keyDim, valueDim) is not null) yield return KernelLibrary.Main(AttentionKernel.Decode, traits);
+                yield return KernelLibrary.Main(AttentionKernel.Plain, traits);
+            }
+        }
+    }
+
+    private static IEnumerable<KernelFunction> Others()
+    {
+        foreach (AttentionElementType partial in Enum.GetValues<AttentionElementType>())
+        {
+            foreach (AttentionElementType output in Enum.GetValues<AttentionElementType>()) yield return MergePlan.Function(partial, output, hasSinks: true, hasLogSumExp: true);
+            foreach (KernelFunction function in CachePlan.Functions(new CacheShape(partial, 1, 1, 1))) yield return function;
+        }
+
+        yield return new KernelFunction(KernelFamily.LaneMap, "lane_map", [], []);
+    }
+}

@@ -1,0 +1,12 @@
+#pragma once
+
+namespace metal {
+
+enum class mem_flags { mem_none = 0, mem_device = 1, mem_threadgroup = 2 };
+
+inline void threadgroup_barrier(mem_flags) {
+    __builtin_amdgcn_fence(__ATOMIC_SEQ_CST, "workgroup");
+    __builtin_amdgcn_s_barrier();
+}
+
+} // namespace metal
