@@ -11,6 +11,7 @@ namespace FusedAttention.Metal.Tests;
 /// Budgets of the kernels' main loops, in a compiler that is not Apple's (<see cref="ProxyCompiler"/>): spills, 64-bit products, cycles beside the matrix products. A budget is what was reached and a little; who reaches
 /// more lowers it, and who needs more has a reason to write down.
 /// </summary>
+[Slow]
 public sealed class ProxyBudgetTests(ITestOutputHelper output)
 {
     [Theory]

@@ -4,21 +4,27 @@ using FusedAttention.Cuda.Emulation.Runtime;
 namespace FusedAttention.Cuda.Tests.Gpu;
 
 /// <inheritdoc />
+[Slow]
 public sealed class EmulatedBitTests() : BitTests(TestDevice.Emulator);
 
 /// <inheritdoc />
+[Slow]
 public sealed class EmulatedCacheTests() : CacheTests(TestDevice.Emulator);
 
 /// <inheritdoc />
+[Slow]
 public sealed class EmulatedFarTests() : FarTests(TestDevice.Emulator);
 
 /// <inheritdoc />
+[Slow]
 public sealed class EmulatedHiddenKeysTests() : HiddenKeysTests(TestDevice.Emulator);
 
 /// <inheritdoc />
+[Slow]
 public sealed class EmulatedLengthTests() : LengthTests(TestDevice.Emulator);
 
 /// <inheritdoc />
+[Slow]
 public sealed class EmulatedMaskTests() : MaskTests(TestDevice.Emulator)
 {
     /// <summary>Instructions, as there is no clock: 64 of 1,024 keys seen, all of them, and a call over 64 keys.</summary>
@@ -40,28 +46,37 @@ public sealed class EmulatedMaskTests() : MaskTests(TestDevice.Emulator)
 }
 
 /// <inheritdoc />
+[Slow]
 public sealed class EmulatedMergeTests() : MergeTests(TestDevice.Emulator);
 
 /// <inheritdoc />
+[Slow]
 public sealed class EmulatedReferenceTests() : ReferenceTests(TestDevice.Emulator);
 
 /// <inheritdoc />
+[Slow]
 public sealed class EmulatedStreamTests() : StreamTests(TestDevice.Emulator);
 
 /// <inheritdoc />
+[Slow]
 public sealed class EmulatedSweepTests() : SweepTests(TestDevice.Emulator);
 
 /// <inheritdoc />
+[Slow]
 public sealed class EmulatedHopperBitTests() : BitTests(TestDevice.EmulatedHopper);
 
 /// <inheritdoc />
+[Slow]
 public sealed class EmulatedHopperHiddenKeysTests() : HiddenKeysTests(TestDevice.EmulatedHopper);
 
 /// <inheritdoc />
+[Slow]
 public sealed class EmulatedHopperLengthTests() : LengthTests(TestDevice.EmulatedHopper);
 
 /// <inheritdoc />
+[Slow]
 public sealed class EmulatedHopperReferenceTests() : ReferenceTests(TestDevice.EmulatedHopper);
 
 /// <inheritdoc />
+[Slow]
 public sealed class EmulatedHopperSweepTests() : SweepTests(TestDevice.EmulatedHopper);
