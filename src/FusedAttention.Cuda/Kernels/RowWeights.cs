@@ -129,13 +129,14 @@ internal sealed class RowWeights
     private void CapSoftly((F32 Score, int Column)[] products)
     {
         F32 scale = _call.Scale * _call.SoftCap.Reciprocal();
+        Predicate hasSeries = ScoreWriter.HasSeries(scale);
         Func<F32, F32> small = ScoreWriter.TanhOfSmall(scale);
-        Predicate isSmall = products.Select(static element => element.Score.Abs()).Aggregate(F32.Max) * scale.Abs() <= ScoreWriter.SmallTanh;
+        Predicate isSmall = hasSeries & (products.Select(static element => element.Score.Abs()).Aggregate(F32.Max) * scale.Abs() <= ScoreWriter.SmallTanh);
 
         // Each element by its own size, so that neighbours cannot show in the bits.
         _k.If(_k.Any(!isSmall), () =>
         {
-            foreach ((F32 score, int _) in products) score.Set(F32.Select((score * scale).Abs() <= ScoreWriter.SmallTanh, small(score), ScoreWriter.Tanh(score * scale)));
+            foreach ((F32 score, int _) in products) score.Set(F32.Select(hasSeries & ((score * scale).Abs() <= ScoreWriter.SmallTanh), small(score), ScoreWriter.Tanh(score * scale)));
         }, () =>
         {
             foreach ((F32 score, int _) in products) score.Set(small(score));

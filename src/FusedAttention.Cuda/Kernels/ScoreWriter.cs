@@ -20,6 +20,9 @@ internal static class ScoreWriter
     /// <summary>Up to where <see cref="TanhOfSmall"/> is right.</summary>
     public const float SmallTanh = 0.375f;
 
+    /// <summary>2^-16, whose seventh power is 2^-112.</summary>
+    private const float LeastSeriesScale = 1 / 65536f;
+
     private static ReadOnlySpan<float> TanhSeries => [0.99999994f, -0.333319753f, 0.132845014f, -0.0482722633f];
 
     private static ReadOnlySpan<float> TanhNumerator => [1f, 0.131281301f, 0.00315364543f, 1.16894971e-05f, -2.25253665e-08f, 6.48276779e-11f, -1.19242656e-13f];
@@ -109,8 +112,18 @@ internal static class ScoreWriter
     }
 
     /// <summary>
+    /// Whether <see cref="TanhOfSmall"/> holds a scale: the seventh power of it stays a normal number, as it does not with caps of 1e-6 or 1e6 beside a scale of 0.1. (As a limit that is negative where it does not,
+    /// it cost the wgmma kernel a register that it does not have.)
+    /// </summary>
+    public static Predicate HasSeries(F32 scale)
+    {
+        F32 size = scale.Abs();
+        return (size >= LeastSeriesScale) & (size <= 1 / LeastSeriesScale);
+    }
+
+    /// <summary>
     /// x P(x^2) of degree 7 for x = <paramref name="scale"/> times a product, fitted to 1.5e-7 relatively up to 0.375: scores below three eighths of the cap, as nearly all are. The scale is in the coefficients, which
-    /// are the same for all products: five operations each.
+    /// are the same for all products: five operations each. For scales that <see cref="HasSeries"/>.
     /// </summary>
     public static Func<F32, F32> TanhOfSmall(F32 scale)
     {

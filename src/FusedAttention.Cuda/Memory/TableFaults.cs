@@ -7,6 +7,7 @@ namespace FusedAttention.Cuda.Memory;
 internal sealed unsafe class TableFaults(CudaMemory pinned) : IDisposable
 {
     private readonly Lock _gate = new();
+    private bool _isDisposed;
 
     /// <summary>Made with memory that is pinned; cleared.</summary>
     public static TableFaults Of(ICudaRuntime runtime)
@@ -23,20 +24,29 @@ internal sealed unsafe class TableFaults(CudaMemory pinned) : IDisposable
     /// <exception cref="CudaException">A block table on the device had a number that no block has.</exception>
     public void ThrowIfAny()
     {
-        var found = (TableFault*)pinned.Pointer;
-        if (Volatile.Read(ref found->Blocks) == 0) return;
         TableFault fault;
         lock (_gate)
         {
+            // Whoever has waited for another stream may look when that is gone.
+            if (_isDisposed) return;
+            var found = (TableFault*)pinned.Pointer;
+            if (Volatile.Read(ref found->Blocks) == 0) return;
             fault = *found;
             *found = default;
         }
 
-        if (fault.Blocks == 0) return;
         throw new CudaException(
             $"Block table of sequence {fault.Sequence} on the device, entry {fault.Entry}, was block {fault.Id}; the cache has blocks 0 to {fault.Blocks - 1}. " +
             "The block was not read, and what the call wrote for that sequence is undefined.");
     }
 
-    public void Dispose() => pinned.Dispose();
+    public void Dispose()
+    {
+        lock (_gate)
+        {
+            if (_isDisposed) return;
+            _isDisposed = true;
+            pinned.Dispose();
+        }
+    }
 }

@@ -48,12 +48,6 @@ internal sealed class RunningRequests
         return last;
     }
 
-    public void Clear()
-    {
-        _requests.Clear();
-        _ended = 0;
-    }
-
     private static bool Precedes(GenerationRequest a, GenerationRequest b)
     {
         if (a.IsDue != b.IsDue) return a.IsDue;

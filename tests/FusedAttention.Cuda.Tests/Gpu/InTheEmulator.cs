@@ -55,6 +55,10 @@ public sealed class EmulatedReferenceTests() : ReferenceTests(TestDevice.Emulato
 
 /// <inheritdoc />
 [Slow]
+public sealed class EmulatedSoftCapTests() : SoftCapTests(TestDevice.Emulator);
+
+/// <inheritdoc />
+[Slow]
 public sealed class EmulatedStreamTests() : StreamTests(TestDevice.Emulator);
 
 /// <inheritdoc />
@@ -76,6 +80,10 @@ public sealed class EmulatedHopperLengthTests() : LengthTests(TestDevice.Emulate
 /// <inheritdoc />
 [Slow]
 public sealed class EmulatedHopperReferenceTests() : ReferenceTests(TestDevice.EmulatedHopper);
+
+/// <inheritdoc />
+[Slow]
+public sealed class EmulatedHopperSoftCapTests() : SoftCapTests(TestDevice.EmulatedHopper);
 
 /// <inheritdoc />
 [Slow]

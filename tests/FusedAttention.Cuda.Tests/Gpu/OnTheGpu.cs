@@ -44,6 +44,11 @@ public sealed class GpuReferenceTests() : ReferenceTests(TestDevice.Gpu);
 /// <inheritdoc />
 [NeedsGpu]
 [Xunit.Collection(Fakes.FakeDriver.Collection)]
+public sealed class GpuSoftCapTests() : SoftCapTests(TestDevice.Gpu);
+
+/// <inheritdoc />
+[NeedsGpu]
+[Xunit.Collection(Fakes.FakeDriver.Collection)]
 public sealed class GpuStreamTests() : StreamTests(TestDevice.Gpu);
 
 /// <inheritdoc />
