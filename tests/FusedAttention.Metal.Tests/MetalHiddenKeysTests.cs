@@ -66,7 +66,7 @@ public sealed class MetalHiddenKeysTests
         var family = Enum.Parse<AttentionKernel>(kernel);
         bool isFast = type is "FastMath";
         AttentionElementType elements = isFast ? AttentionElementType.Float16 : Enum.Parse<AttentionElementType>(type);
-        Problem problem = ProblemOf(family == AttentionKernel.Prefill ? 37 : 4, family == AttentionKernel.Prefill ? 90 : 600, elements, hiding);
+        Problem problem = HiddenKeyProblems.Of(family == AttentionKernel.Prefill ? 37 : 4, family == AttentionKernel.Prefill ? 90 : 600, elements, hiding);
         int keys = problem.KeyLengths[0];
         (int Key, int Column, float Value)[] specials =
         [
@@ -74,8 +74,8 @@ public sealed class MetalHiddenKeysTests
             ((keys / 2) + 1, 63, float.PositiveInfinity), (keys - 2, 20, float.NegativeInfinity), (keys - 2, 7, float.PositiveInfinity), (keys - 1, 40, float.NaN), (keys - 1, 41, float.PositiveInfinity),
         ];
         EmulatorFlavour flavour = isFast ? EmulatorFlavour.FastMath : EmulatorFlavour.Plain;
-        CallResult expected = Run(With(problem, specials, isZero: true), family, flavour);
-        CallResult actual = Run(With(problem, specials, isZero: false), family, flavour);
+        CallResult expected = Run(HiddenKeyProblems.WithValues(problem, specials, isZero: true), family, flavour);
+        CallResult actual = Run(HiddenKeyProblems.WithValues(problem, specials, isZero: false), family, flavour);
         int seen = 0, hidden = 0;
         for (int i = 0; i < problem.QueryLengths[0]; i++)
         {
@@ -112,7 +112,7 @@ public sealed class MetalHiddenKeysTests
         var family = Enum.Parse<AttentionKernel>(kernel);
         bool[] mask = new bool[keys];
         for (int j = 0; j < keys; j++) mask[j] = j >= 3 && j < keys - 130 && j % 17 != 5;
-        Problem problem = ProblemOf(queries, keys, AttentionElementType.Float16, "nothing") with { Mask = new(mask, 1, 1, 1, keys) { Rank = 1 } };
+        Problem problem = HiddenKeyProblems.Of(queries, keys, AttentionElementType.Float16, "nothing") with { Mask = new(mask, 1, 1, 1, keys) { Rank = 1 } };
         Victim[] victims = [.. Enumerable.Range(0, keys).Where(j => !mask[j]).Select(j => new Victim(0, 0, j))];
         CallResult expected = MetalProblems.Run(HiddenKeys.With(problem, victims, _ => 0, _ => 0), null, family);
         MetalProblems.Run(HiddenKeys.With(problem, victims, _ => float.NaN, n => n % 2 == 0 ? float.NaN : float.NegativeInfinity), null, family).AssertSameBits(expected, problem.ToString());
@@ -122,50 +122,5 @@ public sealed class MetalHiddenKeysTests
     {
         using EmulatedRuntime runtime = MetalProblems.Start(flavour, MetalProblems.AllOrders);
         return Caller.Run(problem, arrangement: null, new MetalCaller(runtime, family));
-    }
-
-    private static Problem With(Problem problem, (int Key, int Column, float Value)[] specials, bool isZero)
-    {
-        float[] values = [.. problem.Value[0]];
-        foreach ((int key, int column, float value) in specials) values[(key * problem.ValueDim) + column] = isZero ? 0 : value;
-        return problem with { Value = [values] };
-    }
-
-    /// <summary>One sequence, with three query heads on one key/value head.</summary>
-    private static Problem ProblemOf(int queries, int keys, AttentionElementType type, string hiding)
-    {
-        var generator = new ProblemGenerator(queries + keys);
-        Problem problem = generator.Fill(new Problem
-        {
-            Name = hiding,
-            Form = hiding switch { "paged" => CallForm.Paged, "packed" => CallForm.Packed, _ => CallForm.Dense },
-            QueryType = type,
-            KeyValueType = type,
-            Heads = 3,
-            KeyValueHeads = 1,
-            KeyDim = 64,
-            ValueDim = 64,
-            BlockSize = 16,
-            QueryLengths = [queries],
-            KeyLengths = [keys],
-            KeyCapacity = keys,
-            Query = [],
-            Key = [],
-            Value = [],
-            Options = new AttentionOptions
-            {
-                Mask = hiding switch { "causal" or "paged" or "packed" => AttentionMask.Causal, "window" => AttentionMask.Window(keys / 3, keys / 4), _ => AttentionMask.Full },
-                AlibiSlopes = hiding is "packed" ? AlibiSlopes.ForHeads(3) : default,
-            },
-        });
-        bool[] mask = [.. Enumerable.Range(0, queries * keys).Select(n => ((n / keys) + (n % keys)) % 3 != 0)];
-        float[] bias = [.. generator.Numbers(queries * keys, 1, AttentionElementType.BFloat16).Select((x, n) => mask[n] ? x : float.NegativeInfinity)];
-        return hiding switch
-        {
-            "mask" => problem with { Mask = new(mask, 1, 1, queries, keys) },
-            "bias" => problem with { Bias = new(bias, 1, 1, queries, keys) },
-            "bias of 16 bits" => problem with { Bias = new(bias, 1, 1, queries, keys), BiasType = AttentionElementType.BFloat16 },
-            _ => problem,
-        };
     }
 }

@@ -69,14 +69,14 @@ public abstract class HiddenKeysTests
         int many = Problems.Target.Tokens(2300);
         foreach ((int queries, int keys) in ((int, int)[])[(family == AttentionKernel.Decode ? 4 : Problems.Target.Tokens(150), 300), (5, family == AttentionKernel.Decode ? Math.Max(many, 1100) : many)])
         {
-            Problem problem = ProblemOf(queries, keys, Enum.Parse<AttentionElementType>(type), hiding);
+            Problem problem = HiddenKeyProblems.Of(queries, keys, Enum.Parse<AttentionElementType>(type), hiding);
             (int Key, int Column, float Value)[] specials =
             [
                 (3, 0, float.PositiveInfinity), (3, 7, float.NaN), (keys / 3, 0, float.NegativeInfinity), (keys / 2, 33, float.NegativeInfinity), (keys / 2, 63, float.PositiveInfinity),
                 ((keys / 2) + 1, 63, float.PositiveInfinity), (keys - 2, 20, float.NegativeInfinity), (keys - 2, 7, float.PositiveInfinity), (keys - 1, 40, float.NaN), (keys - 1, 41, float.PositiveInfinity),
             ];
-            CallResult expected = Problems.Run(With(problem, specials, isZero: true), null, family);
-            CallResult actual = Problems.Run(With(problem, specials, isZero: false), null, family);
+            CallResult expected = Problems.Run(HiddenKeyProblems.WithValues(problem, specials, isZero: true), null, family);
+            CallResult actual = Problems.Run(HiddenKeyProblems.WithValues(problem, specials, isZero: false), null, family);
             int seen = 0, hidden = 0;
             for (int i = 0; i < queries; i++)
             {
@@ -115,7 +115,7 @@ public abstract class HiddenKeysTests
         Problems.Open(family);
         bool[] mask = new bool[keys];
         for (int j = 0; j < keys; j++) mask[j] = j >= 3 && j < keys - 130 && j % 17 != 5;
-        Problem problem = ProblemOf(queries, keys, AttentionElementType.Float16, "nothing") with { Mask = new(mask, 1, 1, 1, keys) { Rank = 1 } };
+        Problem problem = HiddenKeyProblems.Of(queries, keys, AttentionElementType.Float16, "nothing") with { Mask = new(mask, 1, 1, 1, keys) { Rank = 1 } };
         Victim[] victims = [.. Enumerable.Range(0, keys).Where(j => !mask[j]).Select(j => new Victim(0, 0, j))];
         CallResult expected = Problems.Run(HiddenKeys.With(problem, victims, _ => 0, _ => 0), null, family);
         Problems.Run(HiddenKeys.With(problem, victims, _ => float.NaN, n => n % 2 == 0 ? float.NaN : float.NegativeInfinity), null, family).AssertSameBits(expected, $"{family}: {problem}");
@@ -131,7 +131,7 @@ public abstract class HiddenKeysTests
         const int Keys = 140;
         AttentionKernel family = Enum.Parse<AttentionKernel>(kernel);
         Problems.Open(family);
-        Problem problem = ProblemOf(queries, Keys, AttentionElementType.BFloat16, "nothing");
+        Problem problem = HiddenKeyProblems.Of(queries, Keys, AttentionElementType.BFloat16, "nothing");
         CallResult plain = Problems.Run(problem with { Bias = new Broadcast<float>(new float[queries * Keys], 1, 1, queries, Keys) }, null, family);
         float[] bias = new float[queries * Keys];
         bias[(1 * Keys) + 7] = float.NaN;
@@ -157,50 +157,5 @@ public abstract class HiddenKeysTests
         {
             throw new Xunit.Sdk.XunitException($"{what}: {failure.Message}", failure);
         }
-    }
-
-    private static Problem With(Problem problem, (int Key, int Column, float Value)[] specials, bool isZero)
-    {
-        float[] values = [.. problem.Value[0]];
-        foreach ((int key, int column, float value) in specials) values[(key * problem.ValueDim) + column] = isZero ? 0 : value;
-        return problem with { Value = [values] };
-    }
-
-    /// <summary>One sequence, with three query heads on one key/value head.</summary>
-    private static Problem ProblemOf(int queries, int keys, AttentionElementType type, string hiding)
-    {
-        var generator = new ProblemGenerator(queries + keys);
-        Problem problem = generator.Fill(new Problem
-        {
-            Name = hiding,
-            Form = hiding switch { "paged" => CallForm.Paged, "packed" => CallForm.Packed, _ => CallForm.Dense },
-            QueryType = type,
-            KeyValueType = type,
-            Heads = 3,
-            KeyValueHeads = 1,
-            KeyDim = 64,
-            ValueDim = 64,
-            BlockSize = 16,
-            QueryLengths = [queries],
-            KeyLengths = [keys],
-            KeyCapacity = keys,
-            Query = [],
-            Key = [],
-            Value = [],
-            Options = new AttentionOptions
-            {
-                Mask = hiding switch { "causal" or "paged" or "packed" => AttentionMask.Causal, "window" => AttentionMask.Window(keys / 3, keys / 4), _ => AttentionMask.Full },
-                AlibiSlopes = hiding is "packed" ? AlibiSlopes.ForHeads(3) : default,
-            },
-        });
-        bool[] mask = [.. Enumerable.Range(0, queries * keys).Select(n => ((n / keys) + (n % keys)) % 3 != 0)];
-        float[] bias = [.. generator.Numbers(queries * keys, 1, AttentionElementType.BFloat16).Select((x, n) => mask[n] ? x : float.NegativeInfinity)];
-        return hiding switch
-        {
-            "mask" => problem with { Mask = new(mask, 1, 1, queries, keys) },
-            "bias" => problem with { Bias = new(bias, 1, 1, queries, keys) },
-            "bias of 16 bits" => problem with { Bias = new(bias, 1, 1, queries, keys), BiasType = AttentionElementType.BFloat16 },
-            _ => problem,
-        };
     }
 }
