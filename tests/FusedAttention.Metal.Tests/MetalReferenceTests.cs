@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text.RegularExpressions;
 using FusedAttention.Checking.Conformance;
+using FusedAttention.Checking.Problems;
 using FusedAttention.Devices;
 using FusedAttention.Metal.Emulation;
 using FusedAttention.Metal.Planning;
@@ -48,7 +49,8 @@ public sealed partial class MetalReferenceTests
     internal static void AssertPasses(string name, AttentionKernel? forced, EmulatorFlavour flavour = EmulatorFlavour.Plain)
     {
         using EmulatedRuntime runtime = MetalProblems.Start(flavour, forced is null ? MetalProblems.AllOrders : []);
-        CaseOutcome outcome = MetalReference.Run(ReferenceCase.Load(ReferenceData.PathOf(name)), new MetalCaller(runtime, forced), rowInvariant: forced == AttentionKernel.Prefill);
+        CaseOutcome outcome = ReferenceCall.Run(
+            ReferenceCase.Load(ReferenceData.PathOf(name)), new RunOptions { RowInvariant = forced == AttentionKernel.Prefill }, new MetalCaller(runtime, forced));
         Assert.True(outcome.Passed, $"{name}: {outcome.Failure}");
     }
 

@@ -1,6 +1,4 @@
 using System.Collections.Concurrent;
-using System.Numerics.Tensors;
-using FusedAttention.Checking.Backends;
 using FusedAttention.Checking.Conformance;
 using FusedAttention.Checking.Problems;
 using FusedAttention.Devices;
@@ -51,37 +49,8 @@ public abstract class ReferenceTests
         using var caller = new GpuCaller(stream.Device, forced, stream);
         GpuTrace.Write($"{name} {forced}");
         var reference = ReferenceCase.Load(ReferenceData.PathOf(name));
-        CaseOutcome outcome = ReferenceRunner.Run(
-            reference, RunOptions.Default, call => ElementTypeDispatch.Run(call.Query.ElementType, call.Key.ElementType, new Preparing(call, caller)));
+        CaseOutcome outcome = ReferenceCall.Run(reference, RunOptions.Default, caller);
         if (outcome.Passed || (forced is not null && outcome.Failure!.Contains("does not take dimensions", StringComparison.Ordinal))) return "";
         return $"{forced?.ToString() ?? "chosen kernel"}: {outcome.Failure}";
-    }
-
-    private sealed class Preparing(CallInputs call, GpuCaller caller) : ITypedWork<PreparedCall>
-    {
-        public PreparedCall Run<TQuery, TKeyValue>()
-            where TQuery : unmanaged
-            where TKeyValue : unmanaged
-            => new GpuCall<TQuery, TKeyValue>(call, caller);
-    }
-
-    private sealed class GpuCall<TQuery, TKeyValue>(CallInputs call, GpuCaller caller) : HostCall<TQuery, TKeyValue>(call)
-        where TQuery : unmanaged
-        where TKeyValue : unmanaged
-    {
-        protected override void Dense(
-            in ReadOnlyTensorSpan<TQuery> query, in ReadOnlyTensorSpan<TKeyValue> key, in ReadOnlyTensorSpan<TKeyValue> value, in TensorSpan<TQuery> output,
-            AttentionOptions options, scoped in AttentionOperands operands, RunOptions run)
-            => caller.Dense(query, key, value, output, options, operands);
-
-        protected override void Packed(
-            in ReadOnlyTensorSpan<TQuery> query, in ReadOnlyTensorSpan<TKeyValue> key, in ReadOnlyTensorSpan<TKeyValue> value, in TensorSpan<TQuery> output,
-            AttentionOptions options, scoped in AttentionOperands operands, RunOptions run)
-            => caller.Packed(query, key, value, output, Call.CumulativeQueryLengths, Call.CumulativeKeyLengths, options, operands);
-
-        protected override void Paged(
-            in ReadOnlyTensorSpan<TQuery> query, in ReadOnlyTensorSpan<TKeyValue> keyCache, in ReadOnlyTensorSpan<TKeyValue> valueCache, in TensorSpan<TQuery> output,
-            AttentionOptions options, scoped in AttentionOperands operands, RunOptions run)
-            => caller.Paged(query, keyCache, valueCache, output, Call.CumulativeQueryLengths, Call.ContextLengths, Call.BlockTables, Call.MaxBlocksPerSequence, options, operands);
     }
 }
