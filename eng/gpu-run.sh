@@ -3,6 +3,7 @@
 #   run.sh                        tests, then the tool's own checks, then the table of shapes
 #   --filter CLASS                tests of these classes only, as '*GpuTests'; may be repeated
 #   --gpu-only                    only tests that need a GPU
+#   --jobs N                      classes of those that run side by side, 8 if not given
 #   --sanitize TOOL               memcheck, racecheck, initcheck or synccheck of NVIDIA's compute-sanitizer over the tool's checks
 #   --kernels NAME                with --sanitize: only kernels that have this in their name: plain, prefill, decode, merge, append
 #   --only TEXT                   checks and rows of the table that have this in their name
@@ -13,11 +14,12 @@
 # Reports are copied to $OUT, if that is set. The exit code is 0 if all went well, 1 if something failed, 3 if something asked for is not here.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-filters=() sanitizer='' kernels='' only='' tests=1 verify=1 bench=1 folder=$here/unpacked form='' command=()
+filters=() sanitizer='' kernels='' only='' gpu_only=0 jobs=8 tests=1 verify=1 bench=1 folder=$here/unpacked form='' command=()
 while [ $# -gt 0 ]; do
     case $1 in
         --filter) filters+=(--filter-class "$2"); shift ;;
-        --gpu-only) filters+=(--filter-trait needs=gpu) ;;
+        --gpu-only) gpu_only=1 ;;
+        --jobs) jobs=$2; shift ;;
         --sanitize) sanitizer=$2; shift ;;
         --kernels) kernels=$2; shift ;;
         --only) only=$2; shift ;;
@@ -27,7 +29,7 @@ while [ $# -gt 0 ]; do
         --no-bench) bench=0 ;;
         --unpack) folder=$2; shift ;;
         --) shift; command=("$@"); break ;;
-        *) sed -n '2,15s/^# \{0,1\}//p' "$0"; [ "$1" = --help ]; exit $(($? * 2)) ;;
+        *) sed -n '2,16s/^# \{0,1\}//p' "$0"; [ "$1" = --help ]; exit $(($? * 2)) ;;
     esac
     shift
 done
@@ -70,11 +72,33 @@ if [ -n "$form" ]; then export FUSEDATTENTION_CUDA_PREFILL=$form; fi
 wgmma=0
 if [ -z "$form" ] && [ "$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1)" = 9.0 ]; then wgmma=1; fi
 
+# Tests that need the GPU, a process a class: the driver assembles kernels one after the other within a process, and that is most of the time.
+gpu_tests() {
+    local name=$1 code=0 parts
+    shift
+    local tests=("$@" bin/FusedAttention.Cuda.Tests --no-progress --no-ansi --filter-trait needs=gpu)
+    parts=$(mktemp -d)
+    printf '\n== %s: a process a class of %s\n' "$name" "${tests[*]}"
+    "${tests[@]}" ${filters[@]+"${filters[@]}"} --list-tests | grep -oE '^ +FusedAttention\.Cuda\.Tests\.Gpu\.[A-Za-z0-9]+' | sort -u |
+        xargs -P "$jobs" -I '{}' sh -c 'part=$1 class=$2; shift 2; "$@" --filter-class "$class" > "$part/${class##*.}" 2>&1' - "$parts" '{}' "${tests[@]}" || code=1
+    for part in "$parts"/*; do
+        echo "$(basename "$part"):$(grep -E '^  (failed|succeeded|skipped|duration):' "$part" | tr -s ' \n' ' ')"
+        grep -A 4 '^failed ' "$part" | head -n 20
+    done
+    cat "$parts"/* > "$reports/$name.txt"
+    rm -rf "$parts"
+    if [ $code -ne 0 ]; then
+        echo "== $name: failed"
+        status=1
+    fi
+}
+
 # By warpgroups; a wait that does not end traps after some seconds instead of hanging.
 by_warpgroups=(env FUSEDATTENTION_CUDA_PREFILL=wgmma FUSEDATTENTION_CUDA_POLLS=50000000)
 if [ $tests = 1 ]; then
-    step tests bin/FusedAttention.Cuda.Tests ${filters[@]+"${filters[@]}"} --no-progress --no-ansi
-    if [ $wgmma = 1 ]; then step tests-wgmma "${by_warpgroups[@]}" bin/FusedAttention.Cuda.Tests --filter-trait needs=gpu ${filters[@]+"${filters[@]}"} --no-progress --no-ansi; fi
+    if [ $gpu_only = 0 ]; then step tests bin/FusedAttention.Cuda.Tests ${filters[@]+"${filters[@]}"} --filter-not-trait needs=gpu --no-progress --no-ansi; fi
+    gpu_tests tests-gpu env
+    if [ $wgmma = 1 ]; then gpu_tests tests-gpu-wgmma "${by_warpgroups[@]}"; fi
 fi
 
 if [ -n "$sanitizer" ]; then

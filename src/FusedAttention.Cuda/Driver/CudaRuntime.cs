@@ -73,7 +73,12 @@ internal sealed unsafe class CudaRuntime : ICudaRuntime
 
     public void Prepare(KernelFunction function) => Kernels.Get(function);
 
-    public void EncodeTensorMap(in TensorMapShape shape, Span<byte> map) => Driver.EncodeTensorMap(shape, map);
+    public void EncodeTensorMap(in TensorMapShape shape, Span<byte> map)
+    {
+        // Nothing of the device is in a map, but without a current context the driver refuses to write one.
+        using ContextScope scope = Enter();
+        Driver.EncodeTensorMap(shape, map);
+    }
 
     public void Synchronize()
     {
