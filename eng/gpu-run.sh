@@ -79,7 +79,7 @@ gpu_tests() {
     local tests=("$@" bin/FusedAttention.Cuda.Tests --no-progress --no-ansi --filter-trait needs=gpu)
     parts=$(mktemp -d)
     printf '\n== %s: a process a class of %s\n' "$name" "${tests[*]}"
-    "${tests[@]}" ${filters[@]+"${filters[@]}"} --list-tests | grep -oE '^ +FusedAttention\.Cuda\.Tests\.Gpu\.[A-Za-z0-9]+' | sort -u |
+    "${tests[@]}" ${filters[@]+"${filters[@]}"} --list-tests | sed -nE 's/^ +(FusedAttention[A-Za-z0-9_.]+)\.[A-Za-z0-9_]+(\(.*)?$/\1/p' | sort -u |
         xargs -P "$jobs" -I '{}' sh -c 'part=$1 class=$2; shift 2; "$@" --filter-class "$class" > "$part/${class##*.}" 2>&1' - "$parts" '{}' "${tests[@]}" || code=1
     for part in "$parts"/*; do
         echo "$(basename "$part"):$(grep -E '^  (failed|succeeded|skipped|duration):' "$part" | tr -s ' \n' ' ')"

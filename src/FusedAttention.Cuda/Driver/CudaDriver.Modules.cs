@@ -63,16 +63,19 @@ internal sealed unsafe partial class CudaDriver
 
     public void SetFunctionAttribute(nint function, int attribute, int value) => Check(_funcSetAttribute(function, attribute, value), "cuFuncSetAttribute");
 
-    /// <summary>Queues a launch; the parameters, laid out as the kernel's text declares them, are copied before this returns.</summary>
+    /// <summary>
+    /// Queues a launch; the kernel's one parameter, of which the driver reads as many bytes as the kernel's text declares, is copied before this returns.
+    /// </summary>
+    /// <remarks>
+    /// By its address, and not as a buffer of all parameters: the buffer has them where the assembler puts them, and a parameter that is aligned to 64 begins 48 bytes behind the first place that there is.
+    /// </remarks>
     /// <returns><see cref="Success"/>, or what went wrong.</returns>
     public int Launch(nint function, uint x, uint y, uint z, uint threads, uint sharedBytes, nint stream, ReadOnlySpan<byte> parameters)
     {
         fixed (byte* first = parameters)
         {
-            // CU_LAUNCH_PARAM_BUFFER_POINTER, CU_LAUNCH_PARAM_BUFFER_SIZE, CU_LAUNCH_PARAM_END
-            nuint size = (nuint)parameters.Length;
-            void** extra = stackalloc void*[] { (void*)1, first, (void*)2, &size, (void*)0 };
-            return _launchKernel(function, x, y, z, threads, 1, 1, sharedBytes, stream, null, parameters.IsEmpty ? null : extra);
+            void* parameter = first;
+            return _launchKernel(function, x, y, z, threads, 1, 1, sharedBytes, stream, parameters.IsEmpty ? null : &parameter, null);
         }
     }
 

@@ -7,8 +7,11 @@ namespace FusedAttention.Cuda.Kernels;
 [StructLayout(LayoutKind.Sequential)]
 internal struct WarpgroupBlock
 {
+    /// <summary>Of the kernel's parameter. What aligns it to 64 counts among the bytes that the driver takes.</summary>
+    public const int ParameterBytes = CallBlock.MostParameterBytes - 64;
+
     /// <summary>From here on in the parameter. Maps lie at multiples of 64.</summary>
-    public const int Offset = CallBlock.MostParameterBytes - Bytes;
+    public const int Offset = ParameterBytes - Bytes;
 
     /// <summary>Its room.</summary>
     public const int Bytes = 448;

@@ -22,7 +22,7 @@ internal static class WarpgroupPrefillKernel
     public static PtxKernel Write(in KernelTraits traits, in WarpgroupTile tile, int mostPolls = 0)
     {
         if (traits.Has(Excluded)) throw new ArgumentException($"Scores with {traits.Features & Excluded} are not taken.", nameof(traits));
-        var k = new PtxKernel("prefill_wgmma", PtxTarget.Sm90a, tile.Threads, 1, CallBlock.MostParameterBytes) { MostPolls = mostPolls, ParameterAlignment = 64 };
+        var k = new PtxKernel("prefill_wgmma", PtxTarget.Sm90a, tile.Threads, 1, WarpgroupBlock.ParameterBytes) { MostPolls = mostPolls, ParameterAlignment = 64 };
         var call = new CallReader(k, traits);
         var memory = new WarpgroupMemory(k, tile, traits.KeyDim, traits.ValueDim);
         I32 thread = k.ThreadIndex().As("thread");

@@ -14,7 +14,7 @@ internal static class LaunchChecks
             : program.Text.RequiredThreads != 0 && program.Text.RequiredThreads != function.Threads ? $"{function.Threads} threads, where the text requires {program.Text.RequiredThreads}"
             : program.Text.MostThreads != 0 && program.Text.MostThreads < function.Threads ? $"{function.Threads} threads, where the text allows {program.Text.MostThreads}"
             : program.SharedBytes + function.SharedBytes > device.MaxSharedMemory ? $"{program.SharedBytes + function.SharedBytes} bytes of shared memory, of {device.MaxSharedMemory}"
-            : parameterBytes > program.Text.ParameterBytes ? $"{parameterBytes} bytes of parameters, where the text has {program.Text.ParameterBytes}"
+            : parameterBytes < program.Text.ParameterBytes ? $"{parameterBytes} bytes of parameters, where the driver reads the {program.Text.ParameterBytes} of the text"
             : program.Text.Target.StartsWith("sm_90a", StringComparison.Ordinal) && device.Major != 9 ? $"code of sm_90a on compute capability {device.Major}.{device.Minor}"
             : null;
         if (failure is not null) throw new CudaException($"Kernel {function.Label} cannot be launched: {failure}.");

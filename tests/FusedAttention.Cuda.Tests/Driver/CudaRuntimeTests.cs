@@ -139,6 +139,7 @@ public sealed unsafe class CudaRuntimeTests : IDisposable
         Assert.Equal([$"cuMemcpyHtoDAsync 8 on {handle}", $"cuMemcpyDtoDAsync 8 on {handle}", $"cuMemcpyDtoHAsync 8 on {handle}"], Calls());
 
         KernelFunction function = new("attend", "attend Float32", 384, 100_000, static () => "text");
+        _fake.ParameterBytes = 3;
         stream.Launch(new(function, 5, 2, 1, [1, 2, 3]));
         stream.Launch(new(function, 7, 1, 1, []));
         Assert.Equal(

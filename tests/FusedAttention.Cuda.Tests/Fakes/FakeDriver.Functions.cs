@@ -451,15 +451,9 @@ internal sealed unsafe partial class FakeDriver
         FakeDriver now = Now;
         int result = now.Ask("cuLaunchKernel");
         if (result != 0) return result;
-        if (parameters != null || x * y * z == 0 || threadsY != 1 || threadsZ != 1) return 1;
+        if (extra != null || x * y * z == 0 || threadsY != 1 || threadsZ != 1) return 1;
         if (!now.Records) return 0;
-        byte[] given = [];
-        if (extra != null)
-        {
-            if ((nint)extra[0] != 1 || (nint)extra[2] != 2 || extra[4] != null) return 1;
-            given = new Span<byte>(extra[1], (int)*(nuint*)extra[3]).ToArray();
-        }
-
+        byte[] given = parameters == null ? [] : new Span<byte>(parameters[0], now.ParameterBytes).ToArray();
         now.Log($"launch {x} x {y} x {z} of {threads}, {sharedBytes} shared, on {stream:x}");
         lock (now._gate) now.Launched.Add(given);
         return 0;

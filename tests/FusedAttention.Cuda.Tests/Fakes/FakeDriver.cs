@@ -79,6 +79,9 @@ internal sealed unsafe partial class FakeDriver : IDisposable
 
     public List<byte[]> Launched { get; } = [];
 
+    /// <summary>What every kernel's text declares of its parameter.</summary>
+    public int ParameterBytes { get; set; }
+
     public int LivingMemory
     {
         get { lock (_gate) return _memory.Count; }
