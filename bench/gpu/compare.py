@@ -35,10 +35,9 @@ def main():
     out = chosen.out or os.path.join(os.environ.get("OUT") or here, "compare.jsonl")
     import torch
 
-    import tables
     from contenders import set_up_flex
     from measure import OutOfTime, Recorder
-    from native import Library
+    from native import FusedAttentionError, Library
     from suites import CORE, Suites
 
     if chosen.list:
@@ -57,6 +56,7 @@ def main():
     set_up_flex()
     recorder.emit(suite="machine", **machine(here, device))
     recorder.say(f"{device}, driver {recorder.lines[-1].get('driver')}, torch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}; lines go to {out}")
+    recorder.watch(lambda: report(recorder, out))
     matched = 0
     for suite in chosen.suites:
         pattern = re.compile(CORE if suite == "core" else "")
@@ -71,15 +71,26 @@ def main():
             else:
                 getattr(suites, "prefill" if suite == "core" else suite)()
         except OutOfTime:
+            matched += 1
             recorder.say(f"time is up: {suite} is not complete")
+        except (RuntimeError, FusedAttentionError) as failure:
+            matched += 1
+            recorder.say(f"the card failed in {recorder.doing}: {failure}")
+            break
         matched += suites.matched
     if matched == 0:
         print("No row has such a name; --list shows them.", file=sys.stderr)
         return 2
+    return report(recorder, out)
+
+
+def report(recorder, out):
+    """Prints the tables and says what was wrong."""
+    import tables
     text = tables.of(recorder.lines)
-    print(text)
+    print(text, flush=True)
     if out.endswith(".jsonl"):
-        with open(out[:-1 - len("jsonl")] + ".txt", "w") as file:
+        with open(out[:-len("jsonl")] + "txt", "w") as file:
             file.write(text + "\n")
     wrong = [line for line in recorder.lines if line.get("status") == "wrong"]
     for line in wrong:
@@ -109,6 +120,7 @@ def first(recorder, here, only):
     process = subprocess.Popen([sys.executable, os.path.join(here, "loads.py")], stdout=subprocess.PIPE, text=True, env=dict(os.environ, CUDA_CACHE_DISABLE="1", FUSEDATTENTION_CUDA_KERNELS=""))
     for text in process.stdout:
         line = json.loads(text)
+        recorder.begin(f"loading after {line['row']}")
         if only.search(line["row"]):
             matched += 1
             recorder.emit(**line)

@@ -18,6 +18,7 @@ def host(library, recorder, only, peers):
             continue
         matched += 1
         recorder.check_time(5)
+        recorder.begin(name)
         output, sets, causal, options = make()
         for contender in (sdpa_peers(sets, causal, ("token-major",)) if peers and not options.get("kind") else []) + [ours(library, "default", output, sets, **({"causal": True} if causal else {}), **options)]:
             line = {"suite": "host", "row": name, "contender": contender.name, "variant": contender.variant, "status": "timed"}

@@ -1,10 +1,14 @@
 """How a row is measured: contenders are checked against double precision, then timed in turns. One JSON line a contender, written at once."""
 import json
+import os
 import sys
+import threading
 import time
 from contextlib import nullcontext
 
 import torch
+
+from native import FusedAttentionError
 
 try:
     import pynvml
@@ -15,6 +19,7 @@ except Exception:  # clocks and watts are told where they can be read
 
 IDLE_SECONDS = 0.006  # between single launches: the clock stays at its maximum
 MAX_CLOCK = 1.98e9    # of an H100, for waits in clocks; another card waits a little longer or shorter
+MOST_SILENCE = 150    # seconds without progress until a run is taken for one that hangs; compiling a row of FlexAttention takes some
 QUEUE_CALLS = 100     # calls that are queued behind one wait; the driver takes about 1,000 launches until it blocks
 TOLERANCE = {torch.float16: 2e-3, torch.bfloat16: 1.2e-2, torch.float32: 1e-5}
 
@@ -32,6 +37,21 @@ class Recorder:
 
     def __init__(self, path, seconds):
         self.file, self.lines, self.start, self.deadline = open(path, "a"), [], time.time(), time.time() + seconds
+        self.doing, self.since = "nothing", time.time()
+
+    def begin(self, doing):
+        self.doing, self.since = doing, time.time()
+
+    def watch(self, at_end):
+        """Ends a process that hangs, as a kernel whose warps wait for each other does for ever."""
+        def look():
+            while time.time() - self.since < MOST_SILENCE:
+                time.sleep(1)
+            print(f"HANGS: {self.doing}, for {MOST_SILENCE} s", file=sys.stderr, flush=True)
+            self.emit(suite="failure", row=self.doing, contender="", variant="", status="wrong", note="hangs")
+            at_end()
+            os._exit(4)
+        threading.Thread(target=look, daemon=True).start()
 
     def emit(self, **line):
         self.lines.append(line)
@@ -181,6 +201,7 @@ class Contender:
         each = min(self.burst) * 1e-6
         with self.context():
             if each > 1.5 * self.host:
+                start = time.perf_counter()
                 for _ in range(int(warm / each) + 1):
                     self.run()
                 calls = int(seconds / each) + 1
@@ -188,7 +209,7 @@ class Contender:
                 for _ in range(calls):
                     self.run()
                 events[1].record()
-                self._look(min(0.1, warm / 2))
+                self._look(start + warm + seconds / 2)
                 torch.cuda.synchronize()
                 self.sustained = events[0].elapsed_time(events[1]) * 1e3 / calls
                 return
@@ -204,10 +225,10 @@ class Contender:
                 total, calls = total + events[0].elapsed_time(events[1]) * 1e3, calls + QUEUE_CALLS
             self.sustained, self.extra["grouped"] = total / calls, QUEUE_CALLS
 
-    def _look(self, after):
+    def _look(self, when):
         if _card is None:
             return
-        time.sleep(after)
+        time.sleep(max(0.0, when - time.perf_counter()))
         try:
             self.extra["sustained_mhz"], self.extra["sustained_watts"] = pynvml.nvmlDeviceGetClockInfo(_card, 1), pynvml.nvmlDeviceGetPowerUsage(_card) / 1e3
         except pynvml.NVMLError:
@@ -221,8 +242,24 @@ def wait(seconds):
 
 def measure(recorder, row, contenders, sequences, law, operations=None, key_value_bytes=None, launches=14, sustain=True):
     """Checks, times and records one row. `row` names it and has its sizes."""
+    try:
+        _time(recorder, row, contenders, sequences, law, launches, sustain)
+    except (RuntimeError, FusedAttentionError) as failure:
+        # After an illegal access the driver fails everything in the context.
+        for contender in contenders:
+            contender.status, contender.note = "wrong", contender.note or f"the card failed: {str(failure).strip()[:300]}"
+        raise
+    finally:
+        _record(recorder, row, contenders, operations, key_value_bytes)
+
+
+def _time(recorder, row, contenders, sequences, law, launches, sustain):
     events = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
-    good = [contender for contender in contenders if contender.prepare(sequences, law)]
+    good = []
+    for contender in contenders:
+        recorder.begin(f"{row['row']}: {contender.label}")
+        if contender.prepare(sequences, law):
+            good.append(contender)
 
     # Places that no reference looked at: all who compute the same agree on everything.
     for contender in good[1:]:
@@ -242,7 +279,11 @@ def measure(recorder, row, contenders, sequences, law, operations=None, key_valu
     for contender in good:
         rivals = [other for other in good if other.name == contender.name and not other.name.startswith("ours")]
         if sustain and (not rivals or min(rivals, key=lambda other: min(other.burst)) is contender):
+            recorder.begin(f"{row['row']}: {contender.label}, sustained")
             contender.keep_busy(events)
+
+
+def _record(recorder, row, contenders, operations, key_value_bytes):
     for contender in contenders:
         line = dict(row, contender=contender.name, variant=contender.variant, status=contender.status)
         if contender.note:
@@ -253,7 +294,7 @@ def measure(recorder, row, contenders, sequences, law, operations=None, key_valu
             line["baseline"] = True
         if contender.first_seconds is not None:
             line["first_seconds"] = round(contender.first_seconds, 4)
-        if contender.status == "timed":
+        if contender.status == "timed" and contender.burst:
             best, middle = min(contender.burst), sorted(contender.burst)[len(contender.burst) // 2]
             line.update(burst_us=best, burst_median_us=middle, launches=len(contender.burst), host_us=round(contender.host * 1e6, 1))
             for kind, time_us in (("burst", best), ("sustained", contender.sustained)):
@@ -279,7 +320,7 @@ def measure(recorder, row, contenders, sequences, law, operations=None, key_valu
 def summary(row, contenders, operations, key_value_bytes):
     parts = []
     for contender in contenders:
-        if contender.status == "timed":
+        if contender.status == "timed" and contender.burst:
             rates = [contender.sustained, min(contender.burst)]
             unit = (lambda us: f"{operations / us / 1e6:.0f}") if operations else (lambda us: f"{us:.1f}us")
             parts.append(f"{contender.label} {'/'.join('-' if us is None else unit(us) for us in rates[::-1])}")

@@ -29,8 +29,8 @@ def best(lines, name, kind):
 
 
 def cell(line):
-    if line["status"] != "timed":
-        return {"skipped": "-", "refused": "-", "wrong": "WRONG"}[line["status"]]
+    if line["status"] != "timed" or "burst_us" not in line:
+        return {"timed": "-", "skipped": "-", "refused": "-", "wrong": "WRONG"}[line["status"]]
     prefix = "tflops" if "burst_tflops" in line else "tbps"
     form = "{:.0f}" if prefix == "tflops" else "{:.2f}"
     numbers = [line.get(f"{kind}_{prefix}") for kind in ("burst", "sustained")]
