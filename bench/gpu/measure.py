@@ -247,7 +247,8 @@ def measure(recorder, row, contenders, sequences, law, operations=None, key_valu
     except (RuntimeError, FusedAttentionError) as failure:
         # After an illegal access the driver fails everything in the context.
         for contender in contenders:
-            contender.status, contender.note = "wrong", contender.note or f"the card failed: {str(failure).strip()[:300]}"
+            contender.status = "wrong" if contender.name.startswith("ours") else "refused"
+            contender.note = contender.note or f"the card failed: {str(failure).strip()[:300]}"
         raise
     finally:
         _record(recorder, row, contenders, operations, key_value_bytes)
