@@ -1,0 +1,134 @@
+"""Times FusedAttention beside FlashAttention 2, cuDNN and FlexAttention in one process, on the same inputs, in turns."""
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, epilog="Suites: " + "; ".join((
+        "core (prefill fp16, D64/128/256, 1k/8k/16k)", "prefill", "features (ours against our plain causal)", "decode", "first (loading kernels)", "host (microseconds of the processor for a call)", "all")))
+    parser.add_argument("suites", nargs="*", default=["core"], help="core if none is named")
+    parser.add_argument("--only", metavar="REGEX", default="", help="rows whose name this matches, as 'D128 causal'; --list shows the names")
+    parser.add_argument("--flex", metavar="REGEX", default=r"prefill fp16 D(64|128|256) (full|causal) 8k$|prefill.*(alibi|window)", help="rows for which FlexAttention is compiled (seconds each)")
+    parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--launches", type=int, default=14, help="single launches of which the best counts")
+    parser.add_argument("--limit", type=float, default=540, metavar="SECONDS", help="no row begins after this")
+    parser.add_argument("--out", metavar="FILE", help="where JSON lines go: a file in $OUT or beside this script if not given")
+    parser.add_argument("--list", action="store_true", help="only names of rows")
+    chosen = parser.parse_args()
+    known = ("core", "prefill", "features", "decode", "first", "host", "all")
+    unknown = [suite for suite in chosen.suites if suite not in known]
+    if unknown:
+        parser.error(f"unknown: {' '.join(unknown)}; expected {', '.join(known)}")
+    if "all" in chosen.suites:
+        chosen.suites = ["prefill", "features", "decode", "first", "host"]
+    return chosen
+
+
+def main():
+    chosen = arguments()
+    here = os.path.dirname(os.path.abspath(__file__))
+    out = chosen.out or os.path.join(os.environ.get("OUT") or here, "compare.jsonl")
+    import torch
+
+    from contenders import set_up_flex
+    from measure import OutOfTime, Recorder
+    from native import FusedAttentionError, Library
+    from suites import CORE, Suites
+
+    if chosen.list:
+        out = os.devnull
+    recorder = Recorder(out, chosen.limit)
+    only, flex_rows = re.compile(chosen.only), re.compile(chosen.flex)
+    if chosen.list:
+        suites = Suites(None, recorder, lambda name: only.search(name) and print(name), None, 0)
+        for suite in ("prefill", "features", "decode"):
+            getattr(suites, suite)()
+        return 0
+    library = Library()
+    torch.zeros(1, device="cuda")
+    device = library.open()
+    torch.manual_seed(0)
+    set_up_flex()
+    recorder.emit(suite="machine", **machine(here, device))
+    recorder.say(f"{device}, driver {recorder.lines[-1].get('driver')}, torch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}; lines go to {out}")
+    recorder.watch(lambda: report(recorder, out))
+    matched = 0
+    for suite in chosen.suites:
+        pattern = re.compile(CORE if suite == "core" else "")
+        suites = Suites(
+            library, recorder, lambda name, pattern=pattern: pattern.search(name) and only.search(name), lambda name: bool(flex_rows.search(name)), chosen.launches, peers=not chosen.no_peers)
+        try:
+            if suite == "first":
+                matched += first(recorder, here, only)
+            elif suite == "host":
+                from host import host
+                matched += host(library, recorder, only, not chosen.no_peers)
+            else:
+                getattr(suites, "prefill" if suite == "core" else suite)()
+        except OutOfTime:
+            matched += 1
+            recorder.say(f"time is up: {suite} is not complete")
+        except (RuntimeError, FusedAttentionError) as failure:
+            matched += 1
+            recorder.say(f"the card failed in {recorder.doing}: {failure}")
+            break
+        matched += suites.matched
+    if matched == 0:
+        print("No row has such a name; --list shows them.", file=sys.stderr)
+        return 2
+    return report(recorder, out)
+
+
+def report(recorder, out):
+    """Prints the tables and says what was wrong."""
+    import tables
+    text = tables.of(recorder.lines)
+    print(text, flush=True)
+    if out.endswith(".jsonl"):
+        with open(out[:-len("jsonl")] + "txt", "w") as file:
+            file.write(text + "\n")
+    wrong = [line for line in recorder.lines if line.get("status") == "wrong"]
+    for line in wrong:
+        print(f"WRONG: {line['row']}: {line['contender']} {line['variant']}: {line.get('note')}", file=sys.stderr)
+    return 1 if any(line["contender"].startswith("ours") for line in wrong) else 0
+
+
+def machine(here, device):
+    import torch
+    facts = {"device": device, "gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(),
+             "started": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()), "multiprocessors": torch.cuda.get_device_properties(0).multi_processor_count}
+    try:
+        facts["driver"] = subprocess.run(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], capture_output=True, text=True, timeout=20).stdout.split("\n")[0].strip()
+    except (OSError, subprocess.TimeoutExpired):
+        facts["driver"] = "unknown"
+    try:
+        with open(os.path.join(here, "commit")) as file:
+            facts["commit"] = file.read().strip()
+    except OSError:
+        facts["commit"] = "unknown"
+    return facts
+
+
+def first(recorder, here, only):
+    """In a process of its own, where nothing is loaded yet."""
+    matched = 0
+    process = subprocess.Popen([sys.executable, os.path.join(here, "loads.py")], stdout=subprocess.PIPE, text=True, env=dict(os.environ, CUDA_CACHE_DISABLE="1", FUSEDATTENTION_CUDA_KERNELS=""))
+    for text in process.stdout:
+        line = json.loads(text)
+        recorder.begin(f"loading after {line['row']}")
+        if only.search(line["row"]):
+            matched += 1
+            recorder.emit(**line)
+            recorder.say(f"{line['row']:34s} {line['variant']:6s} {line.get('note') or format(line['load_seconds'] * 1e3, '.0f') + ' ms'}")
+    if process.wait() != 0:
+        raise SystemExit("loads.py failed")
+    return matched
+
+
+if __name__ == "__main__":
+    sys.exit(main())

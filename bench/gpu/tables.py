@@ -1,0 +1,87 @@
+"""What a run found, as text: rates as burst/sustained, and ours against each peer by the time of each."""
+PEERS = ("FlashAttention 2", "cuDNN", "FlexAttention")
+
+
+def of(lines):
+    parts = []
+    for suite, make in (("prefill", rates), ("decode", rates), ("features", features), ("first", loads), ("host", host)):
+        these = [line for line in lines if line["suite"] == suite]
+        if these:
+            parts.append(f"\n== {suite}\n" + aligned(make(these)))
+    return "\n".join(parts)
+
+
+def grouped(lines):
+    rows = {}
+    for line in lines:
+        rows.setdefault(line["row"], []).append(line)
+    return rows
+
+
+def aligned(rows):
+    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(max(map(len, rows)))]
+    return "\n".join("  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths))).rstrip() for row in rows)
+
+
+def best(lines, name, kind):
+    times = [line[f"{kind}_us"] for line in lines if line["contender"] == name and line["status"] == "timed" and line.get(f"{kind}_us")]
+    return min(times) if times else None
+
+
+def cell(line):
+    if line["status"] != "timed" or "burst_us" not in line:
+        return {"timed": "-", "skipped": "-", "refused": "-", "wrong": "WRONG"}[line["status"]]
+    prefix = "tflops" if "burst_tflops" in line else "tbps"
+    form = "{:.0f}" if prefix == "tflops" else "{:.2f}"
+    numbers = [line.get(f"{kind}_{prefix}") for kind in ("burst", "sustained")]
+    text = "/".join("-" if number is None else form.format(number) for number in numbers)
+    return text if prefix == "tflops" else f"{line['burst_us']:.1f}us {text}"
+
+
+def rates(lines):
+    rows = grouped(lines)
+    forms = [form for form in ("mma", "wgmma", "default") if any(line["variant"] == form for line in lines)]
+    table = [["row", *PEERS, *(f"ours {form}" for form in forms), *(f"ours/{peer}" for peer in ("FA2", "cuDNN", "Flex")), "error"]]
+    for name, these in rows.items():
+        cells = [name]
+        for peer in PEERS:
+            mine = [line for line in these if line["contender"] == peer]
+            timed = sorted((line for line in mine if line["status"] == "timed"), key=lambda line: line["burst_us"])
+            cells.append(cell((timed or mine)[0]) if mine else "")
+        for form in forms:
+            mine = [line for line in these if line["contender"] == "ours" and line["variant"] == form]
+            cells.append(cell(mine[0]) if mine else "")
+        for peer in PEERS:
+            ratios = [(best(these, peer, kind), best(these, "ours", kind)) for kind in ("burst", "sustained")]
+            cells.append("/".join(f"{a / b:.2f}" if a and b else "-" for a, b in ratios) if ratios[0][0] and ratios[0][1] else "")
+        errors = [line["error"] for line in these if line["contender"] == "ours" and "error" in line]
+        cells.append(f"{max(errors):.0e}" if errors else "")
+        table.append(cells)
+    return table
+
+
+def features(lines):
+    """Time of a feature against plain causal attention in the same row; rates where a row has no such thing."""
+    table = [["row", "plain mma us", "mma us", "ratio", "plain wgmma us", "wgmma us", "ratio", "FlexAttention us"]]
+    for name, these in grouped(lines).items():
+        cells = [name]
+        for form in ("mma", "wgmma"):
+            line = next((line for line in these if line["contender"] == "ours" and line["variant"] == form), None)
+            plain = next((line for line in these if line.get("baseline") and line["variant"] == form and line["status"] == "timed"), None)
+            if line is None or line["status"] != "timed":
+                cells += [f"{plain['burst_us']:.0f}" if plain else "", "WRONG" if line and line["status"] == "wrong" else "-", ""]
+                continue
+            ratio = f"{line['burst_us'] / plain['burst_us']:.2f}" if plain else f"{line['burst_tflops']:.0f} TFLOP/s" if "burst_tflops" in line else ""
+            cells += [f"{plain['burst_us']:.0f}" if plain else "", f"{line['burst_us']:.0f}", ratio]
+        flex = best(these, "FlexAttention", "burst")
+        table.append(cells + [f"{flex:.0f}" if flex else ""])
+    return table
+
+
+def loads(lines):
+    return [["row", "form", "ms"]] + [[line["row"], line["variant"], f"{line['load_seconds'] * 1e3:.0f}" if "load_seconds" in line else "WRONG"] for line in lines]
+
+
+def host(lines):
+    return [["row", "who", "us", "best"]] + [
+        [line["row"], line["contender"], f"{line['host_us']:.2f}", f"{line['host_best_us']:.2f}"] if line["status"] == "timed" else [line["row"], line["contender"], line["status"]] for line in lines]
