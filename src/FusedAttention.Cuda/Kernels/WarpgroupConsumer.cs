@@ -47,6 +47,9 @@ internal sealed class WarpgroupConsumer
     private readonly F32[] _reference;
     private readonly F32[] _sum;
 
+    /// <summary>Null without a mask.</summary>
+    private readonly WarpgroupMasks? _masks;
+
     /// <summary>The lane's two; null where all rows see the same keys.</summary>
     private RowReader?[] _row = [null, null];
     private I32 _wholeStart = 0;
@@ -82,6 +85,7 @@ internal sealed class WarpgroupConsumer
         _maximum = k.Registers<F32>("m", 2);
         _reference = k.Registers<F32>("reference", 2);
         _sum = k.Registers<F32>("l", 2);
+        if (tile.Lookups.HasMask) _masks = new(k, memory, tile, _rowOfLane, _lane);
     }
 
     private ElementFormat Format => _call.KeyValueFormat;
@@ -119,14 +123,9 @@ internal sealed class WarpgroupConsumer
         foreach (F32 reference in _reference) reference.Set(float.NaN);
         foreach (F32 sum in _sum) sum.Set(0);
         _k.WaitForPhase(_memory.QueryFull, _queries.Parity);
-        I32 key = _k.Variable("key", _lastTile);
-        _k.While("tile", () => key >= first, () =>
-        {
-            AddTile(key);
-            key.Add(-_tile.Keys);
-        });
+        AddTiles(first);
         Release(_memory.QueryEmpty, _queries);
-        _k.If(_lastTile >= first, () =>
+        _k.If(_lastTile >= (_masks is null ? first : 0), () =>
         {
             WaitFor(_memory.ValuesFull, _values);
             IssueWeightedValues();
@@ -134,7 +133,37 @@ internal sealed class WarpgroupConsumer
             _k.WaitForProducts(0);
             Release(_memory.ValuesEmpty, _values);
         });
-        StoreRows(slot, _tile.SeesAll || !HasBareScores ? PlaceOf(slot, head) : place);
+        StoreRows(slot, _tile.SeesAll || AsksMaskAlone || !HasBareScores ? PlaceOf(slot, head) : place);
+    }
+
+    /// <summary>All tiles, or with a mask those that some row of the block sees.</summary>
+    private void AddTiles(I32 first)
+    {
+        I32 key = _k.Variable("key", _lastTile);
+        if (_masks is null)
+        {
+            _k.While("tile", () => key >= first, () =>
+            {
+                AddTile(key);
+                key.Add(-_tile.Keys);
+            });
+            return;
+        }
+
+        _lastTile = _k.Variable("last_seen_tile", (I32)(-1));
+        _masks.Begin();
+        _k.Repeat("tile", () =>
+        {
+            key.Set(_masks.Next(_keys));
+            Predicate isThere = key >= 0;
+            _k.If(isThere, () =>
+            {
+                _lastTile.Set(I32.Select(_lastTile < 0, key, _lastTile));
+                _masks.Take(_keys);
+                AddTile(key);
+            }, () => Release(_memory.KeysEmpty, _keys));
+            return isThere;
+        });
     }
 
     /// <summary>The item. Where sums leave few registers it is asked for again when it is needed again.</summary>
@@ -143,6 +172,7 @@ internal sealed class WarpgroupConsumer
     /// <summary>What the lane's rows see, and which tiles all rows of the warpgroup see whole. Ranges move with the rows, so the first and the last one tell.</summary>
     private void FindRanges(WorkPlace place)
     {
+        if (AsksMaskAlone) return;
         if (_tile.SeesAll)
         {
             _wholeStart = _k.ShuffleFrom(place.Item.FirstKey, 0).As("whole_start");
@@ -160,6 +190,9 @@ internal sealed class WarpgroupConsumer
         _wholeEnd = _k.ShuffleFrom(end, 0).As("whole_end");
     }
 
+    /// <summary>Whether what a row sees is in the bits of its mask, and nothing else of the row is asked for.</summary>
+    private bool AsksMaskAlone => _masks is not null && !_call.Traits.Has(CallFeatures.Alibi);
+
     private RowReader[] RowsOfLane(WorkPlace place)
     {
         I32 first = place.Item.FirstRow + _rowOfLane;
@@ -173,8 +206,9 @@ internal sealed class WarpgroupConsumer
     private void AddTile(I32 key)
     {
         // Strictly below the end: of the tile above, every row has seen a key, and so has a maximum. That excludes the last tile.
-        Predicate isWhole = (key >= _wholeStart) & (key + _tile.Keys < _wholeEnd);
-        WaitFor(_memory.KeysFull, _keys);
+        Predicate isWhole = AsksMaskAlone ? _masks!.IsWarm : (key >= _wholeStart) & (key + _tile.Keys < _wholeEnd);
+        if (_masks is null) WaitFor(_memory.KeysFull, _keys);
+        else if (!AsksMaskAlone) isWhole &= _masks.IsWarm;
         TakeTurn();
         IssueScores();
         _k.CommitProducts();
@@ -196,6 +230,7 @@ internal sealed class WarpgroupConsumer
 
             Renew(key, isWhole);
         });
+        _masks?.Release(_keys);
         Release(_memory.KeysEmpty, _keys);
     }
 
@@ -233,7 +268,7 @@ internal sealed class WarpgroupConsumer
         if (HasBareScores) _k.WaitForProducts(1);
         F32[] sums = [.. _row.Select((row, r) =>
         {
-            RowWeights weights = WeightsOf(row, key, isLeft: true);
+            RowWeights weights = WeightsOf(row, key, isLeft: true, _masks?.Sees(r));
             weights.Prepare(RowOf(r), isWhole: true);
             return Weigh(r, weights.WeightsBy(_reference[r]));
         })];
@@ -253,12 +288,8 @@ internal sealed class WarpgroupConsumer
     /// <summary>Weights of a tile some of whose rows need a new maximum, or do not see all of it; m, l and O are brought up to date.</summary>
     private void Renew(I32 key, Predicate isWhole)
     {
-        for (int r = 0; r < _row.Length; r++) WeightsOf(_row[r], key, isLeft: false).Prepare(RowOf(r), isWhole: false);
-        I32 firstKey = FirstKeyOfLane(key);
-        _k.If(!isWhole, () =>
-        {
-            for (int r = 0; r < _row.Length; r++) ReachWords.Hide((_row[r]?.Start ?? _wholeStart) - firstKey, (_row[r]?.End ?? _wholeEnd) - firstKey, RowOf(r));
-        });
+        for (int r = 0; r < _row.Length; r++) WeightsOf(_row[r], key, isLeft: false, _masks?.Sees(r)).Prepare(RowOf(r), isWhole: false);
+        if (_masks is null) HideUnreached(key, isWhole);
         F32[] largest = [LargestOf(0), LargestOf(1)];
         Predicate[] isNew = AreNew(key, largest);
         F32[] rescale = [.. isNew.Select((isNewRow, r) =>
@@ -278,6 +309,16 @@ internal sealed class WarpgroupConsumer
         _k.If(_k.Any(rescale[0].IsNot(1) | rescale[1].IsNot(1)), () =>
         {
             for (int i = 0; i < _outputs.Length; i++) _outputs[i].Multiply(rescale[i >> 1 & 1]);
+        });
+        _masks?.SetWarm(!IsInWarpgroup(HasNoReference()));
+    }
+
+    private void HideUnreached(I32 key, Predicate isWhole)
+    {
+        I32 firstKey = FirstKeyOfLane(key);
+        _k.If(!isWhole, () =>
+        {
+            for (int r = 0; r < _row.Length; r++) ReachWords.Hide((_row[r]?.Start ?? _wholeStart) - firstKey, (_row[r]?.End ?? _wholeEnd) - firstKey, RowOf(r));
         });
     }
 
@@ -318,7 +359,11 @@ internal sealed class WarpgroupConsumer
         return _k.Max(F32.Max(F32.Max(chains[0], chains[1]), F32.Max(chains[2], chains[3])), 1, 4);
     }
 
-    private RowWeights WeightsOf(RowReader? row, I32 key, bool isLeft) => new(_k, _call, row, FirstKeyOfLane(key), _factor, isLeft ? null : key + (_tile.Keys - 1));
+    /// <summary>Whether one of the lane's rows has no maximum that weights of whole tiles may go by.</summary>
+    private Predicate HasNoReference() => _reference[0].IsNot(_reference[0]) | _reference[1].IsNot(_reference[1]);
+
+    private RowWeights WeightsOf(RowReader? row, I32 key, bool isLeft, Func<int, Predicate>? sees = null) =>
+        new(_k, _call, row, FirstKeyOfLane(key), _factor, isLeft ? null : key + (_tile.Keys - 1), sees);
 
     private I32 FirstKeyOfLane(I32 key) => key + ((_lane & 3) << 1);
 

@@ -24,6 +24,9 @@ internal sealed class WarpgroupLoads
     private readonly StageRing _values;
     private readonly I32 _rawParity;
 
+    /// <summary>Null without a mask.</summary>
+    private readonly StageRing? _masks;
+
     /// <param name="k">The kernel.</param>
     /// <param name="call">The call.</param>
     /// <param name="memory">Where to.</param>
@@ -40,6 +43,7 @@ internal sealed class WarpgroupLoads
         _keys = new(k, "keys", WarpgroupTile.Stages, parity: 1);
         _values = new(k, "values", WarpgroupTile.Stages, parity: 1);
         _rawParity = k.Variable("raw_parity", (I32)0);
+        if (tile.Lookups.HasMask) _masks = new(k, "packed", WarpgroupLookups.MaskStages, parity: 0);
     }
 
     /// <summary>Rows of a box of a paged cache: as many tokens as lie in one block and in one tile.</summary>
@@ -55,6 +59,13 @@ internal sealed class WarpgroupLoads
         Source keys = KeysOf(sequence, item, head), values = ValuesOf(sequence, item, head);
         Predicate isCareful = slot.Careful.IsNot(0);
         var specials = new SpecialValues(_k, _call, slot.Specials, _lane);
+        if (_masks is not null)
+        {
+            new WarpgroupSeenTiles(_k, _memory, _tile).Load(
+                _lane, _isElected, _masks, _keys, first, last, tile => LoadKeys(keys, tile), () => LoadQueries(sequence, item, head), tile => LoadValues(values, tile, isCareful, specials));
+            return;
+        }
+
         I32 key = _k.Variable("load_key", last);
         _k.If(key >= first, () => LoadKeys(keys, key));
         LoadQueries(sequence, item, head);

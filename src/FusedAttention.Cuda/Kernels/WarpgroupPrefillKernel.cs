@@ -13,15 +13,12 @@ namespace FusedAttention.Cuda.Kernels;
 /// </remarks>
 internal static class WarpgroupPrefillKernel
 {
-    /// <summary>Features whose scores are looked up elsewhere: addresses for two rows a thread would not fit beside the sums.</summary>
-    public const CallFeatures Excluded = CallFeatures.Mask | CallFeatures.Bias;
-
     /// <param name="traits">What it is specialised for: 16-bit elements of one type, dimensions that are multiples of 8.</param>
     /// <param name="tile">Its sizes.</param>
     /// <param name="mostPolls">After how many looks a wait traps, for finding what hangs; 0: never.</param>
     public static PtxKernel Write(in KernelTraits traits, in WarpgroupTile tile, int mostPolls = 0)
     {
-        if (traits.Has(Excluded)) throw new ArgumentException($"Scores with {traits.Features & Excluded} are not taken.", nameof(traits));
+        if (traits.Has(CallFeatures.Mask) != tile.Lookups.HasMask || traits.Has(CallFeatures.Bias)) throw new ArgumentException($"The tile is not one for {traits.Features}.", nameof(traits));
         var k = new PtxKernel("prefill_wgmma", PtxTarget.Sm90a, tile.Threads, 1, WarpgroupBlock.ParameterBytes) { MostPolls = mostPolls, ParameterAlignment = 64 };
         var call = new CallReader(k, traits);
         var memory = new WarpgroupMemory(k, tile, traits.KeyDim, traits.ValueDim);
@@ -34,6 +31,7 @@ internal static class WarpgroupPrefillKernel
         k.If(warpgroup.Is(0), () =>
         {
             k.LowerRegisters(sizes.ProducerRegisters);
+            WriteLookups(k, call, memory, sizes, thread);
             k.ExitIf(thread >= 32);
             var loads = new WarpgroupLoads(k, call, memory, sizes, thread);
             new WarpgroupWork(k, call, memory).HandOut(thread, loads.Load);
@@ -44,6 +42,18 @@ internal static class WarpgroupPrefillKernel
         });
         k.Exit();
         return k;
+    }
+
+    /// <summary>The warps beside the one that copies.</summary>
+    private static void WriteLookups(PtxKernel k, CallReader call, WarpgroupMemory memory, WarpgroupTile tile, I32 thread)
+    {
+        if (!tile.Lookups.HasMask) return;
+        I32 warp = k.ShuffleFrom(thread >>> 5, 0).As("warp");
+        k.If(warp >= 1, () =>
+        {
+            new WarpgroupMaskPacker(k, call, memory, tile, thread & 31, warp - 1).Write();
+            k.Exit();
+        });
     }
 
     /// <summary>Rows that no query ever comes to, where the group does not divide a block's rows, are zero: what lay there might be NaN, and would keep their warps from going by a maximum.</summary>

@@ -33,21 +33,33 @@ internal static partial class TileTable
         (256, 256, null, 2, 80),
     ];
 
+    /// <summary>The same with a mask, which takes some 40 KB, a word a row of registers, and 128 keys at most: the bits of a lane are one word.</summary>
+    private static readonly (int KeyDim, int ValueDim, WarpgroupUse? Only, int Consumers, int Keys)[] MaskedWarpgroupTiles =
+    [
+        (64, 64, WarpgroupUse.Modified, 2, 128),
+        (64, 64, null, 3, 128),
+        (128, 128, null, 2, 128),
+        (192, 128, null, 2, 112),
+        (192, 192, null, 2, 80),
+        (256, 256, null, 2, 64),
+    ];
+
     /// <summary>The tile of a prefill by warpgroups, or null if no tile fits the dimensions or the device.</summary>
     /// <param name="keyDim">Elements of a key.</param>
     /// <param name="valueDim">Elements of a value.</param>
     /// <param name="device">Where it will run.</param>
     /// <param name="use">What the call has.</param>
-    public static WarpgroupTile? Warpgroups(int keyDim, int valueDim, CudaDeviceDescription device, WarpgroupUse use)
+    /// <param name="lookups">What scores are looked up in.</param>
+    public static WarpgroupTile? Warpgroups(int keyDim, int valueDim, CudaDeviceDescription device, WarpgroupUse use, WarpgroupLookups lookups = default)
     {
         if (!HasMatrixDims(keyDim, valueDim)) return null;
-        foreach ((int key, int value, WarpgroupUse? only, int consumers, int keys) in WarpgroupTiles)
+        foreach ((int key, int value, WarpgroupUse? only, int consumers, int keys) in lookups.HasMask ? MaskedWarpgroupTiles : WarpgroupTiles)
         {
             if (keyDim > key || valueDim > value || (only is not null && only != use)) continue;
 
             // Registers of all warpgroups together: 65,536 less what is rounded away. With 24 the producer spills.
             (int producer, int consumer) = consumers == 3 ? (32, 160) : (40, 232);
-            var tile = new WarpgroupTile(consumers, keys, use == WarpgroupUse.Full, producer, consumer);
+            var tile = new WarpgroupTile(consumers, keys, use == WarpgroupUse.Full, producer, consumer, lookups);
             if (Fits(tile.SharedBytes(keyDim, valueDim), 1, device)) return tile;
         }
 

@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Globalization;
+using FusedAttention.Cuda.Kernels;
 using FusedAttention.Cuda.Launching;
 using FusedAttention.Cuda.Planning;
 using FusedAttention.Devices;
@@ -20,10 +21,10 @@ public sealed class WarpgroupAssemblyTests(ITestOutputHelper output)
 
     private static readonly int[] BlockSizes = [0, 16, 3];
 
-    private static readonly CallFeatures[] Flags = [CallFeatures.Alibi, CallFeatures.SoftCap, CallFeatures.Sinks, CallFeatures.LogSumExp];
+    private static readonly CallFeatures[] Flags = [CallFeatures.Alibi, CallFeatures.SoftCap, CallFeatures.Sinks, CallFeatures.LogSumExp, CallFeatures.Mask];
 
     /// <summary>Choices of each factor: element type, dimensions, block size, whether every key is in sight, and the features.</summary>
-    private static readonly int[] Choices = [2, Dims.Length, BlockSizes.Length, 2, 2, 2, 2, 2];
+    private static readonly int[] Choices = [2, Dims.Length, BlockSizes.Length, 2, 2, 2, 2, 2, 2];
 
     [Fact]
     public void Kernels_assemble_without_spilling_and_products_stay_in_the_background()
@@ -83,7 +84,7 @@ public sealed class WarpgroupAssemblyTests(ITestOutputHelper output)
         bool isFull = choice[3] == 1;
         WarpgroupUse use = (features & (CallFeatures.Alibi | CallFeatures.SoftCap)) != CallFeatures.None ? WarpgroupUse.Modified
             : isFull ? WarpgroupUse.Full : WarpgroupUse.Masked;
-        var tiles = new KernelTiles(null, TileTable.Warpgroups(key, value, Hopper, use), WarpgroupRefusal.None, null, default, 1, 1);
+        var tiles = new KernelTiles(null, TileTable.Warpgroups(key, value, Hopper, use, new WarpgroupLookups((features & CallFeatures.Mask) != CallFeatures.None)), WarpgroupRefusal.None, null, default, 1, 1);
         return KernelLibrary.Of(AttentionKernel.Prefill, new(type, type, key, value, features, BlockSizes[choice[2]], default), tiles);
     }
 }
