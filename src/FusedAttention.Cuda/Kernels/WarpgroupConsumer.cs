@@ -50,8 +50,19 @@ internal sealed class WarpgroupConsumer
     /// <summary>Null without a mask.</summary>
     private readonly WarpgroupMasks? _masks;
 
+    /// <summary>Null without a bias.</summary>
+    private readonly WarpgroupBiases? _biases;
+
+    /// <summary>
+    /// Whether all of the warpgroup's rows have a maximum that weights of whole tiles may go by: with a mask or a bias, tiles come of which some of them see nothing. Null without, where a whole tile is below another one.
+    /// </summary>
+    private readonly Predicate? _isWarm;
+
     /// <summary>The lane's two; null where all rows see the same keys.</summary>
     private RowReader?[] _row = [null, null];
+
+    /// <summary>Not null: their item, for asking for them again.</summary>
+    private Func<WorkPlace>? _placeAgain;
     private I32 _wholeStart = 0;
     private I32 _wholeEnd = 0;
     private I32 _lastTile = 0;
@@ -86,6 +97,8 @@ internal sealed class WarpgroupConsumer
         _reference = k.Registers<F32>("reference", 2);
         _sum = k.Registers<F32>("l", 2);
         if (tile.Lookups.HasMask) _masks = new(k, memory, tile, _rowOfLane, _lane);
+        if (tile.Lookups.HasBias) _biases = new(k, call, memory, tile, _rowOfLane, _lane);
+        if (tile.Lookups != default) _isWarm = k.Variable("is_warm", value: false);
     }
 
     private ElementFormat Format => _call.KeyValueFormat;
@@ -114,7 +127,8 @@ internal sealed class WarpgroupConsumer
     {
         WorkPlace place = PlaceOf(slot, head);
         ItemReader item = place.Item;
-        FindRanges(place);
+        FindRanges(place, () => PlaceOf(slot, slot.Head));
+        _biases?.Begin(place.Item);
         I32 first = _k.ShuffleFrom(WarpgroupLoads.FirstTile(item, _tile.Keys), 0).As("first_tile");
         _lastTile = _k.ShuffleFrom(WarpgroupLoads.LastTile(item, _tile.Keys), 0).As("last_tile");
         foreach (F32 output in _outputs) output.Set(0);
@@ -140,6 +154,7 @@ internal sealed class WarpgroupConsumer
     private void AddTiles(I32 first)
     {
         I32 key = _k.Variable("key", _lastTile);
+        _isWarm?.Set(value: false);
         if (_masks is null)
         {
             _k.While("tile", () => key >= first, () =>
@@ -151,7 +166,6 @@ internal sealed class WarpgroupConsumer
         }
 
         _lastTile = _k.Variable("last_seen_tile", (I32)(-1));
-        _masks.Begin();
         _k.Repeat("tile", () =>
         {
             key.Set(_masks.Next(_keys));
@@ -170,7 +184,7 @@ internal sealed class WarpgroupConsumer
     private WorkPlace PlaceOf(WorkSlot slot, I32 head) => new(_k, _call, slot.Item, head, slot.Sequence);
 
     /// <summary>What the lane's rows see, and which tiles all rows of the warpgroup see whole. Ranges move with the rows, so the first and the last one tell.</summary>
-    private void FindRanges(WorkPlace place)
+    private void FindRanges(WorkPlace place, Func<WorkPlace> placeAgain)
     {
         if (AsksMaskAlone) return;
         if (_tile.SeesAll)
@@ -180,7 +194,8 @@ internal sealed class WarpgroupConsumer
             return;
         }
 
-        _row = RowsOfLane(place);
+        _placeAgain = AsksRowsAgain ? placeAgain : null;
+        if (!AsksRowsAgain) _row = RowsOfLane(place);
         I32 firstRow = place.Item.FirstRow + (_warpgroup * WarpgroupTile.WarpgroupRows);
         RowReader first = place.RowAt(firstRow), last = place.RowAt(firstRow + (WarpgroupTile.WarpgroupRows - 1));
 
@@ -192,6 +207,9 @@ internal sealed class WarpgroupConsumer
 
     /// <summary>Whether what a row sees is in the bits of its mask, and nothing else of the row is asked for.</summary>
     private bool AsksMaskAlone => _masks is not null && !_call.Traits.Has(CallFeatures.Alibi);
+
+    /// <summary>Whether what a row sees is asked for only where a tile hides some of it: with a bias at D = 64 there are no registers for it.</summary>
+    private bool AsksRowsAgain => _biases is not null && _masks is null && !_call.Traits.Has(CallFeatures.Alibi);
 
     private RowReader[] RowsOfLane(WorkPlace place)
     {
@@ -206,9 +224,9 @@ internal sealed class WarpgroupConsumer
     private void AddTile(I32 key)
     {
         // Strictly below the end: of the tile above, every row has seen a key, and so has a maximum. That excludes the last tile.
-        Predicate isWhole = AsksMaskAlone ? _masks!.IsWarm : (key >= _wholeStart) & (key + _tile.Keys < _wholeEnd);
+        Predicate isWhole = IsSpeculatedOn(key);
         if (_masks is null) WaitFor(_memory.KeysFull, _keys);
-        else if (!AsksMaskAlone) isWhole &= _masks.IsWarm;
+        _biases?.Take(_keys, _masks?.Stage(_keys));
         TakeTurn();
         IssueScores();
         _k.CommitProducts();
@@ -225,14 +243,27 @@ internal sealed class WarpgroupConsumer
             else
             {
                 WaitForScores(key);
-                _k.If(isWhole, () => Speculate(key, leave));
+                if (MaySpeculate) _k.If(isWhole, () => Speculate(key, leave));
             }
 
             Renew(key, isWhole);
         });
+        _biases?.Release(_keys, _masks?.Stage(_keys));
         _masks?.Release(_keys);
         Release(_memory.KeysEmpty, _keys);
     }
+
+    /// <summary>Whether weights of a tile are tried by the maximum that rows have: all of them see it whole, or as their bits say, and have one.</summary>
+    private Predicate IsSpeculatedOn(I32 key)
+    {
+        if (!MaySpeculate) return _k.Variable("is_whole", value: false);
+        if (AsksMaskAlone) return _isWarm!;
+        Predicate isWhole = (key >= _wholeStart) & (key + _tile.Keys < _wholeEnd);
+        return _isWarm is null ? isWhole : isWhole & _isWarm;
+    }
+
+    /// <summary>Biases beside ALiBi or a soft cap are rare, and more than the registers of a straight piece hold.</summary>
+    private bool MaySpeculate => _biases is null || HasBareScores;
 
     /// <summary>
     /// Whether scores go into the exponential as products leave them. Then products are issued and weights computed in one piece of straight text, in which the assembler finds the wait for the second product its
@@ -269,7 +300,8 @@ internal sealed class WarpgroupConsumer
         F32[] sums = [.. _row.Select((row, r) =>
         {
             RowWeights weights = WeightsOf(row, key, isLeft: true, _masks?.Sees(r));
-            weights.Prepare(RowOf(r), isWhole: true);
+            if (_biases is null) weights.Prepare(RowOf(r), isWhole: true);
+            else AddBiases(r);
             return Weigh(r, weights.WeightsBy(_reference[r]));
         })];
         _k.WaitForProducts(0);
@@ -288,7 +320,7 @@ internal sealed class WarpgroupConsumer
     /// <summary>Weights of a tile some of whose rows need a new maximum, or do not see all of it; m, l and O are brought up to date.</summary>
     private void Renew(I32 key, Predicate isWhole)
     {
-        for (int r = 0; r < _row.Length; r++) WeightsOf(_row[r], key, isLeft: false, _masks?.Sees(r)).Prepare(RowOf(r), isWhole: false);
+        for (int r = 0; r < _row.Length; r++) WeightsOf(_row[r], key, isLeft: false, _masks?.Sees(r), _biases?.Of(r)).Prepare(RowOf(r), isWhole: false);
         if (_masks is null) HideUnreached(key, isWhole);
         F32[] largest = [LargestOf(0), LargestOf(1)];
         Predicate[] isNew = AreNew(key, largest);
@@ -310,7 +342,7 @@ internal sealed class WarpgroupConsumer
         {
             for (int i = 0; i < _outputs.Length; i++) _outputs[i].Multiply(rescale[i >> 1 & 1]);
         });
-        _masks?.SetWarm(!IsInWarpgroup(HasNoReference()));
+        _isWarm?.Set(!IsInWarpgroup(HasNoReference()));
     }
 
     private void HideUnreached(I32 key, Predicate isWhole)
@@ -318,7 +350,8 @@ internal sealed class WarpgroupConsumer
         I32 firstKey = FirstKeyOfLane(key);
         _k.If(!isWhole, () =>
         {
-            for (int r = 0; r < _row.Length; r++) ReachWords.Hide((_row[r]?.Start ?? _wholeStart) - firstKey, (_row[r]?.End ?? _wholeEnd) - firstKey, RowOf(r));
+            RowReader?[] row = _placeAgain is null ? _row : RowsOfLane(_placeAgain());
+            for (int r = 0; r < row.Length; r++) ReachWords.Hide((row[r]?.Start ?? _wholeStart) - firstKey, (row[r]?.End ?? _wholeEnd) - firstKey, RowOf(r));
         });
     }
 
@@ -362,8 +395,17 @@ internal sealed class WarpgroupConsumer
     /// <summary>Whether one of the lane's rows has no maximum that weights of whole tiles may go by.</summary>
     private Predicate HasNoReference() => _reference[0].IsNot(_reference[0]) | _reference[1].IsNot(_reference[1]);
 
-    private RowWeights WeightsOf(RowReader? row, I32 key, bool isLeft, Func<int, Predicate>? sees = null) =>
-        new(_k, _call, row, FirstKeyOfLane(key), _factor, isLeft ? null : key + (_tile.Keys - 1), sees);
+    /// <summary>Scores of a tile that is speculated on, in natural logarithms.</summary>
+    private void AddBiases(int r)
+    {
+        _biases!.AddTo(r, RowOf(r));
+        if (_masks is null) return;
+        Func<int, Predicate> sees = _masks.Sees(r);
+        foreach ((F32 score, int column) in RowOf(r)) score.Set(F32.Select(sees(column), score, float.NegativeInfinity));
+    }
+
+    private RowWeights WeightsOf(RowReader? row, I32 key, bool isLeft, Func<int, Predicate>? sees = null, Func<int, F32>? biasOf = null) =>
+        new(_k, _call, row, FirstKeyOfLane(key), _factor, isLeft ? null : key + (_tile.Keys - 1), sees, biasOf);
 
     private I32 FirstKeyOfLane(I32 key) => key + ((_lane & 3) << 1);
 

@@ -10,10 +10,12 @@ internal sealed class WarpgroupLookupMemory
 
     private const int BarrierBytes = 8;
     private const int TilesOffset = 128;
+    private const int WarpLanes = 32;
 
     private readonly PtxKernel _k;
     private readonly WarpgroupTile _tile;
     private readonly Shared _masks;
+    private readonly Shared _biases;
 
     /// <param name="k">The kernel.</param>
     /// <param name="tile">Its sizes.</param>
@@ -23,8 +25,12 @@ internal sealed class WarpgroupLookupMemory
         (_k, _tile) = (k, tile);
         MaskFull = at;
         MaskEmpty = MaskFull + (WarpgroupLookups.MaskStages * BarrierBytes);
+        BiasFull = MaskEmpty + (WarpgroupLookups.MaskStages * BarrierBytes);
+        BiasEmpty = BiasFull + (WarpgroupLookups.BiasStages * BarrierBytes);
         Tiles = at + TilesOffset;
-        _masks = at + HeadBytes;
+        _biases = at + HeadBytes;
+        BiasRows = _biases + (WarpgroupLookups.BiasStages * tile.Lookups.BiasStageBytes(tile.Rows, tile.Keys));
+        _masks = tile.Lookups.HasBias ? BiasRows + (tile.Rows * sizeof(long)) : _biases;
     }
 
     /// <summary>The bits of a tile are there: one arrival for every 32 rows.</summary>
@@ -32,6 +38,15 @@ internal sealed class WarpgroupLookupMemory
 
     /// <summary>Nobody needs them any more: one arrival of each warp that computes.</summary>
     public Shared MaskEmpty { get; }
+
+    /// <summary>The bias of a tile is there: one arrival of each lane that copies.</summary>
+    public Shared BiasFull { get; }
+
+    /// <summary>Nobody needs it any more: one arrival of each warp that computes.</summary>
+    public Shared BiasEmpty { get; }
+
+    /// <summary>Where the item's rows of the bias begin, in device memory.</summary>
+    public Shared BiasRows { get; }
 
     /// <summary>For each stage of keys the first key of its tile, and the stage of its mask.</summary>
     public Shared Tiles { get; }
@@ -48,6 +63,9 @@ internal sealed class WarpgroupLookupMemory
     /// <summary>Of a tile, for every 32 rows whether one of them sees a key.</summary>
     public Shared Flags(I32 stage) => Mask(stage) + WarpgroupLookups.FlagsOffset(_tile.Rows);
 
+    /// <summary>The bias of a tile's rows.</summary>
+    public Shared Bias(I32 stage) => _biases + (stage * _tile.Lookups.BiasStageBytes(_tile.Rows, _tile.Keys));
+
     /// <summary>What one packer has for itself.</summary>
     public Shared Packer(I32 packer) =>
         _masks + (WarpgroupLookups.MaskStages * WarpgroupLookups.MaskStageBytes(_tile.Rows)) + (packer * WarpgroupLookups.PackerBytes(_tile.Rows, _tile.Keys));
@@ -55,10 +73,16 @@ internal sealed class WarpgroupLookupMemory
     /// <summary>By one thread, in front of everything.</summary>
     public void Initialize()
     {
-        for (int stage = 0; stage < WarpgroupLookups.MaskStages; stage++)
+        for (int stage = 0; stage < WarpgroupLookups.MaskStages && _tile.Lookups.HasMask; stage++)
         {
             _k.InitializeArrivals(MaskFull + (stage * BarrierBytes), Parts);
             _k.InitializeArrivals(MaskEmpty + (stage * BarrierBytes), Computing);
+        }
+
+        for (int stage = 0; stage < WarpgroupLookups.BiasStages && _tile.Lookups.HasBias; stage++)
+        {
+            _k.InitializeArrivals(BiasFull + (stage * BarrierBytes), WarpLanes);
+            _k.InitializeArrivals(BiasEmpty + (stage * BarrierBytes), Computing);
         }
     }
 }

@@ -2,10 +2,19 @@ namespace FusedAttention.Cuda.Kernels;
 
 /// <summary>What a prefill by warpgroups looks its scores up in, and the shared memory that takes.</summary>
 /// <param name="HasMask">A boolean mask: warps that have nothing else to do make a bit of each byte, some tiles ahead.</param>
-internal readonly record struct WarpgroupLookups(bool HasMask)
+/// <param name="BiasBytes">Of an element of the bias, 2 or 4: another such warp copies the bias of a tile ahead; 0 without a bias.</param>
+internal readonly record struct WarpgroupLookups(bool HasMask, int BiasBytes)
 {
-    /// <summary>Warps that pack masks: those of the warpgroup that copies, but for the one that does.</summary>
-    public const int Packers = 3;
+    /// <summary>Tiles whose bias is there or on its way: as many as of keys, with which they go round.</summary>
+    public const int BiasStages = WarpgroupTile.Stages;
+
+    /// <summary>Columns of a bias lie in boxes of rows of 128 bytes, like keys.</summary>
+    public const int BiasRowBytes = 128;
+
+    public bool HasBias => BiasBytes > 0;
+
+    /// <summary>Warps that pack masks: of the three that stand beside the one that copies keys, those that copy no bias.</summary>
+    public int Packers => !HasMask ? 0 : HasBias ? 2 : 3;
 
     /// <summary>Tiles whose bits are there: one that is worked on, one whose keys are on their way, and two that keep the packers ahead.</summary>
     public const int MaskStages = 4;
@@ -23,7 +32,7 @@ internal readonly record struct WarpgroupLookups(bool HasMask)
     public const int MaskChunk = 16;
 
     /// <summary>Warps that read the queue of work beside those that compute.</summary>
-    public int Readers => HasMask ? Packers : 0;
+    public int Readers => Packers + (HasBias ? 1 : 0);
 
     public static int FlagsOffset(int rows) => rows * MaskBytesOfRow;
 
@@ -38,8 +47,18 @@ internal readonly record struct WarpgroupLookups(bool HasMask)
     /// <summary>The item's rows, and the bytes of two parts.</summary>
     public static int PackerBytes(int rows, int keys) => (rows * RowBytes) + (2 * PackedRows * MaskStride(keys));
 
+    /// <summary>From a box of a bias to the next one.</summary>
+    public static int BiasBoxBytes(int rows) => rows * BiasRowBytes;
+
+    /// <summary>The bias of a tile.</summary>
+    public int BiasStageBytes(int rows, int keys) => ((keys * BiasBytes) + BiasRowBytes - 1) / BiasRowBytes * BiasBoxBytes(rows);
+
+    /// <summary>What is the mask's.</summary>
+    public int MaskBytes(int rows, int keys) => HasMask ? (MaskStages * MaskStageBytes(rows)) + (Packers * PackerBytes(rows, keys)) : 0;
+
     /// <summary>All of it.</summary>
     /// <param name="rows">Of a block.</param>
     /// <param name="keys">Of a tile.</param>
-    public int SharedBytes(int rows, int keys) => HasMask ? WarpgroupLookupMemory.HeadBytes + (MaskStages * MaskStageBytes(rows)) + (Packers * PackerBytes(rows, keys)) : 0;
+    public int SharedBytes(int rows, int keys) => this == default ? 0
+        : WarpgroupLookupMemory.HeadBytes + MaskBytes(rows, keys) + (HasBias ? (BiasStages * BiasStageBytes(rows, keys)) + (rows * sizeof(long)) : 0);
 }

@@ -27,7 +27,6 @@ internal sealed class WarpgroupMaskPacker
     private readonly I32 _lane;
     private readonly I32 _packer;
     private readonly Shared _rows;
-    private readonly StageRing _queue;
     private readonly StageRing _masks;
 
     /// <param name="k">The kernel.</param>
@@ -40,7 +39,6 @@ internal sealed class WarpgroupMaskPacker
     {
         (_k, _call, _memory, _places, _tile, _lane, _packer) = (k, call, memory, memory.Lookups!, tile, lane, packer);
         _rows = new(_places.Packer(packer).ToI32().As("mask_rows"));
-        _queue = new(k, "mask_queue", WarpgroupMemory.Slots, parity: 0);
         _masks = new(k, "masks", WarpgroupLookups.MaskStages, parity: 1);
     }
 
@@ -52,24 +50,7 @@ internal sealed class WarpgroupMaskPacker
     private int BytesOfPart => WarpgroupLookups.PackedRows * WarpgroupLookups.MaskStride(_tile.Keys);
 
     /// <summary>Works on items until there are none left.</summary>
-    public void Write()
-    {
-        var work = new WarpgroupWork(_k, _call, _memory);
-        _k.Repeat("mask_item", () =>
-        {
-            WorkSlot slot = work.Take(_queue);
-            I32 head = _k.ShuffleFrom(slot.Head, 0).As("mask_head");
-            Predicate isThere = head >= 0;
-            _k.If(isThere, () =>
-            {
-                Pack(slot, head);
-                _k.WarpBarrier();
-                _k.Where(_lane.Is(0), () => _k.Arrive(WarpgroupMemory.Of(_memory.WorkEmpty, _queue)));
-                _queue.Advance();
-            });
-            return isThere;
-        });
-    }
+    public void Write() => new WarpgroupWork(_k, _call, _memory).ForEachItem("mask", _lane, Pack);
 
     private void Pack(WorkSlot slot, I32 head)
     {
@@ -82,7 +63,7 @@ internal sealed class WarpgroupMaskPacker
         _k.CommitCopies();
         _k.While("mask_part", () => key >= first, () =>
         {
-            I32 after = part + WarpgroupLookups.Packers;
+            I32 after = part + _tile.Lookups.Packers;
             Predicate isNextTile = after >= _places.Parts;
             I32 nextPart = I32.Select(isNextTile, after - _places.Parts, after), nextKey = I32.Select(isNextTile, key - _tile.Keys, key), nextBytes = (Bytes.ToI32() << 1) + BytesOfPart - bytes;
             _k.WarpBarrier();

@@ -25,24 +25,18 @@ internal sealed class WarpgroupMasks
         (_k, _places, _tiles) = (k, memory.Lookups!, new(k, memory, tile));
         (_rowOfLane, _lane) = (rowOfLane, lane);
         _bits = k.Registers<I32>("mask", 2);
-        IsWarm = k.Variable("is_warm", value: false);
     }
-
-    /// <summary>Whether all of the warpgroup's rows have a maximum that weights of whole tiles may go by: with a mask, tiles come that some of them do not see at all.</summary>
-    public Predicate IsWarm { get; }
-
-    /// <summary>In front of an item.</summary>
-    public void Begin() => IsWarm.Set(value: false);
-
-    public void SetWarm(Predicate isWarm) => IsWarm.Set(isWarm);
 
     /// <summary>Waits for the next tile; its first key, negative if there is none.</summary>
     public I32 Next(StageRing keys) => _tiles.Next(keys);
 
+    /// <summary>The stage of that tile's mask.</summary>
+    public I32 Stage(StageRing keys) => _tiles.MaskStage(keys);
+
     /// <summary>Takes the bits of that tile: those of the lane's first row, and of the one eight rows further on.</summary>
     public void Take(StageRing keys)
     {
-        Shared bits = _places.Mask(_tiles.MaskStage(keys)) + ((_rowOfLane << 4) + ((_lane & 3) << 2));
+        Shared bits = _places.Mask(Stage(keys)) + ((_rowOfLane << 4) + ((_lane & 3) << 2));
         for (int r = 0; r < _bits.Length; r++) _k.Load(_bits[r], bits + (r * 8 * WarpgroupLookups.MaskBytesOfRow));
     }
 
@@ -53,7 +47,7 @@ internal sealed class WarpgroupMasks
     /// <summary>The warp is done with the tile. (Which stage its mask was in is asked again: at D = 64 there is no register for it.)</summary>
     public void Release(StageRing keys)
     {
-        I32 stage = _tiles.MaskStage(keys);
+        I32 stage = Stage(keys);
         _k.Where(_lane.Is(0), () => _k.Arrive(_places.MaskEmpty + (stage << 3)));
     }
 }

@@ -18,7 +18,7 @@ internal static class WarpgroupPrefillKernel
     /// <param name="mostPolls">After how many looks a wait traps, for finding what hangs; 0: never.</param>
     public static PtxKernel Write(in KernelTraits traits, in WarpgroupTile tile, int mostPolls = 0)
     {
-        if (traits.Has(CallFeatures.Mask) != tile.Lookups.HasMask || traits.Has(CallFeatures.Bias)) throw new ArgumentException($"The tile is not one for {traits.Features}.", nameof(traits));
+        if (traits.Has(CallFeatures.Mask) != tile.Lookups.HasMask || traits.Has(CallFeatures.Bias) != tile.Lookups.HasBias) throw new ArgumentException($"The tile is not one for {traits.Features}.", nameof(traits));
         var k = new PtxKernel("prefill_wgmma", PtxTarget.Sm90a, tile.Threads, 1, WarpgroupBlock.ParameterBytes) { MostPolls = mostPolls, ParameterAlignment = 64 };
         var call = new CallReader(k, traits);
         var memory = new WarpgroupMemory(k, tile, traits.KeyDim, traits.ValueDim);
@@ -47,13 +47,26 @@ internal static class WarpgroupPrefillKernel
     /// <summary>The warps beside the one that copies.</summary>
     private static void WriteLookups(PtxKernel k, CallReader call, WarpgroupMemory memory, WarpgroupTile tile, I32 thread)
     {
-        if (!tile.Lookups.HasMask) return;
+        int packers = tile.Lookups.Packers;
+        if (tile.Lookups == default) return;
         I32 warp = k.ShuffleFrom(thread >>> 5, 0).As("warp");
-        k.If(warp >= 1, () =>
+        if (tile.Lookups.HasBias)
         {
-            new WarpgroupMaskPacker(k, call, memory, tile, thread & 31, warp - 1).Write();
-            k.Exit();
-        });
+            k.If(warp.Is(1 + packers), () =>
+            {
+                new WarpgroupBiasCopier(k, call, memory, tile, thread & 31).Write();
+                k.Exit();
+            });
+        }
+
+        if (tile.Lookups.HasMask)
+        {
+            k.If((warp >= 1) & (warp <= packers), () =>
+            {
+                new WarpgroupMaskPacker(k, call, memory, tile, thread & 31, warp - 1).Write();
+                k.Exit();
+            });
+        }
     }
 
     /// <summary>Rows that no query ever comes to, where the group does not divide a block's rows, are zero: what lay there might be NaN, and would keep their warps from going by a maximum.</summary>

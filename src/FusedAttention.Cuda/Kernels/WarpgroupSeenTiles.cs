@@ -12,8 +12,9 @@ internal sealed class WarpgroupSeenTiles
     private readonly WarpgroupMemory _memory;
     private readonly WarpgroupLookupMemory _places;
     private readonly int _keys;
+    private readonly bool _hasBias;
 
-    public WarpgroupSeenTiles(PtxKernel k, WarpgroupMemory memory, in WarpgroupTile tile) => (_k, _memory, _places, _keys) = (k, memory, memory.Lookups!, tile.Keys);
+    public WarpgroupSeenTiles(PtxKernel k, WarpgroupMemory memory, in WarpgroupTile tile) => (_k, _memory, _places, _keys, _hasBias) = (k, memory, memory.Lookups!, tile.Keys, tile.Lookups.HasBias);
 
     /// <summary>The copying side, a warp: goes through the tiles of an item.</summary>
     /// <param name="lane">Of the warp.</param>
@@ -34,6 +35,8 @@ internal sealed class WarpgroupSeenTiles
             _k.While("hidden_tile", () => (scan >= first) & (found < 0), () =>
             {
                 _k.WaitForPhase(WarpgroupMemory.Of(_places.MaskFull, masks), masks.Parity);
+                I32 biasStage = BiasStage(masks.Index);
+                if (_hasBias) _k.WaitForPhase(_places.BiasFull + (biasStage << 3), (masks.Index >>> 1) & 1);
                 I32 flag = _k.Variable("flag", (I32)0);
                 _k.Where(lane < _places.Parts, () => _k.Load(flag, _places.Flags(masks.Index) + (lane << 2)));
                 _k.If(_k.Any(flag.IsNot(0)), () =>
@@ -44,6 +47,7 @@ internal sealed class WarpgroupSeenTiles
                 {
                     _k.WarpBarrier();
                     _k.Where(lane < _places.Computing, () => _k.Arrive(WarpgroupMemory.Of(_places.MaskEmpty, masks)));
+                    if (_hasBias) _k.Where(lane < _places.Computing, () => _k.Arrive(_places.BiasEmpty + (biasStage << 3)));
                 });
                 scan.Add(-_keys);
                 masks.Advance();
@@ -71,6 +75,9 @@ internal sealed class WarpgroupSeenTiles
 
     /// <summary>The computing side: the stage of that tile's mask.</summary>
     public I32 MaskStage(StageRing keys) => _k.Load<I32>(TileOf(keys) + sizeof(int));
+
+    /// <summary>Where a tile's bias is whose mask is in a stage: both go round together, twice as often.</summary>
+    public static I32 BiasStage(I32 maskStage) => maskStage & (WarpgroupLookups.BiasStages - 1);
 
     private Shared TileOf(StageRing keys) => _places.Tiles + (keys.Index << 3);
 }

@@ -60,6 +60,29 @@ internal sealed class WarpgroupWork(PtxKernel k, CallReader call, WarpgroupMemor
         return SlotOf(ring);
     }
 
+    /// <summary>The side of warps that look something up for the consumers: each item, until there are none left.</summary>
+    /// <param name="name">In the text.</param>
+    /// <param name="lane">Of the warp.</param>
+    /// <param name="look">Gets an item and its head.</param>
+    public void ForEachItem(string name, I32 lane, Action<WorkSlot, I32> look)
+    {
+        var queue = new StageRing(k, $"{name}_queue", WarpgroupMemory.Slots, parity: 0);
+        k.Repeat($"{name}_item", () =>
+        {
+            WorkSlot slot = Take(queue);
+            I32 head = k.ShuffleFrom(slot.Head, 0).As($"{name}_head");
+            Predicate isThere = head >= 0;
+            k.If(isThere, () =>
+            {
+                look(slot, head);
+                k.WarpBarrier();
+                k.Where(lane.Is(0), () => k.Arrive(WarpgroupMemory.Of(memory.WorkEmpty, queue)));
+                queue.Advance();
+            });
+            return isThere;
+        });
+    }
+
     /// <summary>The consumers' side, one thread of a warpgroup: the item has sums that are not finite.</summary>
     public void Report(WorkSlot slot)
     {

@@ -6,6 +6,10 @@ namespace FusedAttention.Cuda.Tests.Gpu;
 
 /// <inheritdoc />
 [Slow]
+public sealed class EmulatedBiasTests() : BiasTests(TestDevice.Emulator);
+
+/// <inheritdoc />
+[Slow]
 public sealed class EmulatedBitTests() : BitTests(TestDevice.Emulator);
 
 /// <inheritdoc />
@@ -65,6 +69,10 @@ public sealed class EmulatedStreamTests() : StreamTests(TestDevice.Emulator);
 /// <inheritdoc />
 [Slow]
 public sealed class EmulatedSweepTests() : SweepTests(TestDevice.Emulator);
+
+/// <inheritdoc />
+[Slow]
+public sealed class EmulatedHopperBiasTests() : BiasTests(TestDevice.EmulatedHopper);
 
 /// <inheritdoc />
 [Slow]

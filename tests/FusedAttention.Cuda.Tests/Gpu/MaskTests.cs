@@ -50,11 +50,7 @@ public abstract class MaskTests
         {
             Problem mixed = ProblemOf((name, (head, q, k, keys) => (q % 5 == 2 ? sees : other)(head, q, k, keys)), keyDim, valueDim, queries: 130, keys: 333, hasHeads: true, number);
             CallResult actual = GpuProblems.Run(mixed, null, caller);
-            for (int q = 2; q < 130; q += 5)
-            {
-                int row = q * problem.Heads * valueDim;
-                CallResult.AssertSameBits(expected.Output[0].AsSpan(row, problem.Heads * valueDim), actual.Output[0].AsSpan(row, problem.Heads * valueDim), $"query {q} of {problem}");
-            }
+            BiasTests.AssertSameRows(expected, actual, problem, Enumerable.Range(0, 130).Where(static q => q % 5 == 2));
         }
     });
 
