@@ -11,8 +11,8 @@ internal sealed class WarpgroupMemory
     /// <summary>Items in the queue: the one that is worked on and the next.</summary>
     public const int Slots = 2;
 
-    /// <summary>Of an item in the queue: itself, its sequence, its head.</summary>
-    public const int SlotBytes = 128;
+    /// <summary>Of an item in the queue: itself, its sequence, its head, what its rows see.</summary>
+    public const int SlotBytes = 192;
 
     /// <summary>Items to be done again that are remembered.</summary>
     public const int MostAgain = 64;
@@ -39,8 +39,8 @@ internal sealed class WarpgroupMemory
             return at;
         }
 
-        QueryFull = Take(1);
-        QueryEmpty = Take(1);
+        QueryFull = Take(tile.QueryStages);
+        QueryEmpty = Take(tile.QueryStages);
         KeysFull = Take(WarpgroupTile.Stages);
         KeysEmpty = Take(WarpgroupTile.Stages);
         ValuesFull = Take(WarpgroupTile.Stages);
@@ -52,7 +52,7 @@ internal sealed class WarpgroupMemory
         AgainCount = head + AgainOffset;
         Again = AgainCount + 16;
         Queries = head + HeadBytes;
-        Keys = Queries + QueryRows.Bytes;
+        Keys = Queries + (tile.QueryStages * QueryRows.Bytes);
         Values = Keys + (WarpgroupTile.Stages * KeyRows.Bytes);
     }
 
@@ -95,14 +95,14 @@ internal sealed class WarpgroupMemory
 
     public Shared Values { get; }
 
-    /// <summary>By one thread, in front of everything: what is full is so by one arrival, and empty by one of each warp that reads.</summary>
+    /// <summary>By one thread, in front of everything: what is full is so by one arrival, and empty by one of each warp that reads; items are read by the two that copy, too.</summary>
     public void Initialize()
     {
         int readers = _tile.Consumers * WarpgroupTile.WarpgroupThreads / 32;
         foreach ((Shared barrier, int count, int arrivals) in ((Shared, int, int)[])
             [
-                (QueryFull, 1, 1), (QueryEmpty, 1, readers), (KeysFull, WarpgroupTile.Stages, 1), (KeysEmpty, WarpgroupTile.Stages, readers), (ValuesFull, WarpgroupTile.Stages, 1),
-                (ValuesEmpty, WarpgroupTile.Stages, readers), (ValuesRaw, 1, 1), (WorkFull, Slots, 1), (WorkEmpty, Slots, readers),
+                (QueryFull, _tile.QueryStages, 1), (QueryEmpty, _tile.QueryStages, readers), (KeysFull, WarpgroupTile.Stages, 1), (KeysEmpty, WarpgroupTile.Stages, readers), (ValuesFull, WarpgroupTile.Stages, 1),
+                (ValuesEmpty, WarpgroupTile.Stages, readers), (ValuesRaw, 1, 1), (WorkFull, Slots, 1), (WorkEmpty, Slots, readers + 2),
             ])
         {
             for (int i = 0; i < count; i++) _k.InitializeArrivals(barrier + (i * BarrierBytes), arrivals);
