@@ -19,6 +19,9 @@ internal sealed class WarpgroupKeyLoads : WarpgroupLoads
         _keys = new(k, "keys", WarpgroupTile.Stages, parity: 1);
     }
 
+    /// <summary>Two tiles before an item ends: late, so that the last items go to whom they find idle, and early enough for the next one's first copies.</summary>
+    protected override bool ChoosesNext => true;
+
     /// <summary>Keys of the last tile come first: their stage is free before that of the queries.</summary>
     protected override void Load(WorkSlot slot)
     {

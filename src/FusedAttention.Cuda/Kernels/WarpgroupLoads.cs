@@ -66,6 +66,7 @@ internal abstract class WarpgroupLoads
             {
                 Load(slot);
                 _k.WarpBarrier();
+                if (ChoosesNext) _k.Where(_isElected, () => _k.Arrive(_memory.WorkLoaded));
                 Shared empty = WarpgroupMemory.Of(_memory.WorkEmpty, queue);
                 _k.Where(_isElected, () => _k.Arrive(empty));
                 queue.Advance();
@@ -73,6 +74,9 @@ internal abstract class WarpgroupLoads
             return isThere;
         });
     }
+
+    /// <summary>Whether the next item is chosen when this warp has queued the copies of one.</summary>
+    protected virtual bool ChoosesNext => false;
 
     /// <summary>Queues an item's copies, from the last tile of keys to the first, as they will be needed.</summary>
     protected abstract void Load(WorkSlot slot);

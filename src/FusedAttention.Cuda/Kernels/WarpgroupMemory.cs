@@ -46,6 +46,7 @@ internal sealed class WarpgroupMemory
         ValuesFull = Take(WarpgroupTile.Stages);
         ValuesEmpty = Take(WarpgroupTile.Stages);
         ValuesRaw = Take(1);
+        WorkLoaded = Take(1);
         WorkFull = Take(Slots);
         WorkEmpty = Take(Slots);
         WorkSlots = head + SlotsOffset;
@@ -77,6 +78,9 @@ internal sealed class WarpgroupMemory
     /// <summary>Values that are looked at before they are full.</summary>
     public Shared ValuesRaw { get; }
 
+    /// <summary>The keys of the last item that was announced have all been asked for: the next one may be chosen.</summary>
+    public Shared WorkLoaded { get; }
+
     public Shared WorkFull { get; }
 
     public Shared WorkEmpty { get; }
@@ -102,7 +106,7 @@ internal sealed class WarpgroupMemory
         foreach ((Shared barrier, int count, int arrivals) in ((Shared, int, int)[])
             [
                 (QueryFull, _tile.QueryStages, 1), (QueryEmpty, _tile.QueryStages, readers), (KeysFull, WarpgroupTile.Stages, 1), (KeysEmpty, WarpgroupTile.Stages, readers), (ValuesFull, WarpgroupTile.Stages, 1),
-                (ValuesEmpty, WarpgroupTile.Stages, readers), (ValuesRaw, 1, 1), (WorkFull, Slots, 1), (WorkEmpty, Slots, readers + 2),
+                (ValuesEmpty, WarpgroupTile.Stages, readers), (ValuesRaw, 1, 1), (WorkLoaded, 1, 1), (WorkFull, Slots, 1), (WorkEmpty, Slots, readers + 2),
             ])
         {
             for (int i = 0; i < count; i++) _k.InitializeArrivals(barrier + (i * BarrierBytes), arrivals);
