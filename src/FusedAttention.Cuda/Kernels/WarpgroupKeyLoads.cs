@@ -58,9 +58,10 @@ internal sealed class WarpgroupKeyLoads : WarpgroupLoads
 
     private void LoadKeys(Source source, I32 key)
     {
+        I32? block = BlockAhead(source, key);
         Kernel.WaitForPhase(WarpgroupMemory.Of(Memory.KeysEmpty, _keys), _keys.Parity);
         Shared to = Memory.Keys + (_keys.Index * Memory.KeyRows.Bytes);
-        CopyTile(source, Memory.KeyRows, to, key, WarpgroupMemory.Of(Memory.KeysFull, _keys));
+        CopyTile(source, Memory.KeyRows, to, key, WarpgroupMemory.Of(Memory.KeysFull, _keys), block);
         _keys.Advance();
     }
 

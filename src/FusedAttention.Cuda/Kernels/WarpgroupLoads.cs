@@ -89,11 +89,30 @@ internal abstract class WarpgroupLoads
         return map;
     }
 
-    protected void CopyTile(Source source, BoxedRows layout, Shared to, I32 key, Shared arrivals)
+    /// <summary>
+    /// The block of the lane's box of a tile of a paged cache, before the tile's stage is free: looking it up takes as long as a copy. Null where there are no blocks, or more boxes than lanes.
+    /// </summary>
+    protected I32? BlockAhead(Source source, I32 key)
+    {
+        if (_call.Traits.BlockSize == 0 || RowsOfBox * 32 < _tile.Keys) return null;
+        I32 id = _k.Variable("block_id", (I32)0);
+        (I32 begin, I32 end) = BoxesOf(source, key);
+        _k.If((_lane >= begin) & (_lane < end), () => id.Set(BlockOf(source, key + (_lane * RowsOfBox)).Id));
+        return id;
+    }
+
+    /// <summary>Queues the copy of a tile.</summary>
+    /// <param name="source">Where from.</param>
+    /// <param name="layout">Of the tile in shared memory.</param>
+    /// <param name="to">Where to.</param>
+    /// <param name="key">The tile's first.</param>
+    /// <param name="arrivals">What counts its bytes.</param>
+    /// <param name="block">What <see cref="BlockAhead"/> has found.</param>
+    protected void CopyTile(Source source, BoxedRows layout, Shared to, I32 key, Shared arrivals, I32? block)
     {
         if (_call.Traits.BlockSize > 0)
         {
-            CopyPages(source, layout, to, key, arrivals);
+            CopyPages(source, layout, to, key, arrivals, block);
             return;
         }
 
@@ -105,22 +124,36 @@ internal abstract class WarpgroupLoads
         });
     }
 
-    /// <summary>A lane for each box of rows, as many as lie in one block and one tile: those that have no block are not read. With blocks of one token a box is a row of 128 bytes.</summary>
-    private void CopyPages(Source source, BoxedRows layout, Shared to, I32 key, Shared arrivals)
-    {
-        int blockSize = _call.Traits.BlockSize, rows = BoxRows(blockSize, _tile.Keys);
+    private int RowsOfBox => BoxRows(_call.Traits.BlockSize, _tile.Keys);
 
-        // Of the tile's boxes [begin, end).
-        I32 begin = I32.Quotient(I32.Max(source.FirstValid - key, 0), rows), end = I32.Quotient(I32.Min(source.EndValid - key, _tile.Keys) + (rows - 1), rows);
-        _k.Where(_isElected, () => _k.ArriveExpecting(arrivals, (end - begin) * (rows * BoxedRows.RowBytes * layout.Boxes)));
+    /// <summary>A lane for each box of rows, as many as lie in one block and one tile: those that have no block are not read. With blocks of one token a box is a row of 128 bytes.</summary>
+    private void CopyPages(Source source, BoxedRows layout, Shared to, I32 key, Shared arrivals, I32? found)
+    {
+        (I32 begin, I32 end) = BoxesOf(source, key);
+        _k.Where(_isElected, () => _k.ArriveExpecting(arrivals, (end - begin) * (RowsOfBox * BoxedRows.RowBytes * layout.Boxes)));
         _k.WarpBarrier();
-        _k.For("page", begin + _lane, end, 32, page =>
+        if (found is not null) _k.If((_lane >= begin) & (_lane < end), () => CopyPage(_lane, found));
+        else _k.For("page", begin + _lane, end, 32, page => CopyPage(page, null));
+
+        void CopyPage(I32 page, I32? id)
         {
-            I32 token = key + (page * rows), block = I32.Quotient(token, blockSize), id = _call.BlockId(source.BlockTableStart, block);
-            Shared first = to + (page * (rows * BoxedRows.RowBytes));
+            (I32 first, I32 block) = BlockOf(source, key + (page * RowsOfBox), id);
+            Shared rows = to + (page * (RowsOfBox * BoxedRows.RowBytes));
             for (int box = 0; box < layout.Boxes; box++)
-                _k.CopyBox(first + (box * layout.BoxBytes), new(source.Map, box * BoxedRows.BoxColumns, token - (block * blockSize), source.Head, id), arrivals);
-        });
+                _k.CopyBox(rows + (box * layout.BoxBytes), new(source.Map, box * BoxedRows.BoxColumns, first, source.Head, block), arrivals);
+        }
+    }
+
+    /// <summary>Of a tile's boxes those that have blocks, in which tokens lie: from the first, and behind the last.</summary>
+    private (I32 Begin, I32 End) BoxesOf(Source source, I32 key) =>
+        (I32.Quotient(I32.Max(source.FirstValid - key, 0), RowsOfBox), I32.Quotient(I32.Max(I32.Min(source.EndValid - key, _tile.Keys), 0) + (RowsOfBox - 1), RowsOfBox));
+
+    /// <summary>Where a token lies: its place in its block, and the block's number.</summary>
+    private (I32 Token, I32 Id) BlockOf(Source source, I32 token, I32? id = null)
+    {
+        int blockSize = _call.Traits.BlockSize;
+        I32 block = I32.Quotient(token, blockSize);
+        return (token - (block * blockSize), id ?? _call.BlockId(source.BlockTableStart, block));
     }
 
     /// <summary>Blocks that hold a key which some query of the sequence may see have an entry in its table; others have none, and behind the sequence's last key a block holds anything.</summary>

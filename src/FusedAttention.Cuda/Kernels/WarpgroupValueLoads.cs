@@ -34,11 +34,12 @@ internal sealed class WarpgroupValueLoads : WarpgroupLoads
 
     private void LoadValues(Source source, I32 key, Predicate isCareful, SpecialValues specials)
     {
+        I32? block = BlockAhead(source, key);
         Kernel.WaitForPhase(WarpgroupMemory.Of(Memory.ValuesEmpty, _values), _values.Parity);
         Shared to = new((Memory.Values + (_values.Index * Memory.ValueRows.Bytes)).ToI32()), full = new(WarpgroupMemory.Of(Memory.ValuesFull, _values).ToI32());
         Predicate isOutside = (key < source.FirstValid) | (key + Tile.Keys > source.EndValid);
         Predicate isRaw = isOutside | isCareful;
-        CopyTile(source, Memory.ValueRows, to, key, new(I32.Select(isRaw, Memory.ValuesRaw.ToI32(), full.ToI32())));
+        CopyTile(source, Memory.ValueRows, to, key, new(I32.Select(isRaw, Memory.ValuesRaw.ToI32(), full.ToI32())), block);
         Kernel.If(isRaw, () =>
         {
             Kernel.WaitForPhase(Memory.ValuesRaw, _rawParity);
