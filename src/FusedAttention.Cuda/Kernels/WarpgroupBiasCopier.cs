@@ -42,7 +42,7 @@ internal sealed class WarpgroupBiasCopier
     private int LanesOfRow => (int)BitOperations.RoundUpToPowerOf2((uint)Chunks);
 
     /// <summary>Works on items until there are none left.</summary>
-    public void Write() => new WarpgroupWork(_k, _call, _memory).ForEachItem("bias", _lane, CopyItem);
+    public void CopyItems(WarpgroupWork work) => work.ForEachItem("bias", _lane, CopyItem);
 
     /// <summary>Where a chunk of a row lies in its row of 128 bytes: 16-bit elements are read as matrices of eight rows, a chunk each; floats two a lane, 32 bytes of four rows at a time.</summary>
     /// <param name="bytes">Of an element.</param>

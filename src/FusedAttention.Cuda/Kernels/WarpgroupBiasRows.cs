@@ -20,7 +20,7 @@ internal sealed class WarpgroupBiasRows(CallReader call, ItemReader item)
     /// <summary>The row of the bias that a row has, both counted from the item's first.</summary>
     public I32 Of(I32 row)
     {
-        I32 query = I32.Quotient(row, _group), head = row - (query * _group);
+        I32 query = call.QueryOf(row), head = row - (query * _group);
         return I32.Select(_hasQueries, I32.Select(_hasHeads, row, query), I32.Select(_hasHeads, head, 0));
     }
 

@@ -1,8 +1,8 @@
 namespace FusedAttention.Cuda.Kernels;
 
 /// <summary>What a prefill by warpgroups looks its scores up in, and the shared memory that takes.</summary>
-/// <param name="HasMask">A boolean mask: warps that have nothing else to do make a bit of each byte, some tiles ahead.</param>
-/// <param name="BiasBytes">Of an element of the bias, 2 or 4: another such warp copies the bias of a tile ahead; 0 without a bias.</param>
+/// <param name="HasMask">A boolean mask: warps that have little else to do make a bit of each byte, some tiles ahead.</param>
+/// <param name="BiasBytes">Of an element of the bias, 2 or 4: one of those copies the bias of a tile ahead; 0 without a bias.</param>
 internal readonly record struct WarpgroupLookups(bool HasMask, int BiasBytes)
 {
     /// <summary>Tiles whose bias is there or on its way: as many as of keys, with which they go round.</summary>
@@ -13,8 +13,14 @@ internal readonly record struct WarpgroupLookups(bool HasMask, int BiasBytes)
 
     public bool HasBias => BiasBytes > 0;
 
-    /// <summary>Warps that pack masks: of the three that stand beside the one that copies keys, those that copy no bias.</summary>
-    public int Packers => !HasMask ? 0 : HasBias ? 2 : 3;
+    /// <summary>Warps that pack masks: the one that hands out, which has little else to do, and the fourth, which copies the bias where there is one.</summary>
+    public int Packers => !HasMask ? 0 : HasBias ? 1 : 2;
+
+    /// <summary>Warps that are told of items for this: the fourth.</summary>
+    public int ItemReaders => HasMask || HasBias ? 1 : 0;
+
+    /// <summary>Warps that are told which tiles are seen, beside those that compute: the one that copies values.</summary>
+    public int TileReaders => HasMask ? 1 : 0;
 
     /// <summary>Tiles whose bits are there: one that is worked on, one whose keys are on their way, and two that keep the packers ahead.</summary>
     public const int MaskStages = 4;
@@ -30,9 +36,6 @@ internal readonly record struct WarpgroupLookups(bool HasMask, int BiasBytes)
 
     /// <summary>Bytes of a mask that one copy brings.</summary>
     public const int MaskChunk = 16;
-
-    /// <summary>Warps that read the queue of work beside those that compute.</summary>
-    public int Readers => Packers + (HasBias ? 1 : 0);
 
     public static int FlagsOffset(int rows) => rows * MaskBytesOfRow;
 

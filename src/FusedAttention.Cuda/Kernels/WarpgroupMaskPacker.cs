@@ -25,7 +25,7 @@ internal sealed class WarpgroupMaskPacker
     private readonly WarpgroupLookupMemory _places;
     private readonly WarpgroupTile _tile;
     private readonly I32 _lane;
-    private readonly I32 _packer;
+    private readonly int _packer;
     private readonly Shared _rows;
     private readonly StageRing _masks;
 
@@ -34,8 +34,8 @@ internal sealed class WarpgroupMaskPacker
     /// <param name="memory">Where everything lies.</param>
     /// <param name="tile">Its sizes.</param>
     /// <param name="lane">Of the warp.</param>
-    /// <param name="packer">The warp's number among those that pack, the same in all lanes.</param>
-    public WarpgroupMaskPacker(PtxKernel k, CallReader call, WarpgroupMemory memory, WarpgroupTile tile, I32 lane, I32 packer)
+    /// <param name="packer">The warp's number among those that pack.</param>
+    public WarpgroupMaskPacker(PtxKernel k, CallReader call, WarpgroupMemory memory, WarpgroupTile tile, I32 lane, int packer)
     {
         (_k, _call, _memory, _places, _tile, _lane, _packer) = (k, call, memory, memory.Lookups!, tile, lane, packer);
         _rows = new(_places.Packer(packer).ToI32().As("mask_rows"));
@@ -50,15 +50,16 @@ internal sealed class WarpgroupMaskPacker
     private int BytesOfPart => WarpgroupLookups.PackedRows * WarpgroupLookups.MaskStride(_tile.Keys);
 
     /// <summary>Works on items until there are none left.</summary>
-    public void Write() => new WarpgroupWork(_k, _call, _memory).ForEachItem("mask", _lane, Pack);
+    public void PackItems(WarpgroupWork work) => work.ForEachItem("mask", _lane, Pack);
 
-    private void Pack(WorkSlot slot, I32 head)
+    /// <summary>Packs the warp's parts of an item.</summary>
+    public void Pack(WorkSlot slot, I32 head)
     {
         ItemReader item = slot.Item;
         I32 first = _k.ShuffleFrom(WarpgroupLoads.FirstTile(item, _tile.Keys), 0).As("mask_first"), last = _k.ShuffleFrom(WarpgroupLoads.LastTile(item, _tile.Keys), 0).As("mask_last");
         I32 keys = slot.Sequence.KeyLength.As("mask_keys");
         Predicate isAligned = FindRows(new(_k, _call, item, head, slot.Sequence));
-        I32 part = _k.Variable("mask_part", _packer), key = _k.Variable("mask_key", last), bytes = _k.Variable("mask_bytes", Bytes.ToI32());
+        I32 part = _k.Variable("mask_part", (I32)_packer), key = _k.Variable("mask_key", last), bytes = _k.Variable("mask_bytes", Bytes.ToI32());
         _k.If(key >= first, () => Copy(new(bytes), key, part, keys, isAligned));
         _k.CommitCopies();
         _k.While("mask_part", () => key >= first, () =>

@@ -8,7 +8,7 @@ namespace FusedAttention.Cuda.Kernels;
 /// arithmetic are those of <see cref="PrefillKernel"/>; what differs is who does what.
 /// </summary>
 /// <remarks>
-/// Blocks of threads stay, one a multiprocessor. One warp of each hands out items and copies; two or three warpgroups compute, 64 rows each. Tiles of keys and of values go through two stages each, so the
+/// Blocks of threads stay, one a multiprocessor. One warp of each hands out items, one copies queries and keys, one values, one what scores are looked up in; two or three warpgroups compute, 64 rows each. Tiles of keys and of values go through two stages each, so the
 /// copies of an item's beginning run while the item before ends.
 /// </remarks>
 internal static class WarpgroupPrefillKernel
@@ -31,10 +31,14 @@ internal static class WarpgroupPrefillKernel
         k.If(warpgroup.Is(0), () =>
         {
             k.LowerRegisters(sizes.ProducerRegisters);
-            WriteLookups(k, call, memory, sizes, thread);
-            k.ExitIf(thread >= 32);
-            var loads = new WarpgroupLoads(k, call, memory, sizes, thread);
-            new WarpgroupWork(k, call, memory).HandOut(thread, loads.Load);
+            I32 warp = k.ShuffleFrom(thread >>> 5, 0).As("warp"), lane = (thread & 31).As("producer_lane");
+            var work = new WarpgroupWork(k, call, memory, sizes);
+            k.If(warp.Is(0), () => new WarpgroupKeyLoads(k, call, memory, sizes, lane).LoadItems(work));
+            k.If(warp.Is(1), () => new WarpgroupValueLoads(k, call, memory, sizes, lane).LoadItems(work));
+            WarpgroupMaskPacker? PackerOf(int number) => sizes.Lookups.Packers > number ? new(k, call, memory, sizes, lane, number) : null;
+            k.If(warp.Is(2), () => work.HandOut(lane, PackerOf(0)));
+            if (sizes.Lookups.HasBias) k.If(warp.Is(3), () => new WarpgroupBiasCopier(k, call, memory, sizes, lane).CopyItems(work));
+            else if (sizes.Lookups.HasMask) k.If(warp.Is(3), () => PackerOf(1)!.PackItems(work));
         }, () =>
         {
             k.RaiseRegisters(sizes.ConsumerRegisters);
@@ -44,36 +48,11 @@ internal static class WarpgroupPrefillKernel
         return k;
     }
 
-    /// <summary>The warps beside the one that copies.</summary>
-    private static void WriteLookups(PtxKernel k, CallReader call, WarpgroupMemory memory, WarpgroupTile tile, I32 thread)
-    {
-        int packers = tile.Lookups.Packers;
-        if (tile.Lookups == default) return;
-        I32 warp = k.ShuffleFrom(thread >>> 5, 0).As("warp");
-        if (tile.Lookups.HasBias)
-        {
-            k.If(warp.Is(1 + packers), () =>
-            {
-                new WarpgroupBiasCopier(k, call, memory, tile, thread & 31).Write();
-                k.Exit();
-            });
-        }
-
-        if (tile.Lookups.HasMask)
-        {
-            k.If((warp >= 1) & (warp <= packers), () =>
-            {
-                new WarpgroupMaskPacker(k, call, memory, tile, thread & 31, warp - 1).Write();
-                k.Exit();
-            });
-        }
-    }
-
     /// <summary>Rows that no query ever comes to, where the group does not divide a block's rows, are zero: what lay there might be NaN, and would keep their warps from going by a maximum.</summary>
     private static void ClearQueries(PtxKernel k, WarpgroupMemory memory, WarpgroupTile tile, I32 thread) => k.If(new WarpgroupParameters(k).QueryRows < tile.Rows, () =>
     {
         I32 zero = I32.InRegister(k, 0);
-        k.For("clear", thread << 4, memory.QueryRows.Bytes, tile.Threads * 16, offset => k.StoreVector(memory.Queries + offset, zero, zero, zero, zero));
+        k.For("clear", thread << 4, tile.QueryStages * memory.QueryRows.Bytes, tile.Threads * 16, offset => k.StoreVector(memory.Queries + offset, zero, zero, zero, zero));
         k.FenceAsyncProxy();
     });
 }

@@ -25,10 +25,10 @@ internal sealed class WarpgroupSeenTiles
     /// <param name="last">Its last one.</param>
     /// <param name="loadKeys">Copies a tile of keys.</param>
     /// <param name="loadQueries">Copies the queries: behind the first keys.</param>
-    /// <param name="loadValues">Copies a tile of values: behind the keys of the tile below.</param>
-    public void Load(I32 lane, Predicate isElected, StageRing masks, StageRing keys, I32 first, I32 last, Action<I32> loadKeys, Action loadQueries, Action<I32> loadValues)
+    public void Load(I32 lane, Predicate isElected, StageRing masks, StageRing keys, I32 first, I32 last, Action<I32> loadKeys, Action loadQueries)
     {
-        I32 scan = _k.Variable("scan_key", last), key = _k.Variable("load_key", (I32)(-1)), found = _k.Variable("found_key", (I32)0), stage = _k.Variable("found_stage", (I32)0);
+        I32 scan = _k.Variable("scan_key", last), found = _k.Variable("found_key", (I32)0), stage = _k.Variable("found_stage", (I32)0);
+        Predicate isFirst = _k.Variable("is_first_tile", value: true);
         _k.Repeat("load", () =>
         {
             found.Set(-1);
@@ -59,13 +59,13 @@ internal sealed class WarpgroupSeenTiles
                 _k.Where(isElected, () => _k.Arrive(WarpgroupMemory.Of(_memory.KeysFull, keys)));
                 keys.Advance();
             });
-            _k.If(key < 0, loadQueries, () => loadValues(key));
-            key.Set(found);
-            return key >= 0;
+            _k.If(isFirst, loadQueries);
+            isFirst.Set(value: false);
+            return found >= 0;
         });
     }
 
-    /// <summary>The computing side: waits for the next tile.</summary>
+    /// <summary>The others' side: waits for the next tile.</summary>
     /// <returns>Its first key, negative if there is none.</returns>
     public I32 Next(StageRing keys)
     {
@@ -73,7 +73,7 @@ internal sealed class WarpgroupSeenTiles
         return _k.ShuffleFrom(_k.Load<I32>(TileOf(keys)), 0);
     }
 
-    /// <summary>The computing side: the stage of that tile's mask.</summary>
+    /// <summary>The others' side: the stage of that tile's mask.</summary>
     public I32 MaskStage(StageRing keys) => _k.Load<I32>(TileOf(keys) + sizeof(int));
 
     /// <summary>Where a tile's bias is whose mask is in a stage: both go round together, twice as often.</summary>

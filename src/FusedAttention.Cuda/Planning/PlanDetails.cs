@@ -55,8 +55,8 @@ internal static class PlanDetails
 
     private static string Lookups(WarpgroupLookups lookups)
     {
-        string mask = lookups.HasMask ? $", the mask packed to bits by {lookups.Packers} warps" : "";
-        return lookups.HasBias ? $"{mask}, {WarpgroupLookups.BiasStages} tiles of the bias copied by one warp" : mask;
+        string mask = lookups.HasMask ? $", the mask packed to bits a few tiles ahead" : "";
+        return lookups.HasBias ? $"{mask}, {WarpgroupLookups.BiasStages} tiles of the bias" : mask;
     }
 
     private static string Tiles(AttentionProblem problem, in KernelTiles tiles, AttentionKernel kernel) => kernel switch

@@ -37,7 +37,7 @@ internal static partial class TileTable
         (true, 0, 64, 64, null, 3, 128),
         (true, 0, 128, 128, null, 2, 128),
         (true, 0, 192, 128, null, 2, 112),
-        (true, 0, 192, 192, null, 2, 80),
+        (true, 0, 192, 192, null, 2, 96),
         (true, 0, 256, 256, null, 2, 64),
         (false, 2, 64, 64, WarpgroupUse.Modified, 2, 128),
         (false, 2, 64, 64, null, 3, 112),
@@ -71,8 +71,11 @@ internal static partial class TileTable
 
             // Registers of all warpgroups together: 65,536 less what is rounded away. With 24 the producer spills, and with a mask and a bias both with 40.
             (int producer, int consumer) = consumers == 3 ? (32, 160) : hasMask && biasBytes > 0 ? (56, 224) : (40, 232);
-            var tile = new WarpgroupTile(consumers, keys, use == WarpgroupUse.Full && !lookups.HasBias, producer, consumer, lookups);
-            if (Fits(tile.SharedBytes(keyDim, valueDim), 1, device)) return tile;
+            for (int queryStages = 2; queryStages > 0; queryStages--)
+            {
+                var tile = new WarpgroupTile(consumers, keys, queryStages, use == WarpgroupUse.Full && !lookups.HasBias, producer, consumer, lookups);
+                if (Fits(tile.SharedBytes(keyDim, valueDim), 1, device)) return tile;
+            }
         }
 
         return null;
