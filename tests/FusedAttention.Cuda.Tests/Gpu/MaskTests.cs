@@ -78,7 +78,7 @@ public abstract class MaskTests
             Mask = new(mask, 1, maskHeads, queries, keys),
             Options = new AttentionOptions
             {
-                Mask = number % 7 < 2 ? AttentionMask.Causal : AttentionMask.Full,
+                Mask = number % 7 is 3 or 6 ? AttentionMask.Causal : AttentionMask.Full,
                 AlibiSlopes = number % 5 == 4 ? AlibiSlopes.ForHeads(Heads) : default,
                 SoftCap = number % 11 == 3 ? 20 : 0,
             },
