@@ -39,6 +39,10 @@ internal struct CallBlock
     public int AlibiSlopesOffset;
     public int SinkLogitsOffset;
 
+    /// <summary>Of the query heads of a key/value head, which rows are divided by: <see cref="Ptx.Reciprocal"/>.</summary>
+    public uint GroupFactor;
+    public int GroupShift;
+
     /// <summary>Keeps what follows at a multiple of 8.</summary>
     public int Reserved;
 

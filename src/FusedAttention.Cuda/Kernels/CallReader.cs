@@ -55,6 +55,9 @@ internal sealed class CallReader
 
     public I32 Group => I32Of(ref Fields.Block.Attention.Group);
 
+    /// <summary>Which query a row is of: rows of a key/value head are queries times the heads of its group.</summary>
+    public I32 QueryOf(I32 row) => I32.Quotient(row, I32Of(ref Fields.Block.GroupFactor), I32Of(ref Fields.Block.GroupShift));
+
     public I32 KeyValueHeads => I32Of(ref Fields.Block.Attention.KeyValueHeads);
 
     public F32 Scale => F32Of(ref Fields.Block.Attention.Scale);

@@ -42,7 +42,7 @@ internal static class PlainKernel
 
         public void Write(I32 index)
         {
-            var row = new RowReader(k, call, sequence, head, index, item);
+            var row = RowReader.Of(k, call, sequence, head, index, item);
             F32[] query = _keyColumns.Load(call.QueryFormat, row.QueryElements);
             F32[] outputs = k.Variables("o", _valueColumns.Count, 0);
             F32 maximum = k.Variable("maximum", float.NegativeInfinity), sum = k.Variable("sum", (F32)0);
@@ -68,7 +68,7 @@ internal static class PlainKernel
         /// <summary>The row's splits, in their order.</summary>
         public void Merge(I32 index)
         {
-            var row = new RowReader(k, call, sequence, head, index, item);
+            var row = RowReader.Of(k, call, sequence, head, index, item);
             I64 stride = PartialRows.Stride(call, sequence), first = PartialRows.OfFirstSplit(call, sequence, item, head, index);
             F32 maximum = k.Variable("merged_maximum", float.NegativeInfinity);
             k.For("split", 0, item.Splits, 1, split => maximum.Set(F32.Max(maximum, k.Load<F32>(PartialRows.Statistics(call, I64.MultiplyAdd(split.Widen(), stride, first))))));

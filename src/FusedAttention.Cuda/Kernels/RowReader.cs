@@ -16,24 +16,37 @@ internal sealed class RowReader
     /// <param name="k">The kernel.</param>
     /// <param name="call">The call.</param>
     /// <param name="sequence">The row's sequence.</param>
-    /// <param name="keyValueHead">The row's key/value head.</param>
-    /// <param name="index">The row's number among those of its sequence and key/value head.</param>
-    /// <param name="item">The item, whose keys are the only ones that count.</param>
-    public RowReader(PtxKernel k, CallReader call, SequenceReader sequence, I32 keyValueHead, I32 index, ItemReader item)
+    /// <param name="query">The row's query.</param>
+    /// <param name="head">The row's query head.</param>
+    /// <param name="start">The first key that counts.</param>
+    /// <param name="end">Behind the last one.</param>
+    public RowReader(PtxKernel k, CallReader call, SequenceReader sequence, I32 query, I32 head, I32 start, I32 end)
     {
         (_k, _call, _sequence) = (k, call, sequence);
-        I32 group = call.Group;
-        Query = I32.Quotient(index, group);
-        Head = I32.MultiplyAdd(keyValueHead, group, index - (Query * group));
-        Position = sequence.QueryOffset + Query.Widen();
-        I64 keys = sequence.KeyLength.Widen();
-        Start = I32.Max(Bound(Position - call.LeftReach, keys), item.FirstKey);
-        End = I32.Min(Bound(Position + call.RightReach + 1, keys), item.EndKey);
+        (Query, Head, Start, End) = (query, head, start, end);
+        Position = sequence.QueryOffset + query.Widen();
         if (call.Traits.Has(CallFeatures.Alibi)) Slope = call.AlibiSlope(Head);
         if (call.Traits.Has(CallFeatures.Mask))
             Mask = call.Mask + (sequence.MaskStart + Along(call.MaskHeadStride, call.MaskQueryStride));
         if (call.Traits.Has(CallFeatures.Bias))
             Bias = call.Bias + ((sequence.BiasStart + Along(call.BiasHeadStride, call.BiasQueryStride)) * call.Traits.BiasType.Size());
+    }
+
+    /// <summary>A row by its number among those of its sequence and key/value head.</summary>
+    /// <param name="k">The kernel.</param>
+    /// <param name="call">The call.</param>
+    /// <param name="sequence">The row's sequence.</param>
+    /// <param name="keyValueHead">The row's key/value head.</param>
+    /// <param name="index">The row's number.</param>
+    /// <param name="item">The item, whose keys are the only ones that count.</param>
+    public static RowReader Of(PtxKernel k, CallReader call, SequenceReader sequence, I32 keyValueHead, I32 index, ItemReader item)
+    {
+        I32 group = call.Group, query = call.QueryOf(index);
+        I64 position = sequence.QueryOffset + query.Widen(), keys = sequence.KeyLength.Widen();
+        return new(
+            k, call, sequence, query, I32.MultiplyAdd(keyValueHead, group, index - (query * group)),
+            I32.Max(Bound(position - call.LeftReach, keys), item.FirstKey),
+            I32.Min(Bound(position + call.RightReach + 1, keys), item.EndKey));
     }
 
     public I32 Query { get; }

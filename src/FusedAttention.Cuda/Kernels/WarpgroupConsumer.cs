@@ -62,12 +62,12 @@ internal sealed class WarpgroupConsumer
     public WarpgroupConsumer(PtxKernel k, CallReader call, WarpgroupMemory memory, WarpgroupTile tile, I32 thread, I32 warpgroup)
     {
         (_k, _call, _memory, _tile, _thread, _warpgroup) = (k, call, memory, tile, thread, warpgroup);
-        _work = new(k, call, memory);
+        _work = new(k, call, memory, tile);
         _lane = (thread & 31).As("lane");
         _rowOfLane = ((warpgroup * WarpgroupTile.WarpgroupRows) + (((thread >>> 5) & 3) << 4) + (_lane >>> 2)).As("row_of_lane");
         _factor = RowWeights.Factor(call).As("factor");
         _queue = new(k, "queue", WarpgroupMemory.Slots, parity: 0);
-        _queries = new(k, "query", 1, parity: 0);
+        _queries = new(k, "query", tile.QueryStages, parity: 0);
         _keys = new(k, "key", WarpgroupTile.Stages, parity: 0);
         _values = new(k, "value", WarpgroupTile.Stages, parity: 0);
 
@@ -108,17 +108,20 @@ internal sealed class WarpgroupConsumer
     /// <summary>One item.</summary>
     private void Attend(WorkSlot slot, I32 head)
     {
-        WorkPlace place = PlaceOf(slot, head);
-        ItemReader item = place.Item;
-        FindRanges(place);
-        I32 first = _k.ShuffleFrom(WarpgroupLoads.FirstTile(item, _tile.Keys), 0).As("first_tile");
-        _lastTile = _k.ShuffleFrom(WarpgroupLoads.LastTile(item, _tile.Keys), 0).As("last_tile");
+        ItemRanges ranges = slot.Ranges;
+        I32 first = _k.ShuffleFrom(ranges.FirstTile, 0).As("first_tile");
+        _lastTile = _k.ShuffleFrom(ranges.LastTile, 0).As("last_tile");
+        (I32 wholeStart, I32 wholeEnd) = slot.WholeOf(_warpgroup);
+        (_wholeStart, _wholeEnd) = (_k.ShuffleFrom(wholeStart, 0).As("whole_start"), _k.ShuffleFrom(wholeEnd, 0).As("whole_end"));
+        if (!_tile.SeesAll) _row = RowsOfLane(slot, head, ranges);
         foreach (F32 output in _outputs) output.Set(0);
+
+        // Nobody reads them before they are set; but the assembler does not see that, and would keep those of the item before through its end.
         foreach (Pair weight in _weights) weight.Set((I32)0);
         foreach (F32 maximum in _maximum) maximum.Set(float.NegativeInfinity);
         foreach (F32 reference in _reference) reference.Set(float.NaN);
         foreach (F32 sum in _sum) sum.Set(0);
-        _k.WaitForPhase(_memory.QueryFull, _queries.Parity);
+        WaitFor(_memory.QueryFull, _queries);
         I32 key = _k.Variable("key", _lastTile);
         _k.While("tile", () => key >= first, () =>
         {
@@ -126,44 +129,32 @@ internal sealed class WarpgroupConsumer
             key.Add(-_tile.Keys);
         });
         Release(_memory.QueryEmpty, _queries);
+        RowResult[] results = [.. Enumerable.Range(0, 2).Select(r => RowResult.In(_k, r))];
         _k.If(_lastTile >= first, () =>
         {
             WaitFor(_memory.ValuesFull, _values);
             IssueWeightedValues();
             _k.CommitProducts();
+            FinishRows(slot, head, results);
             _k.WaitForProducts(0);
             Release(_memory.ValuesEmpty, _values);
-        });
-        StoreRows(slot, _tile.SeesAll || !HasBareScores ? PlaceOf(slot, head) : place);
+        }, () => FinishRows(slot, head, results));
+        StoreRows(slot, head, results);
     }
 
-    /// <summary>The item. Where sums leave few registers it is asked for again when it is needed again.</summary>
-    private WorkPlace PlaceOf(WorkSlot slot, I32 head) => new(_k, _call, slot.Item, head, slot.Sequence);
-
-    /// <summary>What the lane's rows see, and which tiles all rows of the warpgroup see whole. Ranges move with the rows, so the first and the last one tell.</summary>
-    private void FindRanges(WorkPlace place)
+    /// <summary>The lane's rows.</summary>
+    private RowReader[] RowsOfLane(WorkSlot slot, I32 head, ItemRanges ranges)
     {
-        if (_tile.SeesAll)
+        ItemReader item = slot.Item;
+        SequenceReader sequence = slot.Sequence;
+        I32 lastRow = item.EndRow - item.FirstRow - 1, group = _call.Group;
+        return [.. Enumerable.Range(0, 2).Select(r =>
         {
-            _wholeStart = _k.ShuffleFrom(place.Item.FirstKey, 0).As("whole_start");
-            _wholeEnd = _k.ShuffleFrom(place.Item.EndKey, 0).As("whole_end");
-            return;
-        }
-
-        _row = RowsOfLane(place);
-        I32 firstRow = place.Item.FirstRow + (_warpgroup * WarpgroupTile.WarpgroupRows);
-        RowReader first = place.RowAt(firstRow), last = place.RowAt(firstRow + (WarpgroupTile.WarpgroupRows - 1));
-
-        // With ALiBi only tiles that no row stands in front of are whole: distances fall by one a key there.
-        I32 end = first.Slope is null ? first.End : I32.Min(first.End, I64.Min(I64.Max(first.Position + 1, 0), int.MaxValue).ToI32());
-        _wholeStart = _k.ShuffleFrom(last.Start, 0).As("whole_start");
-        _wholeEnd = _k.ShuffleFrom(end, 0).As("whole_end");
-    }
-
-    private RowReader[] RowsOfLane(WorkPlace place)
-    {
-        I32 first = place.Item.FirstRow + _rowOfLane;
-        return [place.RowAt(first), place.RowAt(first + 8)];
+            // Rows beyond the item's repeat its last one, and are not stored.
+            I32 row = I32.Min(_rowOfLane + (8 * r), lastRow), query = _call.QueryOf(row);
+            (I32 start, I32 end) = ranges.Of(query, item);
+            return new RowReader(_k, _call, sequence, ranges.FirstQuery + query, I32.MultiplyAdd(head, group, row - (query * group)), start, end);
+        })];
     }
 
     /// <summary>
@@ -356,7 +347,7 @@ internal sealed class WarpgroupConsumer
     /// <summary>S = Q K^T.</summary>
     private void IssueScores()
     {
-        MatrixDescriptor queries = new(_queryLow, _descriptorHigh), keys = new(I32.MultiplyAdd(_keys.Index, _memory.KeyRows.Bytes >> 4, _keyLow), _descriptorHigh);
+        MatrixDescriptor queries = new(I32.MultiplyAdd(_queries.Index, _memory.QueryRows.Bytes >> 4, _queryLow), _descriptorHigh), keys = new(I32.MultiplyAdd(_keys.Index, _memory.KeyRows.Bytes >> 4, _keyLow), _descriptorHigh);
         _k.FenceProducts();
         for (int step = 0; step < _memory.KeyRows.StepsOfColumns; step++)
             _k.IssueProduct(Format, _scores, queries + _memory.QueryRows.UnitsOfColumns(step), keys + _memory.KeyRows.UnitsOfColumns(step), adds: step > 0);
@@ -375,7 +366,9 @@ internal sealed class WarpgroupConsumer
     /// <summary>The warp is done with a stage: its lanes have waited together for the products that read it.</summary>
     private void Release(Shared empty, StageRing ring)
     {
-        _k.Where(_lane.Is(0), () => _k.Arrive(WarpgroupMemory.Of(empty, ring)));
+        // The address is every lane's, so that it stays where all lanes have one.
+        Shared barrier = WarpgroupMemory.Of(empty, ring);
+        _k.Where(_lane.Is(0), () => _k.Arrive(barrier));
         ring.Advance();
     }
 
@@ -396,26 +389,38 @@ internal sealed class WarpgroupConsumer
     /// <summary>Whether it holds in any thread of the warpgroup. All of its warps must go the same way where products are issued; the vote makes of that a fact that the assembler knows.</summary>
     private Predicate IsInWarpgroup(Predicate condition) => _k.Any(_k.BarrierAny(_warpgroup + (1 + _tile.Consumers), WarpgroupTile.WarpgroupThreads, condition));
 
-    /// <summary>Results, log-sum-exps, and, where a sum is not finite, the item's return; or, if it has returned, what its rows see of such values.</summary>
-    private void StoreRows(WorkSlot slot, WorkPlace place)
+    /// <summary>What is known of the rows' results before the last product has ended: it runs beside that.</summary>
+    private void FinishRows(WorkSlot slot, I32 head, RowResult[] results)
     {
         F32 unit = RowWeights.Unit(_call);
-        RowPlaces results = RowPlaces.Outputs(_call, place.Sequence);
-        var quads = new QuadRows(_k, _lane);
-        RowReader[] row = RowsOfLane(place);
-        Predicate isSpecial = _k.Variable("is_special", value: false);
-        for (int r = 0; r < row.Length; r++)
+        ItemReader item = slot.Item;
+        RowPlaces outputs = RowPlaces.Outputs(_call, slot.Sequence);
+        RowReader[] row = RowsOfLane(slot, head, slot.Ranges);
+        for (int r = 0; r < results.Length; r++)
         {
-            Predicate isRow = place.Item.FirstRow + _rowOfLane + (8 * r) < place.Item.EndRow;
+            Predicate isRow = _rowOfLane + (8 * r) < item.EndRow - item.FirstRow;
             RowEnd end = RowEnd.Of(_call, row[r], _maximum[r], _k.Sum(_sum[r], 1, 4), unit);
+            results[r].Set(isRow, end.Factor, outputs.Of(row[r].Query, row[r].Head));
+            RowReader reader = row[r];
+            if (_call.Traits.Has(CallFeatures.LogSumExp)) _k.If(isRow & (_lane & 3).Is(0), () => reader.StoreLogSumExp(end.LogSumExp));
+        }
+    }
+
+    /// <summary>Results, and, where a sum is not finite, the item's return; or, if it has returned, what its rows see of such values.</summary>
+    private void StoreRows(WorkSlot slot, I32 head, RowResult[] results)
+    {
+        var quads = new QuadRows(_k, _lane);
+        Predicate isSpecial = _k.Variable("is_special", value: false);
+        for (int r = 0; r < results.Length; r++)
+        {
+            RowResult result = results[r];
             F32[] own = [.. _outputs.Where((_, i) => (i >> 1 & 1) == r)];
-            isSpecial.Set(isSpecial | (isRow & !AreFinite(own)));
-            Pair[] pairs = [.. own.Chunk(2).Select(two => Pair.Of(_call.QueryFormat, two[0] * end.Factor, two[1] * end.Factor))];
-            quads.Store(results.Of(row[r].Query, row[r].Head), pairs, _call.Traits.ValueDim, isRow);
-            if (_call.Traits.Has(CallFeatures.LogSumExp)) _k.If(isRow & (_lane & 3).Is(0), () => row[r].StoreLogSumExp(end.LogSumExp));
+            isSpecial.Set(isSpecial | (result.IsStored & !AreFinite(own)));
+            Pair[] pairs = [.. own.Chunk(2).Select(two => Pair.Of(_call.QueryFormat, two[0] * result.Factor, two[1] * result.Factor))];
+            quads.Store(new(result.Place), pairs, _call.Traits.ValueDim, result.IsStored);
         }
 
-        _k.If(_k.Any(slot.Careful.IsNot(0)), () => AddSpecials(slot, place), () =>
+        _k.If(_k.Any(slot.Careful.IsNot(0)), () => AddSpecials(slot, new WorkPlace(_k, _call, slot.Item, head, slot.Sequence)), () =>
             _k.If(IsInWarpgroup(isSpecial), () => _k.If((_thread & (WarpgroupTile.WarpgroupThreads - 1)).Is(0), () => _work.Report(slot))));
     }
 

@@ -4,10 +4,11 @@ using FusedAttention.Cuda.Ptx;
 namespace FusedAttention.Cuda.Kernels;
 
 /// <summary>
-/// The producer's copies: boxes of queries, keys and values, from device to shared memory. Keys that no row may see arrive too where a box holds them, and are hidden by their scores; their values, which a
-/// weight of zero would not hide if they are not finite, are zeroed first where they are no tokens of the sequence at all.
+/// A warp that copies what items need from device to shared memory, as boxes of the device's copy unit. Keys that no row may see arrive too where a box holds them, and are hidden by their scores; their values,
+/// which a weight of zero would not hide if they are not finite, are zeroed first where they are no tokens of the sequence at all.
 /// </summary>
-internal sealed class WarpgroupLoads
+/// <remarks>Queries and keys have a warp, and values another: with 32 registers a thread one warp does not have room for both, and neither waits for a stage of the other.</remarks>
+internal abstract class WarpgroupLoads
 {
     private readonly PtxKernel _k;
     private readonly CallReader _call;
@@ -16,56 +17,36 @@ internal sealed class WarpgroupLoads
     private readonly WarpgroupParameters _parameters;
     private readonly I32 _lane;
     private readonly Predicate _isElected;
-    private readonly I64 _queryMap;
-    private readonly I64 _keyMap;
-    private readonly I64 _valueMap;
-    private readonly StageRing _queries;
-    private readonly StageRing _keys;
-    private readonly StageRing _values;
-    private readonly I32 _rawParity;
 
     /// <param name="k">The kernel.</param>
     /// <param name="call">The call.</param>
     /// <param name="memory">Where to.</param>
     /// <param name="tile">Its sizes.</param>
-    /// <param name="lane">Of the producer's warp.</param>
-    public WarpgroupLoads(PtxKernel k, CallReader call, WarpgroupMemory memory, WarpgroupTile tile, I32 lane)
+    /// <param name="lane">Of the warp.</param>
+    protected WarpgroupLoads(PtxKernel k, CallReader call, WarpgroupMemory memory, WarpgroupTile tile, I32 lane)
     {
         (_k, _call, _memory, _tile, _lane) = (k, call, memory, tile, lane);
         _parameters = new(k);
         (_isElected, _) = k.ElectLane();
-        (_queryMap, _keyMap, _valueMap) = (_parameters.QueryMap.As("query_map"), _parameters.KeyMap.As("key_map"), _parameters.ValueMap.As("value_map"));
-        foreach (I64 map in (I64[])[_queryMap, _keyMap, _valueMap]) k.Where(_isElected, () => k.PrefetchMap(map));
-        _queries = new(k, "queries", 1, parity: 1);
-        _keys = new(k, "keys", WarpgroupTile.Stages, parity: 1);
-        _values = new(k, "values", WarpgroupTile.Stages, parity: 1);
-        _rawParity = k.Variable("raw_parity", (I32)0);
     }
+
+    protected PtxKernel Kernel => _k;
+
+    protected CallReader Call => _call;
+
+    protected WarpgroupMemory Memory => _memory;
+
+    protected WarpgroupTile Tile => _tile;
+
+    protected WarpgroupParameters Parameters => _parameters;
+
+    protected I32 Lane => _lane;
+
+    /// <summary>Whether it is the lane that speaks for the warp.</summary>
+    protected Predicate IsElected => _isElected;
 
     /// <summary>Rows of a box of a paged cache: as many tokens as lie in one block and in one tile.</summary>
     public static int BoxRows(int blockSize, int keys) => blockSize == 0 ? keys : (int)BigInteger.GreatestCommonDivisor(blockSize, keys);
-
-    /// <summary>All copies of an item: keys of the last tile, queries, then from the last tile to the first the keys of the one below and its own values, as they will be needed.</summary>
-    public void Load(WorkSlot slot)
-    {
-        ItemReader item = slot.Item;
-        SequenceReader sequence = slot.Sequence;
-        I32 head = slot.Head.As("load_head");
-        I32 first = FirstTile(item, _tile.Keys), last = LastTile(item, _tile.Keys);
-        Source keys = KeysOf(sequence, item, head), values = ValuesOf(sequence, item, head);
-        Predicate isCareful = slot.Careful.IsNot(0);
-        var specials = new SpecialValues(_k, _call, slot.Specials, _lane);
-        I32 key = _k.Variable("load_key", last);
-        _k.If(key >= first, () => LoadKeys(keys, key));
-        LoadQueries(sequence, item, head);
-        _k.While("load", () => key >= first, () =>
-        {
-            I32 below = key - _tile.Keys;
-            _k.If(below >= first, () => LoadKeys(keys, below));
-            LoadValues(values, key, isCareful, specials);
-            key.Set(below);
-        });
-    }
 
     /// <summary>The tile with the item's first key; tiles begin at multiples of their length.</summary>
     public static I32 FirstTile(ItemReader item, int keys) => I32.Quotient(item.FirstKey, keys) * keys;
@@ -73,74 +54,65 @@ internal sealed class WarpgroupLoads
     /// <summary>The tile with its last key; below the first one where there is none.</summary>
     public static I32 LastTile(ItemReader item, int keys) => (I32.Quotient(item.EndKey + (keys - 1), keys) * keys) - keys;
 
-    private void LoadQueries(SequenceReader sequence, ItemReader item, I32 head)
+    /// <summary>Queues the copies of all items as they are announced.</summary>
+    public void LoadItems(WarpgroupWork work)
     {
-        I32 group = _call.Group, query = I32.Quotient(item.FirstRow, group);
-        I32 isBatched = _parameters.QueryBatches;
-        I32 token = query + TokenOf(sequence.QueryStart, _call.QueryTokenStride, isBatched), batch = item.Sequence * isBatched;
-        _k.WaitForPhase(_memory.QueryEmpty, _queries.Parity);
-        _k.If(_isElected, () =>
+        var queue = new StageRing(_k, "load_queue", WarpgroupMemory.Slots, parity: 0);
+        _k.Repeat("load_item", () =>
         {
-            _k.ArriveExpecting(_memory.QueryFull, _parameters.QueryRows * (_memory.QueryRows.Boxes * BoxedRows.RowBytes));
-            for (int box = 0; box < _memory.QueryRows.Boxes; box++)
-                _k.CopyBox(_memory.Queries + (box * _memory.QueryRows.BoxBytes), new(_queryMap, box * BoxedRows.BoxColumns, head * group, token, batch), _memory.QueryFull);
-        });
-        _queries.Advance();
-    }
-
-    private void LoadKeys(Source source, I32 key)
-    {
-        _k.WaitForPhase(WarpgroupMemory.Of(_memory.KeysEmpty, _keys), _keys.Parity);
-        Shared to = _memory.Keys + (_keys.Index * _memory.KeyRows.Bytes);
-        CopyTile(source, _memory.KeyRows, to, key, WarpgroupMemory.Of(_memory.KeysFull, _keys));
-        _keys.Advance();
-    }
-
-    private void LoadValues(Source source, I32 key, Predicate isCareful, SpecialValues specials)
-    {
-        _k.WaitForPhase(WarpgroupMemory.Of(_memory.ValuesEmpty, _values), _values.Parity);
-        Shared to = new((_memory.Values + (_values.Index * _memory.ValueRows.Bytes)).ToI32()), full = new(WarpgroupMemory.Of(_memory.ValuesFull, _values).ToI32());
-        Predicate isOutside = (key < source.FirstValid) | (key + _tile.Keys > source.EndValid);
-        Predicate isRaw = isOutside | isCareful;
-        CopyTile(source, _memory.ValueRows, to, key, new(I32.Select(isRaw, _memory.ValuesRaw.ToI32(), full.ToI32())));
-        _k.If(isRaw, () =>
-        {
-            _k.WaitForPhase(_memory.ValuesRaw, _rawParity);
-            _rawParity.Set(_rawParity ^ 1);
-            _k.If(isOutside, () => ClearRows(to, key, source));
-            _k.WarpBarrier();
-            _k.If(isCareful, () =>
+            WorkSlot slot = work.Take(queue);
+            Predicate isThere = slot.Head >= 0;
+            _k.If(isThere, () =>
             {
-                for (int box = 0; box < _memory.ValueRows.Boxes; box++)
-                    specials.Clean(to + (box * _memory.ValueRows.BoxBytes), BoxedRows.BoxColumns / SharedRows.Chunk, BoxedRows.RowBytes, _tile.Keys, key, 32, _lane);
+                Load(slot);
+                _k.WarpBarrier();
+                if (ChoosesNext) _k.Where(_isElected, () => _k.Arrive(_memory.WorkLoaded));
+                Shared empty = WarpgroupMemory.Of(_memory.WorkEmpty, queue);
+                _k.Where(_isElected, () => _k.Arrive(empty));
+                queue.Advance();
             });
-            _k.FenceAsyncProxy();
-            _k.WarpBarrier();
-            _k.Where(_isElected, () => _k.Arrive(full));
+            return isThere;
         });
-        _values.Advance();
     }
 
-    /// <summary>Zeros in rows that are no tokens of the sequence.</summary>
-    private void ClearRows(Shared tile, I32 key, Source source) => _k.For("clear_row", _lane, _tile.Keys, 32, row =>
-    {
-        I32 at = key + row;
-        _k.If((at < source.FirstValid) | (at >= source.EndValid), () =>
-        {
-            I32 zero = I32.InRegister(_k, 0);
-            for (int box = 0; box < _memory.ValueRows.Boxes; box++)
-            {
-                Shared first = tile + (row << 7) + (box * _memory.ValueRows.BoxBytes);
-                for (int chunk = 0; chunk < BoxedRows.RowBytes; chunk += 16) _k.StoreVector(first + chunk, zero, zero, zero, zero);
-            }
-        });
-    });
+    /// <summary>Whether the next item is chosen when this warp has queued the copies of one.</summary>
+    protected virtual bool ChoosesNext => false;
 
-    private void CopyTile(Source source, BoxedRows layout, Shared to, I32 key, Shared arrivals)
+    /// <summary>Queues an item's copies, from the last tile of keys to the first, as they will be needed.</summary>
+    protected abstract void Load(WorkSlot slot);
+
+    /// <summary>Has a tensor's map fetched ahead.</summary>
+    protected I64 Fetched(I64 map, string name)
+    {
+        map.As(name);
+        _k.Where(_isElected, () => _k.PrefetchMap(map));
+        return map;
+    }
+
+    /// <summary>
+    /// The block of the lane's box of a tile of a paged cache, before the tile's stage is free: looking it up takes as long as a copy. Null where there are no blocks, or more boxes than lanes.
+    /// </summary>
+    protected I32? BlockAhead(Source source, I32 key)
+    {
+        if (_call.Traits.BlockSize == 0 || RowsOfBox * 32 < _tile.Keys) return null;
+        I32 id = _k.Variable("block_id", (I32)0);
+        (I32 begin, I32 end) = BoxesOf(source, key);
+        _k.If((_lane >= begin) & (_lane < end), () => id.Set(BlockOf(source, key + (_lane * RowsOfBox)).Id));
+        return id;
+    }
+
+    /// <summary>Queues the copy of a tile.</summary>
+    /// <param name="source">Where from.</param>
+    /// <param name="layout">Of the tile in shared memory.</param>
+    /// <param name="to">Where to.</param>
+    /// <param name="key">The tile's first.</param>
+    /// <param name="arrivals">What counts its bytes.</param>
+    /// <param name="block">What <see cref="BlockAhead"/> has found.</param>
+    protected void CopyTile(Source source, BoxedRows layout, Shared to, I32 key, Shared arrivals, I32? block)
     {
         if (_call.Traits.BlockSize > 0)
         {
-            CopyPages(source, layout, to, key, arrivals);
+            CopyPages(source, layout, to, key, arrivals, block);
             return;
         }
 
@@ -152,43 +124,40 @@ internal sealed class WarpgroupLoads
         });
     }
 
+    private int RowsOfBox => BoxRows(_call.Traits.BlockSize, _tile.Keys);
+
     /// <summary>A lane for each box of rows, as many as lie in one block and one tile: those that have no block are not read. With blocks of one token a box is a row of 128 bytes.</summary>
-    private void CopyPages(Source source, BoxedRows layout, Shared to, I32 key, Shared arrivals)
+    private void CopyPages(Source source, BoxedRows layout, Shared to, I32 key, Shared arrivals, I32? found)
     {
-        int blockSize = _call.Traits.BlockSize, rows = BoxRows(blockSize, _tile.Keys);
-
-        // Of the tile's boxes [begin, end).
-        I32 begin = I32.Quotient(I32.Max(source.FirstValid - key, 0), rows), end = I32.Quotient(I32.Min(source.EndValid - key, _tile.Keys) + (rows - 1), rows);
-        _k.Where(_isElected, () => _k.ArriveExpecting(arrivals, (end - begin) * (rows * BoxedRows.RowBytes * layout.Boxes)));
+        (I32 begin, I32 end) = BoxesOf(source, key);
+        _k.Where(_isElected, () => _k.ArriveExpecting(arrivals, (end - begin) * (RowsOfBox * BoxedRows.RowBytes * layout.Boxes)));
         _k.WarpBarrier();
-        _k.For("page", begin + _lane, end, 32, page =>
+        if (found is not null) _k.If((_lane >= begin) & (_lane < end), () => CopyPage(_lane, found));
+        else _k.For("page", begin + _lane, end, 32, page => CopyPage(page, null));
+
+        void CopyPage(I32 page, I32? id)
         {
-            I32 token = key + (page * rows), block = I32.Quotient(token, blockSize), id = _call.BlockId(source.BlockTableStart, block);
-            Shared first = to + (page * (rows * BoxedRows.RowBytes));
+            (I32 first, I32 block) = BlockOf(source, key + (page * RowsOfBox), id);
+            Shared rows = to + (page * (RowsOfBox * BoxedRows.RowBytes));
             for (int box = 0; box < layout.Boxes; box++)
-                _k.CopyBox(first + (box * layout.BoxBytes), new(source.Map, box * BoxedRows.BoxColumns, token - (block * blockSize), source.Head, id), arrivals);
-        });
+                _k.CopyBox(rows + (box * layout.BoxBytes), new(source.Map, box * BoxedRows.BoxColumns, first, source.Head, block), arrivals);
+        }
     }
 
-    private Source KeysOf(SequenceReader sequence, ItemReader item, I32 head)
-    {
-        if (_call.Traits.BlockSize > 0) return PagesOf(sequence, item, head, _keyMap);
-        I32 isBatched = _parameters.KeyBatches;
-        return new(_keyMap, head, TokenOf(sequence.KeyStart, _call.KeyTokenStride, isBatched).As("key_token"), item.Sequence * isBatched, 0, 0, 0);
-    }
+    /// <summary>Of a tile's boxes those that have blocks, in which tokens lie: from the first, and behind the last.</summary>
+    private (I32 Begin, I32 End) BoxesOf(Source source, I32 key) =>
+        (I32.Quotient(I32.Max(source.FirstValid - key, 0), RowsOfBox), I32.Quotient(I32.Max(I32.Min(source.EndValid - key, _tile.Keys), 0) + (RowsOfBox - 1), RowsOfBox));
 
-    private Source ValuesOf(SequenceReader sequence, ItemReader item, I32 head)
+    /// <summary>Where a token lies: its place in its block, and the block's number.</summary>
+    private (I32 Token, I32 Id) BlockOf(Source source, I32 token, I32? id = null)
     {
-        if (_call.Traits.BlockSize > 0) return PagesOf(sequence, item, head, _valueMap);
-        I32 isBatched = _parameters.ValueBatches, token = TokenOf(sequence.ValueStart, _call.ValueTokenStride, isBatched).As("value_token");
-
-        // Behind the map's last token there are zeros already.
-        I32 end = I32.Select(token + sequence.KeyLength < _parameters.ValueTokens, sequence.KeyLength, int.MaxValue);
-        return new(_valueMap, head, token, item.Sequence * isBatched, 0, 0, end.As("end_valid"));
+        int blockSize = _call.Traits.BlockSize;
+        I32 block = I32.Quotient(token, blockSize);
+        return (token - (block * blockSize), id ?? _call.BlockId(source.BlockTableStart, block));
     }
 
     /// <summary>Blocks that hold a key which some query of the sequence may see have an entry in its table; others have none, and behind the sequence's last key a block holds anything.</summary>
-    private Source PagesOf(SequenceReader sequence, ItemReader item, I32 head, I64 map)
+    protected Source PagesOf(SequenceReader sequence, ItemReader item, I32 head, I64 map)
     {
         int blockSize = _call.Traits.BlockSize;
         I32 first = Bound(sequence.QueryOffset - _call.LeftReach), end = Bound(sequence.QueryOffset + sequence.QueryLength.Widen() + _call.RightReach);
@@ -198,7 +167,7 @@ internal sealed class WarpgroupLoads
     }
 
     /// <summary>Where a sequence begins along the tokens of a map. Starts and strides are multiples of a vector, 8 elements, and in these units numbers of 32 bits.</summary>
-    private static I32 TokenOf(I64 start, I64 stride, I32 isBatched) => I32.Select(isBatched.IsNot(0), 0, I32.Quotient((start >>> 3).ToI32(), (stride >>> 3).ToI32()));
+    protected static I32 TokenOf(I64 start, I64 stride, I32 isBatched) => I32.Select(isBatched.IsNot(0), 0, I32.Quotient((start >>> 3).ToI32(), (stride >>> 3).ToI32()));
 
     /// <summary>Where tiles come from.</summary>
     /// <param name="Map">Of the tensor.</param>
@@ -208,5 +177,5 @@ internal sealed class WarpgroupLoads
     /// <param name="BlockTableStart">Of the sequence.</param>
     /// <param name="FirstValid">What lies in front of this key is no token of the sequence.</param>
     /// <param name="EndValid">Nor what lies from here on.</param>
-    private sealed record Source(I64 Map, I32 Head, I32 Token, I32 Batch, I64 BlockTableStart, I32 FirstValid, I32 EndValid);
+    protected sealed record Source(I64 Map, I32 Head, I32 Token, I32 Batch, I64 BlockTableStart, I32 FirstValid, I32 EndValid);
 }

@@ -11,8 +11,8 @@ internal sealed class WarpgroupMemory
     /// <summary>Items in the queue: the one that is worked on and the next.</summary>
     public const int Slots = 2;
 
-    /// <summary>Of an item in the queue: itself, its sequence, its head.</summary>
-    public const int SlotBytes = 128;
+    /// <summary>Of an item in the queue: itself, its sequence, its head, what its rows see.</summary>
+    public const int SlotBytes = 192;
 
     /// <summary>Items to be done again that are remembered.</summary>
     public const int MostAgain = 64;
@@ -39,20 +39,21 @@ internal sealed class WarpgroupMemory
             return at;
         }
 
-        QueryFull = Take(1);
-        QueryEmpty = Take(1);
+        QueryFull = Take(tile.QueryStages);
+        QueryEmpty = Take(tile.QueryStages);
         KeysFull = Take(WarpgroupTile.Stages);
         KeysEmpty = Take(WarpgroupTile.Stages);
         ValuesFull = Take(WarpgroupTile.Stages);
         ValuesEmpty = Take(WarpgroupTile.Stages);
         ValuesRaw = Take(1);
+        WorkLoaded = Take(1);
         WorkFull = Take(Slots);
         WorkEmpty = Take(Slots);
         WorkSlots = head + SlotsOffset;
         AgainCount = head + AgainOffset;
         Again = AgainCount + 16;
         Queries = head + HeadBytes;
-        Keys = Queries + QueryRows.Bytes;
+        Keys = Queries + (tile.QueryStages * QueryRows.Bytes);
         Values = Keys + (WarpgroupTile.Stages * KeyRows.Bytes);
     }
 
@@ -77,6 +78,9 @@ internal sealed class WarpgroupMemory
     /// <summary>Values that are looked at before they are full.</summary>
     public Shared ValuesRaw { get; }
 
+    /// <summary>The keys of the last item that was announced have all been asked for: the next one may be chosen.</summary>
+    public Shared WorkLoaded { get; }
+
     public Shared WorkFull { get; }
 
     public Shared WorkEmpty { get; }
@@ -95,14 +99,14 @@ internal sealed class WarpgroupMemory
 
     public Shared Values { get; }
 
-    /// <summary>By one thread, in front of everything: what is full is so by one arrival, and empty by one of each warp that reads.</summary>
+    /// <summary>By one thread, in front of everything: what is full is so by one arrival, and empty by one of each warp that reads; items are read by the two that copy, too.</summary>
     public void Initialize()
     {
         int readers = _tile.Consumers * WarpgroupTile.WarpgroupThreads / 32;
         foreach ((Shared barrier, int count, int arrivals) in ((Shared, int, int)[])
             [
-                (QueryFull, 1, 1), (QueryEmpty, 1, readers), (KeysFull, WarpgroupTile.Stages, 1), (KeysEmpty, WarpgroupTile.Stages, readers), (ValuesFull, WarpgroupTile.Stages, 1),
-                (ValuesEmpty, WarpgroupTile.Stages, readers), (ValuesRaw, 1, 1), (WorkFull, Slots, 1), (WorkEmpty, Slots, readers),
+                (QueryFull, _tile.QueryStages, 1), (QueryEmpty, _tile.QueryStages, readers), (KeysFull, WarpgroupTile.Stages, 1), (KeysEmpty, WarpgroupTile.Stages, readers), (ValuesFull, WarpgroupTile.Stages, 1),
+                (ValuesEmpty, WarpgroupTile.Stages, readers), (ValuesRaw, 1, 1), (WorkLoaded, 1, 1), (WorkFull, Slots, 1), (WorkEmpty, Slots, readers + 2),
             ])
         {
             for (int i = 0; i < count; i++) _k.InitializeArrivals(barrier + (i * BarrierBytes), arrivals);

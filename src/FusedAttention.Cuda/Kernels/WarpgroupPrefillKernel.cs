@@ -8,7 +8,7 @@ namespace FusedAttention.Cuda.Kernels;
 /// arithmetic are those of <see cref="PrefillKernel"/>; what differs is who does what.
 /// </summary>
 /// <remarks>
-/// Blocks of threads stay, one a multiprocessor. One warp of each hands out items and copies; two or three warpgroups compute, 64 rows each. Tiles of keys and of values go through two stages each, so the
+/// Blocks of threads stay, one a multiprocessor. One warp of each hands out items, one copies queries and keys, one values; two or three warpgroups compute, 64 rows each. Tiles of keys and of values go through two stages each, so the
 /// copies of an item's beginning run while the item before ends.
 /// </remarks>
 internal static class WarpgroupPrefillKernel
@@ -34,9 +34,11 @@ internal static class WarpgroupPrefillKernel
         k.If(warpgroup.Is(0), () =>
         {
             k.LowerRegisters(sizes.ProducerRegisters);
-            k.ExitIf(thread >= 32);
-            var loads = new WarpgroupLoads(k, call, memory, sizes, thread);
-            new WarpgroupWork(k, call, memory).HandOut(thread, loads.Load);
+            I32 warp = k.ShuffleFrom(thread >>> 5, 0).As("warp"), lane = (thread & 31).As("producer_lane");
+            var work = new WarpgroupWork(k, call, memory, sizes);
+            k.If(warp.Is(0), () => new WarpgroupKeyLoads(k, call, memory, sizes, lane).LoadItems(work));
+            k.If(warp.Is(1), () => new WarpgroupValueLoads(k, call, memory, sizes, lane).LoadItems(work));
+            k.If(warp.Is(2), () => work.HandOut(lane));
         }, () =>
         {
             k.RaiseRegisters(sizes.ConsumerRegisters);
@@ -50,7 +52,7 @@ internal static class WarpgroupPrefillKernel
     private static void ClearQueries(PtxKernel k, WarpgroupMemory memory, WarpgroupTile tile, I32 thread) => k.If(new WarpgroupParameters(k).QueryRows < tile.Rows, () =>
     {
         I32 zero = I32.InRegister(k, 0);
-        k.For("clear", thread << 4, memory.QueryRows.Bytes, tile.Threads * 16, offset => k.StoreVector(memory.Queries + offset, zero, zero, zero, zero));
+        k.For("clear", thread << 4, tile.QueryStages * memory.QueryRows.Bytes, tile.Threads * 16, offset => k.StoreVector(memory.Queries + offset, zero, zero, zero, zero));
         k.FenceAsyncProxy();
     });
 }

@@ -3,10 +3,11 @@ namespace FusedAttention.Cuda.Kernels;
 /// <summary>The sizes of a prefill by warpgroups.</summary>
 /// <param name="Consumers">Warpgroups that compute, 64 rows each; one more copies.</param>
 /// <param name="Keys">Of a tile, a multiple of 16.</param>
+/// <param name="QueryStages">Items whose queries are in shared memory: with two, the next one's arrive while this one is worked on.</param>
 /// <param name="SeesAll">Whether every row sees all keys of its item: nobody asks what a row sees, and only the ends of an item are masked.</param>
 /// <param name="ProducerRegisters">Of a thread that copies.</param>
 /// <param name="ConsumerRegisters">Of a thread that computes.</param>
-internal readonly record struct WarpgroupTile(int Consumers, int Keys, bool SeesAll, int ProducerRegisters, int ConsumerRegisters)
+internal readonly record struct WarpgroupTile(int Consumers, int Keys, int QueryStages, bool SeesAll, int ProducerRegisters, int ConsumerRegisters)
 {
     /// <summary>Threads of a warpgroup.</summary>
     public const int WarpgroupThreads = 128;
@@ -22,5 +23,5 @@ internal readonly record struct WarpgroupTile(int Consumers, int Keys, bool Sees
     /// <summary>Rows of a block.</summary>
     public int Rows => Consumers * WarpgroupRows;
 
-    public int SharedBytes(int keyDim, int valueDim) => WarpgroupMemory.HeadBytes + new BoxedRows(keyDim, Rows).Bytes + (Stages * (new BoxedRows(keyDim, Keys).Bytes + new BoxedRows(valueDim, Keys).Bytes));
+    public int SharedBytes(int keyDim, int valueDim) => WarpgroupMemory.HeadBytes + (QueryStages * new BoxedRows(keyDim, Rows).Bytes) + (Stages * (new BoxedRows(keyDim, Keys).Bytes + new BoxedRows(valueDim, Keys).Bytes));
 }

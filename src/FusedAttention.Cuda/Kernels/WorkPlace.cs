@@ -44,10 +44,10 @@ internal sealed class WorkPlace
     public (I32 Query, I32 Head) QueryOf(I32 index)
     {
         I32 group = _call.Group, row = I32.Min(index, Item.EndRow - 1);
-        I32 query = I32.Quotient(row, group);
+        I32 query = _call.QueryOf(row);
         return (query, I32.MultiplyAdd(Head, group, row - (query * group)));
     }
 
     /// <summary>A row by its number in the sequence; beyond the item's last one, that.</summary>
-    public RowReader RowAt(I32 index) => new(_k, _call, Sequence, Head, I32.Min(index, Item.EndRow - 1), Item);
+    public RowReader RowAt(I32 index) => RowReader.Of(_k, _call, Sequence, Head, I32.Min(index, Item.EndRow - 1), Item);
 }

@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using FusedAttention.Cuda.Kernels;
 using FusedAttention.Cuda.Launching;
+using FusedAttention.Cuda.Ptx;
 using FusedAttention.Devices;
 using FusedAttention.Problems;
 
@@ -29,6 +30,8 @@ internal static unsafe class CallBinding
     {
         ref readonly ScratchLayout layout = ref plan.Scratch;
 
+        Reciprocal group = Reciprocal.Of(problem.Group);
+
         // Tables that are inline take nothing of the scratch memory, which begins where they would end.
         ulong partials = scratch - (isInline ? (ulong)layout.TableBytes : 0);
         var block = new CallBlock
@@ -47,6 +50,8 @@ internal static unsafe class CallBinding
             BlockTablesOffset = checked((int)layout.BlockTables),
             AlibiSlopesOffset = checked((int)layout.AlibiSlopes),
             SinkLogitsOffset = checked((int)layout.SinkLogits),
+            GroupFactor = group.Factor,
+            GroupShift = group.Shift,
             Attention = AttentionParameters.Of(problem),
         };
         MemoryMarshal.Write(parameters, block);

@@ -47,8 +47,11 @@ internal static partial class TileTable
 
             // Registers of all warpgroups together: 65,536 less what is rounded away. With 24 the producer spills.
             (int producer, int consumer) = consumers == 3 ? (32, 160) : (40, 232);
-            var tile = new WarpgroupTile(consumers, keys, use == WarpgroupUse.Full, producer, consumer);
-            if (Fits(tile.SharedBytes(keyDim, valueDim), 1, device)) return tile;
+            for (int queryStages = 2; queryStages > 0; queryStages--)
+            {
+                var tile = new WarpgroupTile(consumers, keys, queryStages, use == WarpgroupUse.Full, producer, consumer);
+                if (Fits(tile.SharedBytes(keyDim, valueDim), 1, device)) return tile;
+            }
         }
 
         return null;

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Numerics;
 
 namespace FusedAttention.Cuda.Ptx;
 
@@ -60,14 +61,26 @@ internal sealed class I32 : Value, IValue<I32>
     public static Predicate operator >=(I32 a, I32 b) => Predicate.Of("setp.ge.s32", a, b);
 
     /// <summary>a * b + c.</summary>
-    public static I32 MultiplyAdd(I32 a, I32 b, I32 c) => Write("mad.lo.s32", a, b, c);
+    public static I32 MultiplyAdd(I32 a, I32 b, I32 c) => a._constant == 0 || b._constant == 0 ? c : Write("mad.lo.s32", a, b, c);
 
     public static I32 Min(I32 a, I32 b) => Of("min.s32", a, b, Math.Min);
 
     public static I32 Max(I32 a, I32 b) => Of("max.s32", a, b, Math.Max);
 
     /// <summary>The quotient of two numbers that are not negative.</summary>
-    public static I32 Quotient(I32 a, I32 b) => b._constant == 1 ? a : Of("div.u32", a, b, (x, y) => (int)((uint)x / (uint)y));
+    public static I32 Quotient(I32 a, I32 b)
+    {
+        if (b._constant is not { } divisor) return Write("div.u32", a, b);
+        if (a._constant is { } number) return number / divisor;
+
+        // The assembler divides by a constant, too, in full, where all threads of a warp have the same number.
+        if (BitOperations.IsPow2(divisor)) return a >>> BitOperations.Log2((uint)divisor);
+        Reciprocal reciprocal = Reciprocal.Of(divisor);
+        return Quotient(a, (int)reciprocal.Factor, reciprocal.Shift);
+    }
+
+    /// <summary>The quotient by the number that a <see cref="Reciprocal"/> is of.</summary>
+    public static I32 Quotient(I32 a, I32 factor, I32 shift) => Write("mul.hi.u32", a << 1, factor).ShiftRight(shift);
 
     /// <summary>Shifts by a number that is not negative; by 32 and more everything is shifted out.</summary>
     public static I32 ShiftLeft(I32 a, I32 by) => Write("shl.b32", a, by);

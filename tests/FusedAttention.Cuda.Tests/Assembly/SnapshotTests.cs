@@ -35,7 +35,7 @@ public sealed class SnapshotTests
         Folder, "prefill-wgmma-bfloat16-16-16.ptx",
         WarpgroupPrefillKernel.Write(
             new(AttentionElementType.BFloat16, AttentionElementType.BFloat16, 16, 16, CallFeatures.Aligned, 0, default),
-            new WarpgroupTile(Consumers: 2, Keys: 16, SeesAll: false, ProducerRegisters: 40, ConsumerRegisters: 232)).ToString());
+            new WarpgroupTile(Consumers: 2, Keys: 16, QueryStages: 2, SeesAll: false, ProducerRegisters: 40, ConsumerRegisters: 232)).ToString());
 
     [Fact]
     public void Text_of_merging() => Snapshot.AssertOnFile(Folder, "merge-float16-bfloat16.ptx", MergePlan.Function(AttentionElementType.Float16, AttentionElementType.BFloat16).Text);

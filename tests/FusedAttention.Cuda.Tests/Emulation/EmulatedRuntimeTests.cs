@@ -90,7 +90,7 @@ public sealed unsafe class EmulatedRuntimeTests
         var other = new KernelFunction("other", "an entry that is not there", 32, 0, static () => TestKernel.Text("", 1, target: "sm_80"));
         Assert.Contains("64 threads, where the text allows 32", Refusal(many, 8), StringComparison.Ordinal);
         Assert.Contains("of shared memory", Refusal(shared, 8), StringComparison.Ordinal);
-        Assert.Contains("16 bytes of parameters, where the text has 8", Refusal(Add, 16), StringComparison.Ordinal);
+        Assert.Contains("4 bytes of parameters, where the driver reads the 8 of the text", Refusal(Add, 4), StringComparison.Ordinal);
         Assert.Contains("no entry other", Assert.Throws<CudaEmulationException>(() => runtime.Prepare(other)).Message, StringComparison.Ordinal);
         Assert.Throws<CudaException>(() => runtime.Allocate(runtime.Device.MemoryBytes));
 

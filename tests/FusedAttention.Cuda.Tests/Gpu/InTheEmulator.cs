@@ -33,7 +33,9 @@ public sealed class EmulatedMaskTests() : MaskTests(TestDevice.Emulator)
     {
         long few = Executed(1024, static k => k / 64 == 9), all = Executed(1024, static _ => true), alone = Executed(64, static _ => true);
         Xunit.Assert.InRange(few, alone, 1.5 * alone);
-        Xunit.Assert.InRange(few, 0, all / 5);
+
+        // Of what a tile costs that is seen, without what a call costs anyway.
+        Xunit.Assert.InRange(few - alone, 0, (all - alone) / 16);
     }
 
     private static long Executed(int keys, Func<int, bool> sees)

@@ -11,7 +11,7 @@ public sealed class WarpgroupMapsTests
 {
     private static readonly CudaDeviceDescription Hopper = new(0, "Test", 9, 0, 132, 232448, 80L << 30, 13000);
 
-    private static readonly WarpgroupTile Tile = new(Consumers: 2, Keys: 128, SeesAll: false, ProducerRegisters: 40, ConsumerRegisters: 232);
+    private static readonly WarpgroupTile Tile = new(Consumers: 2, Keys: 128, QueryStages: 1, SeesAll: false, ProducerRegisters: 40, ConsumerRegisters: 232);
 
     [Fact]
     public void Dense_sequences_are_steps_of_the_last_dimension()
