@@ -99,20 +99,6 @@ public sealed unsafe partial class MetalDevice
         }
     }
 
-    /// <summary>Queues command buffers that were made for this.</summary>
-    /// <param name="submissions">In order; none of them empty.</param>
-    /// <param name="transient">What they use of transient memory.</param>
-    /// <param name="uses">What they use beside that; held by the caller.</param>
-    internal void Submit(ReadOnlySpan<ImmutableArray<KernelLaunch>> submissions, TransientPool.Rental transient, ReadOnlySpan<MemoryUse> uses)
-    {
-        _retired.Collect();
-        foreach (ImmutableArray<KernelLaunch> launches in submissions) Prepare(launches.AsSpan());
-        lock (_submitting)
-        {
-            foreach (ImmutableArray<KernelLaunch> launches in submissions) Submit(launches.AsSpan(), transient, uses);
-        }
-    }
-
     /// <summary>Waits until a submission has ended.</summary>
     /// <exception cref="MetalException">It failed, or one before it that nobody was told of.</exception>
     internal void Wait(long submission)
@@ -167,7 +153,15 @@ public sealed unsafe partial class MetalDevice
     internal void Submit(KernelLaunch launch, ReadOnlySpan<MemoryUse> uses)
     {
         using TransientPool.Rental none = _transient.Rent();
-        Submit([[launch]], none, uses);
+        Submit(launch, none, uses);
+    }
+
+    /// <summary>Queues one launch that somebody has made for this.</summary>
+    internal void Submit(KernelLaunch launch, TransientPool.Rental transient, ReadOnlySpan<MemoryUse> uses)
+    {
+        _retired.Collect();
+        Prepare([launch]);
+        lock (_submitting) Submit([launch], transient, uses);
     }
 
     private void Prepare(ReadOnlySpan<KernelLaunch> launches)

@@ -182,9 +182,11 @@ internal sealed class DevicePlan
     {
         int first = 0;
         bool begins = false;
+        double taken = 0;
         if (spent + list.Cost <= budget)
         {
-            spent += list.Cost;
+            taken = list.Cost;
+            spent += taken;
         }
         else
         {
@@ -194,10 +196,11 @@ internal sealed class DevicePlan
                 if (spent > 0 && spent + cost > budget)
                 {
                     Add(i);
-                    (first, begins, spent) = (i, true, 0);
+                    (first, begins, spent, taken) = (i, true, 0, 0);
                 }
 
                 spent += cost;
+                taken += cost;
             }
         }
 
@@ -205,7 +208,7 @@ internal sealed class DevicePlan
 
         void Add(int end)
         {
-            if (end > first) _launches.Add(new(kernel, isMerge, offset + ((long)first * Unsafe.SizeOf<WorkItem>()), end - first, begins));
+            if (end > first) _launches.Add(new(kernel, isMerge, offset + ((long)first * Unsafe.SizeOf<WorkItem>()), end - first, begins, taken));
         }
     }
 }
