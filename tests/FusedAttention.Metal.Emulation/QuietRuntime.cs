@@ -24,7 +24,11 @@ internal sealed unsafe class QuietRuntime : IMetalRuntime
 
     public KernelResources Prepare(KernelFunction function) => default;
 
-    public long Submit(ReadOnlySpan<KernelLaunch> launches) => ++_submitted;
+    public double SubmissionBudget { get; init; } = CommandBufferBudget.First;
+
+    public long Submit(ReadOnlySpan<KernelLaunch> launches, bool staysOpen = false) => staysOpen ? _submitted + 1 : ++_submitted;
+
+    public void Commit() => ++_submitted;
 
     public void Wait(long submission)
     {

@@ -65,8 +65,8 @@ internal sealed unsafe class MetalBlockStorage : MappedBlockStorage
         try
         {
             for (; held < _allUses.Length; held++) _allUses[held].Memory.Hold();
-            using TransientPool.Rental transient = _device.Transient.Rent();
-            MemoryPlace copies = transient.Take(sizeof(SlotCopy));
+            using TransientLease transient = _device.RentTransient();
+            MemoryPlace copies = transient.Memory.Take(sizeof(SlotCopy));
             *(SlotCopy*)(copies.Memory.Pointer + copies.Offset) = new() { From = (long)from * Options.BlockSize, To = (long)to * Options.BlockSize, Slots = slots };
 
             // A launch copies a pair of planes of a layer: keys and values, or what belongs to them. Pairs differ in shape, so each has a list of its own.
@@ -75,7 +75,7 @@ internal sealed unsafe class MetalBlockStorage : MappedBlockStorage
                 launches.Clear();
                 CacheShape shape = ShapeOf(pair);
                 foreach (SharedMemory[] layer in _layers) CachePlan.CopySlots(shape, new(layer[pair].Memory, 0), new(layer[pair + 1].Memory, 0), copies, 1, slots, launches);
-                _device.Submit(launches, transient, _allUses);
+                _device.Submit(launches, transient.Memory, _allUses);
             }
         }
         finally
@@ -100,14 +100,14 @@ internal sealed unsafe class MetalBlockStorage : MappedBlockStorage
         LaunchList launches = Launches.Rent();
         try
         {
-            using TransientPool.Rental transient = _device.Transient.Rent();
-            MemoryPlace slots = transient.Take((long)tokens * sizeof(long));
+            using TransientLease transient = _device.RentTransient();
+            MemoryPlace slots = transient.Memory.Take((long)tokens * sizeof(long));
             long* first = (long*)(slots.Memory.Pointer + slots.Offset);
             foreach (SlotRun run in runs)
                 for (int i = 0; i < run.Count; i++) first[run.Row + i] = ((long)run.Block * Options.BlockSize) + run.Slot + i;
             SharedMemory[] planes = _layers[layer];
             CachePlan.Append(Shape, source, keys, values, new(planes[CacheFormat.Keys].Memory, 0), new(planes[CacheFormat.Values].Memory, 0), slots, tokens, launches);
-            _device.Submit(launches, transient, uses);
+            _device.Submit(launches, transient.Memory, uses);
         }
         finally
         {

@@ -11,7 +11,7 @@ namespace FusedAttention;
 /// </summary>
 /// <remarks>
 /// <para>Calls return when their work is queued. Whoever touches a tensor's elements waits for the work that uses that tensor (<see cref="MetalTensor{T}"/> says when);
-/// <see cref="Synchronize"/> waits for everything.</para>
+/// <see cref="Synchronize"/> waits for everything. <see cref="Batch"/> puts many calls into one command buffer.</para>
 /// <para>A failure on the GPU is thrown by what waits next, as <see cref="MetalException"/>. All methods may be called from any number of threads at once. Devices live as long as the process.</para>
 /// </remarks>
 public sealed unsafe partial class MetalDevice
@@ -58,6 +58,9 @@ public sealed unsafe partial class MetalDevice
     /// <summary>The number of the last submission known to have ended.</summary>
     internal long Completed => _runtime.Completed;
 
+    /// <summary>What a command buffer may cost.</summary>
+    internal double SubmissionBudget => _runtime.SubmissionBudget;
+
     internal TransientPool Transient => _transient;
 
     internal RetiredMemory Retired => _retired;
@@ -93,9 +96,10 @@ public sealed unsafe partial class MetalDevice
 
         // Compiling takes long and may fail: before the queue is taken, and before anything is on it.
         for (int i = 0; i < launches.Count; i++) Prepare(launches[i]);
+        bool isBatched = IsBatching;
         lock (_submitting)
         {
-            for (int i = 0; i < launches.Count; i++) Submit(launches[i], transient, uses);
+            for (int i = 0; i < launches.Count; i++) Submit(launches[i], staysOpen: isBatched && i == launches.Count - 1, transient, uses);
         }
     }
 
@@ -103,6 +107,7 @@ public sealed unsafe partial class MetalDevice
     /// <exception cref="MetalException">It failed, or one before it that nobody was told of.</exception>
     internal void Wait(long submission)
     {
+        CommitUpTo(submission);
         _runtime.Wait(submission);
         _retired.Collect();
         lock (_failures)
@@ -116,6 +121,7 @@ public sealed unsafe partial class MetalDevice
     /// <summary>Waits where nothing may be thrown; a failure is left for the next <see cref="Wait"/>.</summary>
     internal void WaitWithoutThrowing(long submission)
     {
+        CommitUpTo(submission);
         try
         {
             _runtime.Wait(submission);
@@ -161,20 +167,12 @@ public sealed unsafe partial class MetalDevice
     {
         _retired.Collect();
         Prepare([launch]);
-        lock (_submitting) Submit([launch], transient, uses);
+        lock (_submitting) Submit([launch], staysOpen: false, transient, uses);
     }
 
     private void Prepare(ReadOnlySpan<KernelLaunch> launches)
     {
         foreach (KernelLaunch launch in launches) _runtime.Prepare(launch.Function);
-    }
-
-    /// <summary>One command buffer, under the lock.</summary>
-    private void Submit(ReadOnlySpan<KernelLaunch> launches, TransientPool.Rental transient, ReadOnlySpan<MemoryUse> uses)
-    {
-        _submitted = _runtime.Submit(launches);
-        transient.Use(_submitted);
-        foreach (MemoryUse use in uses) use.Memory.Use(_submitted, use.IsWritten);
     }
 
     /// <summary>The self-test of the layout of simdgroup matrices. What it throws is not remembered.</summary>
@@ -183,6 +181,7 @@ public sealed unsafe partial class MetalDevice
         lock (_submitting)
         {
             if (_examined is { } known) return known;
+            CommitOpen();
             bool isKnown = LaneMapTest.Run(_runtime, out long submission);
             _submitted = submission;
             MetalDeviceDescription examined = _runtime.Device with { HasKnownLaneMap = isKnown };

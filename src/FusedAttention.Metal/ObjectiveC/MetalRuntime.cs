@@ -29,6 +29,7 @@ internal sealed unsafe class MetalRuntime : IMetalRuntime, IGpuClock
 
     /// <summary>Of the launches that are being encoded.</summary>
     private Pipeline[] _bound = new Pipeline[4];
+    private OpenSubmission _open;
     private bool _isDisposed;
 
     /// <param name="device">An MTLDevice; taken over, also if this throws.</param>
@@ -83,7 +84,9 @@ internal sealed unsafe class MetalRuntime : IMetalRuntime, IGpuClock
         return _pipelines.Get(device.Id, function).Resources;
     }
 
-    public long Submit(ReadOnlySpan<KernelLaunch> launches)
+    public double SubmissionBudget => _submissions.Budget.Current;
+
+    public long Submit(ReadOnlySpan<KernelLaunch> launches, bool staysOpen = false)
     {
         if (launches.IsEmpty) throw new ArgumentException("There is nothing to submit.", nameof(launches));
         using NativeObject.Lease device = _device.Use();
@@ -99,25 +102,31 @@ internal sealed unsafe class MetalRuntime : IMetalRuntime, IGpuClock
                 Check(launches[i], _bound[i]);
             }
 
-            if (_submissions.Count >= MaxUnderWay) _submissions.Await(_submissions.Submitted - MaxUnderWay + 1);
-
-            // The queue hands command buffers out unowned; this one must live until it has ended.
             using AutoreleasePool pool = AutoreleasePool.Open();
-            if (_submissions.IsQueueIgnored) RenewQueue(device.Id);
-            using NativeObject.Lease queue = _queue.Use();
-            nint commandBuffer = Native.Retain(NativeObject.NotNil(Messages.Get(queue.Id, Selectors.CommandBuffer), "a command buffer"));
+            bool begins = !_open.IsOpen;
+            if (begins) Begin(device.Id);
             try
             {
-                Encode(commandBuffer, launches, _bound);
-                Messages.Call(commandBuffer, Selectors.Commit);
+                for (int i = 0; i < launches.Length; i++) Encode(_open.Encoder, launches[i], _bound[i]);
             }
-            catch
+            catch when (begins)
             {
-                NativeObject.Release(commandBuffer);
+                Abandon();
                 throw;
             }
 
-            return _submissions.Add(commandBuffer, launches);
+            _open.Entry.Add(launches);
+            return staysOpen ? _submissions.Submitted + 1 : CommitOpen();
+        }
+    }
+
+    public void Commit()
+    {
+        lock (_encoding)
+        {
+            if (!_open.IsOpen) return;
+            using AutoreleasePool pool = AutoreleasePool.Open();
+            CommitOpen();
         }
     }
 
@@ -135,6 +144,7 @@ internal sealed unsafe class MetalRuntime : IMetalRuntime, IGpuClock
         {
             if (_isDisposed) return;
             _isDisposed = true;
+            Commit();
             _submissions.Await(_submissions.Submitted);
             _pipelines.Dispose();
             _queue.Dispose();
@@ -142,7 +152,7 @@ internal sealed unsafe class MetalRuntime : IMetalRuntime, IGpuClock
         }
     }
 
-    /// <summary>Another queue in place of one that the system ignores. Submissions end in the order of their numbers, so those of the old one must have ended.</summary>
+    /// <summary>Another queue in place of one that the system ignores or will ignore. Submissions end in the order of their numbers, so those of the old one must have ended.</summary>
     private void RenewQueue(nint device)
     {
         _submissions.Await(_submissions.Submitted);
@@ -152,18 +162,50 @@ internal sealed unsafe class MetalRuntime : IMetalRuntime, IGpuClock
         _submissions.BeginQueue();
     }
 
-    private static void Encode(nint commandBuffer, ReadOnlySpan<KernelLaunch> launches, Pipeline[] pipelines)
+    /// <summary>A command buffer with one serial encoder: a dispatch begins when the one before it has ended and its writes are seen. In a pool.</summary>
+    private void Begin(nint device)
     {
-        // One serial encoder: a dispatch begins when the one before it has ended and its writes are seen.
-        nint encoder = NativeObject.NotNil(Messages.Get(commandBuffer, Selectors.ComputeCommandEncoder), "a compute command encoder");
+        if (_submissions.Count >= MaxUnderWay) _submissions.Await(_submissions.Submitted - MaxUnderWay + 1);
+        if (_submissions.IsQueueSpoilt) RenewQueue(device);
+        using NativeObject.Lease queue = _queue.Use();
+
+        // The queue hands command buffers out unowned, and they encoders; both must live for longer than the pool.
+        nint commandBuffer = Native.Retain(NativeObject.NotNil(Messages.Get(queue.Id, Selectors.CommandBuffer), "a command buffer"));
         try
         {
-            for (int i = 0; i < launches.Length; i++) Encode(encoder, launches[i], pipelines[i]);
+            nint encoder = Native.Retain(NativeObject.NotNil(Messages.Get(commandBuffer, Selectors.ComputeCommandEncoder), "a compute command encoder"));
+            _open = new(commandBuffer, encoder, _submissions.Take());
         }
-        finally
+        catch
         {
-            Messages.Call(encoder, Selectors.EndEncoding);
+            NativeObject.Release(commandBuffer);
+            throw;
         }
+    }
+
+    /// <summary>In a pool.</summary>
+    private long CommitOpen()
+    {
+        EndEncoding();
+        Messages.Call(_open.CommandBuffer, Selectors.Commit);
+        long number = _submissions.Add(_open.Entry, _open.CommandBuffer);
+        _open = default;
+        return number;
+    }
+
+    /// <summary>Lets the open submission go, of which nothing may run. In a pool.</summary>
+    private void Abandon()
+    {
+        EndEncoding();
+        Native.Release(_open.CommandBuffer);
+        _submissions.GiveBack(_open.Entry);
+        _open = default;
+    }
+
+    private void EndEncoding()
+    {
+        Messages.Call(_open.Encoder, Selectors.EndEncoding);
+        Native.Release(_open.Encoder);
     }
 
     private static void Encode(nint encoder, KernelLaunch launch, Pipeline pipeline)
@@ -198,6 +240,7 @@ internal sealed unsafe class MetalRuntime : IMetalRuntime, IGpuClock
             throw new ArgumentException($"Kernel {name} has {launch.Parameters.Length} bytes of parameters in slot {launch.ParameterIndex}.", nameof(launch));
         foreach (BufferBinding binding in launch.Buffers)
         {
+            ObjectDisposedException.ThrowIf(((MetalBuffer)binding.Memory).Handle.IsClosed, binding.Memory);
             if ((uint)binding.Index >= BufferSlots || binding.Offset < 0 || binding.Offset >= binding.Memory.Bytes)
                 throw new ArgumentException($"Kernel {name} has slot {binding.Index} at byte {binding.Offset} of {binding.Memory.Bytes}.", nameof(launch));
         }
@@ -213,5 +256,14 @@ internal sealed unsafe class MetalRuntime : IMetalRuntime, IGpuClock
             (int)Messages.Get(device, Selectors.MaxThreadgroupMemoryLength),
             Messages.Get(device, Selectors.MaxBufferLength),
             HasKnownLaneMap: false);
+    }
+
+    /// <summary>What is being encoded; the references are its own.</summary>
+    /// <param name="CommandBuffer">Not committed.</param>
+    /// <param name="Encoder">Not ended.</param>
+    /// <param name="Entry">What there will be to say of it.</param>
+    private readonly record struct OpenSubmission(nint CommandBuffer, nint Encoder, Submissions.Entry Entry)
+    {
+        public bool IsOpen => CommandBuffer != 0;
     }
 }

@@ -59,11 +59,6 @@ internal static class TileTable
     public const int MostSplits = 64;
 
     /// <summary>
-    /// Floating-point operations of a command buffer: half a second to a second of the slowest device (8 cores, 2.6 TFLOP/s at their peak), where the system stops what takes several.
-    /// </summary>
-    public const double CommandBufferBudget = 1e12;
-
-    /// <summary>
     /// What an element that is moved counts as, in floating-point operations: an M1 does 38 of them at its peak (2.6 TFLOP/s) while a byte comes from memory (68 GB/s), and reading and writing take four
     /// bytes of the 16-bit types.
     /// </summary>

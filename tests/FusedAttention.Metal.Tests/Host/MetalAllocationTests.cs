@@ -126,6 +126,30 @@ public sealed class MetalAllocationTests : IDisposable
         });
     }
 
+    [Fact]
+    public void Batches_allocate_nothing()
+    {
+        using var cache = new MetalPagedKeyValueCache<Half>(_device, new PagedKeyValueCacheOptions { Layers = 8, Blocks = 200, BlockSize = 16, KeyValueHeads = KeyValueHeads, KeyDim = Dim });
+        CacheSequence sequence = cache.CreateSequence();
+        cache.Extend(sequence, 2000);
+        PagedBatch step = cache.CreateBatch();
+        step.Add(sequence, 1);
+        using MetalTensor<Half> query = _device.Allocate<Half>(1, Heads, Dim), output = _device.Allocate<Half>(1, Heads, Dim), rows = _device.Allocate<Half>(1, KeyValueHeads, Dim);
+        long before = _runtime.Submitted;
+        Allocations.AssertNone(() =>
+        {
+            using (_device.Batch())
+            {
+                for (int layer = 0; layer < 8; layer++)
+                {
+                    cache.Write(layer, step, rows, rows);
+                    MetalAttention.ForwardPaged(query, output, cache, layer, step, Options);
+                }
+            }
+        });
+        Assert.True(_runtime.Submitted > before);
+    }
+
     /// <summary>Copies on write, by the GPU because it is at work on the cache.</summary>
     [Fact]
     public void A_copy_on_write_allocates_nothing_beyond_the_fork()
@@ -194,6 +218,12 @@ public sealed class MetalAllocationTests : IDisposable
             Allocations.AssertNone(() =>
             {
                 MetalAttention.Forward(query, key, key, output, Options);
+                output.Wait();
+            });
+            Allocations.AssertNone(() =>
+            {
+                using (device.Batch())
+                    for (int i = 0; i < 4; i++) MetalAttention.Forward(query, key, key, output, Options);
                 output.Wait();
             });
         }

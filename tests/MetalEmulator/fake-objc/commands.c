@@ -9,7 +9,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { MAX_HELD = 512, MAX_IN_QUEUE = 64, SLOTS = 31, PARAMETER_LIMIT = 4096, PATIENCE_SECONDS = 20 };
+enum { MAX_HELD = 8192, MAX_IN_QUEUE = 64, SLOTS = 31, PARAMETER_LIMIT = 4096, PATIENCE_SECONDS = 20 };
 
 // MTLCommandBufferStatus.
 enum { NOT_ENQUEUED = 0, COMMITTED = 2, COMPLETED = 4, FAILED = 5 };
@@ -26,6 +26,7 @@ typedef struct command_buffer {
     int must_fail;
     object *error;
     object *open_encoder;
+    uint64_t groups;                    // of all dispatches
 } command_buffer;
 
 typedef struct {
@@ -93,6 +94,7 @@ static void dispatch(encoder *self, selector name, size3 groups, size3 threads)
         fake_error("dispatch without a pipeline");
         return;
     }
+    self->owner->groups += groups.width * groups.height * groups.depth;
     uint64_t count = threads.width * threads.height * threads.depth;
     if (count == 0 || count > (uint64_t)fake_pipeline_threads(self->pipeline) || groups.width * groups.height * groups.depth == 0) fake_error("dispatch of %llu threads a group", (unsigned long long)count);
 }
@@ -217,7 +219,7 @@ static long status(command_buffer *self, selector name)
     return now;
 }
 
-// A quarter of a second for each buffer. Before it has ended a Mac's answers mean nothing.
+// Option "gpuMicroseconds": what each buffer takes, a quarter of a second unless it is said; or "gpuNanosecondsAGroup" a threadgroup. Before it has ended a Mac's answers mean nothing.
 static double gpu_time(command_buffer *self, double into)
 {
     pthread_mutex_lock(&gate);
@@ -236,7 +238,8 @@ static double gpu_start_time(command_buffer *self, selector name)
 static double gpu_end_time(command_buffer *self, selector name)
 {
     (void)name;
-    return gpu_time(self, 0.25);
+    long a_group = fake_option("gpuNanosecondsAGroup", 0);
+    return gpu_time(self, a_group ? (double)self->groups * (double)a_group / 1e9 : (double)fake_option("gpuMicroseconds", 250000) / 1e6);
 }
 
 static object *get_error(command_buffer *self, selector name)
@@ -244,10 +247,18 @@ static object *get_error(command_buffer *self, selector name)
     (void)name;
     if (self->status != FAILED) return NULL;
 
-    // Option "interruption": what the driver calls the failure.
-    switch (fake_option("interruption", 0)) {
-    case 14: return fake_make_error("MTLCommandBufferErrorDomain", 1, "Impacting Interactivity (0000000e:kIOGPUCommandBufferCallbackErrorImpactingInteractivity)");
+    // Option "interruption": what the driver calls the failure; from 100 on, an error of Metal's own that much less, without the driver's words.
+    long cause = fake_option("interruption", 0);
+    if (cause >= 100) return fake_make_error("MTLCommandBufferErrorDomain", cause - 100, "it failed");
+    switch (cause) {
+    case 2: return fake_make_error("MTLCommandBufferErrorDomain", 2, "Caused GPU Timeout Error (00000002:kIOGPUCommandBufferCallbackErrorTimeout)");
+    case 3: return fake_make_error("MTLCommandBufferErrorDomain", 3, "Caused GPU Hang Error (00000003:kIOGPUCommandBufferCallbackErrorHang)");
     case 4: return fake_make_error("MTLCommandBufferErrorDomain", 4, "Ignored (for causing prior/excessive GPU errors) (00000004:kIOGPUCommandBufferCallbackErrorSubmissionsIgnored)");
+    case 5: return fake_make_error("MTLCommandBufferErrorDomain", 1, "Discarded (victim of GPU error/recovery) (00000005:kIOGPUCommandBufferCallbackErrorInnocentVictim)");
+    case 6: return fake_make_error("MTLCommandBufferErrorDomain", 7, "Insufficient Permission (to submit GPU work from background) (00000006:kIOGPUCommandBufferCallbackErrorBackgroundExecutionNotPermitted)");
+    case 8: return fake_make_error("MTLCommandBufferErrorDomain", 8, "Insufficient Memory (00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory)");
+    case 11: return fake_make_error("MTLCommandBufferErrorDomain", 3, "Caused GPU Address Fault Error (0000000b:kIOGPUCommandBufferCallbackErrorPageFault)");
+    case 14: return fake_make_error("MTLCommandBufferErrorDomain", 1, "Impacting Interactivity (0000000e:kIOGPUCommandBufferCallbackErrorImpactingInteractivity)");
     default: return fake_make_error("MTLCommandBufferErrorDomain", 2, "Caused GPU Timeout Error");
     }
 }
