@@ -37,6 +37,10 @@ internal static unsafe partial class Messages
     [LibraryImport(Libraries.ObjectiveC, EntryPoint = Send)]
     public static partial void Call(nint receiver, Selector selector, nint first, nuint second, nuint third);
 
+    /// <summary>setBufferOffset:atIndex:.</summary>
+    [LibraryImport(Libraries.ObjectiveC, EntryPoint = Send)]
+    public static partial void Call(nint receiver, Selector selector, nuint first, nuint second);
+
     /// <summary>dispatchThreadgroups:threadsPerThreadgroup:.</summary>
     [LibraryImport(Libraries.ObjectiveC, EntryPoint = Send)]
     public static partial void Call(nint receiver, Selector selector, MetalSize threadgroups, MetalSize threads);

@@ -30,6 +30,10 @@ internal sealed unsafe class MetalRuntime : IMetalRuntime, IGpuClock
     /// <summary>Of the launches that are being encoded.</summary>
     private Pipeline[] _bound = new Pipeline[4];
     private OpenSubmission _open;
+
+    /// <summary>What the open submission's encoder has been told: a launch says what is different, which in a loop over layers is a third of it.</summary>
+    private readonly (nint Buffer, long Offset)[] _setBuffers = new (nint, long)[BufferSlots];
+    private nint _setPipeline;
     private bool _isDisposed;
 
     /// <param name="device">An MTLDevice; taken over, also if this throws.</param>
@@ -175,6 +179,8 @@ internal sealed unsafe class MetalRuntime : IMetalRuntime, IGpuClock
         {
             nint encoder = Native.Retain(NativeObject.NotNil(Messages.Get(commandBuffer, Selectors.ComputeCommandEncoder), "a compute command encoder"));
             _open = new(commandBuffer, encoder, _submissions.Take());
+            Array.Clear(_setBuffers);
+            _setPipeline = 0;
         }
         catch
         {
@@ -208,14 +214,22 @@ internal sealed unsafe class MetalRuntime : IMetalRuntime, IGpuClock
         Native.Release(_open.Encoder);
     }
 
-    private static void Encode(nint encoder, KernelLaunch launch, Pipeline pipeline)
+    private void Encode(nint encoder, KernelLaunch launch, Pipeline pipeline)
     {
-        using (NativeObject.Lease state = pipeline.Use()) Messages.Call(encoder, Selectors.SetComputePipelineState, state.Id);
+        using (NativeObject.Lease state = pipeline.Use())
+        {
+            if (state.Id != _setPipeline) Messages.Call(encoder, Selectors.SetComputePipelineState, state.Id);
+            _setPipeline = state.Id;
+        }
+
         foreach (BufferBinding binding in launch.Buffers)
         {
-            // The command buffer holds the memory from here on until it has ended.
+            // The command buffer holds the memory from here on until it has ended, so no other can have its identity meanwhile.
             using NativeObject.Lease buffer = ((MetalBuffer)binding.Memory).Handle.Use();
-            Messages.Call(encoder, Selectors.SetBuffer, buffer.Id, (nuint)binding.Offset, (nuint)binding.Index);
+            ref (nint Buffer, long Offset) set = ref _setBuffers[binding.Index];
+            if (set.Buffer != buffer.Id) Messages.Call(encoder, Selectors.SetBuffer, buffer.Id, (nuint)binding.Offset, (nuint)binding.Index);
+            else if (set.Offset != binding.Offset) Messages.Call(encoder, Selectors.SetBufferOffset, (nuint)binding.Offset, (nuint)binding.Index);
+            set = (buffer.Id, binding.Offset);
         }
 
         ReadOnlySpan<byte> parameters = launch.Parameters.AsSpan();

@@ -61,6 +61,7 @@ internal static class Selectors
     public static readonly Selector ComputeCommandEncoder = Selector.Of("computeCommandEncoder"u8);
     public static readonly Selector SetComputePipelineState = Selector.Of("setComputePipelineState:"u8);
     public static readonly Selector SetBuffer = Selector.Of("setBuffer:offset:atIndex:"u8);
+    public static readonly Selector SetBufferOffset = Selector.Of("setBufferOffset:atIndex:"u8);
     public static readonly Selector SetBytes = Selector.Of("setBytes:length:atIndex:"u8);
     public static readonly Selector DispatchThreadgroups = Selector.Of("dispatchThreadgroups:threadsPerThreadgroup:"u8);
     public static readonly Selector EndEncoding = Selector.Of("endEncoding"u8);

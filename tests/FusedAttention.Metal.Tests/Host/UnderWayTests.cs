@@ -151,6 +151,37 @@ public sealed class UnderWayTests
         runtime.Submit([FakeMetal.Launch(Attend)], staysOpen: true);
     }
 
+    [Fact]
+    public void An_encoder_is_told_what_is_different()
+    {
+        using var fake = new FakeMetal();
+        using MetalRuntime runtime = FakeMetal.Runtime();
+        using DeviceMemory a = runtime.Allocate(1024), b = runtime.Allocate(1024);
+        KernelFunction merge = FakeMetal.Function("merge");
+        runtime.Prepare(Attend);
+        runtime.Prepare(merge);
+        fake.Take();
+        runtime.Submit([FakeMetal.Launch(Attend, new(0, a, 0, false), new(1, a, 0, false), new(2, b, 4, true))], staysOpen: true);
+        fake.Take();
+        runtime.Submit([FakeMetal.Launch(Attend, new(0, a, 0, false), new(1, b, 0, false), new(2, b, 8, true))], staysOpen: true);
+        Assert.Equal(
+            [
+                "MTLComputeCommandEncoder#1 setBuffer 1: MTLBuffer#2 + 0",
+                "MTLComputeCommandEncoder#1 setBufferOffset 2: + 8",
+                "MTLComputeCommandEncoder#1 setBytes 14: 0102feff",
+                "MTLComputeCommandEncoder#1 dispatch 3 x 2 x 1 of 32 x 4 x 1",
+            ],
+            fake.Take());
+        runtime.Submit([FakeMetal.Launch(merge, new(0, a, 0, false), new(2, b, 8, true))]);
+        Assert.Equal("MTLComputeCommandEncoder#1 setComputePipelineState MTLComputePipelineState#2", fake.Take()[0]);
+
+        // The next one's encoder knows nothing.
+        runtime.Submit([FakeMetal.Launch(merge, new(0, a, 0, false), new(2, b, 8, true))]);
+        string[] sent = fake.Take();
+        Assert.Contains("MTLComputeCommandEncoder#2 setBuffer 2: MTLBuffer#2 + 8", sent, StringComparer.Ordinal);
+        Assert.Contains("MTLComputeCommandEncoder#2 setComputePipelineState MTLComputePipelineState#2", sent, StringComparer.Ordinal);
+    }
+
     [Theory]
     [InlineData("commandBuffer")]
     [InlineData("computeCommandEncoder")]

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { MAX_HELD = 8192, MAX_IN_QUEUE = 64, SLOTS = 31, PARAMETER_LIMIT = 4096, PATIENCE_SECONDS = 20 };
+enum { MAX_IN_QUEUE = 64, SLOTS = 31, PARAMETER_LIMIT = 4096, PATIENCE_SECONDS = 20 };
 
 // MTLCommandBufferStatus.
 enum { NOT_ENQUEUED = 0, COMMITTED = 2, COMPLETED = 4, FAILED = 5 };
@@ -20,8 +20,8 @@ enum { AT_COMMIT = 0, WHEN_WAITED_FOR = 1, WHEN_TOLD = 2 };
 typedef struct command_buffer {
     object base;
     struct command_buffer *before;      // in the queue
-    object *held[MAX_HELD];             // what encoded commands use
-    int held_count;
+    object **held;                      // what encoded commands use
+    int held_count, held_room;
     int status;
     int must_fail;
     object *error;
@@ -33,6 +33,7 @@ typedef struct {
     object base;
     command_buffer *owner;
     object *pipeline;
+    object *buffers[SLOTS];
     int has_ended;
 } encoder;
 
@@ -45,8 +46,8 @@ static int gave_up;     // one wait that was too long is enough: a test that fai
 
 static void hold(command_buffer *b, object *o)
 {
-    if (b->held_count == MAX_HELD) fake_error("%s holds more than the test library has room for", fake_name(b));
-    else b->held[b->held_count++] = fake_retain(o);
+    if (b->held_count == b->held_room) b->held = realloc(b->held, sizeof *b->held * (size_t)(b->held_room = b->held_room * 2 + 16));
+    b->held[b->held_count++] = fake_retain(o);
 }
 
 // Encoders.
@@ -71,16 +72,27 @@ static void set_buffer(encoder *self, selector name, object *buffer, uint64_t of
     if (!is_open(self, name)) return;
     if (!buffer || buffer->isa != &fake_class_buffer || buffer->references <= 0) fake_error("%s is no buffer", fake_name(buffer));
     else if (index >= SLOTS || offset >= fake_buffer_length(buffer)) fake_error("slot %llu at %llu", (unsigned long long)index, (unsigned long long)offset);
-    else hold(self->owner, buffer);
+    else hold(self->owner, self->buffers[index] = buffer);
+}
+
+static void set_buffer_offset(encoder *self, selector name, uint64_t offset, uint64_t index)
+{
+    fake_say("%s setBufferOffset %llu: + %llu", fake_name(self), (unsigned long long)index, (unsigned long long)offset);
+    if (!is_open(self, name)) return;
+    if (index >= SLOTS || !self->buffers[index] || offset >= fake_buffer_length(self->buffers[index])) fake_error("slot %llu at %llu", (unsigned long long)index, (unsigned long long)offset);
 }
 
 static void set_bytes(encoder *self, selector name, const uint8_t *bytes, uint64_t length, uint64_t index)
 {
-    char *text = malloc((2 * length) + 1);
-    for (uint64_t i = 0; i < length; i++) snprintf(text + (2 * i), 3, "%02x", bytes[i]);
-    text[2 * length] = 0;
+    static const char digits[] = "0123456789abcdef";
+    char text[(2 * PARAMETER_LIMIT) + 1];
+    uint64_t shown = length < PARAMETER_LIMIT ? length : PARAMETER_LIMIT;
+    for (uint64_t i = 0; i < shown; i++) {
+        text[2 * i] = digits[bytes[i] >> 4];
+        text[(2 * i) + 1] = digits[bytes[i] & 15];
+    }
+    text[2 * shown] = 0;
     fake_say("%s setBytes %llu: %s", fake_name(self), (unsigned long long)index, text);
-    free(text);
     if (is_open(self, name) && (length == 0 || length >= PARAMETER_LIMIT || index >= SLOTS)) fake_error("%llu bytes in slot %llu", (unsigned long long)length, (unsigned long long)index);
 }
 
@@ -115,7 +127,7 @@ static void free_encoder(object *self)
 static class encoder_class = {
     "MTLComputeCommandEncoder",
     (const method[]){
-        { "setComputePipelineState:", set_pipeline }, { "setBuffer:offset:atIndex:", set_buffer }, { "setBytes:length:atIndex:", set_bytes },
+        { "setComputePipelineState:", set_pipeline }, { "setBuffer:offset:atIndex:", set_buffer }, { "setBufferOffset:atIndex:", set_buffer_offset }, { "setBytes:length:atIndex:", set_bytes },
         { "dispatchThreadgroups:threadsPerThreadgroup:", dispatch }, { "endEncoding", end_encoding }, { 0 } },
     sizeof(encoder), free_encoder, 0,
 };
@@ -141,7 +153,9 @@ static void let_go(object *self)
 {
     command_buffer *b = (command_buffer *)self;
     for (int i = 0; i < b->held_count; i++) fake_release(b->held[i]);
-    b->held_count = 0;
+    free(b->held);
+    b->held = NULL;
+    b->held_count = b->held_room = 0;
 }
 
 static void finish(command_buffer *self)
