@@ -65,6 +65,11 @@ internal sealed unsafe class RecordingRuntime : IMetalRuntime
 
     public DeviceMemory Wrap(nint pointer, long bytes) => Add(new Memory(this, (void*)pointer, bytes, owned: false));
 
+    /// <summary>How long the memory is that is to be kept where a GPU reaches it.</summary>
+    public List<long> Resident { get; } = [];
+
+    public void KeepResident(DeviceMemory memory) => Resident.Add(memory.Bytes);
+
     public KernelResources Prepare(KernelFunction function)
     {
         if (PrepareFailure is { } failure)

@@ -21,6 +21,11 @@ internal interface IMetalRuntime : IDeviceQueue, IDisposable
     /// <summary>The caller's memory as device memory, without a copy: page-aligned and whole pages.</summary>
     DeviceMemory Wrap(nint pointer, long bytes);
 
+    /// <summary>Asks the system to leave memory where the GPU reaches it for as long as the device is in use; nothing where the system has no such thing.</summary>
+    void KeepResident(DeviceMemory memory)
+    {
+    }
+
     /// <summary>Compiles a kernel unless that has been done.</summary>
     KernelResources Prepare(KernelFunction function);
 

@@ -28,7 +28,7 @@ internal sealed unsafe class MetalBlockStorage : MappedBlockStorage
             for (int layer = 0; layer < options.Layers; layer++)
             {
                 _layers[layer] = new SharedMemory[format.Planes.Length];
-                for (int plane = 0; plane < format.Planes.Length; plane++) _layers[layer][plane] = device.AllocateMemory(LayerBytes(plane));
+                for (int plane = 0; plane < format.Planes.Length; plane++) _layers[layer][plane] = device.AllocateMemory(LayerBytes(plane), isCache: true);
             }
         }
         catch

@@ -18,6 +18,9 @@ public sealed unsafe partial class MetalDevice
 {
     private const int EmptyTensorBytes = 16;
 
+    /// <summary>From here on a tensor is kept where the GPU reaches it while nothing runs, as caches are: bringing back 64 MB takes milliseconds.</summary>
+    private const long ResidentTensorBytes = 64 << 20;
+
     private readonly IMetalRuntime _runtime;
     private readonly Lock _submitting = new();
     private readonly Lock _failures = new();
@@ -146,13 +149,25 @@ public sealed unsafe partial class MetalDevice
 
     /// <summary>Shared memory for tensors and caches.</summary>
     /// <exception cref="MetalException">The device does not give it.</exception>
-    internal SharedMemory AllocateMemory(long bytes)
+    /// <param name="bytes">Its length.</param>
+    /// <param name="isCache">Whether it will be used as long as a conversation lasts, with pauses.</param>
+    internal SharedMemory AllocateMemory(long bytes, bool isCache = false)
     {
         if (bytes > MaxTensorBytes) throw new MetalException($"{bytes} bytes are more than one allocation on {this} can have: {MaxTensorBytes}.");
         _retired.Collect();
 
         // An empty tensor has memory too: a buffer needs something to be bound to.
-        return new(this, _runtime.Allocate(Math.Max(EmptyTensorBytes, bytes)), isCallers: false);
+        var memory = new SharedMemory(this, _runtime.Allocate(Math.Max(EmptyTensorBytes, bytes)), isCallers: false);
+        try
+        {
+            if (isCache || bytes >= ResidentTensorBytes) _runtime.KeepResident(memory.Memory);
+            return memory;
+        }
+        catch
+        {
+            memory.Dispose();
+            throw;
+        }
     }
 
     /// <summary>Queues one launch that takes no transient memory.</summary>

@@ -34,14 +34,19 @@ internal sealed unsafe class MetalRuntime : IMetalRuntime, IGpuClock
     /// <summary>What the open submission's encoder has been told: a launch says what is different, which in a loop over layers is a third of it.</summary>
     private readonly (nint Buffer, long Offset)[] _setBuffers = new (nint, long)[BufferSlots];
     private nint _setPipeline;
+    private readonly TimeProvider _time;
+    private Residency? _residency;
+    private bool _hasNoResidency;
     private bool _isDisposed;
 
     /// <param name="device">An MTLDevice; taken over, also if this throws.</param>
     /// <param name="compose">For tests that bring their own kernels; the library's otherwise.</param>
+    /// <param name="time">For tests that wait for nobody; the system's otherwise.</param>
     /// <exception cref="MetalException">The device has no queue.</exception>
-    public MetalRuntime(NativeObject device, Func<KernelFunction, string>? compose = null)
+    public MetalRuntime(NativeObject device, Func<KernelFunction, string>? compose = null, TimeProvider? time = null)
     {
         _device = device;
+        _time = time ?? TimeProvider.System;
         try
         {
             using AutoreleasePool pool = AutoreleasePool.Open();
@@ -82,6 +87,19 @@ internal sealed unsafe class MetalRuntime : IMetalRuntime, IGpuClock
         return MetalBuffer.Wrap(device.Id, pointer, bytes);
     }
 
+    public void KeepResident(DeviceMemory memory)
+    {
+        var buffer = (MetalBuffer)memory;
+        Residency? residency;
+        lock (_encoding)
+        {
+            ObjectDisposedException.ThrowIf(_isDisposed, this);
+            residency = _residency ??= MakeResidency();
+        }
+
+        if (residency is not null && residency.Add(buffer.Handle, buffer.Bytes)) buffer.Keeper = residency;
+    }
+
     public KernelResources Prepare(KernelFunction function)
     {
         using NativeObject.Lease device = _device.Use();
@@ -107,6 +125,7 @@ internal sealed unsafe class MetalRuntime : IMetalRuntime, IGpuClock
             }
 
             using AutoreleasePool pool = AutoreleasePool.Open();
+            _residency?.Use();
             bool begins = !_open.IsOpen;
             if (begins) Begin(device.Id);
             try
@@ -150,10 +169,28 @@ internal sealed unsafe class MetalRuntime : IMetalRuntime, IGpuClock
             _isDisposed = true;
             Commit();
             _submissions.Await(_submissions.Submitted);
+            _residency?.Dispose();
             _pipelines.Dispose();
             _queue.Dispose();
             _device.Dispose();
         }
+    }
+
+    /// <summary>Asked for once: a system that has none now will not have one later.</summary>
+    private Residency? MakeResidency()
+    {
+        if (_hasNoResidency) return null;
+        using AutoreleasePool pool = AutoreleasePool.Open();
+        using NativeObject.Lease device = _device.Use();
+        if (Residency.Of(device.Id, _time) is not { } residency)
+        {
+            _hasNoResidency = true;
+            return null;
+        }
+
+        using NativeObject.Lease queue = _queue.Use();
+        residency.Attach(queue.Id);
+        return residency;
     }
 
     /// <summary>Another queue in place of one that the system ignores or will ignore. Submissions end in the order of their numbers, so those of the old one must have ended.</summary>
@@ -163,6 +200,7 @@ internal sealed unsafe class MetalRuntime : IMetalRuntime, IGpuClock
         var queue = NativeObject.Own(Messages.Get(device, Selectors.NewCommandQueue), "a command queue");
         _queue.Dispose();
         _queue = queue;
+        using (NativeObject.Lease renewed = queue.Use()) _residency?.Attach(renewed.Id);
         _submissions.BeginQueue();
     }
 

@@ -292,7 +292,13 @@ static object *make_command_buffer(object *self, selector name)
     return made;
 }
 
-static class queue_class = { "MTLCommandQueue", (const method[]){ { "commandBuffer", make_command_buffer }, { 0 } }, sizeof(object), NULL, 0 };
+static void add_residency_set(object *self, selector name, object *set)
+{
+    fake_say("%s %s %s", fake_name(self), name, fake_name(set));
+    if (!set || set->isa != &fake_class_residency || set->references <= 0) fake_error("%s is no residency set", fake_name(set));
+}
+
+static class queue_class = { "MTLCommandQueue", (const method[]){ { "commandBuffer", make_command_buffer }, { "addResidencySet:", add_residency_set }, { 0 } }, sizeof(object), NULL, 0 };
 
 object *fake_queue(void) { return fake_make(&queue_class); }
 

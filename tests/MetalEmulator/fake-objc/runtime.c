@@ -182,6 +182,7 @@ void fake_register(class *c)
 
 void *objc_getClass(const char *name)
 {
+    if (strcmp(name, "MTLResidencySetDescriptor") == 0 && !fake_option("residency", 1)) return NULL;
     for (int i = 0; i < class_count; i++)
         if (strcmp(classes[i].instances->name, name) == 0) return &classes[i];
     return NULL;
@@ -218,6 +219,7 @@ static int responds(object *self, selector name, selector asked)
 {
     (void)name;
     if (strcmp(asked, "setMathMode:") == 0 && !fake_option("mathMode", 1)) return 0;
+    if (strcmp(asked, "newResidencySetWithDescriptor:error:") == 0 && !fake_option("residency", 1)) return 0;
     for (const method *m = self->isa->methods; m->name; m++)
         if (strcmp(m->name, asked) == 0) return 1;
     return 0;
