@@ -109,8 +109,8 @@ public sealed class MetalPlanTests
                 for (int valueDim = 8; valueDim <= 256; valueDim += 8)
                 {
                     bool isPrefill = keyDim >= 32 && valueDim >= 32;
-                    Assert.Equal(isPrefill, TileTable.Prefill(keyDim, valueDim, type) is not null);
-                    if (isPrefill) Assert.InRange(TileTable.Prefill(keyDim, valueDim, type)!.Value.ThreadgroupBytes, 1, TileTable.MemoryBudget);
+                    Assert.Equal(isPrefill, TileTable.Prefill(keyDim, valueDim, type, type) is not null);
+                    if (isPrefill) Assert.InRange(TileTable.Prefill(keyDim, valueDim, type, type)!.Value.ThreadgroupBytes, 1, TileTable.MemoryBudget);
                     if (TileTable.Decode(keyDim, valueDim) is DecodeTile decode) Assert.InRange(decode.ThreadgroupBytes, 1, TileTable.MemoryBudget);
                     else Assert.False(keyDim % 32 == 0 && keyDim == valueDim, $"{keyDim} should be decoded.");
                 }
@@ -169,7 +169,7 @@ public sealed class ThreadgroupMemoryTests
         using EmulatedRuntime runtime = MetalProblems.Start();
         (AttentionElementType query, AttentionElementType keyValue, int keyDim, int valueDim) = MetalProblems.Specialisations[specialisation];
         var problem = new AttentionProblem { QueryType = query, KeyValueType = keyValue, KeyDim = keyDim, ValueDim = valueDim };
-        if (TileTable.Prefill(keyDim, valueDim, keyValue) is PrefillTile prefill) AssertBytes(AttentionKernel.Prefill, prefill.ThreadgroupBytes);
+        if (TileTable.Prefill(keyDim, valueDim, query, keyValue) is PrefillTile prefill) AssertBytes(AttentionKernel.Prefill, prefill.ThreadgroupBytes);
         if (TileTable.Decode(keyDim, valueDim) is DecodeTile decode) AssertBytes(AttentionKernel.Decode, decode.ThreadgroupBytes);
         AssertBytes(AttentionKernel.Plain, 0);
 

@@ -40,7 +40,7 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, DecodeTile? De
 
         FloatRange.Require(problem, "Metal");
         bool isWithinReach = Math.Max(problem.KeyTokenStride, problem.ValueTokenStride) <= TileTable.MostTokenStride;
-        PrefillTile? prefill = device.HasKnownLaneMap && isWithinReach ? TileTable.Prefill(problem.KeyDim, problem.ValueDim, problem.KeyValueType) : null;
+        PrefillTile? prefill = device.HasKnownLaneMap && isWithinReach ? TileTable.Prefill(problem.KeyDim, problem.ValueDim, problem.QueryType, problem.KeyValueType) : null;
         DecodeTile? decode = isWithinReach ? TileTable.Decode(problem.KeyDim, problem.ValueDim) : null;
         return new(prefill, decode, KernelChoice.Of(problem, prefill is not null, decode is not null, forced), budget);
     }
