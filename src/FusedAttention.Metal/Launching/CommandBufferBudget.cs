@@ -12,7 +12,7 @@ internal sealed class CommandBufferBudget
     /// <summary>Before anything is known: a tenth of a second at 1 TFLOP/s, 40 % of the peak of the slowest device (M1, 8 cores).</summary>
     public const double First = 1e11;
 
-    /// <summary>A GPU that somebody else keeps busy looks slow. A tenth of what the slowest takes by itself is still 1 ms of it.</summary>
+    /// <summary>A GPU that somebody else keeps busy looks slow. This is still 10 ms of the slowest one by itself, a thousand times what beginning a command buffer costs.</summary>
     public const double Least = 1e10;
 
     /// <summary>Four times what the fastest does in that time (32 TFLOP/s, M3 Ultra).</summary>

@@ -53,9 +53,6 @@ typedef ushort4 bfloat_bits4;
 INLINE float widen(float x) { return x; }
 INLINE float widen(half x) { return float(x); }
 INLINE float widen(bfloat_bits x) { return as_type<float>(ushort2(ushort(0), x)); }
-INLINE float2 widen(float2 x) { return x; }
-INLINE float2 widen(half2 x) { return float2(x); }
-INLINE float2 widen(bfloat_bits2 x) { return as_type<float2>(ushort4(ushort(0), x.x, ushort(0), x.y)); }
 INLINE float4 widen(float4 x) { return x; }
 INLINE float4 widen(half4 x) { return float4(x); }
 INLINE float4 widen(bfloat_bits4 x) { return float4(widen(x.x), widen(x.y), widen(x.z), widen(x.w)); }
