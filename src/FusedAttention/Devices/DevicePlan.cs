@@ -212,9 +212,11 @@ internal sealed class DevicePlan
     {
         int first = 0;
         bool begins = false;
+        double taken = 0;
         if (spent + list.Cost <= budget)
         {
-            spent += list.Cost;
+            taken = list.Cost;
+            spent += taken;
         }
         else
         {
@@ -224,10 +226,11 @@ internal sealed class DevicePlan
                 if (spent > 0 && spent + cost > budget)
                 {
                     Add(i);
-                    (first, begins, spent) = (i, true, 0);
+                    (first, begins, spent, taken) = (i, true, 0, 0);
                 }
 
                 spent += cost;
+                taken += cost;
             }
         }
 
@@ -235,7 +238,7 @@ internal sealed class DevicePlan
 
         void Add(int end)
         {
-            if (end > first) _launches.Add(new(kernel, isMerge, offset + ((long)first * Unsafe.SizeOf<WorkItem>()), end - first, begins));
+            if (end > first) _launches.Add(new(kernel, isMerge, offset + ((long)first * Unsafe.SizeOf<WorkItem>()), end - first, begins, taken));
         }
     }
 }
