@@ -1,6 +1,7 @@
 using FusedAttention.Devices;
 using FusedAttention.Metal.Calls;
 using FusedAttention.Metal.Launching;
+using FusedAttention.Metal.Memory;
 using FusedAttention.Metal.Planning;
 using FusedAttention.Problems;
 using FusedAttention.Tensors;
@@ -64,10 +65,10 @@ public static unsafe partial class MetalAttention
                     logSumExp is null ? default : TensorArgument.Of(logSumExp.First, lse, nameof(logSumExp)));
             }
 
-            using TransientPool.Rental transient = device.Transient.Rent();
-            if (!sinkLogits.IsEmpty) memory = memory with { SinkLogits = Place(sinkLogits, transient) };
+            using TransientLease transient = device.RentTransient();
+            if (!sinkLogits.IsEmpty) memory = memory with { SinkLogits = Place(sinkLogits, transient.Memory) };
             MergePlan.Bind(shape, partialType, outputType, memory, launches);
-            device.Submit(launches, transient, uses.All);
+            device.Submit(launches, transient.Memory, uses.All);
         }
         finally
         {

@@ -1,3 +1,4 @@
+using System.Buffers;
 using FusedAttention.Metal.Calls;
 using FusedAttention.Paging.Ledger;
 using FusedAttention.Problems;
@@ -24,18 +25,26 @@ public sealed partial class MetalPagedKeyValueCache<T>
     {
         ThrowIfManyLayers();
         int tokens = CheckTensors(keys, values);
-        int[] blocks = new int[BlocksOf(tokens)];
-        int position = Ledger.Extend(sequence, tokens, blocks);
+        int[] rented = ArrayPool<int>.Shared.Rent(BlocksOf(tokens));
         try
         {
-            Queue(0, keys, values, RunsOf(position, tokens, blocks));
-            return position;
+            Span<int> blocks = rented.AsSpan(0, BlocksOf(tokens));
+            int position = Ledger.Extend(sequence, tokens, blocks);
+            try
+            {
+                Queue(0, keys, values, new SlotRuns([0, tokens], [position + tokens], blocks, blocks.Length, position / Options.BlockSize, Options.BlockSize));
+                return position;
+            }
+            catch
+            {
+                // Tokens without contents must not be left behind.
+                Ledger.TryTakeBack(sequence, position, Ledger.Version);
+                throw;
+            }
         }
-        catch
+        finally
         {
-            // Tokens without contents must not be left behind.
-            Ledger.TryTakeBack(sequence, position, Ledger.Version);
-            throw;
+            ArrayPool<int>.Shared.Return(rented);
         }
     }
 
@@ -58,9 +67,17 @@ public sealed partial class MetalPagedKeyValueCache<T>
     {
         CheckLayer(layer);
         int tokens = CheckTensors(keys, values);
-        int[] blocks = new int[BlocksOf(tokens)];
-        Ledger.PrepareWrite(sequence, layer, position, tokens, blocks);
-        Queue(layer, keys, values, RunsOf(position, tokens, blocks));
+        int[] rented = ArrayPool<int>.Shared.Rent(BlocksOf(tokens));
+        try
+        {
+            Span<int> blocks = rented.AsSpan(0, BlocksOf(tokens));
+            Ledger.PrepareWrite(sequence, layer, position, tokens, blocks);
+            Queue(layer, keys, values, new SlotRuns([0, tokens], [position + tokens], blocks, blocks.Length, position / Options.BlockSize, Options.BlockSize));
+        }
+        finally
+        {
+            ArrayPool<int>.Shared.Return(rented);
+        }
     }
 
     /// <summary>
@@ -86,9 +103,6 @@ public sealed partial class MetalPagedKeyValueCache<T>
 
     /// <summary>As many blocks as so many tokens can lie in, wherever in a block they begin.</summary>
     private int BlocksOf(int tokens) => tokens == 0 ? 0 : (int)(((long)tokens + (2 * Options.BlockSize) - 2) / Options.BlockSize);
-
-    private SlotRuns RunsOf(int position, int tokens, int[] blocks) =>
-        new((int[])[0, tokens], (int[])[position + tokens], blocks, blocks.Length, position / Options.BlockSize, Options.BlockSize);
 
     /// <returns>How many tokens there are.</returns>
     private int CheckTensors<TSource>(MetalTensor<TSource> keys, MetalTensor<TSource> values)

@@ -91,19 +91,13 @@ public sealed partial class MetalPagedKeyValueCache<T> : KeyValueCache
     private void Queue<TSource>(int layer, MetalTensor<TSource> keys, MetalTensor<TSource> values, SlotRuns runs)
         where TSource : unmanaged
     {
-        long[] slots = new long[keys.Lengths[0]];
-        foreach (SlotRun run in runs)
-            for (int i = 0; i < run.Count; i++) slots[run.Row + i] = ((long)run.Block * Options.BlockSize) + run.Slot + i;
-
         var uses = new CallUses(Device);
         try
         {
             TokenPlace newKeys = PlaceOf(uses.Add(keys, nameof(keys), nameof(keys)), keys), newValues = PlaceOf(uses.Add(values, nameof(values), nameof(values)), values);
-            MemoryPlace keyCache = uses.Add(_keyTensors[layer], "the cache", nameof(layer), isWritten: true), valueCache = uses.Add(_valueTensors[layer], "the cache", nameof(layer), isWritten: true);
-            using TransientPool.Rental transient = Device.Transient.Rent();
-            AttentionElementType sourceType = ElementTypes.Of<TSource>(nameof(keys));
-            if (CachePlan.Append(_storage.Shape, sourceType, newKeys, newValues, keyCache, valueCache, slots, transient) is { } launch)
-                Device.Submit([[launch]], transient, uses.All);
+            uses.Add(_keyTensors[layer], "the cache", nameof(layer), isWritten: true);
+            uses.Add(_valueTensors[layer], "the cache", nameof(layer), isWritten: true);
+            _storage.Append(layer, runs, (int)keys.Lengths[0], ElementTypes.Of<TSource>(nameof(keys)), newKeys, newValues, uses.All);
         }
         finally
         {

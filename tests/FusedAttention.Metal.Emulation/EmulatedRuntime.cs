@@ -7,13 +7,14 @@ namespace FusedAttention.Metal.Emulation;
 
 /// <summary>
 /// A device that is a process of this machine: runs the launches that <c>MetalRuntime</c> would encode. Each runs once in every order of <see cref="Orders"/>, from
-/// the same inputs, and the bits written must be the same. Nothing is queued: a submission has ended when <see cref="Submit"/> returns, and throws there.
+/// the same inputs, and the bits written must be the same. Nothing is queued: a submission has ended when <see cref="Submit"/> or <see cref="Commit()"/> returns, and throws there.
 /// </summary>
 internal sealed class EmulatedRuntime(EmulatorFlavour flavour = EmulatorFlavour.Plain) : IMetalRuntime
 {
     private readonly Lock _lock = new();
     private string? _folder;
     private long _submissions;
+    private readonly List<KernelLaunch> _open = [];
     private long _files;
 
     /// <summary>Orders of lanes, simdgroups and threadgroups; the first one's results are kept.</summary>
@@ -48,12 +49,29 @@ internal sealed class EmulatedRuntime(EmulatorFlavour flavour = EmulatorFlavour.
 
     public EmulatorLibrary Library(KernelFunction function) => EmulatorBuild.Get(Source(function), flavour);
 
-    public long Submit(ReadOnlySpan<KernelLaunch> launches)
+    public double SubmissionBudget { get; init; } = CommandBufferBudget.First;
+
+    /// <summary>Launches of an open submission run when it is committed, as a device would: what they read must stay until then.</summary>
+    public long Submit(ReadOnlySpan<KernelLaunch> launches, bool staysOpen = false)
     {
         lock (_lock)
         {
-            foreach (KernelLaunch launch in launches) Run(launch);
-            return Interlocked.Increment(ref _submissions);
+            if (!staysOpen)
+            {
+                Commit(launches);
+                return _submissions;
+            }
+
+            foreach (KernelLaunch launch in launches) _open.Add(launch with { Buffers = [.. launch.Buffers], Parameters = [.. launch.Parameters] });
+            return _submissions + 1;
+        }
+    }
+
+    public void Commit()
+    {
+        lock (_lock)
+        {
+            if (_open.Count > 0) Commit([]);
         }
     }
 
@@ -62,6 +80,14 @@ internal sealed class EmulatedRuntime(EmulatorFlavour flavour = EmulatorFlavour.
     public void Dispose()
     {
         if (_folder is not null && Directory.Exists(_folder)) Directory.Delete(_folder, recursive: true);
+    }
+
+    private void Commit(ReadOnlySpan<KernelLaunch> last)
+    {
+        foreach (KernelLaunch launch in _open) Run(launch);
+        _open.Clear();
+        foreach (KernelLaunch launch in last) Run(launch);
+        Interlocked.Increment(ref _submissions);
     }
 
     private void Run(KernelLaunch launch)

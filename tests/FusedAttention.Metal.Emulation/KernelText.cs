@@ -39,7 +39,7 @@ internal static partial class KernelText
             Group threads = match.Groups["threads"];
             string list = text[(open + 1)..Closing(text, open)];
             kernels.Add(new KernelSignature(
-                name, threads.Success ? int.Parse(threads.ValueSpan, CultureInfo.InvariantCulture) : null, [.. Split(list).Select(text => ParseArgument(name, text))]));
+                name, threads.Success ? Product(threads.Value) : null, [.. Split(list).Select(text => ParseArgument(name, text))]));
         }
 
         return [.. kernels];
@@ -100,6 +100,9 @@ internal static partial class KernelText
         return new KernelArgument(name.Value, type, slot, condition, builtIn);
     }
 
+    /// <summary>Of what the preprocessor leaves of a number of threads: <c>(4 * 32)</c>.</summary>
+    private static int Product(string text) => text.Split(['*', '(', ')', ' ', '\n'], StringSplitOptions.RemoveEmptyEntries).Aggregate(1, static (product, factor) => product * int.Parse(factor, CultureInfo.InvariantCulture));
+
     private static int Closing(string text, int open)
     {
         int depth = 0;
@@ -137,7 +140,7 @@ internal static partial class KernelText
         return parts;
     }
 
-    [GeneratedRegex(@"(?:\[\[\s*max_total_threads_per_threadgroup\s*\(\s*(?<threads>\d+)\s*\)\s*\]\]\s*)?\bkernel\s+void\s+(?<name>\w+)\s*\(", RegexOptions.ExplicitCapture | RegexOptions.CultureInvariant, 5000)]
+    [GeneratedRegex(@"(?:\[\[\s*max_total_threads_per_threadgroup\s*\((?<threads>[\d\s*()]+?)\)\s*\]\]\s*)?\bkernel\s+void\s+(?<name>\w+)\s*\(", RegexOptions.ExplicitCapture | RegexOptions.CultureInvariant, 5000)]
     private static partial Regex KernelHead();
 
     [GeneratedRegex(@"\[\[(?<list>.*?)\]\]", RegexOptions.Singleline | RegexOptions.ExplicitCapture | RegexOptions.CultureInvariant, 5000)]

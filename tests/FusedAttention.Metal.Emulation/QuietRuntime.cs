@@ -4,14 +4,17 @@ using FusedAttention.Metal.Launching;
 
 namespace FusedAttention.Metal.Emulation;
 
-/// <summary>A device that computes nothing, writes nothing down and has always ended: what is left of a call is the host's own work.</summary>
+/// <summary>A device that computes nothing, writes nothing down and has ended as soon as it is to: what is left of a call is the host's own work.</summary>
 internal sealed unsafe class QuietRuntime : IMetalRuntime
 {
     private long _submitted;
 
     public MetalDeviceDescription Device { get; init; } = new("Quiet", AppleFamily: 9, MaxThreadgroupMemory: 32768, MaxBufferLength: 1 << 30, HasKnownLaneMap: true);
 
-    public long Completed => _submitted;
+    /// <summary>How many of the last submissions are under way at any time.</summary>
+    public long Lag { get; init; }
+
+    public long Completed => Math.Max(0, _submitted - Lag);
 
     public long Submitted => _submitted;
 
@@ -21,7 +24,11 @@ internal sealed unsafe class QuietRuntime : IMetalRuntime
 
     public KernelResources Prepare(KernelFunction function) => default;
 
-    public long Submit(ReadOnlySpan<KernelLaunch> launches) => ++_submitted;
+    public double SubmissionBudget { get; init; } = CommandBufferBudget.First;
+
+    public long Submit(ReadOnlySpan<KernelLaunch> launches, bool staysOpen = false) => staysOpen ? _submitted + 1 : ++_submitted;
+
+    public void Commit() => ++_submitted;
 
     public void Wait(long submission)
     {

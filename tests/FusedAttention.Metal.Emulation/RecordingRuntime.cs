@@ -12,6 +12,8 @@ internal sealed unsafe class RecordingRuntime : IMetalRuntime
 {
     private readonly Lock _lock = new();
     private readonly HashSet<Memory> _living = [];
+    private readonly List<KernelLaunch> _open = [];
+    private bool _isOpen;
     private long _completed;
 
     public MetalDeviceDescription Device { get; init; } = new("Recorder", AppleFamily: 9, MaxThreadgroupMemory: 32768, MaxBufferLength: 1 << 26, HasKnownLaneMap: true);
@@ -63,6 +65,11 @@ internal sealed unsafe class RecordingRuntime : IMetalRuntime
 
     public DeviceMemory Wrap(nint pointer, long bytes) => Add(new Memory(this, (void*)pointer, bytes, owned: false));
 
+    /// <summary>How long the memory is that is to be kept where a GPU reaches it.</summary>
+    public List<long> Resident { get; } = [];
+
+    public void KeepResident(DeviceMemory memory) => Resident.Add(memory.Bytes);
+
     public KernelResources Prepare(KernelFunction function)
     {
         if (PrepareFailure is { } failure)
@@ -75,7 +82,9 @@ internal sealed unsafe class RecordingRuntime : IMetalRuntime
         return new(MaxThreads: 1024, ThreadgroupBytes: 0);
     }
 
-    public long Submit(ReadOnlySpan<KernelLaunch> launches)
+    public double SubmissionBudget { get; init; } = CommandBufferBudget.First;
+
+    public long Submit(ReadOnlySpan<KernelLaunch> launches, bool staysOpen = false)
     {
         lock (_lock)
         {
@@ -83,11 +92,26 @@ internal sealed unsafe class RecordingRuntime : IMetalRuntime
             {
                 foreach (BufferBinding binding in launch.Buffers) Assert.Contains((Memory)binding.Memory, _living);
                 OnLaunch?.Invoke(launch);
+
+                // Launches are the caller's again afterwards, and are used again.
+                _open.Add(launch with { Buffers = [.. launch.Buffers], Parameters = [.. launch.Parameters] });
             }
 
-            // Launches are the caller's again afterwards, and are used again.
-            Submissions.Add([.. launches.ToArray().Select(static launch => launch with { Buffers = [.. launch.Buffers], Parameters = [.. launch.Parameters] })]);
+            _isOpen = true;
+            if (staysOpen) return Submissions.Count + 1;
+            Commit();
             return Submissions.Count;
+        }
+    }
+
+    public void Commit()
+    {
+        lock (_lock)
+        {
+            if (!_isOpen) return;
+            Submissions.Add([.. _open]);
+            _open.Clear();
+            _isOpen = false;
         }
     }
 
@@ -122,7 +146,7 @@ internal sealed unsafe class RecordingRuntime : IMetalRuntime
             lock (owner._lock)
             {
                 Assert.True(owner._living.Remove(this), "Memory was given back twice.");
-                foreach (KernelLaunch[] launches in owner.Submissions.Skip((int)owner._completed))
+                foreach (IEnumerable<KernelLaunch> launches in owner.Submissions.Skip((int)owner._completed).Append<IEnumerable<KernelLaunch>>(owner._open))
                     Assert.DoesNotContain(launches.SelectMany(static launch => launch.Buffers), binding => binding.Memory == this);
             }
 

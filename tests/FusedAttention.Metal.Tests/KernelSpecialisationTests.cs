@@ -27,8 +27,8 @@ public sealed class KernelSpecialisationTests(ITestOutputHelper output)
             int threadgroup = library.ThreadgroupBytes(kernel.Name), registers = library.PrivateBytes(kernel.Name);
             output.WriteLine($"{kernel.Name}: {threadgroup} bytes of threadgroup memory, {registers} bytes of arrays a thread");
             Assert.InRange(threadgroup, 0, TileTable.MemoryBudget);
-            // 128 registers of 4 bytes and a little: the widest rows of 32-bit elements spill some (TileTable).
-            Assert.InRange(registers, 0, 130 * sizeof(float));
+            // 128 registers of 4 bytes and a little: the widest rows of 32-bit elements spill some (TileTable), and what is known of a row is 60 bytes.
+            Assert.InRange(registers, 0, (130 * sizeof(float)) + 60);
             Assert.All(kernel.Buffers, argument => Assert.InRange(argument.Slot!.Value, 0, LaunchCheck.SlotCount - 1));
         }
     }
@@ -38,7 +38,7 @@ public sealed class KernelSpecialisationTests(ITestOutputHelper output)
         foreach ((AttentionElementType query, AttentionElementType keyValue, int keyDim, int valueDim) in MetalProblems.Specialisations)
         {
             var problem = new AttentionProblem { QueryType = query, KeyValueType = keyValue, KeyDim = keyDim, ValueDim = valueDim };
-            if (TileTable.Prefill(keyDim, valueDim, keyValue) is not null) yield return KernelLibrary.Main(AttentionKernel.Prefill, KernelTraits.Of(problem, isAligned: true));
+            if (TileTable.Prefill(keyDim, valueDim, query, keyValue) is not null) yield return KernelLibrary.Main(AttentionKernel.Prefill, KernelTraits.Of(problem, isAligned: true));
             if (TileTable.Decode(keyDim, valueDim) is not null) yield return KernelLibrary.Main(AttentionKernel.Decode, KernelTraits.Of(problem, isAligned: true));
             yield return KernelLibrary.Main(AttentionKernel.Plain, KernelTraits.Of(problem, isAligned: true));
         }

@@ -20,6 +20,16 @@ public sealed partial class KernelTextTests
     [MemberData(nameof(Files))]
     public void Texts_keep_to_the_rules(string file) => Assert.Empty(TextLint.Check(file, KernelSource.File(file)));
 
+    /// <summary>Those of the drop-in do not: their hosts may launch more than they need.</summary>
+    [Theory]
+    [MemberData(nameof(Files))]
+    public void Kernels_say_how_many_threads_they_have(string file)
+    {
+        string text = TextLint.WithoutComments(KernelSource.File(file));
+        int kernels = KernelHead().Count(text), bounded = BoundedHead().Count(text);
+        Assert.Equal(file.StartsWith("drop_in", StringComparison.Ordinal) ? 0 : kernels, bounded);
+    }
+
     [Theory]
     [MemberData(nameof(Files))]
     public void Buffer_slots_are_those_of_the_host(string file)
@@ -63,6 +73,12 @@ public sealed partial class KernelTextTests
 
     [GeneratedRegex(@"^struct (?<name>\w+)", RegexOptions.Multiline | RegexOptions.ExplicitCapture | RegexOptions.CultureInvariant, 5000)]
     private static partial Regex StructName();
+
+    [GeneratedRegex(@"\bkernel void ", RegexOptions.CultureInvariant, 5000)]
+    private static partial Regex KernelHead();
+
+    [GeneratedRegex(@"^THREADGROUP_OF\([^)]+\) kernel void ", RegexOptions.Multiline | RegexOptions.CultureInvariant, 5000)]
+    private static partial Regex BoundedHead();
 
     [GeneratedRegex("[A-Z]", RegexOptions.CultureInvariant, 5000)]
     private static partial Regex Capital();

@@ -39,10 +39,14 @@ public sealed class MetalCacheKernelTests
         var shape = new CacheShape(type, Heads, KeyDim, ValueDim);
         var newKeys = new TokenPlace(keys, keyStrides[0], keyStrides[1]);
         var newValues = new TokenPlace(values, valueStrides[0], valueStrides[1]);
-        runtime.Submit([CachePlan.Append(shape, type, newKeys, newValues, keyCache, valueCache, slots, transient)!]);
+        LaunchList launches = CachePlan.NewLaunches();
+        CachePlan.Append(shape, type, newKeys, newValues, keyCache, valueCache, Table(slots, transient), slots.Length, launches);
+        runtime.Submit(launches[0]);
         Assert.Equal(expectedKeys, Content(keyCache));
         Assert.Equal(expectedValues, Content(valueCache));
-        Assert.Null(CachePlan.Append(shape, type, newKeys, newValues, keyCache, valueCache, [], transient));
+        launches.Clear();
+        CachePlan.Append(shape, type, newKeys, newValues, keyCache, valueCache, default, 0, launches);
+        Assert.Equal(0, launches.Count);
 
         void Copy(byte[] from, int start, byte[] to, int at, int count) => from.AsSpan(start * elementBytes, count * elementBytes).CopyTo(to.AsSpan(at * elementBytes));
     }
@@ -80,7 +84,9 @@ public sealed class MetalCacheKernelTests
         MemoryPlace keyCache = new(runtime.Allocate(expected.Length / 2), 0), valueCache = new(runtime.Allocate(expected.Length / 2), 0);
         var shape = new CacheShape(cache, 1, Dim, Dim);
         long[] slots = [.. Enumerable.Range(0, tokens)];
-        runtime.Submit([CachePlan.Append(shape, source, new(keys, Dim, Dim), new(values, Dim, Dim), keyCache, valueCache, slots, transient)!]);
+        LaunchList launches = CachePlan.NewLaunches();
+        CachePlan.Append(shape, source, new(keys, Dim, Dim), new(values, Dim, Dim), keyCache, valueCache, Table(slots, transient), tokens, launches);
+        runtime.Submit(launches[0]);
         ConversionCases.AssertEqual(cache, expected, [.. Content(keyCache).AsSpan(0, expected.Length / 2), .. Content(valueCache).AsSpan(0, expected.Length / 2)]);
     }
 
@@ -98,7 +104,9 @@ public sealed class MetalCacheKernelTests
             CopySlots(expectedValues, copy, Heads * ValueDim * 2);
         }
 
-        runtime.Submit([CachePlan.CopySlots(new CacheShape(AttentionElementType.Float16, Heads, KeyDim, ValueDim), keyCache, valueCache, copies, transient)!]);
+        LaunchList launches = CachePlan.NewLaunches();
+        CachePlan.CopySlots(new CacheShape(AttentionElementType.Float16, Heads, KeyDim, ValueDim), keyCache, valueCache, Table(copies, transient), copies.Length, slots: 4, launches);
+        runtime.Submit(launches[0]);
         Assert.Equal(expectedKeys, Content(keyCache));
         Assert.Equal(expectedValues, Content(valueCache));
 
@@ -134,6 +142,14 @@ public sealed class MetalCacheKernelTests
     }
 
     private static Span<float> Floats(DeviceMemory memory) => MemoryMarshal.Cast<byte, float>(((EmulatedMemory)memory).Span);
+
+    private static unsafe MemoryPlace Table<T>(T[] entries, TransientMemory transient)
+        where T : unmanaged
+    {
+        MemoryPlace place = transient.Take((long)entries.Length * sizeof(T));
+        entries.CopyTo(new Span<T>(place.Memory.Pointer + place.Offset, entries.Length));
+        return place;
+    }
 
     private static byte[] Content(MemoryPlace place) => ((EmulatedMemory)place.Memory).Span.ToArray();
 

@@ -109,8 +109,8 @@ public sealed class MetalPlanTests
                 for (int valueDim = 8; valueDim <= 256; valueDim += 8)
                 {
                     bool isPrefill = keyDim >= 32 && valueDim >= 32;
-                    Assert.Equal(isPrefill, TileTable.Prefill(keyDim, valueDim, type) is not null);
-                    if (isPrefill) Assert.InRange(TileTable.Prefill(keyDim, valueDim, type)!.Value.ThreadgroupBytes, 1, TileTable.MemoryBudget);
+                    Assert.Equal(isPrefill, TileTable.Prefill(keyDim, valueDim, type, type) is not null);
+                    if (isPrefill) Assert.InRange(TileTable.Prefill(keyDim, valueDim, type, type)!.Value.ThreadgroupBytes, 1, TileTable.MemoryBudget);
                     if (TileTable.Decode(keyDim, valueDim) is DecodeTile decode) Assert.InRange(decode.ThreadgroupBytes, 1, TileTable.MemoryBudget);
                     else Assert.False(keyDim % 32 == 0 && keyDim == valueDim, $"{keyDim} should be decoded.");
                 }
@@ -125,7 +125,8 @@ public sealed class MetalPlanTests
     public void Command_buffers_are_bounded_and_cover_all_items(int queries, int keys)
     {
         AttentionProblem problem = ShapeProblem.Dense<Half, Half>(new AttentionShape(1, queries, keys, 32, 8, 128, 128), new AttentionOptions { Mask = AttentionMask.Causal });
-        MetalPlan plan = MetalPlan.Of(problem, Device);
+        const double Budget = 1e12;
+        MetalPlan plan = MetalPlan.Of(problem, Device, budget: Budget);
         using EmulatedRuntime runtime = MetalProblems.Start();
         using var transient = new TransientMemory(runtime);
         using DeviceMemory memory = runtime.Allocate(16);
@@ -134,7 +135,9 @@ public sealed class MetalPlanTests
         KernelLaunch[][] submissions = [.. Enumerable.Range(0, launchList.Count).Select(i => launchList[i].ToArray())];
 
         double work = 2.0 * problem.AllowedPairs() * 32 * 256;
-        Assert.InRange(submissions.Length, Math.Max(1, work / TileTable.CommandBufferBudget * 0.9), (work / TileTable.CommandBufferBudget * 1.2) + 2);
+        Assert.InRange(submissions.Length, Math.Max(1, work / Budget * 0.9), (work / Budget * 1.2) + 2);
+        Assert.All(submissions, launches => Assert.InRange(launches.Sum(static launch => launch.Cost), 1, Budget));
+        Assert.Equal(work, submissions.Sum(static launches => launches.Sum(static launch => launch.Cost)), work * 0.1);
         var rows = new HashSet<int>();
         foreach (KernelLaunch launch in submissions.SelectMany(launches => launches))
         {
@@ -166,7 +169,7 @@ public sealed class ThreadgroupMemoryTests
         using EmulatedRuntime runtime = MetalProblems.Start();
         (AttentionElementType query, AttentionElementType keyValue, int keyDim, int valueDim) = MetalProblems.Specialisations[specialisation];
         var problem = new AttentionProblem { QueryType = query, KeyValueType = keyValue, KeyDim = keyDim, ValueDim = valueDim };
-        if (TileTable.Prefill(keyDim, valueDim, keyValue) is PrefillTile prefill) AssertBytes(AttentionKernel.Prefill, prefill.ThreadgroupBytes);
+        if (TileTable.Prefill(keyDim, valueDim, query, keyValue) is PrefillTile prefill) AssertBytes(AttentionKernel.Prefill, prefill.ThreadgroupBytes);
         if (TileTable.Decode(keyDim, valueDim) is DecodeTile decode) AssertBytes(AttentionKernel.Decode, decode.ThreadgroupBytes);
         AssertBytes(AttentionKernel.Plain, 0);
 

@@ -140,8 +140,16 @@ internal sealed class CallReader
 }
 
 /// <summary>A <see cref="WorkItem"/> in registers.</summary>
-internal sealed record ItemReader(I32 Sequence, I32 FirstRow, I32 EndRow, I32 FirstKey, I32 EndKey, I32 Partial, I32 Split, I32 Splits)
+internal sealed record ItemReader(I32 Sequence, I32 FirstRow, I32 EndRow, I32 FirstKey, I32 EndKey, I32 Partial, I32 Split, I32 SplitsWord)
 {
+    public I32 Splits => SplitsWord & 0xFFFF;
+
+    /// <summary>The logarithm of the keys of a group, where splits are folded (<see cref="WorkItem.Folded"/>).</summary>
+    public I32 GroupShift => (SplitsWord >>> 16) & 0xFF;
+
+    /// <summary>The logarithm of the keys of what is a split here.</summary>
+    public I32 PartShift => SplitsWord >>> 24;
+
     /// <param name="k">The kernel.</param>
     /// <param name="at">Where it lies, a multiple of 16.</param>
     public static ItemReader At(PtxKernel k, Address at)

@@ -8,8 +8,9 @@ namespace FusedAttention.Cuda.Kernels;
 /// of them.
 /// </summary>
 /// <remarks>
-/// A warp takes every <c>Warps</c>-th step of 16 keys for itself: it copies them to shared memory some steps ahead, and waits for nobody. At the end the warps of a block bring m, l and O together, and where
-/// the keys of a sequence are split, the last block to arrive merges the splits in their order, so there is one launch and the same bits on every run.
+/// A warp takes every <c>Warps</c>-th step of 16 keys for itself: it copies them to shared memory some steps ahead, and waits for nobody. After each split of 512 keys the warps of a block bring m, l and O together
+/// (<see cref="DecodeFold"/>). An item has one split, a group of splits, or all keys of its rows; where they are several items, the last block to arrive folds what the others have left, by the same arithmetic in the same order
+/// (<see cref="DecodeEnd"/>). So there is one launch, and the bits are the same on every run and for every way to cut the keys.
 /// </remarks>
 internal sealed class DecodeKernel
 {
@@ -17,6 +18,7 @@ internal sealed class DecodeKernel
     private readonly DecodeTile _tile;
     private readonly CallReader _call;
     private readonly WorkPlace _place;
+    private readonly I32 _thread;
     private readonly I32 _lane;
     private readonly I32 _warp;
     private readonly F32 _factor;
@@ -29,7 +31,7 @@ internal sealed class DecodeKernel
     private readonly F32[] _outputs;
     private readonly F32[] _maximum;
     private readonly F32[] _sum;
-    private readonly DecodeSums _sums;
+    private readonly DecodeFold _fold;
 
     private DecodeKernel(in KernelTraits traits, in DecodeTile tile)
     {
@@ -37,9 +39,9 @@ internal sealed class DecodeKernel
         _tile = tile;
         _call = new(_k, traits);
         _place = WorkPlace.Of(_k, _call, _k.BlockX());
-        I32 thread = _k.ThreadIndex().As("thread");
-        _lane = (thread & 31).As("lane");
-        _warp = _k.ShuffleFrom(thread >>> 5, 0).As("warp");
+        _thread = _k.ThreadIndex().As("thread");
+        _lane = (_thread & 31).As("lane");
+        _warp = _k.ShuffleFrom(_thread >>> 5, 0).As("warp");
         _factor = ScoreWriter.Factor(_call).As("factor");
         // Rows beyond the item's repeat its last one, and are not stored.
         I32 firstRow = _place.Item.FirstRow + (_lane >>> 2);
@@ -50,11 +52,11 @@ internal sealed class DecodeKernel
         _keys = KeySource.Of(_call, _place);
         int ofWarp = tile.Stages * tile.StageBytes(traits.KeyDim, traits.ValueDim);
         _stages = new((_k.SharedMemory + tile.HeadBytes + (_warp * ofWarp)).ToI32().As("stages"));
-        _specials = new(_k, _call, _k.SharedMemory, thread);
+        _specials = new(_k, _call, _k.SharedMemory, _thread);
         _outputs = _k.Registers<F32>("o", traits.ValueDim / 2);
         _maximum = _k.Registers<F32>("m", 2);
         _sum = _k.Registers<F32>("l", 2);
-        _sums = new(_k, _call, _place, tile, _lane, _warp, thread, ScoreWriter.Unit(_call), _factor);
+        _fold = new(_k, _call, tile, _lane, _warp, _thread, _factor);
     }
 
     /// <param name="traits">What it is specialised for: 16-bit elements of one type, dimensions that are multiples of 8.</param>
@@ -74,7 +76,7 @@ internal sealed class DecodeKernel
         _k.Repeat("pass", () =>
         {
             AddAllKeys(isCareful);
-            Predicate isSuspect = !AreFinite();
+            Predicate isSuspect = !AreFinite(_fold.Whole().Outputs);
             _k.WaitForCopies(0);
             Predicate again = _k.BarrierAny(isSuspect & !isCareful);
             isCareful.Set(isCareful | again);
@@ -85,35 +87,52 @@ internal sealed class DecodeKernel
             });
             return again;
         });
-        _sums.Combine(_outputs, _maximum, _sum, isCareful, _specials);
+        // Looked up again: registers that the loop does not need are few.
+        WorkPlace place = WorkPlace.Of(_k, _call, _k.BlockX());
+        new DecodeEnd(_k, _call, place, _tile, _lane, _warp, _thread, ScoreWriter.Unit(_call), _factor).Write(_fold.Whole(), isCareful, _specials);
         _k.Exit();
     }
 
-    /// <summary>The warp's steps: copies of the next ones are queued before each is worked on.</summary>
+    /// <summary>The steps of the block, in which each warp has keys of its own: copies of the next ones are queued before each is worked on.</summary>
     private void AddAllKeys(Predicate isCareful)
+    {
+        _fold.Clear();
+        BeginSplit();
+
+        // Steps begin at multiples of their keys, wherever an item does. Copies run ahead of the work by all stages but one; so the first turns of the loop only copy, and their text is there once.
+        int step = _tile.Keys * _tile.Warps, ahead = (_tile.Stages - 1) * step;
+        I32 first = (_place.Item.FirstKey & -step).As("first_step"), ofWarp = (_warp * _tile.Keys).As("warp_offset");
+        I32 inGroup = (I32.ShiftLeft(I32.InRegister(_k, 1), _place.Item.GroupShift) - 1).As("group_mask");
+        I32 next = _k.Variable("next_step", first - ahead);
+        Shared working = Stage("working_stage"), filling = Stage("filling_stage");
+        _k.While("step", () => next < _place.Item.EndKey, () =>
+        {
+            I32 key = next + ofWarp;
+            CopyStep(filling, key + ahead);
+            Predicate hasKeys = next >= first;
+            next.Add(step);
+            _k.If(hasKeys, () =>
+            {
+                _k.WaitForCopies(_tile.Stages - 1);
+                _k.WarpBarrier();
+                _k.If(key < _place.Item.EndKey, () => AddKeys(working, key, isCareful));
+                _k.WarpBarrier();
+                Advance(working);
+                Predicate isEnd = next >= _place.Item.EndKey;
+                _k.If(isEnd | (next & (DecodeTile.SplitKeys - 1)).Is(0), () =>
+                {
+                    _fold.Take(filling, _outputs, _maximum, _sum, isEnd | (next & inGroup).Is(0));
+                    BeginSplit();
+                });
+            });
+        });
+    }
+
+    private void BeginSplit()
     {
         foreach (F32 output in _outputs) output.Set(0);
         foreach (F32 maximum in _maximum) maximum.Set(float.NegativeInfinity);
         foreach (F32 sum in _sum) sum.Set(0);
-
-        // Copies run ahead of the work by all stages but one; so the first turns of the loop only copy, and their text is there once.
-        int step = _tile.Keys * _tile.Warps;
-        I32 first = ((_place.Item.FirstKey & -_tile.Keys) + (_warp * _tile.Keys)).As("warp_first_key");
-        I32 key = _k.Variable("key", first - ((_tile.Stages - 1) * step));
-        Shared working = Stage("working_stage"), filling = Stage("filling_stage");
-        _k.While("step", () => key < _place.Item.EndKey, () =>
-        {
-            CopyStep(filling, key + ((_tile.Stages - 1) * step));
-            _k.If(key >= first, () =>
-            {
-                _k.WaitForCopies(_tile.Stages - 1);
-                _k.WarpBarrier();
-                AddKeys(working, key, isCareful);
-                _k.WarpBarrier();
-                Advance(working);
-            });
-            key.Add(step);
-        });
     }
 
     private Shared Stage(string name) => new(_k.Variable(name, (I32)_stages.Register));
@@ -204,10 +223,10 @@ internal sealed class DecodeKernel
     }
 
     /// <summary>Whether all of the lane's sums are numbers: a sum of them would be infinite or NaN otherwise, whatever the others are.</summary>
-    private Predicate AreFinite()
+    private static Predicate AreFinite(F32[] outputs)
     {
-        F32 together = _outputs[0] * 0;
-        foreach (F32 output in _outputs.AsSpan(1)) together = F32.MultiplyAdd(output, 0, together);
+        F32 together = outputs[0] * 0;
+        foreach (F32 output in outputs.AsSpan(1)) together = F32.MultiplyAdd(output, 0, together);
         return together.IsFinite();
     }
 }

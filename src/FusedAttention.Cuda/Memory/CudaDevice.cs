@@ -1,6 +1,7 @@
 using FusedAttention.Cuda.Launching;
 using FusedAttention.Cuda.Memory;
 using FusedAttention.Cuda.Planning;
+using FusedAttention.Devices;
 
 namespace FusedAttention;
 
@@ -75,6 +76,9 @@ public sealed partial class CudaDevice
 
     /// <summary>The form of the prefill kernel that calls get where both take them: for tests, and for timing one beside the other.</summary>
     internal PrefillForm PrefillForm { get; set; } = PrefillForms.Default;
+
+    /// <summary>What items of a decode take of a sequence's keys; null for what is fastest. It does not show in the bits.</summary>
+    internal ItemKeys? DecodeItems { get; set; } = Cuda.Planning.DecodeItems.Default;
 
     /// <summary>Memory of tensors that are gone and may still be in use.</summary>
     internal RetiredTensors Retired { get; } = new();

@@ -63,10 +63,10 @@ internal sealed unsafe class CudaPlan
     private int SchedulerWords => HasWarpgroups ? WarpgroupBinding.SchedulerWords : 0;
 
     /// <inheritdoc cref="Build"/>
-    public static CudaPlan Of(AttentionProblem problem, CudaDeviceDescription device, bool isAligned, AttentionKernel? forced = null, PrefillForm? form = null)
+    public static CudaPlan Of(AttentionProblem problem, CudaDeviceDescription device, bool isAligned, AttentionKernel? forced = null, PrefillForm? form = null, ItemKeys? items = null)
     {
         var plan = new CudaPlan();
-        plan.Build(problem, device, isAligned, forced, form);
+        plan.Build(problem, device, isAligned, forced, form, items);
         return plan;
     }
 
@@ -87,11 +87,12 @@ internal sealed unsafe class CudaPlan
     /// <param name="isAligned">Whether strides and beginnings are multiples of <see cref="TileTable.VectorElements"/>.</param>
     /// <param name="forced">The only kernel to use; null for the choice that calls get.</param>
     /// <param name="form">The form of the prefill where both take the call; null for the one that calls get.</param>
+    /// <param name="items">What items of a decode take; null for what is fastest.</param>
     /// <exception cref="NotSupportedException">No kernel takes these dimensions or heads, or the call's numbers leave <see cref="FloatRange"/>; the message has them.</exception>
-    public void Build(AttentionProblem problem, CudaDeviceDescription device, bool isAligned, AttentionKernel? forced = null, PrefillForm? form = null)
+    public void Build(AttentionProblem problem, CudaDeviceDescription device, bool isAligned, AttentionKernel? forced = null, PrefillForm? form = null, ItemKeys? items = null)
     {
         (_problem, _device, IsAligned) = (problem, device, isAligned);
-        _tiles = KernelTiles.Of(problem, device, isAligned, forced, form);
+        _tiles = KernelTiles.Of(problem, device, isAligned, forced, form, items);
         _traits = KernelTraits.Of(problem, isAligned);
         _plan.Build(problem, _tiles);
         foreach (ref readonly LaunchRange range in _plan.Launches)

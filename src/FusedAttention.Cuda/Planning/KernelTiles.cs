@@ -12,10 +12,11 @@ namespace FusedAttention.Cuda.Planning;
 /// <param name="Refusal">Why it does, where it might have been otherwise.</param>
 /// <param name="Decode">The tile of the decode kernel; null if it does not take the call.</param>
 /// <param name="Choice">Which kernel sequences get.</param>
-/// <param name="MostSplits">Splits that long sequences are kept to.</param>
+/// <param name="MostSplits">Splits that the plain kernel keeps long sequences to.</param>
+/// <param name="Folding">How the decode kernel folds splits; null where sequences with few rows go to another.</param>
 /// <param name="Group">Query heads of a key/value head: items of warpgroups are whole queries.</param>
 [StructLayout(LayoutKind.Auto)]
-internal readonly record struct KernelTiles(PrefillTile? Prefill, WarpgroupTile? Warpgroups, WarpgroupRefusal Refusal, DecodeTile? Decode, KernelChoice Choice, int MostSplits, int Group) : ITileTable
+internal readonly record struct KernelTiles(PrefillTile? Prefill, WarpgroupTile? Warpgroups, WarpgroupRefusal Refusal, DecodeTile? Decode, KernelChoice Choice, int MostSplits, SplitFolding? Folding, int Group) : ITileTable
 {
     public int MostFewRows => TileTable.MostFewRows;
 
@@ -37,8 +38,9 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, WarpgroupTile?
     /// <param name="isAligned">Whether strides and beginnings are multiples of <see cref="TileTable.VectorElements"/>.</param>
     /// <param name="forced">The only kernel to use; null for the choice that calls get.</param>
     /// <param name="form">The form of the prefill where both take the call; null for the one that calls get.</param>
+    /// <param name="items">What items of a decode take; null for what is fastest.</param>
     /// <exception cref="NotSupportedException">No kernel takes these dimensions or heads, or the call's numbers leave <see cref="FloatRange"/>; the message has them.</exception>
-    public static KernelTiles Of(AttentionProblem problem, CudaDeviceDescription device, bool isAligned, AttentionKernel? forced = null, PrefillForm? form = null)
+    public static KernelTiles Of(AttentionProblem problem, CudaDeviceDescription device, bool isAligned, AttentionKernel? forced = null, PrefillForm? form = null, ItemKeys? items = null)
     {
         if (problem.KeyDim > TileTable.MaxPlainDim || problem.ValueDim > TileTable.MaxPlainDim)
             throw new NotSupportedException($"The CUDA kernels take dimensions up to {TileTable.MaxPlainDim}; the key dimension is {problem.KeyDim} and the value dimension {problem.ValueDim}.");
@@ -50,7 +52,10 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, WarpgroupTile?
         DecodeTile? decode = hasMatrices ? TileTable.Decode(problem.KeyDim, problem.ValueDim, device) : null;
         WarpgroupRefusal refusal = WarpgroupRefusal.None;
         WarpgroupTile? warpgroups = prefill is not null && (form ?? PrefillForms.Default) == PrefillForm.Warpgroups ? WarpgroupsOf(problem, device, out refusal) : null;
-        return new(prefill, warpgroups, refusal, decode, KernelChoice.Of(problem, prefill is not null, decode is not null, forced), TileTable.MostSplits(problem.KeyValueHeads), problem.Group);
+        KernelChoice choice = KernelChoice.Of(problem, prefill is not null, decode is not null, forced);
+        SplitFolding? folding = choice.Few != AttentionKernel.Decode ? null : new(
+            DecodeTile.SplitKeys, TileTable.MinGroupKeys, TileTable.MostGroups(problem.KeyValueHeads), device.Multiprocessors, decode.GetValueOrDefault().Blocks, items ?? DecodeItems.Default);
+        return new(prefill, warpgroups, refusal, decode, choice, TileTable.MostSplits(problem.KeyValueHeads), folding, problem.Group);
     }
 
     public int ItemRows(AttentionKernel kernel) => kernel switch

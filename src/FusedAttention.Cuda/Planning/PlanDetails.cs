@@ -24,8 +24,10 @@ internal static class PlanDetails
                 text.Append(CultureInfo.InvariantCulture, $"                 mma.sync instead of wgmma: {Words(problem, device, tiles.Refusal)}\n");
         }
 
+        if (tiles.Folding is SplitFolding folding && plan.ItemsOf(AttentionKernel.Decode).Count > 0)
+            text.Append(CultureInfo.InvariantCulture, $"splits           of {folding.SplitKeys} keys, folded into groups of {folding.GroupKeys} or more, and those into the whole\n");
         if (plan.SplitSequences > 0)
-            text.Append(CultureInfo.InvariantCulture, $"splits           {plan.SplitSequences} sequences, up to {plan.MostSplits} splits of {tiles.MinSplitKeys} keys or more, merged by the last of them to end\n");
+            text.Append(CultureInfo.InvariantCulture, $"items            {plan.SplitSequences} sequences are split among items, up to {plan.MostSplits}, and merged by the last of them to end\n");
         if (!plan.IsEmpty) text.Append(CultureInfo.InvariantCulture, $"tables           {plan.Scratch.TableBytes} bytes, {(hasInlineTables ? "in the launch's parameters" : "copied to the device by each call")}\n");
         return text.ToString().TrimEnd('\n');
     }

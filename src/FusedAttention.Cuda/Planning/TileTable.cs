@@ -25,10 +25,15 @@ internal static partial class TileTable
     public const int MostFewRows = DecodeTile.Rows;
 
     /// <summary>
-    /// 512 keys a split: at D = 128 in 16 bits 256 KB of keys and values of one head. On an H100 a sequence alone of 4k keys takes 13 us, in splits of 1,024 18, whole 44; 64 sequences of 8k keys take 762 us, in
-    /// splits of 1,024 746, whole 720.
+    /// 512 keys a split: at D = 128 in 16 bits 256 KB of keys and values of one head. On an H100 a sequence alone of 4k keys takes 13 us, in splits of 1,024 18, whole 44.
     /// </summary>
-    public const int MinSplitKeys = 512;
+    public const int MinSplitKeys = DecodeTile.SplitKeys;
+
+    /// <summary>
+    /// 2,048 keys a group, where the decode kernel folds splits: 8 sequences of 8k keys over 8 heads are 256 groups, as many blocks as an H100 has at a time, and partial results are a two-hundredth of what is read with 8 query heads
+    /// a key/value head.
+    /// </summary>
+    public const int MinGroupKeys = 4 * DecodeTile.SplitKeys;
 
     /// <summary>Blocks along y that a grid has, which is where key/value heads go.</summary>
     public const int MostKeyValueHeads = 65535;
@@ -71,11 +76,14 @@ internal static partial class TileTable
     private static readonly DecodeTile[] DecodeTiles =
     [
         new(Warps: 4, Keys: 16, Stages: 3, Blocks: 4), new(Warps: 4, Keys: 16, Stages: 3, Blocks: 2), new(Warps: 4, Keys: 16, Stages: 3, Blocks: 1), new(Warps: 4, Keys: 16, Stages: 2, Blocks: 1),
-        new(Warps: 2, Keys: 16, Stages: 2, Blocks: 1),
+        new(Warps: 2, Keys: 16, Stages: 3, Blocks: 1), new(Warps: 2, Keys: 16, Stages: 2, Blocks: 1), new(Warps: 1, Keys: 16, Stages: 3, Blocks: 1),
     ];
 
+    /// <summary>Groups that long sequences are kept to, and the most splits that are items: as many as give a sequence alone some 512 blocks; never fewer than 8, and never more than 64.</summary>
+    public static int MostGroups(int keyValueHeads) => Math.Clamp(1 << BitOperations.Log2((uint)(512 / keyValueHeads)), 8, 64);
+
     /// <summary>
-    /// Splits that long sequences are kept to: a sequence alone has some 128 blocks, one a multiprocessor, whatever its key/value heads; never fewer than 8 splits, and never more than 64, whose merge would
+    /// Splits that the plain kernel keeps long sequences to: a sequence alone has some 128 blocks, one a multiprocessor, whatever its key/value heads; never fewer than 8 splits, and never more than 64, whose merge would
     /// be seen.
     /// </summary>
     public static int MostSplits(int keyValueHeads) => Math.Clamp(1 << BitOperations.Log2((uint)(128 / keyValueHeads)), 8, 64);

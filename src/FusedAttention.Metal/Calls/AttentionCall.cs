@@ -1,5 +1,6 @@
 using FusedAttention.Devices;
 using FusedAttention.Diagnostics;
+using FusedAttention.Metal.Memory;
 using FusedAttention.Metal.Planning;
 using FusedAttention.Problems;
 using FusedAttention.Tensors;
@@ -63,14 +64,14 @@ internal sealed class AttentionCall : IDisposable
     {
         cancellationToken.ThrowIfCancellationRequested();
         MetalDevice device = _uses.Device;
-        _plan.Build(Problem, device.Description);
+        _plan.Build(Problem, device.Description, budget: device.SubmissionBudget);
         if (_plan.WorkItems == 0) return;
         CallDescription description = AttentionTelemetry.IsEnabled ? CallDescription.Of(Problem, Backend, _plan.Kernel, 2 * Problem.MultiplyAdds()) : default;
         CallTimer timer = AttentionTelemetry.Start(description);
         try
         {
-            using TransientPool.Rental transient = device.Transient.Rent();
-            device.Submit(_plan.Bind(Problem, _memory, transient), transient, _uses.All);
+            using TransientLease transient = device.RentTransient();
+            device.Submit(_plan.Bind(Problem, _memory, transient.Memory), transient.Memory, _uses.All);
             AttentionTelemetry.Stop(timer, description);
         }
         catch (Exception exception)

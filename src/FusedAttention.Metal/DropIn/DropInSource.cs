@@ -48,7 +48,7 @@ internal static partial class DropInSource
     public static ImmutableArray<int> DefaultHeadDims { get; } = [64, 128];
 
     /// <summary>Whether the kernels have tiles for a head dimension. A call's own may be any number up to the largest of the file.</summary>
-    public static bool Takes(int headDim) => TileTable.Prefill(headDim, headDim, AttentionElementType.Float16) is not null && TileTable.Decode(headDim, headDim) is not null;
+    public static bool Takes(int headDim) => TileTable.Prefill(headDim, headDim, AttentionElementType.Float16, rowBlocks: 1) is not null && TileTable.Decode(headDim, headDim) is not null;
 
     /// <summary>The file.</summary>
     /// <param name="headDims">The head dimensions to have copies for, each of which <see cref="Takes"/>; a call runs in the smallest that is large enough.</param>
@@ -67,7 +67,7 @@ internal static partial class DropInSource
         var explained = new HashSet<string>(StringComparer.Ordinal);
         Append(text, KernelSource.Includes);
         text.Append("\n#define FUSED_ATTENTION_STANDS_ALONE\n");
-        Define(text, [new("QUERY_T", "half"), new("KEY_VALUE_T", "half"), KernelLibrary.Define("SIMDGROUPS", Simdgroups), .. FixedConstants]);
+        Define(text, [new("QUERY_T", "half"), new("KEY_VALUE_T", "half"), KernelLibrary.Define("SIMDGROUPS", Simdgroups), KernelLibrary.Define("ROW_BLOCKS", 1), .. FixedConstants]);
         foreach (string file in (string[])[.. KernelSource.Shared, "special_values.metal", "fragments.metal", "drop_in_slopes.metal", "drop_in.metal"]) Append(text, file);
         foreach (int dim in dims)
         {
@@ -86,7 +86,7 @@ internal static partial class DropInSource
         return text.ToString();
     }
 
-    private static PrefillTile Prefill(int dim) => TileTable.Prefill(dim, dim, AttentionElementType.Float16)!.Value;
+    private static PrefillTile Prefill(int dim) => TileTable.Prefill(dim, dim, AttentionElementType.Float16, rowBlocks: 1)!.Value;
 
     /// <param name="text">Receives the copy.</param>
     /// <param name="variant">Which one.</param>

@@ -11,7 +11,7 @@ INLINE ELEMENT_T stored(ELEMENT_T x) { return x; }
 #endif
 
 // A threadgroup writes the keys (grid y 0) or values (1) of one token: all heads, side by side in the slot.
-kernel void append(
+THREADGROUP_OF(THREADS) kernel void append(
     device const SOURCE_T *keys [[buffer(0)]],
     device const SOURCE_T *values [[buffer(1)]],
     device ELEMENT_T *key_cache [[buffer(2)]],
@@ -34,7 +34,7 @@ kernel void append(
 }
 
 // A threadgroup copies one slot of keys (grid z 0) or values (1); grid y is the slot within its block.
-kernel void copy_slots(
+THREADGROUP_OF(THREADS) kernel void copy_slots(
     device ELEMENT_T *key_cache [[buffer(2)]],
     device ELEMENT_T *value_cache [[buffer(3)]],
     device const SlotCopy *copies [[buffer(4)]],

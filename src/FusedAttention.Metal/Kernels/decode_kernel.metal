@@ -1,6 +1,6 @@
 // The entry point of decode.metal: an item for each threadgroup, and a key/value head.
 
-kernel void decode(
+THREADGROUP_OF(SIMDGROUPS * 32) kernel void decode(
     device const QUERY_T *query [[buffer(0)]],
     device const KEY_VALUE_T *key [[buffer(1)]],
     device const KEY_VALUE_T *value [[buffer(2)]],

@@ -4,7 +4,7 @@
 #define MATRIX simdgroup_matrix<float, 8, 8>
 
 // Elements [section, lane, 2].
-kernel void lane_map(
+THREADGROUP_OF(32) kernel void lane_map(
     device const float *left [[buffer(0)]],
     device const float *right [[buffer(1)]],
     device float *elements [[buffer(2)]],

@@ -7,7 +7,7 @@
 FUNCTION_CONSTANT(bool, has_sinks, 0);
 FUNCTION_CONSTANT(bool, has_log_sum_exp, 1);
 
-kernel void merge(
+THREADGROUP_OF(SIMDGROUPS * 32) kernel void merge(
     device const PARTIAL_T *partials [[buffer(0)]],
     device const float *partial_log_sum_exps [[buffer(1)]],
     device OUTPUT_T *output [[buffer(2)]],

@@ -1,6 +1,6 @@
 // Merges partial results (splits.metal). One simdgroup a row; here an item's keys are its splits [first_key, end_key).
 
-kernel void merge_splits(
+THREADGROUP_OF(128) kernel void merge_splits(
     device QUERY_T *output [[buffer(3)]],
     device const SequenceEntry *sequences [[buffer(4)]],
     device const WorkItem *items [[buffer(5)]],

@@ -9,7 +9,7 @@
 #define KEY_SLOTS ((KEY_DIM + 31) / 32)
 #define VALUE_SLOTS ((VALUE_DIM + 31) / 32)
 
-kernel void plain(
+THREADGROUP_OF(SIMDGROUPS * 32) kernel void plain(
     device const QUERY_T *query [[buffer(0)]],
     device const KEY_VALUE_T *key [[buffer(1)]],
     device const KEY_VALUE_T *value [[buffer(2)]],

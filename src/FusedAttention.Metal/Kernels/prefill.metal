@@ -1,12 +1,13 @@
 // Attention of a block of rows against all their keys, tile by tile: S = Q K^T, online softmax, O = O * exp(m - m') + P V (Dao et al. 2022, arXiv:2205.14135).
 //
-// A threadgroup has SIMDGROUPS x 8 rows: queries times the heads of a group, so a tile of K or V serves all of them. Keys and values take turns in one buffer of
-// threadgroup memory; Q, S and O stay in registers, in the lane map of fragments.metal: a lane has one row, and two columns of each 8 x 8 fragment of it.
-// Registers of a lane, in floats: Q KEY_DIM / 4 (half that in 16 bits), O VALUE_DIM / 4, S TILE_KEYS / 4; with D = 128 in 16 bits, 16 + 32 + 8. Halves are multiplied as they are.
+// A threadgroup has SIMDGROUPS x ROW_BLOCKS x 8 rows: queries times the heads of a group, so a tile of K or V serves all of them. Keys and values take turns in one buffer of
+// threadgroup memory; Q, S and O stay in registers, in the lane map of fragments.metal: a lane has one row of each block of 8, and two columns of each 8 x 8 fragment of it.
+// A fragment of K or V serves all blocks of a simdgroup. Registers of a lane and block, in floats: Q KEY_DIM / 4 (half that in 16 bits), O VALUE_DIM / 4, S TILE_KEYS / 4; with D = 128 in 16 bits, 16 + 32 + 4.
+// Halves are multiplied as they are.
 //
 // Per tile: stage K | S = Q K^T | stage V, softmax | O += P V, a barrier at each bar. Device memory sees each key and value once per block of rows.
 //
-// QUERY_T, KEY_VALUE_T, KEY_DIM, VALUE_DIM, TILE_KEYS and SIMDGROUPS come from the host.
+// QUERY_T, KEY_VALUE_T, KEY_DIM, VALUE_DIM, TILE_KEYS, SIMDGROUPS and ROW_BLOCKS come from the host.
 
 #define THREADS (SIMDGROUPS * 32)
 #define QUERY_T4 VECTOR_OF(QUERY_T, 4)
@@ -67,37 +68,62 @@ INLINE void stage(threadgroup KEY_VALUE_T *staged, thread KeySpan &specials, thr
 }
 
 // A lane's share of Q: of its row and each 16 dimensions the four that its two columns stand for, in both fragments.
-INLINE void load_queries(thread QUERY_T4 *query_row, device const QUERY_T *from, int columns, int lane_column)
+INLINE void load_queries(thread QUERY_T4 *steps, device const QUERY_T *from, int columns, int lane_column)
 {
     UNROLL
-    for (int step = 0; step < KEY_STEPS; step++) query_row[step] = load4<QUERY_T4>(from, step * 16 + lane_column * 2, columns);
+    for (int step = 0; step < KEY_STEPS; step++) steps[step] = load4<QUERY_T4>(from, step * 16 + lane_column * 2, columns);
 }
 
+// A lane's share of a block of 8 rows: queries, 16 dimensions a step; scores, then weights, of a tile; outputs.
+struct Queries {
+    QUERY_T4 steps[KEY_STEPS];
+};
+
+struct Scores {
+    float2 fragments[KEY_FRAGMENTS];
+};
+
+struct Outputs {
+    float2 fragments[VALUE_FRAGMENTS];
+};
+
 // S = Q K^T for the tile in threadgroup memory.
-INLINE void multiply_keys(thread float2 *scores, thread const QUERY_T4 *query_row, threadgroup const KEY_VALUE_T *staged, int lane_row, int lane_column)
+INLINE void multiply_keys(thread Scores *scores, thread const Queries *queries, threadgroup const KEY_VALUE_T *staged, int lane_row, int lane_column)
 {
     UNROLL
-    for (int f = 0; f < KEY_FRAGMENTS; f++) scores[f] = float2(0.0f);
+    for (int b = 0; b < ROW_BLOCKS; b++) {
+        UNROLL
+        for (int f = 0; f < KEY_FRAGMENTS; f++) scores[b].fragments[f] = float2(0.0f);
+    }
     UNROLL
     for (int first = 0; first < KEY_STEPS; first += STEPS_OF_A_SUM) {
-        float2 sums[KEY_FRAGMENTS];
+        Scores sums[ROW_BLOCKS];
         UNROLL
-        for (int f = 0; f < KEY_FRAGMENTS; f++) sums[f] = float2(0.0f);
+        for (int b = 0; b < ROW_BLOCKS; b++) {
+            UNROLL
+            for (int f = 0; f < KEY_FRAGMENTS; f++) sums[b].fragments[f] = float2(0.0f);
+        }
         UNROLL
         for (int step = first; step < first + STEPS_OF_A_SUM; step++) {
             if (step >= KEY_STEPS) continue;
-            QUERY_T4 q = query_row[step];
             UNROLL
             for (int f = 0; f < KEY_FRAGMENTS; f++) {
                 threadgroup const KEY_VALUE_T *key = staged + ((f * 8 + lane_column) * KEY_STRIDE + step * 16 + lane_row * 2);
                 KEY_VALUE_T2 k0 = *(threadgroup const KEY_VALUE_T2 *)key;
                 KEY_VALUE_T2 k1 = *(threadgroup const KEY_VALUE_T2 *)(key + KEY_STRIDE);
-                sums[f] = multiply_add(factors(q.x, q.z), factors(k0.x, k1.x), sums[f]);
-                sums[f] = multiply_add(factors(q.y, q.w), factors(k0.y, k1.y), sums[f]);
+                UNROLL
+                for (int b = 0; b < ROW_BLOCKS; b++) {
+                    QUERY_T4 q = queries[b].steps[step];
+                    sums[b].fragments[f] = multiply_add(factors(q.x, q.z), factors(k0.x, k1.x), sums[b].fragments[f]);
+                    sums[b].fragments[f] = multiply_add(factors(q.y, q.w), factors(k0.y, k1.y), sums[b].fragments[f]);
+                }
             }
         }
         UNROLL
-        for (int f = 0; f < KEY_FRAGMENTS; f++) scores[f] += sums[f];
+        for (int b = 0; b < ROW_BLOCKS; b++) {
+            UNROLL
+            for (int f = 0; f < KEY_FRAGMENTS; f++) scores[b].fragments[f] += sums[b].fragments[f];
+        }
     }
 }
 
@@ -111,19 +137,48 @@ INLINE void modify_scores(thread float2 *scores, thread const Row &row, int tile
     }
 }
 
+// What a row has seen so far: m and l.
+struct Softmax {
+    float maximum;
+    float sum;              // of the lane's columns; of the row at the end
+};
+
+// P = exp(S - m), and what the sums so far are multiplied with for it.
+INLINE float weigh(thread Softmax &state, thread float2 *scores, float factor)
+{
+    float tile_maximum = NEVER_SEEN;
+    UNROLL
+    for (int f = 0; f < KEY_FRAGMENTS; f++) tile_maximum = max(tile_maximum, max(scores[f].x, scores[f].y));
+    float new_maximum = max(state.maximum, max_of_row(tile_maximum));
+    float base = base_of(new_maximum);
+    float rescale = weight_of(state.maximum, base, factor);
+    state.maximum = new_maximum;
+    state.sum *= rescale;
+    UNROLL
+    for (int f = 0; f < KEY_FRAGMENTS; f++) {
+        scores[f] = float2(weight_of(scores[f].x, base, factor), weight_of(scores[f].y, base, factor));
+        state.sum += scores[f].x + scores[f].y;
+    }
+    return rescale;
+}
+
 // O = O * rescale + P V: the tile is summed on its own and then added.
 INLINE void multiply_values(
-    thread float2 *outputs, thread const float2 *weights, float rescale, threadgroup const KEY_VALUE_T *staged, int lane_row, int lane_column)
+    thread Outputs *outputs, thread const Scores *weights, thread const float *rescale, threadgroup const KEY_VALUE_T *staged, int lane_row, int lane_column)
 {
     UNROLL
     for (int d = 0; d < VALUE_FRAGMENTS; d++) {
-        float2 sums = float2(0.0f);
+        float2 sums[ROW_BLOCKS];
+        UNROLL
+        for (int b = 0; b < ROW_BLOCKS; b++) sums[b] = float2(0.0f);
         UNROLL
         for (int f = 0; f < KEY_FRAGMENTS; f++) {
             KEY_VALUE_T2 v = *(threadgroup const KEY_VALUE_T2 *)(staged + ((f * 8 + lane_row) * VALUE_STRIDE + d * 8 + lane_column));
-            sums = multiply_add(weights[f], factors(v.x, v.y), sums);
+            UNROLL
+            for (int b = 0; b < ROW_BLOCKS; b++) sums[b] = multiply_add(weights[b].fragments[f], factors(v.x, v.y), sums[b]);
         }
-        outputs[d] = fma(outputs[d], float2(rescale), sums);
+        UNROLL
+        for (int b = 0; b < ROW_BLOCKS; b++) outputs[b].fragments[d] = fma(outputs[b].fragments[d], float2(rescale[b]), sums[b]);
     }
 }
 
@@ -145,8 +200,8 @@ INLINE void attend_block(
     uint lane)
 {
     // What the block may see, and what every and any row of the simdgroup may see. Both ends of a reach grow with the query.
-    int first = item.first_row + int(simdgroup_index) * 8;
-    int last = min(first + 8, item.end_row) - 1;
+    int first = item.first_row + int(simdgroup_index) * (ROW_BLOCKS * 8);
+    int last = min(first + ROW_BLOCKS * 8, item.end_row) - 1;
     bool has_rows = first <= last;
     long first_position = sequence.query_offset + first / parameters.group;
     long last_position = sequence.query_offset + last / parameters.group;
@@ -157,50 +212,44 @@ INLINE void attend_block(
     int start = first_key_of(sequence.query_offset + item.first_row / parameters.group, sequence.key_length, parameters);
     int end = end_key_of(sequence.query_offset + (item.end_row - 1) / parameters.group, sequence.key_length, parameters);
 
-    // The lane's row; lanes without one repeat the item's last row and store nothing.
+    // The lane's rows; lanes without one repeat the item's last row and store nothing.
     int lane_row = row_of_lane(lane);
     int lane_column = column_of_lane(lane);
-    bool stores = first + lane_row < item.end_row;
-    Row row = row_at(min(first + lane_row, item.end_row - 1), head, sequence, operands, parameters);
-    QUERY_T4 query_row[KEY_STEPS];
-    device const QUERY_T *from = query + (sequence.query_start + row.query * parameters.query_token_stride + row.head * parameters.query_head_stride);
-    load_queries(query_row, from, keys.columns, lane_column);
+    Row rows[ROW_BLOCKS];
+    Queries queries[ROW_BLOCKS];
+    Softmax states[ROW_BLOCKS];
+    Outputs outputs[ROW_BLOCKS];
+    UNROLL
+    for (int b = 0; b < ROW_BLOCKS; b++) {
+        rows[b] = row_at(min(first + b * 8 + lane_row, item.end_row - 1), head, sequence, operands, parameters);
+        device const QUERY_T *from = query + (sequence.query_start + rows[b].query * parameters.query_token_stride + rows[b].head * parameters.query_head_stride);
+        load_queries(queries[b].steps, from, keys.columns, lane_column);
+        states[b].maximum = NEVER_SEEN;
+        states[b].sum = 0.0f;
+        UNROLL
+        for (int d = 0; d < VALUE_FRAGMENTS; d++) outputs[b].fragments[d] = float2(0.0f);
+    }
 
     float unit = unit_of_scores(parameters);
     float factor = unit * LOG2_E;
-    float maximum = NEVER_SEEN;
-    float sum = 0.0f;                   // of the lane's columns; of the row at the end
-    float2 outputs[VALUE_FRAGMENTS];
-    UNROLL
-    for (int d = 0; d < VALUE_FRAGMENTS; d++) outputs[d] = float2(0.0f);
-
     KeySpan specials = no_keys();       // of what the thread has staged; of the block at the end
     for (int tile = start / TILE_KEYS * TILE_KEYS; tile < end; tile += TILE_KEYS) {
         bool sees_tile = has_rows && tile < end_of_any && tile + TILE_KEYS > start_of_any;
         bool sees_whole_tile = tile >= start_of_all && tile + TILE_KEYS <= end_of_all;
-        float2 scores[KEY_FRAGMENTS];
-        float rescale = 1.0f;
+        Scores scores[ROW_BLOCKS];
+        float rescale[ROW_BLOCKS];
 
         threadgroup_barrier(mem_flags::mem_threadgroup);
         stage<false, KEY_STEPS * 16, KEY_STRIDE>(staged, specials, keys, tile, start, end, thread_index);
         threadgroup_barrier(mem_flags::mem_threadgroup);
-        if (sees_tile) multiply_keys(scores, query_row, staged, lane_row, lane_column);
+        if (sees_tile) multiply_keys(scores, queries, staged, lane_row, lane_column);
         threadgroup_barrier(mem_flags::mem_threadgroup);
         stage<true, VALUE_DIM, VALUE_STRIDE>(staged, specials, values, tile, start, end, thread_index);
         if (sees_tile) {
-            if (modifies_scores() || !sees_whole_tile) modify_scores(scores, row, tile, lane_column, parameters);
-            float tile_maximum = NEVER_SEEN;
             UNROLL
-            for (int f = 0; f < KEY_FRAGMENTS; f++) tile_maximum = max(tile_maximum, max(scores[f].x, scores[f].y));
-            float new_maximum = max(maximum, max_of_row(tile_maximum));
-            float base = base_of(new_maximum);
-            rescale = weight_of(maximum, base, factor);
-            maximum = new_maximum;
-            sum *= rescale;
-            UNROLL
-            for (int f = 0; f < KEY_FRAGMENTS; f++) {
-                scores[f] = float2(weight_of(scores[f].x, base, factor), weight_of(scores[f].y, base, factor));
-                sum += scores[f].x + scores[f].y;
+            for (int b = 0; b < ROW_BLOCKS; b++) {
+                if (modifies_scores() || !sees_whole_tile) modify_scores(scores[b].fragments, rows[b], tile, lane_column, parameters);
+                rescale[b] = weigh(states[b], scores[b].fragments, factor);
             }
         }
         threadgroup_barrier(mem_flags::mem_threadgroup);
@@ -211,15 +260,18 @@ INLINE void attend_block(
     threadgroup_barrier(mem_flags::mem_threadgroup);
     specials = span_of_all(special_keys);
 
-    RowEnd row_end = end_of_row(maximum, sum_of_row(sum), unit, row, operands);
-    if (!stores) return;
-    device QUERY_T *to = output_row(output, row, sequence, parameters);
     UNROLL
-    for (int d = 0; d < VALUE_FRAGMENTS; d++) {
-        int column = d * 8 + lane_column;
-        if (column < values.columns) to[column] = narrow<QUERY_T>(outputs[d].x * row_end.factor);
-        if (column + 1 < values.columns) to[column + 1] = narrow<QUERY_T>(outputs[d].y * row_end.factor);
+    for (int b = 0; b < ROW_BLOCKS; b++) {
+        RowEnd row_end = end_of_row(states[b].maximum, sum_of_row(states[b].sum), unit, rows[b], operands);
+        if (first + b * 8 + lane_row >= item.end_row) continue;
+        device QUERY_T *to = output_row(output, rows[b], sequence, parameters);
+        UNROLL
+        for (int d = 0; d < VALUE_FRAGMENTS; d++) {
+            int column = d * 8 + lane_column;
+            if (column < values.columns) to[column] = narrow<QUERY_T>(outputs[b].fragments[d].x * row_end.factor);
+            if (column + 1 < values.columns) to[column + 1] = narrow<QUERY_T>(outputs[b].fragments[d].y * row_end.factor);
+        }
+        add_specials<2, 8>(to, rows[b], values, specials, lane_column, parameters);
+        if (has_log_sum_exp && lane_column == 0) store_log_sum_exp(row_end.log_sum_exp, rows[b], operands, sequence, parameters);
     }
-    add_specials<2, 8>(to, row, values, specials, lane_column, parameters);
-    if (has_log_sum_exp && lane_column == 0) store_log_sum_exp(row_end.log_sum_exp, row, operands, sequence, parameters);
 }

@@ -1,6 +1,6 @@
 // The entry point of prefill.metal: an item for each threadgroup, and a key/value head.
 
-kernel void prefill(
+THREADGROUP_OF(THREADS) kernel void prefill(
     device const QUERY_T *query [[buffer(0)]],
     device const KEY_VALUE_T *key [[buffer(1)]],
     device const KEY_VALUE_T *value [[buffer(2)]],

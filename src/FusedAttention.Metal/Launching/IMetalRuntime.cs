@@ -21,12 +21,29 @@ internal interface IMetalRuntime : IDeviceQueue, IDisposable
     /// <summary>The caller's memory as device memory, without a copy: page-aligned and whole pages.</summary>
     DeviceMemory Wrap(nint pointer, long bytes);
 
+    /// <summary>Asks the system to leave memory where the GPU reaches it for as long as the device is in use; nothing where the system has no such thing.</summary>
+    void KeepResident(DeviceMemory memory)
+    {
+    }
+
     /// <summary>Compiles a kernel unless that has been done.</summary>
     KernelResources Prepare(KernelFunction function);
 
-    /// <summary>Queues launches as one command buffer, in order; returns its number, counting from 1. Does not wait. The launches are the caller's again when it returns.</summary>
-    long Submit(ReadOnlySpan<KernelLaunch> launches);
+    /// <summary>What a submission may cost (<see cref="KernelLaunch.Cost"/>), as far as is known by now.</summary>
+    double SubmissionBudget { get; }
 
-    /// <summary>Waits until a submission has ended; throws if it, or one before it that nobody waited for, failed.</summary>
+    /// <summary>
+    /// Puts launches behind those of the submission that is open, or into a new one, and hands it to the device unless it is to stay open. Does not wait. The launches are the caller's again when it returns; where it throws,
+    /// none of them will run, and what was open stays so.
+    /// </summary>
+    /// <param name="launches">One or more, in order.</param>
+    /// <param name="staysOpen">Whether launches of the next call come into the same submission.</param>
+    /// <returns>The submission's number, counting from 1.</returns>
+    long Submit(ReadOnlySpan<KernelLaunch> launches, bool staysOpen = false);
+
+    /// <summary>Hands the open submission to the device, if there is one.</summary>
+    void Commit();
+
+    /// <summary>Waits until a submission, which is not open, has ended; throws if it, or one before it that nobody waited for, failed.</summary>
     void Wait(long submission);
 }

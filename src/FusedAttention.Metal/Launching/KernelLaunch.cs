@@ -38,4 +38,7 @@ internal sealed record KernelLaunch(
     public GridSize Threadgroups { get; set; } = Threadgroups;
 
     public GridSize ThreadsPerThreadgroup { get; set; } = ThreadsPerThreadgroup;
+
+    /// <summary>How long it will take, about, in floating-point operations of the prefill kernel; 0 where nobody says.</summary>
+    public double Cost { get; set; }
 }

@@ -45,12 +45,18 @@ internal sealed class LaunchList(int parameterIndex, int parameterBytes)
 
     /// <summary>A launch behind those that there are.</summary>
     /// <returns>Its buffers, to be filled.</returns>
-    public Span<BufferBinding> Add(KernelFunction function, int buffers, GridSize threadgroups, GridSize threads, bool beginsCommandBuffer)
+    /// <param name="function">The kernel.</param>
+    /// <param name="buffers">How many buffers it has.</param>
+    /// <param name="threadgroups">The grid.</param>
+    /// <param name="threads">Threads of a threadgroup.</param>
+    /// <param name="cost">See <see cref="KernelLaunch.Cost"/>.</param>
+    /// <param name="beginsCommandBuffer">Whether the launch is the first one of a command buffer.</param>
+    public Span<BufferBinding> Add(KernelFunction function, int buffers, GridSize threadgroups, GridSize threads, double cost, bool beginsCommandBuffer)
     {
         List<KernelLaunch> made = _made[buffers];
         if (_taken[buffers] == made.Count) made.Add(new(function, new BufferBinding[buffers], parameterIndex, Parameters, threadgroups, threads));
         KernelLaunch launch = made[_taken[buffers]++];
-        (launch.Function, launch.Threadgroups, launch.ThreadsPerThreadgroup) = (function, threadgroups, threads);
+        (launch.Function, launch.Threadgroups, launch.ThreadsPerThreadgroup, launch.Cost) = (function, threadgroups, threads, cost);
         if (beginsCommandBuffer || _launches.Count == 0) _starts.Add(_launches.Count);
         _launches.Add(launch);
         return launch.Buffers;

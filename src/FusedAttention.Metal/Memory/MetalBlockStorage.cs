@@ -1,8 +1,8 @@
-using System.Collections.Immutable;
 using FusedAttention.Devices;
 using FusedAttention.Metal.Launching;
 using FusedAttention.Metal.Planning;
 using FusedAttention.Paging.Formats;
+using FusedAttention.Paging.Ledger;
 using FusedAttention.Paging.Storage;
 
 namespace FusedAttention.Metal.Memory;
@@ -10,8 +10,13 @@ namespace FusedAttention.Metal.Memory;
 /// <summary>The contents of a cache's blocks in memory that processor and GPU share: an allocation for each layer and plane, so that a layer waits for its own work only.</summary>
 internal sealed unsafe class MetalBlockStorage : MappedBlockStorage
 {
+    private static readonly CallPool<LaunchList> Launches = new(CachePlan.NewLaunches);
+
     private readonly MetalDevice _device;
     private readonly SharedMemory[][] _layers;
+
+    /// <summary>All planes, as what writes them.</summary>
+    private readonly MemoryUse[] _allUses;
 
     public MetalBlockStorage(MetalDevice device, PagedKeyValueCacheOptions options, CacheFormat format)
         : base(options, format)
@@ -23,7 +28,7 @@ internal sealed unsafe class MetalBlockStorage : MappedBlockStorage
             for (int layer = 0; layer < options.Layers; layer++)
             {
                 _layers[layer] = new SharedMemory[format.Planes.Length];
-                for (int plane = 0; plane < format.Planes.Length; plane++) _layers[layer][plane] = device.AllocateMemory(LayerBytes(plane));
+                for (int plane = 0; plane < format.Planes.Length; plane++) _layers[layer][plane] = device.AllocateMemory(LayerBytes(plane), isCache: true);
             }
         }
         catch
@@ -31,6 +36,8 @@ internal sealed unsafe class MetalBlockStorage : MappedBlockStorage
             Dispose(disposing: true);
             throw;
         }
+
+        _allUses = [.. _layers.SelectMany(static layer => layer.Select(static plane => new MemoryUse(plane, IsWritten: true)))];
     }
 
     /// <summary>Keys and values themselves, as kernels see them.</summary>
@@ -53,32 +60,59 @@ internal sealed unsafe class MetalBlockStorage : MappedBlockStorage
             return;
         }
 
-        using TransientPool.Rental transient = _device.Transient.Rent();
-        int planes = Format.Planes.Length;
-        var launches = ImmutableArray.CreateBuilder<KernelLaunch>(_layers.Length * planes / 2);
-        var uses = new MemoryUse[_layers.Length * planes];
-        SlotCopy copy = new() { From = (long)from * Options.BlockSize, To = (long)to * Options.BlockSize, Slots = slots };
         int held = 0;
+        LaunchList launches = Launches.Rent();
         try
         {
-            foreach (SharedMemory[] layer in _layers)
+            for (; held < _allUses.Length; held++) _allUses[held].Memory.Hold();
+            using TransientLease transient = _device.RentTransient();
+            MemoryPlace copies = transient.Memory.Take(sizeof(SlotCopy));
+            *(SlotCopy*)(copies.Memory.Pointer + copies.Offset) = new() { From = (long)from * Options.BlockSize, To = (long)to * Options.BlockSize, Slots = slots };
+
+            // A launch copies a pair of planes of a layer: keys and values, or what belongs to them. Pairs differ in shape, so each has a list of its own.
+            for (int pair = 0; pair < Format.Planes.Length; pair += 2)
             {
-                foreach (SharedMemory plane in layer)
-                {
-                    plane.Hold();
-                    uses[held++] = new(plane, IsWritten: true);
-                }
-
-                // A launch copies a pair of planes: keys and values, or what belongs to them.
-                for (int pair = 0; pair < planes; pair += 2)
-                    if (CachePlan.CopySlots(ShapeOf(pair), new(layer[pair].Memory, 0), new(layer[pair + 1].Memory, 0), [copy], transient) is { } launch) launches.Add(launch);
+                launches.Clear();
+                CacheShape shape = ShapeOf(pair);
+                foreach (SharedMemory[] layer in _layers) CachePlan.CopySlots(shape, new(layer[pair].Memory, 0), new(layer[pair + 1].Memory, 0), copies, 1, slots, launches);
+                _device.Submit(launches, transient.Memory, _allUses);
             }
-
-            if (launches.Count > 0) _device.Submit([launches.DrainToImmutable()], transient, uses);
         }
         finally
         {
-            foreach (MemoryUse use in uses.AsSpan(0, held)) use.Memory.DangerousRelease();
+            launches.Clear();
+            Launches.Return(launches);
+            foreach (MemoryUse use in _allUses.AsSpan(0, held)) use.Memory.DangerousRelease();
+        }
+    }
+
+    /// <summary>Writes rows that lie on the device into their slots, converted to the cache's type, in the order of the queue.</summary>
+    /// <param name="layer">Which.</param>
+    /// <param name="runs">Where they go.</param>
+    /// <param name="tokens">How many there are.</param>
+    /// <param name="source">Their type.</param>
+    /// <param name="keys">Keys.</param>
+    /// <param name="values">Values.</param>
+    /// <param name="uses">The layer's keys and values, and what the rows lie in; held by the caller.</param>
+    public void Append(int layer, SlotRuns runs, int tokens, AttentionElementType source, in TokenPlace keys, in TokenPlace values, ReadOnlySpan<MemoryUse> uses)
+    {
+        if (tokens == 0) return;
+        LaunchList launches = Launches.Rent();
+        try
+        {
+            using TransientLease transient = _device.RentTransient();
+            MemoryPlace slots = transient.Memory.Take((long)tokens * sizeof(long));
+            long* first = (long*)(slots.Memory.Pointer + slots.Offset);
+            foreach (SlotRun run in runs)
+                for (int i = 0; i < run.Count; i++) first[run.Row + i] = ((long)run.Block * Options.BlockSize) + run.Slot + i;
+            SharedMemory[] planes = _layers[layer];
+            CachePlan.Append(Shape, source, keys, values, new(planes[CacheFormat.Keys].Memory, 0), new(planes[CacheFormat.Values].Memory, 0), slots, tokens, launches);
+            _device.Submit(launches, transient.Memory, uses);
+        }
+        finally
+        {
+            launches.Clear();
+            Launches.Return(launches);
         }
     }
 

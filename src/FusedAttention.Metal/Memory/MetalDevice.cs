@@ -11,12 +11,15 @@ namespace FusedAttention;
 /// </summary>
 /// <remarks>
 /// <para>Calls return when their work is queued. Whoever touches a tensor's elements waits for the work that uses that tensor (<see cref="MetalTensor{T}"/> says when);
-/// <see cref="Synchronize"/> waits for everything.</para>
+/// <see cref="Synchronize"/> waits for everything. <see cref="Batch"/> puts many calls into one command buffer.</para>
 /// <para>A failure on the GPU is thrown by what waits next, as <see cref="MetalException"/>. All methods may be called from any number of threads at once. Devices live as long as the process.</para>
 /// </remarks>
 public sealed unsafe partial class MetalDevice
 {
     private const int EmptyTensorBytes = 16;
+
+    /// <summary>From here on a tensor is kept where the GPU reaches it while nothing runs, as caches are: bringing back 64 MB takes milliseconds.</summary>
+    private const long ResidentTensorBytes = 64 << 20;
 
     private readonly IMetalRuntime _runtime;
     private readonly Lock _submitting = new();
@@ -58,6 +61,9 @@ public sealed unsafe partial class MetalDevice
     /// <summary>The number of the last submission known to have ended.</summary>
     internal long Completed => _runtime.Completed;
 
+    /// <summary>What a command buffer may cost.</summary>
+    internal double SubmissionBudget => _runtime.SubmissionBudget;
+
     internal TransientPool Transient => _transient;
 
     internal RetiredMemory Retired => _retired;
@@ -93,23 +99,10 @@ public sealed unsafe partial class MetalDevice
 
         // Compiling takes long and may fail: before the queue is taken, and before anything is on it.
         for (int i = 0; i < launches.Count; i++) Prepare(launches[i]);
+        bool isBatched = IsBatching;
         lock (_submitting)
         {
-            for (int i = 0; i < launches.Count; i++) Submit(launches[i], transient, uses);
-        }
-    }
-
-    /// <summary>Queues command buffers that were made for this.</summary>
-    /// <param name="submissions">In order; none of them empty.</param>
-    /// <param name="transient">What they use of transient memory.</param>
-    /// <param name="uses">What they use beside that; held by the caller.</param>
-    internal void Submit(ReadOnlySpan<ImmutableArray<KernelLaunch>> submissions, TransientPool.Rental transient, ReadOnlySpan<MemoryUse> uses)
-    {
-        _retired.Collect();
-        foreach (ImmutableArray<KernelLaunch> launches in submissions) Prepare(launches.AsSpan());
-        lock (_submitting)
-        {
-            foreach (ImmutableArray<KernelLaunch> launches in submissions) Submit(launches.AsSpan(), transient, uses);
+            for (int i = 0; i < launches.Count; i++) Submit(launches[i], staysOpen: isBatched && i == launches.Count - 1, transient, uses);
         }
     }
 
@@ -117,6 +110,7 @@ public sealed unsafe partial class MetalDevice
     /// <exception cref="MetalException">It failed, or one before it that nobody was told of.</exception>
     internal void Wait(long submission)
     {
+        CommitUpTo(submission);
         _runtime.Wait(submission);
         _retired.Collect();
         lock (_failures)
@@ -130,6 +124,7 @@ public sealed unsafe partial class MetalDevice
     /// <summary>Waits where nothing may be thrown; a failure is left for the next <see cref="Wait"/>.</summary>
     internal void WaitWithoutThrowing(long submission)
     {
+        CommitUpTo(submission);
         try
         {
             _runtime.Wait(submission);
@@ -154,33 +149,45 @@ public sealed unsafe partial class MetalDevice
 
     /// <summary>Shared memory for tensors and caches.</summary>
     /// <exception cref="MetalException">The device does not give it.</exception>
-    internal SharedMemory AllocateMemory(long bytes)
+    /// <param name="bytes">Its length.</param>
+    /// <param name="isCache">Whether it will be used as long as a conversation lasts, with pauses.</param>
+    internal SharedMemory AllocateMemory(long bytes, bool isCache = false)
     {
         if (bytes > MaxTensorBytes) throw new MetalException($"{bytes} bytes are more than one allocation on {this} can have: {MaxTensorBytes}.");
         _retired.Collect();
 
         // An empty tensor has memory too: a buffer needs something to be bound to.
-        return new(this, _runtime.Allocate(Math.Max(EmptyTensorBytes, bytes)), isCallers: false);
+        var memory = new SharedMemory(this, _runtime.Allocate(Math.Max(EmptyTensorBytes, bytes)), isCallers: false);
+        try
+        {
+            if (isCache || bytes >= ResidentTensorBytes) _runtime.KeepResident(memory.Memory);
+            return memory;
+        }
+        catch
+        {
+            memory.Dispose();
+            throw;
+        }
     }
 
     /// <summary>Queues one launch that takes no transient memory.</summary>
     internal void Submit(KernelLaunch launch, ReadOnlySpan<MemoryUse> uses)
     {
         using TransientPool.Rental none = _transient.Rent();
-        Submit([[launch]], none, uses);
+        Submit(launch, none, uses);
+    }
+
+    /// <summary>Queues one launch that somebody has made for this.</summary>
+    internal void Submit(KernelLaunch launch, TransientPool.Rental transient, ReadOnlySpan<MemoryUse> uses)
+    {
+        _retired.Collect();
+        Prepare([launch]);
+        lock (_submitting) Submit([launch], staysOpen: false, transient, uses);
     }
 
     private void Prepare(ReadOnlySpan<KernelLaunch> launches)
     {
         foreach (KernelLaunch launch in launches) _runtime.Prepare(launch.Function);
-    }
-
-    /// <summary>One command buffer, under the lock.</summary>
-    private void Submit(ReadOnlySpan<KernelLaunch> launches, TransientPool.Rental transient, ReadOnlySpan<MemoryUse> uses)
-    {
-        _submitted = _runtime.Submit(launches);
-        transient.Use(_submitted);
-        foreach (MemoryUse use in uses) use.Memory.Use(_submitted, use.IsWritten);
     }
 
     /// <summary>The self-test of the layout of simdgroup matrices. What it throws is not remembered.</summary>
@@ -189,6 +196,7 @@ public sealed unsafe partial class MetalDevice
         lock (_submitting)
         {
             if (_examined is { } known) return known;
+            CommitOpen();
             bool isKnown = LaneMapTest.Run(_runtime, out long submission);
             _submitted = submission;
             MetalDeviceDescription examined = _runtime.Device with { HasKnownLaneMap = isKnown };

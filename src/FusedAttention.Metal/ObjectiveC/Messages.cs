@@ -21,11 +21,11 @@ internal static unsafe partial class Messages
 {
     private const string Send = "objc_msgSend";
 
-    /// <summary>commit, endEncoding, waitUntilCompleted.</summary>
+    /// <summary>commit, endEncoding, waitUntilCompleted, requestResidency, endResidency.</summary>
     [LibraryImport(Libraries.ObjectiveC, EntryPoint = Send)]
     public static partial void Call(nint receiver, Selector selector);
 
-    /// <summary>setComputePipelineState:, setLanguageVersion:, setMathMode:.</summary>
+    /// <summary>setComputePipelineState:, setLanguageVersion:, setMathMode:, addResidencySet:, addAllocation:, removeAllocation:.</summary>
     [LibraryImport(Libraries.ObjectiveC, EntryPoint = Send)]
     public static partial void Call(nint receiver, Selector selector, nint argument);
 
@@ -36,6 +36,10 @@ internal static unsafe partial class Messages
     /// <summary>setBytes:length:atIndex:, setBuffer:offset:atIndex:, setConstantValue:type:atIndex:.</summary>
     [LibraryImport(Libraries.ObjectiveC, EntryPoint = Send)]
     public static partial void Call(nint receiver, Selector selector, nint first, nuint second, nuint third);
+
+    /// <summary>setBufferOffset:atIndex:.</summary>
+    [LibraryImport(Libraries.ObjectiveC, EntryPoint = Send)]
+    public static partial void Call(nint receiver, Selector selector, nuint first, nuint second);
 
     /// <summary>dispatchThreadgroups:threadsPerThreadgroup:.</summary>
     [LibraryImport(Libraries.ObjectiveC, EntryPoint = Send)]
@@ -73,7 +77,7 @@ internal static unsafe partial class Messages
     [LibraryImport(Libraries.ObjectiveC, EntryPoint = Send)]
     public static partial nint Get(nint receiver, Selector selector, nint first, nuint second, nuint third, nint fourth);
 
-    /// <summary>newComputePipelineStateWithFunction:error:.</summary>
+    /// <summary>newComputePipelineStateWithFunction:error:, newResidencySetWithDescriptor:error:.</summary>
     [LibraryImport(Libraries.ObjectiveC, EntryPoint = Send)]
     public static partial nint Get(nint receiver, Selector selector, nint argument, nint* error);
 

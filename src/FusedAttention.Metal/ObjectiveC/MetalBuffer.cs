@@ -16,6 +16,9 @@ internal sealed unsafe class MetalBuffer : DeviceMemory
 
     public NativeObject Handle { get; }
 
+    /// <summary>What keeps the buffer where the GPU reaches it; null where nothing does.</summary>
+    public Residency? Keeper { private get; set; }
+
     public static MetalBuffer Allocate(nint device, long bytes)
     {
         string what = $"a buffer of {bytes} bytes";
@@ -29,7 +32,12 @@ internal sealed unsafe class MetalBuffer : DeviceMemory
         return Over(NativeObject.Own(Messages.Get(device, Selectors.NewBufferWithBytesNoCopy, pointer, (nuint)bytes, SharedStorage, 0), what), bytes, what);
     }
 
-    protected override void Dispose(bool disposing) => Handle.Dispose();
+    protected override void Dispose(bool disposing)
+    {
+        Keeper?.Remove(Handle, Bytes);
+        Keeper = null;
+        Handle.Dispose();
+    }
 
     private static MetalBuffer Over(NativeObject handle, long bytes, string what)
     {

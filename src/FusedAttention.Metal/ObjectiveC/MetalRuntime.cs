@@ -29,14 +29,24 @@ internal sealed unsafe class MetalRuntime : IMetalRuntime, IGpuClock
 
     /// <summary>Of the launches that are being encoded.</summary>
     private Pipeline[] _bound = new Pipeline[4];
+    private OpenSubmission _open;
+
+    /// <summary>What the open submission's encoder has been told: a launch says what is different, which in a loop over layers is a third of it.</summary>
+    private readonly (nint Buffer, long Offset)[] _setBuffers = new (nint, long)[BufferSlots];
+    private nint _setPipeline;
+    private readonly TimeProvider _time;
+    private Residency? _residency;
+    private bool _hasNoResidency;
     private bool _isDisposed;
 
     /// <param name="device">An MTLDevice; taken over, also if this throws.</param>
     /// <param name="compose">For tests that bring their own kernels; the library's otherwise.</param>
+    /// <param name="time">For tests that wait for nobody; the system's otherwise.</param>
     /// <exception cref="MetalException">The device has no queue.</exception>
-    public MetalRuntime(NativeObject device, Func<KernelFunction, string>? compose = null)
+    public MetalRuntime(NativeObject device, Func<KernelFunction, string>? compose = null, TimeProvider? time = null)
     {
         _device = device;
+        _time = time ?? TimeProvider.System;
         try
         {
             using AutoreleasePool pool = AutoreleasePool.Open();
@@ -77,13 +87,28 @@ internal sealed unsafe class MetalRuntime : IMetalRuntime, IGpuClock
         return MetalBuffer.Wrap(device.Id, pointer, bytes);
     }
 
+    public void KeepResident(DeviceMemory memory)
+    {
+        var buffer = (MetalBuffer)memory;
+        Residency? residency;
+        lock (_encoding)
+        {
+            ObjectDisposedException.ThrowIf(_isDisposed, this);
+            residency = _residency ??= MakeResidency();
+        }
+
+        if (residency is not null && residency.Add(buffer.Handle, buffer.Bytes)) buffer.Keeper = residency;
+    }
+
     public KernelResources Prepare(KernelFunction function)
     {
         using NativeObject.Lease device = _device.Use();
         return _pipelines.Get(device.Id, function).Resources;
     }
 
-    public long Submit(ReadOnlySpan<KernelLaunch> launches)
+    public double SubmissionBudget => _submissions.Budget.Current;
+
+    public long Submit(ReadOnlySpan<KernelLaunch> launches, bool staysOpen = false)
     {
         if (launches.IsEmpty) throw new ArgumentException("There is nothing to submit.", nameof(launches));
         using NativeObject.Lease device = _device.Use();
@@ -99,25 +124,32 @@ internal sealed unsafe class MetalRuntime : IMetalRuntime, IGpuClock
                 Check(launches[i], _bound[i]);
             }
 
-            if (_submissions.Count >= MaxUnderWay) _submissions.Await(_submissions.Submitted - MaxUnderWay + 1);
-
-            // The queue hands command buffers out unowned; this one must live until it has ended.
             using AutoreleasePool pool = AutoreleasePool.Open();
-            if (_submissions.IsQueueIgnored) RenewQueue(device.Id);
-            using NativeObject.Lease queue = _queue.Use();
-            nint commandBuffer = Native.Retain(NativeObject.NotNil(Messages.Get(queue.Id, Selectors.CommandBuffer), "a command buffer"));
+            _residency?.Use();
+            bool begins = !_open.IsOpen;
+            if (begins) Begin(device.Id);
             try
             {
-                Encode(commandBuffer, launches, _bound);
-                Messages.Call(commandBuffer, Selectors.Commit);
+                for (int i = 0; i < launches.Length; i++) Encode(_open.Encoder, launches[i], _bound[i]);
             }
-            catch
+            catch when (begins)
             {
-                NativeObject.Release(commandBuffer);
+                Abandon();
                 throw;
             }
 
-            return _submissions.Add(commandBuffer, launches);
+            _open.Entry.Add(launches);
+            return staysOpen ? _submissions.Submitted + 1 : CommitOpen();
+        }
+    }
+
+    public void Commit()
+    {
+        lock (_encoding)
+        {
+            if (!_open.IsOpen) return;
+            using AutoreleasePool pool = AutoreleasePool.Open();
+            CommitOpen();
         }
     }
 
@@ -135,45 +167,107 @@ internal sealed unsafe class MetalRuntime : IMetalRuntime, IGpuClock
         {
             if (_isDisposed) return;
             _isDisposed = true;
+            Commit();
             _submissions.Await(_submissions.Submitted);
+            _residency?.Dispose();
             _pipelines.Dispose();
             _queue.Dispose();
             _device.Dispose();
         }
     }
 
-    /// <summary>Another queue in place of one that the system ignores. Submissions end in the order of their numbers, so those of the old one must have ended.</summary>
+    /// <summary>Asked for once: a system that has none now will not have one later.</summary>
+    private Residency? MakeResidency()
+    {
+        if (_hasNoResidency) return null;
+        using AutoreleasePool pool = AutoreleasePool.Open();
+        using NativeObject.Lease device = _device.Use();
+        if (Residency.Of(device.Id, _time) is not { } residency)
+        {
+            _hasNoResidency = true;
+            return null;
+        }
+
+        using NativeObject.Lease queue = _queue.Use();
+        residency.Attach(queue.Id);
+        return residency;
+    }
+
+    /// <summary>Another queue in place of one that the system ignores or will ignore. Submissions end in the order of their numbers, so those of the old one must have ended.</summary>
     private void RenewQueue(nint device)
     {
         _submissions.Await(_submissions.Submitted);
         var queue = NativeObject.Own(Messages.Get(device, Selectors.NewCommandQueue), "a command queue");
         _queue.Dispose();
         _queue = queue;
+        using (NativeObject.Lease renewed = queue.Use()) _residency?.Attach(renewed.Id);
         _submissions.BeginQueue();
     }
 
-    private static void Encode(nint commandBuffer, ReadOnlySpan<KernelLaunch> launches, Pipeline[] pipelines)
+    /// <summary>A command buffer with one serial encoder: a dispatch begins when the one before it has ended and its writes are seen. In a pool.</summary>
+    private void Begin(nint device)
     {
-        // One serial encoder: a dispatch begins when the one before it has ended and its writes are seen.
-        nint encoder = NativeObject.NotNil(Messages.Get(commandBuffer, Selectors.ComputeCommandEncoder), "a compute command encoder");
+        if (_submissions.Count >= MaxUnderWay) _submissions.Await(_submissions.Submitted - MaxUnderWay + 1);
+        if (_submissions.IsQueueSpoilt) RenewQueue(device);
+        using NativeObject.Lease queue = _queue.Use();
+
+        // The queue hands command buffers out unowned, and they encoders; both must live for longer than the pool.
+        nint commandBuffer = Native.Retain(NativeObject.NotNil(Messages.Get(queue.Id, Selectors.CommandBuffer), "a command buffer"));
         try
         {
-            for (int i = 0; i < launches.Length; i++) Encode(encoder, launches[i], pipelines[i]);
+            nint encoder = Native.Retain(NativeObject.NotNil(Messages.Get(commandBuffer, Selectors.ComputeCommandEncoder), "a compute command encoder"));
+            _open = new(commandBuffer, encoder, _submissions.Take());
+            Array.Clear(_setBuffers);
+            _setPipeline = 0;
         }
-        finally
+        catch
         {
-            Messages.Call(encoder, Selectors.EndEncoding);
+            NativeObject.Release(commandBuffer);
+            throw;
         }
     }
 
-    private static void Encode(nint encoder, KernelLaunch launch, Pipeline pipeline)
+    /// <summary>In a pool.</summary>
+    private long CommitOpen()
     {
-        using (NativeObject.Lease state = pipeline.Use()) Messages.Call(encoder, Selectors.SetComputePipelineState, state.Id);
+        EndEncoding();
+        Messages.Call(_open.CommandBuffer, Selectors.Commit);
+        long number = _submissions.Add(_open.Entry, _open.CommandBuffer);
+        _open = default;
+        return number;
+    }
+
+    /// <summary>Lets the open submission go, of which nothing may run. In a pool.</summary>
+    private void Abandon()
+    {
+        EndEncoding();
+        Native.Release(_open.CommandBuffer);
+        _submissions.GiveBack(_open.Entry);
+        _open = default;
+    }
+
+    private void EndEncoding()
+    {
+        Messages.Call(_open.Encoder, Selectors.EndEncoding);
+        Native.Release(_open.Encoder);
+    }
+
+    private void Encode(nint encoder, KernelLaunch launch, Pipeline pipeline)
+    {
+        using (NativeObject.Lease state = pipeline.Use())
+        {
+            if (state.Id != _setPipeline) Messages.Call(encoder, Selectors.SetComputePipelineState, state.Id);
+            _setPipeline = state.Id;
+        }
+
         foreach (BufferBinding binding in launch.Buffers)
         {
-            // The command buffer holds the memory from here on until it has ended.
+            // The command buffer holds the memory from here on until it has ended, so no other can have its identity meanwhile.
             using NativeObject.Lease buffer = ((MetalBuffer)binding.Memory).Handle.Use();
-            Messages.Call(encoder, Selectors.SetBuffer, buffer.Id, (nuint)binding.Offset, (nuint)binding.Index);
+            ref (nint Buffer, long Offset) set = ref _setBuffers[binding.Index];
+            if (set.Buffer != buffer.Id) Messages.Call(encoder, Selectors.SetBuffer, buffer.Id, (nuint)binding.Offset, (nuint)binding.Index);
+            else if (set.Offset != binding.Offset) Messages.Call(encoder, Selectors.SetBufferOffset, (nuint)binding.Offset, (nuint)binding.Index);
+            set = (buffer.Id, binding.Offset);
         }
 
         ReadOnlySpan<byte> parameters = launch.Parameters.AsSpan();
@@ -198,6 +292,7 @@ internal sealed unsafe class MetalRuntime : IMetalRuntime, IGpuClock
             throw new ArgumentException($"Kernel {name} has {launch.Parameters.Length} bytes of parameters in slot {launch.ParameterIndex}.", nameof(launch));
         foreach (BufferBinding binding in launch.Buffers)
         {
+            ObjectDisposedException.ThrowIf(((MetalBuffer)binding.Memory).Handle.IsClosed, binding.Memory);
             if ((uint)binding.Index >= BufferSlots || binding.Offset < 0 || binding.Offset >= binding.Memory.Bytes)
                 throw new ArgumentException($"Kernel {name} has slot {binding.Index} at byte {binding.Offset} of {binding.Memory.Bytes}.", nameof(launch));
         }
@@ -213,5 +308,14 @@ internal sealed unsafe class MetalRuntime : IMetalRuntime, IGpuClock
             (int)Messages.Get(device, Selectors.MaxThreadgroupMemoryLength),
             Messages.Get(device, Selectors.MaxBufferLength),
             HasKnownLaneMap: false);
+    }
+
+    /// <summary>What is being encoded; the references are its own.</summary>
+    /// <param name="CommandBuffer">Not committed.</param>
+    /// <param name="Encoder">Not ended.</param>
+    /// <param name="Entry">What there will be to say of it.</param>
+    private readonly record struct OpenSubmission(nint CommandBuffer, nint Encoder, Submissions.Entry Entry)
+    {
+        public bool IsOpen => CommandBuffer != 0;
     }
 }

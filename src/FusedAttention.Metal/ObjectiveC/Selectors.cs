@@ -39,6 +39,16 @@ internal static class Selectors
     public static readonly Selector MaxBufferLength = Selector.Of("maxBufferLength"u8);
     public static readonly Selector NewCommandQueue = Selector.Of("newCommandQueue"u8);
 
+    public static readonly Selector RecommendedMaxWorkingSetSize = Selector.Of("recommendedMaxWorkingSetSize"u8);
+
+    // Residency.
+    public static readonly Selector NewResidencySet = Selector.Of("newResidencySetWithDescriptor:error:"u8);
+    public static readonly Selector AddResidencySet = Selector.Of("addResidencySet:"u8);
+    public static readonly Selector AddAllocation = Selector.Of("addAllocation:"u8);
+    public static readonly Selector RemoveAllocation = Selector.Of("removeAllocation:"u8);
+    public static readonly Selector RequestResidency = Selector.Of("requestResidency"u8);
+    public static readonly Selector EndResidency = Selector.Of("endResidency"u8);
+
     // Memory.
     public static readonly Selector NewBufferWithLength = Selector.Of("newBufferWithLength:options:"u8);
     public static readonly Selector NewBufferWithBytesNoCopy = Selector.Of("newBufferWithBytesNoCopy:length:options:deallocator:"u8);
@@ -61,6 +71,7 @@ internal static class Selectors
     public static readonly Selector ComputeCommandEncoder = Selector.Of("computeCommandEncoder"u8);
     public static readonly Selector SetComputePipelineState = Selector.Of("setComputePipelineState:"u8);
     public static readonly Selector SetBuffer = Selector.Of("setBuffer:offset:atIndex:"u8);
+    public static readonly Selector SetBufferOffset = Selector.Of("setBufferOffset:atIndex:"u8);
     public static readonly Selector SetBytes = Selector.Of("setBytes:length:atIndex:"u8);
     public static readonly Selector DispatchThreadgroups = Selector.Of("dispatchThreadgroups:threadsPerThreadgroup:"u8);
     public static readonly Selector EndEncoding = Selector.Of("endEncoding"u8);

@@ -24,7 +24,7 @@ internal sealed class Submissions
     private long _submitted;
     private long _completed;
     private double _workedSeconds;
-    private bool _isQueueIgnored;
+    private bool _isQueueSpoilt;
 
     /// <summary>How many are under way, as far as is known.</summary>
     public int Count
@@ -38,10 +38,10 @@ internal sealed class Submissions
         get { lock (_gate) return _submitted; }
     }
 
-    /// <summary>Whether the system takes nothing more from the queue that the last submissions went to.</summary>
-    public bool IsQueueIgnored
+    /// <summary>Whether the system takes nothing more from the queue that the last submissions went to, or is about to: <see cref="Interruption"/>.</summary>
+    public bool IsQueueSpoilt
     {
-        get { lock (_gate) return _isQueueIgnored; }
+        get { lock (_gate) return _isQueueSpoilt; }
     }
 
     /// <summary>From start to end of all that are known to have ended well, by the GPU's clock.</summary>
@@ -50,15 +50,29 @@ internal sealed class Submissions
         get { lock (_gate) return _workedSeconds; }
     }
 
+    /// <summary>What command buffers may cost, learnt from those that have ended.</summary>
+    public CommandBufferBudget Budget { get; } = new();
+
+    /// <summary>For a command buffer that is going to be encoded: <see cref="Add"/> or <see cref="GiveBack"/> takes it back.</summary>
+    public Entry Take()
+    {
+        lock (_gate) return _idle.TryPop(out Entry? entry) ? entry : new();
+    }
+
+    /// <summary>The command buffer will not come.</summary>
+    public void GiveBack(Entry entry)
+    {
+        entry.Clear();
+        lock (_gate) _idle.Push(entry);
+    }
+
+    /// <param name="entry">What it has.</param>
     /// <param name="commandBuffer">Committed; the reference is taken over.</param>
-    /// <param name="launches">What it has, for messages.</param>
-    public long Add(nint commandBuffer, ReadOnlySpan<KernelLaunch> launches)
+    public long Add(Entry entry, nint commandBuffer)
     {
         lock (_gate)
         {
-            if (!_idle.TryPop(out Entry? entry)) entry = new();
             (entry.Number, entry.CommandBuffer) = (++_submitted, commandBuffer);
-            foreach (KernelLaunch launch in launches) entry.Kernels.Add(launch.Function.Name);
             _underWay.Enqueue(entry);
             return _submitted;
         }
@@ -67,7 +81,7 @@ internal sealed class Submissions
     /// <summary>Says that the next submissions go to a new queue.</summary>
     public void BeginQueue()
     {
-        lock (_gate) _isQueueIgnored = false;
+        lock (_gate) _isQueueSpoilt = false;
     }
 
     /// <summary>Looks which have ended, without waiting.</summary>
@@ -142,31 +156,52 @@ internal sealed class Submissions
         if (status != StatusCompleted)
         {
             string reason = NativeText.Describe(Messages.Get(entry.CommandBuffer, Selectors.Error));
-            _failures[entry.Number] = new($"Work on the GPU failed (submission {entry.Number}, status {status}: {string.Join(", ", entry.Kernels)}): {reason}{Interruption.InWords(reason)}");
-            _isQueueIgnored |= Interruption.IsIgnored(reason);
+            var interruption = Interruption.Of(reason);
+            _failures[entry.Number] = new($"Work on the GPU failed (submission {entry.Number}, status {status}: {string.Join(", ", entry.Kernels)}): {reason} {interruption.Words}".TrimEnd());
+            _isQueueSpoilt |= interruption.SpoilsQueue;
+            if (interruption.TookTooLong) Budget.Halve();
             if (_failures.Count > RememberedFailures) _failures.Remove(_failures.Keys.First());
         }
         else
         {
-            _workedSeconds += Messages.GetSeconds(entry.CommandBuffer, Selectors.GpuEndTime) - Messages.GetSeconds(entry.CommandBuffer, Selectors.GpuStartTime);
+            double seconds = Messages.GetSeconds(entry.CommandBuffer, Selectors.GpuEndTime) - Messages.GetSeconds(entry.CommandBuffer, Selectors.GpuStartTime);
+            _workedSeconds += seconds;
+            Budget.Learn(entry.Cost, seconds);
         }
 
         Native.Release(entry.CommandBuffer);
-        entry.CommandBuffer = 0;
-        entry.Kernels.Clear();
+        entry.Clear();
         _idle.Push(entry);
     }
 
     /// <summary>
     /// One command buffer, by a reference of its own that is never handed out: a handle a submission would be the only thing that a warm call allocates. Used again when it has ended.
     /// </summary>
-    private sealed class Entry
+    public sealed class Entry
     {
         public long Number { get; set; }
 
         public nint CommandBuffer { get; set; }
 
         public List<string> Kernels { get; } = [];
+
+        public double Cost { get; private set; }
+
+        /// <summary>More launches, for messages and for what is learnt from them.</summary>
+        public void Add(ReadOnlySpan<KernelLaunch> launches)
+        {
+            foreach (KernelLaunch launch in launches)
+            {
+                Kernels.Add(launch.Function.Name);
+                Cost += launch.Cost;
+            }
+        }
+
+        public void Clear()
+        {
+            (CommandBuffer, Cost) = (0, 0);
+            Kernels.Clear();
+        }
     }
 
     private sealed class Failure(string text)

@@ -1,4 +1,6 @@
+using System.Collections.Concurrent;
 using System.Collections.Immutable;
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using FusedAttention.Devices;
 using FusedAttention.Metal.Launching;
@@ -21,6 +23,11 @@ internal static class CachePlan
 {
     private const int Threads = 128;
     private const int ParameterIndex = 5;
+    private const int AppendBuffers = 5;
+    private const int CopyBuffers = 3;
+
+    /// <summary>Bits that move, by the size of an element; or from one type to another.</summary>
+    private static readonly ConcurrentDictionary<(string Name, AttentionElementType? Source, AttentionElementType Stored), KernelFunction> Made = new();
 
     /// <summary>Both kernels, for compiling ahead: new tokens may be of the cache's type, or float.</summary>
     public static ImmutableArray<KernelFunction> Functions(in CacheShape shape)
@@ -29,19 +36,23 @@ internal static class CachePlan
         return shape.ElementType == AttentionElementType.Float32 ? functions : functions.Add(AppendFunction(shape, AttentionElementType.Float32));
     }
 
-    /// <summary>Writes new tokens into their slots; null when there is none.</summary>
+    /// <summary>An empty list for <see cref="Append"/> and <see cref="CopySlots"/>.</summary>
+    public static LaunchList NewLaunches() => new(ParameterIndex, Unsafe.SizeOf<CacheParameters>());
+
+    /// <summary>Writes new tokens into their slots; no launch when there is none.</summary>
     /// <param name="shape">The cache.</param>
     /// <param name="sourceType">The type of the new keys and values: converted on the way if it is not the cache's.</param>
     /// <param name="keys">New keys.</param>
     /// <param name="values">New values.</param>
     /// <param name="keyCache">Where the layer's keys begin.</param>
     /// <param name="valueCache">Where the layer's values begin.</param>
-    /// <param name="slots">For each token its slot, <c>block * blockSize + slot in block</c>; no slot twice.</param>
-    /// <param name="transient">Takes the slots.</param>
-    public static KernelLaunch? Append(
-        in CacheShape shape, AttentionElementType sourceType, TokenPlace keys, TokenPlace values, MemoryPlace keyCache, MemoryPlace valueCache, ReadOnlySpan<long> slots, ITransientMemory transient)
+    /// <param name="slots">For each token its slot, <c>block * blockSize + slot in block</c>, in 64 bits; no slot twice.</param>
+    /// <param name="tokens">How many there are.</param>
+    /// <param name="launches">Receives the launch; all that it has are of this cache and these strides.</param>
+    public static void Append(
+        in CacheShape shape, AttentionElementType sourceType, in TokenPlace keys, in TokenPlace values, MemoryPlace keyCache, MemoryPlace valueCache, MemoryPlace slots, int tokens, LaunchList launches)
     {
-        if (slots.IsEmpty) return null;
+        if (tokens == 0) return;
         var parameters = new CacheParameters
         {
             KeyTokenStride = keys.TokenStride,
@@ -52,40 +63,48 @@ internal static class CachePlan
             KeyDim = shape.KeyDim,
             ValueDim = shape.ValueDim,
         };
-        return Launch(
-            AppendFunction(shape, sourceType),
-            [
-                new BufferBinding(0, keys.Place.Memory, keys.Place.Offset, IsWritten: false),
-                new BufferBinding(1, values.Place.Memory, values.Place.Offset, IsWritten: false),
-            ],
-            keyCache, valueCache, Table(slots, transient), parameters, new GridSize((uint)slots.Length, 2, 1));
+        MemoryMarshal.Write(launches.Parameters, parameters);
+        Span<BufferBinding> buffers = launches.Add(
+            AppendFunction(shape, sourceType), AppendBuffers, new GridSize((uint)tokens, 2, 1), new GridSize(Threads, 1, 1), CostOf(shape, tokens), beginsCommandBuffer: false);
+        buffers[0] = new(0, keys.Place.Memory, keys.Place.Offset, IsWritten: false);
+        buffers[1] = new(1, values.Place.Memory, values.Place.Offset, IsWritten: false);
+        BindCache(buffers[2..], keyCache, valueCache, slots);
     }
 
-    /// <summary>Copies slots between blocks; null when there is none. No copy may write what another one of the same launch reads or writes.</summary>
+    /// <summary>Copies slots between blocks; no launch when there is none. No copy may write what another one of the same launch reads or writes.</summary>
     /// <param name="shape">The cache.</param>
     /// <param name="keyCache">Where the layer's keys begin.</param>
     /// <param name="valueCache">Where the layer's values begin.</param>
-    /// <param name="copies">Which slots, counted over the whole cache.</param>
-    /// <param name="transient">Takes the list.</param>
-    public static KernelLaunch? CopySlots(in CacheShape shape, MemoryPlace keyCache, MemoryPlace valueCache, ReadOnlySpan<SlotCopy> copies, ITransientMemory transient)
+    /// <param name="copies">Which slots, counted over the whole cache: <see cref="SlotCopy"/>.</param>
+    /// <param name="count">How many copies there are.</param>
+    /// <param name="slots">The most slots of one of them.</param>
+    /// <param name="launches">Receives the launch; all that it has are of caches of this shape.</param>
+    public static void CopySlots(in CacheShape shape, MemoryPlace keyCache, MemoryPlace valueCache, MemoryPlace copies, int count, long slots, LaunchList launches)
     {
-        long slots = 0;
-        foreach (SlotCopy copy in copies) slots = Math.Max(slots, copy.Slots);
-        if (slots == 0) return null;
-        var parameters = new CacheParameters { Heads = shape.Heads, KeyDim = shape.KeyDim, ValueDim = shape.ValueDim };
-        return Launch(Function("copy_slots", shape), [], keyCache, valueCache, Table(copies, transient), parameters, new GridSize((uint)copies.Length, checked((uint)slots), 2));
+        if (count == 0 || slots == 0) return;
+        MemoryMarshal.Write(launches.Parameters, new CacheParameters { Heads = shape.Heads, KeyDim = shape.KeyDim, ValueDim = shape.ValueDim });
+        BindCache(
+            launches.Add(
+                Function("copy_slots", shape), CopyBuffers, new GridSize((uint)count, checked((uint)slots), 2), new GridSize(Threads, 1, 1), CostOf(shape, count * slots), beginsCommandBuffer: false),
+            keyCache, valueCache, copies);
     }
 
+    /// <summary>What moving so many tokens counts as beside the arithmetic of other launches.</summary>
+    private static double CostOf(in CacheShape shape, long tokens) => TileTable.CostOfElement * tokens * shape.Heads * ((double)shape.KeyDim + shape.ValueDim);
+
     /// <summary>Where only bits move, the two 16-bit types share a kernel.</summary>
-    private static KernelFunction Function(string name, in CacheShape shape) => new(KernelFamily.Cache, name, [new SourceDefinition("ELEMENT_T", BitsOf(shape.ElementType))], []);
+    private static KernelFunction Function(string name, in CacheShape shape) => Made.GetOrAdd(
+        (name, null, shape.ElementType), static key => new(KernelFamily.Cache, key.Name, [new SourceDefinition("ELEMENT_T", BitsOf(key.Stored))], []));
 
     private static KernelFunction AppendFunction(in CacheShape shape, AttentionElementType sourceType) => sourceType == shape.ElementType
         ? Function("append", shape)
-        : new(
-            KernelFamily.Cache,
-            "append",
-            [new SourceDefinition("ELEMENT_T", KernelLibrary.NameOf(shape.ElementType)), new SourceDefinition("SOURCE_T", KernelLibrary.NameOf(sourceType))],
-            []);
+        : Made.GetOrAdd(
+            ("append", sourceType, shape.ElementType),
+            static key => new(
+                KernelFamily.Cache,
+                key.Name,
+                [new SourceDefinition("ELEMENT_T", KernelLibrary.NameOf(key.Stored)), new SourceDefinition("SOURCE_T", KernelLibrary.NameOf(key.Source!.Value))],
+                []));
 
     private static string BitsOf(AttentionElementType type) => type.Size() switch
     {
@@ -94,25 +113,10 @@ internal static class CachePlan
         int size => throw new ArgumentOutOfRangeException(nameof(type), type, $"No cache holds elements of {size} bytes."),
     };
 
-    private static KernelLaunch Launch(
-        KernelFunction function, ImmutableArray<BufferBinding> sources, MemoryPlace keyCache, MemoryPlace valueCache, MemoryPlace table, in CacheParameters parameters, GridSize grid) => new(
-        function,
-        [
-            .. sources,
-            new BufferBinding(2, keyCache.Memory, keyCache.Offset, IsWritten: true),
-            new BufferBinding(3, valueCache.Memory, valueCache.Offset, IsWritten: true),
-            new BufferBinding(4, table.Memory, table.Offset, IsWritten: false),
-        ],
-        ParameterIndex,
-        [.. MemoryMarshal.AsBytes(new ReadOnlySpan<CacheParameters>(in parameters))],
-        grid,
-        new GridSize(Threads, 1, 1));
-
-    private static unsafe MemoryPlace Table<T>(ReadOnlySpan<T> entries, ITransientMemory transient)
-        where T : unmanaged
+    private static void BindCache(Span<BufferBinding> buffers, MemoryPlace keyCache, MemoryPlace valueCache, MemoryPlace table)
     {
-        MemoryPlace place = transient.Take((long)entries.Length * sizeof(T));
-        entries.CopyTo(new Span<T>(place.Memory.Pointer + place.Offset, entries.Length));
-        return place;
+        buffers[0] = new(2, keyCache.Memory, keyCache.Offset, IsWritten: true);
+        buffers[1] = new(3, valueCache.Memory, valueCache.Offset, IsWritten: true);
+        buffers[2] = new(4, table.Memory, table.Offset, IsWritten: false);
     }
 }

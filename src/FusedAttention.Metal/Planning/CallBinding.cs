@@ -50,6 +50,7 @@ internal readonly ref struct CallBinding
                 inputs + SharedBuffers + (hasPartials ? PartialBuffers : 0),
                 new((uint)range.Count, (uint)problem.KeyValueHeads, 1),
                 new((uint)(range.IsMerge ? TileTable.PlainSimdgroups : tiles.Simdgroups(range.Kernel)) * SimdWidth, 1, 1),
+                range.Cost,
                 range.BeginsSubmission);
             if (!range.IsMerge) binding.Inputs(bindings);
             binding.Shared(bindings[inputs..], range.ItemsOffset);

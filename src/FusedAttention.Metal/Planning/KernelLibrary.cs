@@ -61,8 +61,8 @@ internal static class KernelLibrary
         switch (kernel)
         {
             case AttentionKernel.Prefill:
-                PrefillTile prefill = TileTable.Prefill(traits.KeyDim, traits.ValueDim, traits.KeyValueType)!.Value;
-                return shared.AddRange(Define("TILE_KEYS", prefill.Keys), Define("SIMDGROUPS", prefill.Simdgroups));
+                PrefillTile prefill = TileTable.Prefill(traits.KeyDim, traits.ValueDim, traits.QueryType, traits.KeyValueType)!.Value;
+                return shared.AddRange(Define("TILE_KEYS", prefill.Keys), Define("SIMDGROUPS", prefill.Simdgroups), Define("ROW_BLOCKS", prefill.RowBlocks));
             case AttentionKernel.Decode:
                 DecodeTile decode = TileTable.Decode(traits.KeyDim, traits.ValueDim)!.Value;
                 return shared.AddRange(Define("LANES", decode.Lanes), Define("ROWS", decode.Rows), Define("SIMDGROUPS", decode.Simdgroups));

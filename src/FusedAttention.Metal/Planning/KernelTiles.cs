@@ -9,8 +9,9 @@ namespace FusedAttention.Metal.Planning;
 /// <param name="Prefill">The tile of the prefill kernel; null if it does not take the call.</param>
 /// <param name="Decode">The tile of the decode kernel; null if it does not take the call.</param>
 /// <param name="Choice">Which kernel sequences get.</param>
+/// <param name="SubmissionBudget">What a command buffer may cost.</param>
 [StructLayout(LayoutKind.Auto)]
-internal readonly record struct KernelTiles(PrefillTile? Prefill, DecodeTile? Decode, KernelChoice Choice) : ITileTable
+internal readonly record struct KernelTiles(PrefillTile? Prefill, DecodeTile? Decode, KernelChoice Choice, double SubmissionBudget) : ITileTable
 {
     public int MostFewRows => TileTable.MostFewRows;
 
@@ -25,13 +26,12 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, DecodeTile? De
 
     public int MergeRows => TileTable.PlainSimdgroups;
 
-    public double SubmissionBudget => TileTable.CommandBufferBudget;
-
     /// <param name="problem">The call; its pointers are not looked at.</param>
     /// <param name="device">Where it will run.</param>
+    /// <param name="budget">What a command buffer may cost: <see cref="CommandBufferBudget"/>.</param>
     /// <param name="forced">The only kernel to use; null for the choice that calls get.</param>
     /// <exception cref="NotSupportedException">No kernel takes these dimensions, or the call's numbers leave <see cref="FloatRange"/>; the message has them.</exception>
-    public static KernelTiles Of(AttentionProblem problem, MetalDeviceDescription device, AttentionKernel? forced = null)
+    public static KernelTiles Of(AttentionProblem problem, MetalDeviceDescription device, double budget, AttentionKernel? forced = null)
     {
         if (problem.KeyDim > TileTable.MaxPlainDim || problem.ValueDim > TileTable.MaxPlainDim)
         {
@@ -40,9 +40,9 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, DecodeTile? De
 
         FloatRange.Require(problem, "Metal");
         bool isWithinReach = Math.Max(problem.KeyTokenStride, problem.ValueTokenStride) <= TileTable.MostTokenStride;
-        PrefillTile? prefill = device.HasKnownLaneMap && isWithinReach ? TileTable.Prefill(problem.KeyDim, problem.ValueDim, problem.KeyValueType) : null;
+        PrefillTile? prefill = device.HasKnownLaneMap && isWithinReach ? TileTable.Prefill(problem.KeyDim, problem.ValueDim, problem.QueryType, problem.KeyValueType) : null;
         DecodeTile? decode = isWithinReach ? TileTable.Decode(problem.KeyDim, problem.ValueDim) : null;
-        return new(prefill, decode, KernelChoice.Of(problem, prefill is not null, decode is not null, forced));
+        return new(prefill, decode, KernelChoice.Of(problem, prefill is not null, decode is not null, forced), budget);
     }
 
     public int ItemRows(AttentionKernel kernel) => kernel switch

@@ -58,7 +58,8 @@ internal static class MergePlan
         MemoryMarshal.Write(launches.Parameters, parameters);
         Span<BufferBinding> buffers = launches.Add(
             Function(partialType, outputType, memory.SinkLogits is not null, memory.LogSumExp is not null), Buffers,
-            new((uint)threadgroups, 1, 1), new(Simdgroups * 32, 1, 1), beginsCommandBuffer: true);
+            new((uint)threadgroups, 1, 1), new(Simdgroups * 32, 1, 1),
+            TileTable.CostOfElement * parameters.Rows * parameters.Parts * parameters.Dim, beginsCommandBuffer: true);
         buffers[0] = new(0, memory.Partials.Memory, memory.Partials.Offset, IsWritten: false);
         buffers[1] = new(1, memory.PartialLogSumExps.Memory, memory.PartialLogSumExps.Offset, IsWritten: false);
         buffers[2] = new(2, memory.Output.Memory, memory.Output.Offset, IsWritten: true);

@@ -37,10 +37,10 @@ internal sealed class MetalPlan
     public ImmutableArray<KernelFunction> UnalignedFunctions => FunctionsOf(isAligned: false);
 
     /// <inheritdoc cref="Build"/>
-    public static MetalPlan Of(AttentionProblem problem, MetalDeviceDescription device, AttentionKernel? forced = null)
+    public static MetalPlan Of(AttentionProblem problem, MetalDeviceDescription device, AttentionKernel? forced = null, double budget = CommandBufferBudget.First)
     {
         var plan = new MetalPlan();
-        plan.Build(problem, device, forced);
+        plan.Build(problem, device, forced, budget);
         return plan;
     }
 
@@ -50,11 +50,12 @@ internal sealed class MetalPlan
     /// <param name="problem">The call; its pointers are not looked at.</param>
     /// <param name="device">Where it will run.</param>
     /// <param name="forced">The only kernel to use; null for the choice that calls get.</param>
+    /// <param name="budget">What a command buffer may cost: <see cref="IMetalRuntime.SubmissionBudget"/>.</param>
     /// <exception cref="NotSupportedException">No kernel takes these dimensions, or the call's numbers leave <see cref="FloatRange"/>; the message has them.</exception>
-    public void Build(AttentionProblem problem, MetalDeviceDescription device, AttentionKernel? forced = null)
+    public void Build(AttentionProblem problem, MetalDeviceDescription device, AttentionKernel? forced = null, double budget = CommandBufferBudget.First)
     {
         (_problem, _device) = (problem, device);
-        _tiles = KernelTiles.Of(problem, device, forced);
+        _tiles = KernelTiles.Of(problem, device, budget, forced);
         _plan.Build(problem, _tiles);
     }
 

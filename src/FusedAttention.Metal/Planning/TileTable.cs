@@ -2,10 +2,10 @@ using FusedAttention.Tensors;
 
 namespace FusedAttention.Metal.Planning;
 
-/// <summary>Sizes of the prefill kernel: keys of a tile, simdgroups of a threadgroup (8 rows each), and the threadgroup memory that follows.</summary>
-internal readonly record struct PrefillTile(int Keys, int Simdgroups, int ThreadgroupBytes)
+/// <summary>Sizes of the prefill kernel: keys of a tile, simdgroups of a threadgroup, blocks of 8 rows of each, and the threadgroup memory that follows.</summary>
+internal readonly record struct PrefillTile(int Keys, int Simdgroups, int RowBlocks, int ThreadgroupBytes)
 {
-    public int Rows => Simdgroups * 8;
+    public int Rows => Simdgroups * RowBlocks * 8;
 }
 
 /// <summary>Sizes of the decode kernel: lanes that share a key, query rows that share its load, simdgroups of a threadgroup, and the threadgroup memory that follows.</summary>
@@ -59,14 +59,15 @@ internal static class TileTable
     public const int MostSplits = 64;
 
     /// <summary>
-    /// Floating-point operations of a command buffer: half a second to a second of the slowest device (8 cores, 2.6 TFLOP/s at their peak), where the system stops what takes several.
+    /// What an element that is moved counts as, in floating-point operations: an M1 does 38 of them at its peak (2.6 TFLOP/s) while a byte comes from memory (68 GB/s), and reading and writing take four
+    /// bytes of the 16-bit types.
     /// </summary>
-    public const double CommandBufferBudget = 1e12;
+    public const double CostOfElement = 150;
 
     private const int MinPrefillDim = 32;
     private const int MaxPrefillDim = 256;
 
-    /// <summary>Four simdgroups, so that a staged tile serves 32 rows.</summary>
+    /// <summary>Four simdgroups, so that a staged tile serves 32 rows, or 64 with two blocks of rows.</summary>
     private const int PrefillSimdgroups = 4;
 
     /// <summary>Four: decoding one query of a group of 8 with D = 128 makes two sets of four rows times two slices of the keys.</summary>
@@ -88,16 +89,38 @@ internal static class TileTable
     /// </summary>
     private const int MostDimOf32Keys = 96;
 
+    /// <summary>Keys of a tile otherwise, and with two row blocks always.</summary>
+    private const int SmallTileKeys = 16;
+
+    /// <summary>
+    /// Registers that Q, O and S of two row blocks may take, where keys and values are halves and are multiplied as they are: what D = 64 takes (2 * (8 + 16 + 4)), with 127 of 128 registers in all and nothing spilled. By
+    /// <c>ProxyBudgetTests</c> the share of matrix products is then 0.736 with tiles of 16 keys, for 0.716 of one block and tiles of 32, which in a cache with 16 tokens a block have 0.57; and keys and values are
+    /// staged and loaded half as often.
+    /// </summary>
+    private const int TwoBlocksOfHalves = 56;
+
+    /// <summary>The same where they are converted, which takes registers too: D = 48 in bfloat16 (0.652 for 0.619), D = 32 in floats (0.646 for 0.621). D = 64 in bfloat16 would spill 68 bytes.</summary>
+    private const int TwoBlocksConverted = 44;
+
     /// <summary>The tile of a prefill, or null if its dimensions are not multiples of 8 from 32 to 256.</summary>
-    public static PrefillTile? Prefill(int keyDim, int valueDim, AttentionElementType keyValueType)
+    public static PrefillTile? Prefill(int keyDim, int valueDim, AttentionElementType queryType, AttentionElementType keyValueType)
+    {
+        const int Scores = SmallTileKeys / 4;
+        int queries = (keyDim + 15) / 16 * queryType.Size(), outputs = valueDim / 4;
+        bool hasTwoBlocks = 2 * (queries + outputs + Scores) <= (keyValueType == AttentionElementType.Float16 ? TwoBlocksOfHalves : TwoBlocksConverted);
+        return Prefill(keyDim, valueDim, keyValueType, hasTwoBlocks ? 2 : 1);
+    }
+
+    /// <summary>The same with so many blocks of 8 rows a simdgroup.</summary>
+    public static PrefillTile? Prefill(int keyDim, int valueDim, AttentionElementType keyValueType, int rowBlocks)
     {
         if (!IsPrefillDim(keyDim) || !IsPrefillDim(valueDim)) return null;
         int rowBytes = Math.Max((keyDim + 15) / 16 * 16, valueDim) * keyValueType.Size();
-        int keys = Math.Max(keyDim, valueDim) <= MostDimOf32Keys ? 32 : 16;
+        int keys = rowBlocks == 1 && Math.Max(keyDim, valueDim) <= MostDimOf32Keys ? 32 : SmallTileKeys;
 
         // A row takes 16 bytes more in threadgroup memory. 256 floats a row leave 8 keys: 16,640 bytes for 16 of them, 8,320 for 8.
         if (keys * (rowBytes + 16) > MemoryBudget - SpanBytes(PrefillSimdgroups)) keys /= 2;
-        return new PrefillTile(keys, PrefillSimdgroups, (keys * (rowBytes + 16)) + SpanBytes(PrefillSimdgroups));
+        return new PrefillTile(keys, PrefillSimdgroups, rowBlocks, (keys * (rowBytes + 16)) + SpanBytes(PrefillSimdgroups));
 
         static bool IsPrefillDim(int dim) => dim % 8 == 0 && dim is >= MinPrefillDim and <= MaxPrefillDim;
     }

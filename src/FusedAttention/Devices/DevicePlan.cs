@@ -10,7 +10,7 @@ namespace FusedAttention.Devices;
 /// without running or compiling anything, reused between calls, so that planning allocates nothing in steady state.
 /// </summary>
 /// <remarks>
-/// The kernel and the split of keys, which show in the bits of a result, follow from the sequence alone. Cutting into submissions and the order of items do not show.
+/// The kernel and the splits of keys, which show in the bits of a result, follow from the sequence alone. Cutting into submissions, the order of items, and which splits an item takes where they are folded do not show.
 /// </remarks>
 internal sealed class DevicePlan
 {
@@ -22,6 +22,7 @@ internal sealed class DevicePlan
     /// <summary>By <see cref="AttentionKernel"/>.</summary>
     private readonly WorkList[] _lists = [new(), new(), new()];
     private readonly List<LaunchRange> _launches = [];
+    private readonly ItemCutter _cutter = new();
     private ScratchLayout _scratch;
 
     public KernelChoice Choice { get; private set; }
@@ -32,7 +33,7 @@ internal sealed class DevicePlan
     /// <summary>Rows of partial results.</summary>
     public long PartialRows { get; private set; }
 
-    /// <summary>Sequences whose keys are split, and the most splits of one.</summary>
+    /// <summary>Sequences whose keys are split among items, and the most that one is split into.</summary>
     public int SplitSequences { get; private set; }
 
     public int MostSplits { get; private set; }
@@ -74,6 +75,8 @@ internal sealed class DevicePlan
         _launches.Clear();
         (PartialRows, SplitSequences, MostSplits) = (0, 0, 0);
         Choice = tiles.Choice;
+        SplitFolding? folding = tiles.Folding;
+        _cutter.Clear();
         for (int s = 0; s < problem.SequenceCount; s++)
         {
             ref readonly SequenceProblem sequence = ref problem.Sequences[s];
@@ -84,10 +87,12 @@ internal sealed class DevicePlan
             WorkList list = _lists[(int)kernel];
             list.Sequences++;
             int itemRows = tiles.ItemRows(kernel);
-            if (isFew && Choice.Splits) AddSplits(problem, tiles, list, s, itemRows);
+            if (isFew && Choice.Splits && folding is SplitFolding fold) _cutter.Add(s, problem.RangeOf(sequence, 0, sequence.QueryLength - 1), sequence.QueryLength * problem.Group, fold);
+            else if (isFew && Choice.Splits) AddSplits(problem, tiles, list, s, itemRows);
             else AddBlocks(problem, list, s, itemRows, problem.RangeOf(sequence, 0, sequence.QueryLength - 1), new() { Partial = -1 });
         }
 
+        if (folding is not null) AddFolded(problem, tiles, folding.Value);
         long items = 0;
         foreach (WorkList list in _lists)
         {
@@ -139,7 +144,6 @@ internal sealed class DevicePlan
     {
         ref readonly SequenceProblem sequence = ref problem.Sequences[index];
         var splits = new KeySplits(problem.RangeOf(sequence, 0, sequence.QueryLength - 1), tiles.MinSplitKeys, tiles.MostSplits);
-        int rows = sequence.QueryLength * problem.Group;
         if (splits.Count == 1)
         {
             AddBlocks(problem, list, index, itemRows, splits[0], new() { Partial = -1 });
@@ -147,21 +151,47 @@ internal sealed class DevicePlan
         }
 
         long start = PartialRows;
-        for (int split = 0; split < splits.Count; split++)
-        {
-            long partial = start + ((long)split * problem.KeyValueHeads * rows);
-            AddBlocks(problem, list, index, itemRows, splits[split], new() { Partial = checked((int)partial), Split = split, Splits = splits.Count });
-        }
-
-        SplitSequences++;
-        MostSplits = Math.Max(MostSplits, splits.Count);
-        PartialRows += (long)splits.Count * problem.KeyValueHeads * rows;
+        AddParts(problem, list, index, itemRows, splits, splits.Count);
         if (tiles.MergesInKernel) return;
+        int rows = sequence.QueryLength * problem.Group;
         for (int row = 0; row < rows; row += tiles.MergeRows)
         {
             int end = Math.Min(row + tiles.MergeRows, rows);
             Merges.Add(new() { Sequence = index, FirstRow = row, EndRow = end, EndKey = splits.Count, Partial = checked((int)start) });
         }
+    }
+
+    /// <summary>The sequences whose splits their kernel folds, cut into items by what all of them are.</summary>
+    private void AddFolded<TTiles>(AttentionProblem problem, in TTiles tiles, in SplitFolding folding)
+        where TTiles : struct, ITileTable
+    {
+        WorkList list = _lists[(int)Choice.Few];
+        int itemRows = tiles.ItemRows(Choice.Few);
+        ItemCut cut = _cutter.Choose(folding, problem.KeyValueHeads, itemRows);
+        foreach (ref readonly ItemCutter.Sequence sequence in _cutter.Sequences)
+        {
+            int shift = sequence.Groups.Shift;
+            if (cut.Of(sequence, folding) is not ItemKeys.All and ItemKeys part)
+            {
+                KeySplits parts = part == ItemKeys.Group ? sequence.Groups : sequence.Splits;
+                AddParts(problem, list, sequence.Index, itemRows, parts, WorkItem.Folded(parts.Count, shift, parts.Shift));
+            }
+            else
+            {
+                AddBlocks(problem, list, sequence.Index, itemRows, sequence.Visible, new() { Partial = -1, Splits = WorkItem.Folded(0, shift, 0) });
+            }
+        }
+    }
+
+    /// <summary>Items for each of several parts of the keys, which leave partial results.</summary>
+    private void AddParts(AttentionProblem problem, WorkList list, int index, int itemRows, in KeySplits parts, int splits)
+    {
+        long rows = (long)problem.Sequences[index].QueryLength * problem.Group * problem.KeyValueHeads;
+        for (int part = 0; part < parts.Count; part++, PartialRows += rows)
+            AddBlocks(problem, list, index, itemRows, parts[part], new() { Partial = checked((int)PartialRows), Split = part, Splits = splits });
+
+        SplitSequences++;
+        MostSplits = Math.Max(MostSplits, parts.Count);
     }
 
     /// <summary>Launches: one a list, or as many as keep each submission to the budget, where each has one item at least.</summary>
@@ -182,9 +212,11 @@ internal sealed class DevicePlan
     {
         int first = 0;
         bool begins = false;
+        double taken = 0;
         if (spent + list.Cost <= budget)
         {
-            spent += list.Cost;
+            taken = list.Cost;
+            spent += taken;
         }
         else
         {
@@ -194,10 +226,11 @@ internal sealed class DevicePlan
                 if (spent > 0 && spent + cost > budget)
                 {
                     Add(i);
-                    (first, begins, spent) = (i, true, 0);
+                    (first, begins, spent, taken) = (i, true, 0, 0);
                 }
 
                 spent += cost;
+                taken += cost;
             }
         }
 
@@ -205,7 +238,7 @@ internal sealed class DevicePlan
 
         void Add(int end)
         {
-            if (end > first) _launches.Add(new(kernel, isMerge, offset + ((long)first * Unsafe.SizeOf<WorkItem>()), end - first, begins));
+            if (end > first) _launches.Add(new(kernel, isMerge, offset + ((long)first * Unsafe.SizeOf<WorkItem>()), end - first, begins, taken));
         }
     }
 }

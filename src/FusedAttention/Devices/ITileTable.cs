@@ -14,6 +14,9 @@ internal interface ITileTable
     /// <summary>Splits that longer ones keep a sequence to.</summary>
     int MostSplits { get; }
 
+    /// <summary>How the kernel for few rows folds splits, so that items are cut by what the whole call has to do; null where each split is an item, and those of a sequence are merged at once.</summary>
+    SplitFolding? Folding => null;
+
     /// <summary>Whether the last of the <see cref="WorkItem.Splits"/> of some rows to end merges them; otherwise a launch of its own does, behind all others.</summary>
     bool MergesInKernel { get; }
 

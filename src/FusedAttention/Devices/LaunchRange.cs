@@ -6,4 +6,5 @@ namespace FusedAttention.Devices;
 /// <param name="ItemsOffset">Where the first item lies in the call's transient memory, in bytes.</param>
 /// <param name="Count">How many items there are; each is worked on once for every key/value head.</param>
 /// <param name="BeginsSubmission">Whether a new submission begins here.</param>
-internal readonly record struct LaunchRange(AttentionKernel Kernel, bool IsMerge, long ItemsOffset, int Count, bool BeginsSubmission);
+/// <param name="Cost">Floating-point operations, by <see cref="ITileTable.CostOfWork"/>.</param>
+internal readonly record struct LaunchRange(AttentionKernel Kernel, bool IsMerge, long ItemsOffset, int Count, bool BeginsSubmission, double Cost);

@@ -143,6 +143,9 @@ internal sealed class TransientPool(IDeviceQueue queue)
             return place;
         }
 
+        /// <summary>The last submission that uses what was taken; 0 for none.</summary>
+        public long LastUse => _lastUse;
+
         /// <summary>Says that a submission uses all that was taken.</summary>
         public void Use(long submission) => _lastUse = submission;
 

@@ -26,6 +26,14 @@ internal struct WorkItem
     /// </summary>
     public int Split;
 
-    /// <summary>How many splits there are, which are merged together; 0 where keys are not split.</summary>
+    /// <summary>
+    /// How many splits there are, which are merged together; 0 where keys are not split. Where they are folded into groups (<see cref="SplitFolding"/>) two logarithms are above these 16 bits: <see cref="Folded"/>.
+    /// </summary>
     public int Splits;
+
+    /// <summary><see cref="Splits"/> where splits are folded.</summary>
+    /// <param name="parts">How many parts there are to be brought together, splits or groups; 0 where the item has all keys.</param>
+    /// <param name="groupShift">The logarithm of a group's keys.</param>
+    /// <param name="partShift">The logarithm of a part's keys.</param>
+    public static int Folded(int parts, int groupShift, int partShift) => parts | (groupShift << 16) | (partShift << 24);
 }

@@ -33,6 +33,9 @@ internal readonly struct KeySplits
     /// <summary>Keys of a split, a power of two: the least from the minimum on that keeps the visible keys to so many splits.</summary>
     public int Keys => 1 << _shift;
 
+    /// <summary>The logarithm of <see cref="Keys"/>.</summary>
+    public int Shift => _shift;
+
     /// <summary>How many splits hold a visible key. One at least: a sequence that sees nothing has outputs too.</summary>
     public int Count { get; }
 

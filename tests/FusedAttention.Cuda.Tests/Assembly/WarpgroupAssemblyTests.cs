@@ -87,7 +87,7 @@ public sealed class WarpgroupAssemblyTests(ITestOutputHelper output)
         bool isFull = choice[3] == 1;
         WarpgroupUse use = (features & (CallFeatures.Alibi | CallFeatures.SoftCap)) != CallFeatures.None ? WarpgroupUse.Modified
             : isFull ? WarpgroupUse.Full : WarpgroupUse.Masked;
-        var tiles = new KernelTiles(null, TileTable.Warpgroups(key, value, Hopper, use, new WarpgroupLookups((features & CallFeatures.Mask) != CallFeatures.None, choice[^1] == 0 ? 0 : bias.Size())), WarpgroupRefusal.None, null, default, 1, 1);
+        var tiles = new KernelTiles(null, TileTable.Warpgroups(key, value, Hopper, use, new WarpgroupLookups((features & CallFeatures.Mask) != CallFeatures.None, choice[^1] == 0 ? 0 : bias.Size())), WarpgroupRefusal.None, null, default, 1, null, 1);
         return KernelLibrary.Of(AttentionKernel.Prefill, new(type, type, key, value, features, BlockSizes[choice[2]], choice[^1] > 0 ? bias : default), tiles);
     }
 }

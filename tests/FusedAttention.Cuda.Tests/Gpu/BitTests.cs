@@ -117,6 +117,51 @@ public abstract class BitTests
         foreach (int blockSize in (int[])[1, 17, 64]) GpuProblems.Run(problem with { Form = CallForm.Paged, BlockSize = blockSize }, null, caller).AssertSameBits(expected, $"blocks of {blockSize}, {problem}");
     }
 
+    /// <summary>
+    /// What an item takes of a sequence follows from the whole call, so whole sequences, groups and splits have the same bits: also where windows begin inside a group, where groups are longer than the least, where sums are kept in
+    /// shared memory, and with special values beside a sink that takes all the weight.
+    /// </summary>
+    [Theory]
+    [InlineData(1, 9000, 8, 2, 128, "Float16", "full")]
+    [InlineData(3, 5200, 4, 1, 64, "BFloat16", "window")]
+    [InlineData(1, 4700, 20, 1, 80, "Float16", "alibi")]
+    [InlineData(2, 3000, 8, 1, 256, "Float16", "full")]
+    [InlineData(1, 2600, 3, 1, 72, "BFloat16", "specials")]
+    [InlineData(1, 5000, 2, 1, 256, "Float16", "specials")]
+    [InlineData(1, 140_000, 1, 1, 16, "Float16", "full")]
+    public void Items_of_any_size_do_not_change_a_bit(int queries, int keys, int heads, int keyValueHeads, int dim, string type, string features)
+    {
+        using var caller = new GpuCaller(Problems.Open(AttentionKernel.Decode), AttentionKernel.Decode);
+        Problem problem = ProblemOf(queries, keys, heads, keyValueHeads, dim, Enum.Parse<AttentionElementType>(type)) with
+        {
+            Options = new AttentionOptions
+            {
+                Mask = features is "window" ? AttentionMask.CausalWindow(3000) : AttentionMask.Causal,
+                AlibiSlopes = features is "alibi" ? AlibiSlopes.ForHeads(heads) : default,
+                SinkLogits = features is "specials" ? [.. Enumerable.Range(0, heads).Select(static h => h == 1 ? 300f : 1)] : default,
+            },
+        };
+        if (features is "specials")
+        {
+            problem = HiddenKeyProblems.WithValues(
+                problem,
+                [(3, 0, float.PositiveInfinity), (700, 5, float.NegativeInfinity), (keys - 1, 5, float.NegativeInfinity), (2100, 9, float.PositiveInfinity), (keys - 2, 70, float.NegativeInfinity)],
+                isZero: false);
+        }
+
+        var results = new List<(ItemKeys Items, CallResult Result, long Rows)>();
+        foreach (ItemKeys items in Enum.GetValues<ItemKeys>())
+        {
+            caller.Items = items;
+            results.Add((items, GpuProblems.Run(problem, null, caller), caller.PartialRows));
+        }
+
+        Assert.Equal(0, results[0].Rows);
+        Assert.True(results[1].Rows > 0 && results[2].Rows >= results[1].Rows);
+        foreach ((ItemKeys items, CallResult result, _) in results) result.AssertSameBits(results[0].Result, $"items of {items}, {problem}");
+        if (features is not "specials") GpuProblems.AssertClose(results[0].Result, problem, RowByRow.Solve(problem), AttentionKernel.Decode);
+    }
+
     /// <summary>With RowInvariant a prefill has the same bits whole, in chunks, and token by token.</summary>
     [Theory]
     [InlineData(64, 4, 2, "causal")]

@@ -26,6 +26,9 @@ internal sealed unsafe class GpuCaller(CudaDevice device, AttentionKernel? force
     /// <summary>How often each call is made; all times must give the same bytes.</summary>
     public int Times { get; set; } = 1;
 
+    /// <summary>What items of a decode take, where a kernel is forced; null: what the plan finds fastest.</summary>
+    public ItemKeys? Items { get; set; }
+
     /// <summary>What the last call ran, where a kernel is forced.</summary>
     public string Kernel { get; private set; } = "";
 
@@ -129,7 +132,7 @@ internal sealed unsafe class GpuCaller(CudaDevice device, AttentionKernel? force
         var memory = new CallMemory(
             _arena.PlaceOf(placed.Query), _arena.PlaceOf(placed.Key), _arena.PlaceOf(placed.Value), _arena.PlaceOf(placed.Output),
             placed.Mask < 0 ? null : _arena.PlaceOf(placed.Mask), placed.Bias < 0 ? null : _arena.PlaceOf(placed.Bias), placed.LogSumExp < 0 ? null : _arena.PlaceOf(placed.LogSumExp));
-        CudaPlan plan = CudaPlan.Of(problem, device.Description, CudaPlan.HasAlignedPlaces(memory) && CudaPlan.HasAlignedStrides(problem), Forced, device.PrefillForm);
+        CudaPlan plan = CudaPlan.Of(problem, device.Description, CudaPlan.HasAlignedPlaces(memory) && CudaPlan.HasAlignedStrides(problem), Forced, device.PrefillForm, Items ?? device.DecodeItems);
         (Kernel, PartialRows) = (plan.Kernel, plan.Counters);
         if (plan.WorkItems == 0) return;
         for (int i = 0; i < plan.Launches; i++) device.Runtime.Prepare(plan.FunctionAt(i));

@@ -57,6 +57,46 @@ public abstract class HiddenKeysTests
         }
     });
 
+    /// <summary>
+    /// Each of many sequences has an infinity in its last value, which all queries but the last may not see: where items are done again for that, every one of them is, also when more are reported than are remembered.
+    /// </summary>
+    [Fact]
+    public void Many_items_with_infinite_values_are_all_done_again()
+    {
+        const int Tokens = 17, Dim = 16, Column = 5;
+        CudaDevice device = Problems.Open(AttentionKernel.Prefill);
+
+        // Blocks that stay are as many as multiprocessors, and each remembers 48.
+        int batch = Math.Min(device.Multiprocessors, 132) * 80, row = Dim, sequence = Tokens * Dim;
+        var random = new Random(3);
+        Half[] query = Numbers(), key = Numbers(), value = Numbers(), expected = new Half[batch * sequence], actual = new Half[batch * sequence];
+        for (int b = 0; b < batch; b++) value[((b + 1) * sequence) - row + Column] = Half.PositiveInfinity;
+        using CudaTensor<Half> q = device.Allocate<Half>(batch, Tokens, 1, Dim), k = device.Allocate<Half>(batch, Tokens, 1, Dim), v = device.Allocate<Half>(batch, Tokens, 1, Dim);
+        using CudaTensor<Half> output = device.Allocate<Half>(batch, Tokens, 1, Dim);
+        q.CopyFrom(query);
+        k.CopyFrom(key);
+        Attend(value, actual);
+        for (int b = 0; b < batch; b++) value[((b + 1) * sequence) - row + Column] = (Half)0;
+        Attend(value, expected);
+        for (int b = 0; b < batch; b++)
+        {
+            int last = ((b + 1) * sequence) - row;
+            if (!expected.AsSpan(b * sequence, sequence - row).SequenceEqual(actual.AsSpan(b * sequence, sequence - row))) Assert.Fail($"Rows of sequence {b} of {batch} that do not see the infinity have other bits with it.");
+            Assert.Equal(Half.PositiveInfinity, actual[last + Column]);
+            expected[last + Column] = Half.PositiveInfinity;
+            Assert.True(expected.AsSpan(last, row).SequenceEqual(actual.AsSpan(last, row)), $"Other columns of the last row of sequence {b} of {batch} have other bits.");
+        }
+
+        Half[] Numbers() => [.. Enumerable.Range(0, batch * sequence).Select(_ => (Half)((random.NextSingle() * 2) - 1))];
+
+        void Attend(Half[] values, Half[] results)
+        {
+            v.CopyFrom(values);
+            CudaAttention.Forward(q, k, v, output, new AttentionOptions { Mask = AttentionMask.Causal });
+            output.CopyTo(results);
+        }
+    }
+
     /// <summary>Single elements of values, at keys that some rows see and some do not, in several tiles and splits: each row has exactly what it sees, and the bits of zeros elsewhere.</summary>
     [Theory]
     [MemberData(nameof(Arrangements))]

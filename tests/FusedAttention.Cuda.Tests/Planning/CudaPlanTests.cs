@@ -32,7 +32,7 @@ public sealed class CudaPlanTests
         CudaPlan plan = Plan<Half, Half>(new(1, queries, keys, 8, 2, keyDim, valueDim), new AttentionOptions { RowInvariant = rowInvariant });
         Assert.Equal(kernel, plan.Kernel);
         Assert.Equal(kernel, Plan<BFloat16, BFloat16>(new(1, queries, keys, 8, 2, keyDim, valueDim), new AttentionOptions { RowInvariant = rowInvariant }).Kernel);
-        if (rowInvariant) Assert.Equal(0, plan.Counters);
+        if (rowInvariant) Assert.Equal(kernel is "prefill" ? WarpgroupBinding.SchedulerWords : 0, plan.Counters);
     }
 
     [Fact]
@@ -67,33 +67,53 @@ public sealed class CudaPlanTests
         Assert.False(CudaPlan.HasAlignedStrides(Problem<Half, Half>(new(1, 1, 100, 1, 1, 100), AttentionOptions.Default)));
     }
 
-    /// <summary>A single sequence is split into what fills the device, whatever its heads.</summary>
+    /// <summary>A single sequence is split into what fills the device, whatever its heads: into groups where the decode kernel has it, which are folded in order, and into splits where the plain one has.</summary>
     [Theory]
-    [InlineData(1, 64)]
-    [InlineData(2, 64)]
-    [InlineData(3, 32)]
-    [InlineData(4, 32)]
-    [InlineData(8, 16)]
-    [InlineData(16, 8)]
-    [InlineData(100, 8)]
-    [InlineData(1000, 8)]
-    public void Splits_go_by_the_heads(int keyValueHeads, int mostSplits)
+    [InlineData(1, 64, 64)]
+    [InlineData(2, 64, 64)]
+    [InlineData(3, 32, 64)]
+    [InlineData(8, 16, 64)]
+    [InlineData(16, 8, 32)]
+    [InlineData(64, 8, 8)]
+    [InlineData(100, 8, 8)]
+    public void Splits_go_by_the_heads(int keyValueHeads, int mostSplits, int mostGroups)
     {
-        Assert.Equal(mostSplits, TileTable.MostSplits(keyValueHeads));
-        CudaPlan plan = Plan<Half, Half>(new(1, 1, 1 << 20, keyValueHeads, keyValueHeads, 64));
-        Assert.Equal((long)mostSplits * keyValueHeads, plan.WorkItems);
-        Assert.Equal(mostSplits * keyValueHeads, plan.Counters);
-        Assert.Equal(1, plan.Launches);
-        Assert.Contains($"up to {mostSplits} splits", plan.Details, StringComparison.Ordinal);
+        Assert.Equal((mostSplits, mostGroups), (TileTable.MostSplits(keyValueHeads), TileTable.MostGroups(keyValueHeads)));
+        CudaPlan plan = Plan<Half, Half>(new(1, 1, 1 << 20, keyValueHeads, keyValueHeads, 64)), plain = Plan<float, float>(new(1, 1, 1 << 20, keyValueHeads, keyValueHeads, 64));
+        Assert.Equal(((long)mostGroups * keyValueHeads, mostGroups * keyValueHeads, 1), (plan.WorkItems, plan.Counters, plan.Launches));
+        Assert.Contains($"split among items, up to {mostGroups}, and", plan.Details, StringComparison.Ordinal);
+        Assert.Equal(((long)mostSplits * keyValueHeads, mostSplits * keyValueHeads, 1), (plain.WorkItems, plain.Counters, plain.Launches));
+        Assert.Contains($"split among items, up to {mostSplits}, and", plain.Details, StringComparison.Ordinal);
     }
 
+    /// <summary>What an H100 measured: batches, keys, query and key/value heads, and how many items a key/value head of a sequence has.</summary>
     [Theory]
-    [InlineData(512, 1)]
-    [InlineData(513, 2)]
-    [InlineData(4096, 8)]
-    [InlineData(8192, 16)]
-    [InlineData(8193, 9)]
-    public void Splits_have_512_keys_or_more(int keys, int splits) => Assert.Equal(splits * 8, Plan<Half, Half>(new(1, 1, keys, 64, 8, 128)).WorkItems);
+    [InlineData(1, 512, 64, 8, 1)]
+    [InlineData(1, 513, 64, 8, 1)]
+    [InlineData(1, 1024, 64, 8, 2)]
+    [InlineData(1, 4096, 32, 8, 8)]
+    [InlineData(1, 32_768, 32, 8, 16)]
+    [InlineData(8, 8192, 32, 8, 4)]
+    [InlineData(16, 2048, 32, 8, 1)]
+    [InlineData(64, 4096, 32, 8, 1)]
+    [InlineData(64, 8192, 64, 8, 1)]
+    [InlineData(33, 8192, 32, 8, 1)]
+    [InlineData(37, 8192, 32, 8, 4)]
+    public void Items_go_by_the_whole_call(int batch, int keys, int heads, int keyValueHeads, int items) =>
+        Assert.Equal((long)items * batch * keyValueHeads, Plan<Half, Half>(new(batch, 1, keys, heads, keyValueHeads, 128)).WorkItems);
+
+    [Theory]
+    [InlineData("whole", 1)]
+    [InlineData("groups", 5)]
+    [InlineData("splits", 18)]
+    public void Items_can_be_named(string name, int items)
+    {
+        AttentionProblem problem = Problem<Half, Half>(new(1, 1, 9000, 8, 2, 128), AttentionOptions.Default);
+        Assert.Equal(2L * items, CudaPlan.Of(problem, Device, isAligned: true, items: DecodeItems.Of(name)).WorkItems);
+    }
+
+    [Fact]
+    public void Other_names_of_items_are_none() => Assert.Null(DecodeItems.Of("halves"));
 
     [Fact]
     public void The_plain_kernel_splits_too()
@@ -108,11 +128,11 @@ public sealed class CudaPlanTests
         AttentionProblem problem = ShapeProblem.Sequences<Half, Half>(new AttentionShape(1, 1, 1, 8, 2, 128, 128), [1, 100, 0, 1], [5000, 100, 7, 0], 16, AttentionOptions.Default);
         CudaPlan plan = CudaPlan.Of(problem, Device, isAligned: true);
         Assert.Equal(("prefill + decode", 2), (plan.Kernel, plan.Launches));
-        Assert.Equal(["prefill", "decode"], plan.Functions.Select(static function => function.EntryPoint), StringComparer.Ordinal);
+        Assert.Equal(["prefill_wgmma", "decode"], plan.Functions.Select(static function => function.EntryPoint), StringComparer.Ordinal);
 
         // 4 blocks of 128 rows; 10 splits, and one item for the sequence without keys.
         Assert.Equal((4 + 10 + 1) * 2, plan.WorkItems);
-        Assert.Equal(10 * 2 * 4, plan.Counters);
+        Assert.Equal((10 * 2 * 4) + WarpgroupBinding.SchedulerWords, plan.Counters);
         Assert.Contains("merged by the last", plan.Details, StringComparison.Ordinal);
     }
 

@@ -29,7 +29,9 @@ internal static class FakeLibrary
             return (0, $"The fake Objective-C runtime sends messages by code for Linux on x86-64; this is {RuntimeInformation.RuntimeIdentifier}.");
         }
 
-        string folder = Path.Combine(ReferenceData.Root, "tests", "MetalEmulator", "fake-objc");
+        string? root = AppContext.BaseDirectory;
+        while (root is not null && !Directory.Exists(Path.Combine(root, "tests", "MetalEmulator"))) root = Path.GetDirectoryName(root);
+        string folder = Path.Combine(root ?? throw new DirectoryNotFoundException("The repository is not around this program."), "tests", "MetalEmulator", "fake-objc");
         string[] sources = [.. Directory.GetFiles(folder).Where(file => file.EndsWith(".c", StringComparison.Ordinal) || file.EndsWith(".S", StringComparison.Ordinal)).Order(StringComparer.Ordinal)];
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         foreach (string file in Directory.GetFiles(folder).Order(StringComparer.Ordinal)) hash.AppendData(File.ReadAllBytes(file));

@@ -100,6 +100,89 @@ public sealed class MetalAllocationTests : IDisposable
         Allocations.AssertNone(() => MetalAttention.Merge(parts, lses, output, lse, sinks));
     }
 
+    /// <summary>Rows of tensors, of the cache's type and of another, for a batch, a sequence and a cache of one layer; and attention over them.</summary>
+    [Fact]
+    public void A_step_over_a_cache_allocates_nothing()
+    {
+        using var cache = new MetalPagedKeyValueCache<Half>(_device, new PagedKeyValueCacheOptions { Blocks = 200, BlockSize = 16, KeyValueHeads = KeyValueHeads, KeyDim = Dim });
+        CacheSequence a = cache.CreateSequence(), b = cache.CreateSequence();
+        cache.Extend([a, b], [2000, 700]);
+        PagedBatch batch = cache.CreateBatch();
+        using MetalTensor<Half> query = _device.Allocate<Half>(2, Heads, Dim), output = _device.Allocate<Half>(2, Heads, Dim), rows = _device.Allocate<Half>(2, KeyValueHeads, Dim);
+        using MetalTensor<float> wide = _device.Allocate<float>(40, KeyValueHeads, Dim);
+        Allocations.AssertNone(() =>
+        {
+            cache.Extend(a, 1);
+            cache.Extend(b, 1);
+            batch.Clear();
+            batch.Add(a, 1);
+            batch.Add(b, 1);
+            cache.Write(0, batch, rows, rows);
+            MetalAttention.ForwardPaged(query, output, cache, 0, batch, Options);
+            cache.Write(0, a, 1900, wide, wide);
+            cache.Append(a, rows, rows);
+            cache.Truncate(a, 2000);
+            cache.Truncate(b, 700);
+        });
+    }
+
+    [Fact]
+    public void Batches_allocate_nothing()
+    {
+        using var cache = new MetalPagedKeyValueCache<Half>(_device, new PagedKeyValueCacheOptions { Layers = 8, Blocks = 200, BlockSize = 16, KeyValueHeads = KeyValueHeads, KeyDim = Dim });
+        CacheSequence sequence = cache.CreateSequence();
+        cache.Extend(sequence, 2000);
+        PagedBatch step = cache.CreateBatch();
+        step.Add(sequence, 1);
+        using MetalTensor<Half> query = _device.Allocate<Half>(1, Heads, Dim), output = _device.Allocate<Half>(1, Heads, Dim), rows = _device.Allocate<Half>(1, KeyValueHeads, Dim);
+        long before = _runtime.Submitted;
+        Allocations.AssertNone(() =>
+        {
+            using (_device.Batch())
+            {
+                for (int layer = 0; layer < 8; layer++)
+                {
+                    cache.Write(layer, step, rows, rows);
+                    MetalAttention.ForwardPaged(query, output, cache, layer, step, Options);
+                }
+            }
+        });
+        Assert.True(_runtime.Submitted > before);
+    }
+
+    /// <summary>Copies on write, by the GPU because it is at work on the cache.</summary>
+    [Fact]
+    public void A_copy_on_write_allocates_nothing_beyond_the_fork()
+    {
+        using var runtime = new QuietRuntime { Lag = 1 };
+        var device = new MetalDevice(runtime);
+        var cache = new MetalPagedKeyValueCache<Half>(device, new PagedKeyValueCacheOptions { Layers = 3, Blocks = 100, BlockSize = 16, KeyValueHeads = KeyValueHeads, KeyDim = Dim });
+        CacheSequence sequence = cache.CreateSequence();
+        cache.Extend(sequence, 24);
+        using MetalTensor<Half> rows = device.Allocate<Half>(1, KeyValueHeads, Dim);
+        long fork = Measure(() => cache.Free(cache.Fork(sequence))), written = Measure(() =>
+        {
+            CacheSequence copy = cache.Fork(sequence);
+            cache.Write(0, copy, 23, rows, rows);
+            cache.Free(copy);
+        });
+        Assert.Equal(fork, written);
+
+        long Measure(Action step)
+        {
+            for (int i = 0; i < 20; i++) step();
+            long least = long.MaxValue;
+            for (int round = 0; round < 8; round++)
+            {
+                long before = GC.GetAllocatedBytesForCurrentThread();
+                for (int i = 0; i < 20; i++) step();
+                least = Math.Min(least, GC.GetAllocatedBytesForCurrentThread() - before);
+            }
+
+            return least;
+        }
+    }
+
     /// <summary>A call that waits for its next use holds nothing of the last one.</summary>
     [Fact]
     public void Memory_of_calls_that_are_over_is_not_kept_alive()
@@ -135,6 +218,12 @@ public sealed class MetalAllocationTests : IDisposable
             Allocations.AssertNone(() =>
             {
                 MetalAttention.Forward(query, key, key, output, Options);
+                output.Wait();
+            });
+            Allocations.AssertNone(() =>
+            {
+                using (device.Batch())
+                    for (int i = 0; i < 4; i++) MetalAttention.Forward(query, key, key, output, Options);
                 output.Wait();
             });
         }

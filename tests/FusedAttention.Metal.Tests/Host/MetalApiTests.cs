@@ -1,4 +1,5 @@
 using System.Numerics.Tensors;
+using System.Runtime.InteropServices;
 using FusedAttention.Metal.Emulation;
 using Xunit;
 
@@ -125,6 +126,75 @@ public sealed class MetalApiTests : IDisposable
         {
             MetalTensor<float> tensor = device.Allocate<float>(lengths);
             foreach (ref float x in tensor.AsSpan()) x = (float)((random.NextDouble() * 2) - 1);
+            return tensor;
+        }
+    }
+
+    /// <summary>Layers that write, attend and merge, with copies on write between them, in one command buffer and one by one.</summary>
+    [Theory]
+    [InlineData(Device.Emulator)]
+    [InlineData(Device.OfThisMachine)]
+    public void A_batch_has_the_bits_of_its_calls(Device which)
+    {
+        const int Layers = 3, Tokens = 21, Heads = 4, KeyValueHeads = 2, Dim = 64;
+        MetalDevice device = Open(which);
+        ushort[] alone = Step(isBatched: false);
+        Assert.Equal(alone, Step(isBatched: true));
+        Assert.Contains(alone, static bits => bits != 0);
+
+        ushort[] Step(bool isBatched)
+        {
+            using var cache = new MetalPagedKeyValueCache<Half>(device, new PagedKeyValueCacheOptions { Layers = Layers, Blocks = 20, BlockSize = 8, KeyValueHeads = KeyValueHeads, KeyDim = Dim });
+            CacheSequence first = cache.CreateSequence();
+            cache.Extend(first, Tokens);
+            PagedBatch prompt = cache.CreateBatch(), next = cache.CreateBatch();
+            prompt.Add(first, Tokens);
+            using MetalTensor<Half> query = Noise(Tokens, Heads, Dim), output = device.Allocate<Half>(Layers, Tokens, Heads, Dim), merged = device.Allocate<Half>(1, Heads, Dim);
+            using MetalTensor<Half> rows = Noise(Layers, Tokens, KeyValueHeads, Dim), second = device.Allocate<Half>(2, 1, Heads, Dim);
+            using MetalTensor<float> lses = device.Allocate<float>(2, Heads, 1);
+            if (isBatched)
+            {
+                using (device.Batch()) Run();
+            }
+            else
+            {
+                Run();
+            }
+
+            return MemoryMarshal.Cast<Half, ushort>((Half[])[.. output.AsReadOnlySpan(), .. second.AsReadOnlySpan(), .. merged.AsReadOnlySpan()]).ToArray();
+
+            void Run()
+            {
+                for (int layer = 0; layer < Layers; layer++)
+                {
+                    MetalTensor<Half> keys = rows.Slice(layer..(layer + 1), .., .., ..).Reshape(Tokens, KeyValueHeads, Dim);
+                    cache.Write(layer, prompt, keys, keys);
+                    MetalAttention.ForwardPaged(query, output.Slice(layer..(layer + 1), .., .., ..).Reshape(Tokens, Heads, Dim), cache, layer, prompt, new AttentionOptions { Mask = AttentionMask.Causal });
+                }
+
+                // The fork's last block is copied, behind the writes and before its own; both are then attended to, and merged.
+                CacheSequence fork = cache.Fork(first);
+                MetalTensor<Half> one = rows.Slice(0..1, 3..4, .., ..).Reshape(1, KeyValueHeads, Dim), oneQuery = query.Slice(0..1, .., ..);
+                cache.Write(0, fork, Tokens - 1, one, one);
+                foreach (CacheSequence sequence in (CacheSequence[])[first, fork])
+                {
+                    next.Clear();
+                    next.Add(sequence, 1);
+                    int part = sequence == first ? 0 : 1;
+                    MetalAttention.ForwardPaged(
+                        oneQuery, second.Slice(part..(part + 1), .., .., ..).Reshape(1, Heads, Dim), cache, 0, next,
+                        operands: new MetalOperands { LogSumExp = lses.Slice(part..(part + 1), .., ..).Reshape(Heads, 1) });
+                }
+
+                MetalAttention.Merge(second, lses, merged);
+            }
+        }
+
+        MetalTensor<Half> Noise(params ReadOnlySpan<nint> lengths)
+        {
+            var random = new Random(5);
+            MetalTensor<Half> tensor = device.Allocate<Half>(lengths);
+            foreach (ref Half x in tensor.AsSpan()) x = (Half)((random.NextDouble() * 2) - 1);
             return tensor;
         }
     }

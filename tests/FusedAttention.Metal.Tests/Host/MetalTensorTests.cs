@@ -250,6 +250,6 @@ public sealed class MetalTensorTests : IDisposable
     {
         using TransientPool.Rental transient = _device.Transient.Rent();
         transient.Take(16);
-        _device.Submit([[FakeMetal.Launch(FakeMetal.Function("attend"), [.. uses.Select(static (use, i) => new BufferBinding(i, use.Memory.Memory, 0, use.IsWritten))])]], transient, uses);
+        _device.Submit(FakeMetal.Launch(FakeMetal.Function("attend"), [.. uses.Select(static (use, i) => new BufferBinding(i, use.Memory.Memory, 0, use.IsWritten))]), transient, uses);
     }
 }

@@ -144,35 +144,67 @@ public sealed class SystemFailureTests
         runtime.Wait(0);
     }
 
-    [Fact]
-    public void Work_that_kept_the_screen_waiting_is_told_as_that_and_the_queue_is_kept()
+    /// <summary>By the driver's words, or by Metal's own code where they are missing: what it means, whether the next call needs another queue, and whether it gets less to do at a time.</summary>
+    [Theory]
+    [InlineData(2, "took too long", true, true)]
+    [InlineData(3, "made no progress", true, true)]
+    [InlineData(4, "took no more work from this queue", true, false)]
+    [InlineData(5, "Other work on the GPU failed", false, false)]
+    [InlineData(6, "does not let this process use the GPU", false, false)]
+    [InlineData(8, "memory is not enough", false, false)]
+    [InlineData(11, "memory that is not the GPU's", true, false)]
+    [InlineData(14, "kept the screen waiting", true, true)]
+    [InlineData(101, "it failed (MTLCommandBufferErrorDomain 1)", false, false)]
+    [InlineData(102, "took too long", true, true)]
+    [InlineData(103, "memory that is not the GPU's", true, false)]
+    [InlineData(104, "took no more work from this queue", true, false)]
+    [InlineData(107, "does not let this process use the GPU", false, false)]
+    [InlineData(108, "memory is not enough", false, false)]
+    [InlineData(109, "memory that is not the GPU's", true, false)]
+    [InlineData(111, "is no longer there", false, false)]
+    [InlineData(112, "it failed (MTLCommandBufferErrorDomain 12)", false, false)]
+    public void Work_that_the_system_stops_is_told_in_words_and_survived(int cause, string inMessage, bool newQueue, bool lessWork)
     {
         using var fake = new FakeMetal();
-        fake.Set("interruption", 14);
+        fake.Set("interruption", cause);
         using MetalRuntime runtime = FakeMetal.Runtime();
         fake.Fail("commandBuffer ends");
         runtime.Submit([FakeMetal.Launch(Attend)]);
         string message = Assert.Throws<MetalException>(() => runtime.Wait(1)).Message;
-        foreach (string part in (string[])["0000000e", "kept the screen waiting", "smaller pieces"]) Assert.Contains(part, message, StringComparison.Ordinal);
+        Assert.Contains(inMessage, message, StringComparison.Ordinal);
+        Assert.Equal(newQueue && cause is not 2 and not 14 and not 102, message.Contains("gets a queue of its own", StringComparison.Ordinal));
+        Assert.Equal(lessWork && cause is not 3, message.Contains("smaller pieces", StringComparison.Ordinal));
+        Assert.Equal(lessWork ? CommandBufferBudget.First / 2 : CommandBufferBudget.First, runtime.SubmissionBudget);
         fake.Take();
         runtime.Wait(runtime.Submit([FakeMetal.Launch(Attend)]));
-        Assert.DoesNotContain(fake.Take(), static line => line.Contains("newCommandQueue", StringComparison.Ordinal));
+        runtime.Wait(runtime.Submit([FakeMetal.Launch(Attend)]));
+        Assert.Equal(newQueue ? 1 : 0, fake.Take().Count(static line => line.Contains("newCommandQueue", StringComparison.Ordinal)));
+        Assert.Single(fake.Living, static name => name.StartsWith("MTLCommandQueue", StringComparison.Ordinal));
     }
 
-    /// <summary>The system ignores a queue from some failures on; whoever goes on calling must not have to begin a new process.</summary>
+    /// <summary>What was submitted behind a failure and before anybody heard of it fails too; the first call after that goes to the new queue.</summary>
     [Fact]
-    public void A_queue_that_the_system_ignores_is_replaced()
+    public void A_queue_is_replaced_when_all_that_it_had_is_over()
     {
         using var fake = new FakeMetal();
+        fake.Completion = Completion.WhenTold;
         fake.Set("interruption", 4);
         using MetalRuntime runtime = FakeMetal.Runtime();
         fake.Fail("commandBuffer ends");
         runtime.Submit([FakeMetal.Launch(Attend)]);
-        Assert.Contains("the next call gets a queue of its own", Assert.Throws<MetalException>(() => runtime.Wait(1)).Message, StringComparison.Ordinal);
+        runtime.Submit([FakeMetal.Launch(Attend)]);
+        fake.Finish(left: 1);
+        Assert.Equal(1, runtime.Completed);
         fake.Take();
-        runtime.Wait(runtime.Submit([FakeMetal.Launch(Attend)]));
-        runtime.Wait(runtime.Submit([FakeMetal.Launch(Attend)]));
-        Assert.Single(fake.Take(), static line => line.Contains("newCommandQueue", StringComparison.Ordinal));
-        Assert.Single(fake.Living, static name => name.StartsWith("MTLCommandQueue", StringComparison.Ordinal));
+        long third = 0;
+        var thread = BackgroundThread.Start(() => third = runtime.Submit([FakeMetal.Launch(Attend)]));
+        Assert.True(SpinWait.SpinUntil(() => fake.Log.Contains("MTLCommandBuffer#2 waitUntilCompleted", StringComparer.Ordinal), TimeSpan.FromSeconds(20)));
+        fake.Finish();
+        thread.Join();
+        Assert.Equal(3, third);
+        string[] sent = fake.Take();
+        Assert.Contains("MTLDevice#1 newCommandQueue -> MTLCommandQueue#2", sent, StringComparer.Ordinal);
+        Assert.Contains("MTLCommandQueue#2 commandBuffer -> MTLCommandBuffer#3", sent, StringComparer.Ordinal);
+        fake.Finish();
     }
 }

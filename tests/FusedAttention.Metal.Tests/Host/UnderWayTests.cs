@@ -102,7 +102,7 @@ public sealed class UnderWayTests
     }
 
     [Fact]
-    public void Memory_that_was_disposed_is_refused_and_the_encoder_still_ended()
+    public void Memory_that_was_disposed_is_refused_before_the_first_message()
     {
         using var fake = new FakeMetal();
         using MetalRuntime runtime = FakeMetal.Runtime();
@@ -111,10 +111,90 @@ public sealed class UnderWayTests
         runtime.Submit([launch]);
         memory.Dispose();
         fake.Take();
-        Assert.Throws<ObjectDisposedException>(() => runtime.Submit([launch]));
+        Assert.Throws<ObjectDisposedException>(() => runtime.Submit([FakeMetal.Launch(Attend), launch]));
+        Assert.Empty(fake.Take());
+    }
+
+    [Fact]
+    public void An_open_submission_is_one_command_buffer_that_grows()
+    {
+        using var fake = new FakeMetal();
+        fake.Completion = Completion.WhenTold;
+        using MetalRuntime runtime = FakeMetal.Runtime();
+        runtime.Prepare(Attend);
+        fake.Take();
+        Assert.Equal(1, runtime.Submit([FakeMetal.Launch(Attend)], staysOpen: true));
+        Assert.Equal(1, runtime.Submit([FakeMetal.Launch(Attend), FakeMetal.Launch(Attend)], staysOpen: true));
         string[] sent = fake.Take();
-        Assert.Contains("MTLComputeCommandEncoder#2 endEncoding", sent, StringComparer.Ordinal);
-        Assert.DoesNotContain(sent, static line => line.EndsWith(" commit", StringComparison.Ordinal));
+        Assert.Equal(["MTLCommandQueue#1 commandBuffer -> MTLCommandBuffer#1", "MTLCommandBuffer#1 computeCommandEncoder -> MTLComputeCommandEncoder#1"], sent[..2]);
+        Assert.Equal(3, sent.Count(static line => line.Contains(" dispatch ", StringComparison.Ordinal)));
+        Assert.DoesNotContain(sent, static line => line.Contains("endEncoding", StringComparison.Ordinal));
+
+        // What is not committed cannot be waited for, and what is refused leaves it as it is.
+        Assert.Throws<ArgumentOutOfRangeException>(() => runtime.Wait(1));
+        Assert.Throws<MetalException>(() => runtime.Submit([FakeMetal.Launch(Attend) with { ThreadsPerThreadgroup = new(2048, 1, 1) }], staysOpen: true));
+        Assert.Empty(fake.Take());
+        runtime.Commit();
+        runtime.Commit();
+        Assert.Equal(["MTLComputeCommandEncoder#1 endEncoding", "MTLCommandBuffer#1 commit"], fake.Take());
+
+        // One that is closed takes along what is open.
+        Assert.Equal(2, runtime.Submit([FakeMetal.Launch(Attend)], staysOpen: true));
+        Assert.Equal(2, runtime.Submit([FakeMetal.Launch(Attend)]));
+        Assert.Single(fake.Take(), static line => line.EndsWith(" commit", StringComparison.Ordinal));
+        Assert.Equal(3, runtime.Submit([FakeMetal.Launch(Attend)]));
+        fake.Finish();
+        runtime.Wait(3);
+
+        // A runtime that is disposed commits: an encoder that is let go unended ends the process.
+        fake.Completion = Completion.WhenWaitedFor;
+        runtime.Submit([FakeMetal.Launch(Attend)], staysOpen: true);
+    }
+
+    [Fact]
+    public void An_encoder_is_told_what_is_different()
+    {
+        using var fake = new FakeMetal();
+        using MetalRuntime runtime = FakeMetal.Runtime();
+        using DeviceMemory a = runtime.Allocate(1024), b = runtime.Allocate(1024);
+        KernelFunction merge = FakeMetal.Function("merge");
+        runtime.Prepare(Attend);
+        runtime.Prepare(merge);
+        fake.Take();
+        runtime.Submit([FakeMetal.Launch(Attend, new(0, a, 0, false), new(1, a, 0, false), new(2, b, 4, true))], staysOpen: true);
+        fake.Take();
+        runtime.Submit([FakeMetal.Launch(Attend, new(0, a, 0, false), new(1, b, 0, false), new(2, b, 8, true))], staysOpen: true);
+        Assert.Equal(
+            [
+                "MTLComputeCommandEncoder#1 setBuffer 1: MTLBuffer#2 + 0",
+                "MTLComputeCommandEncoder#1 setBufferOffset 2: + 8",
+                "MTLComputeCommandEncoder#1 setBytes 14: 0102feff",
+                "MTLComputeCommandEncoder#1 dispatch 3 x 2 x 1 of 32 x 4 x 1",
+            ],
+            fake.Take());
+        runtime.Submit([FakeMetal.Launch(merge, new(0, a, 0, false), new(2, b, 8, true))]);
+        Assert.Equal("MTLComputeCommandEncoder#1 setComputePipelineState MTLComputePipelineState#2", fake.Take()[0]);
+
+        // The next one's encoder knows nothing.
+        runtime.Submit([FakeMetal.Launch(merge, new(0, a, 0, false), new(2, b, 8, true))]);
+        string[] sent = fake.Take();
+        Assert.Contains("MTLComputeCommandEncoder#2 setBuffer 2: MTLBuffer#2 + 8", sent, StringComparer.Ordinal);
+        Assert.Contains("MTLComputeCommandEncoder#2 setComputePipelineState MTLComputePipelineState#2", sent, StringComparer.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("commandBuffer")]
+    [InlineData("computeCommandEncoder")]
+    public void A_submission_that_cannot_be_opened_takes_no_number(string selector)
+    {
+        using var fake = new FakeMetal();
+        using MetalRuntime runtime = FakeMetal.Runtime();
+        fake.Fail(selector);
+        Assert.Throws<MetalException>(() => runtime.Submit([FakeMetal.Launch(Attend)], staysOpen: true));
+        runtime.Commit();
+        Assert.Equal(1, runtime.Submit([FakeMetal.Launch(Attend)], staysOpen: true));
+        runtime.Commit();
+        runtime.Wait(1);
     }
 
     [Fact]

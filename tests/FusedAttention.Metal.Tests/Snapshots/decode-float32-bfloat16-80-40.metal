@@ -28,6 +28,9 @@ using namespace metal;
 // Loops over private arrays: an array that is not indexed by constants after unrolling leaves the registers for device memory.
 #define UNROLL _Pragma("clang loop unroll(full)")
 
+// How many threads a threadgroup of a kernel has: without it a compiler must leave room in the registers for as many as a device runs (1,024).
+#define THREADGROUP_OF(threads) [[max_total_threads_per_threadgroup(threads)]]
+
 // Arrays handed to a function stay in registers only if it becomes part of its caller.
 #define INLINE inline __attribute__((always_inline))
 
@@ -41,21 +44,18 @@ constant float LOG2_E = 1.44269504088896340736f;
 INLINE float negative_infinity() { return as_type<float>(0xFF800000u); }
 INLINE bool is_negative_infinity(float x) { return as_type<uint>(x) == 0xFF800000u; }
 
-// bfloat16 is storage only: its bits are the upper half of a float. Shifting them is one instruction on every Apple GPU, where the language's own type needs
-// Metal 3.1 and is emulated before M3.
+// bfloat16 is storage only: its bits are the upper half of a float. Putting them there is a move of 16 bits, as halves of a register are registers on every Apple GPU; a shift takes four cycles on the M1 and M2, where a move takes one.
+// The language's own type needs Metal 3.1 and is emulated before M3.
 typedef ushort bfloat_bits;
 typedef ushort2 bfloat_bits2;
 typedef ushort4 bfloat_bits4;
 
 INLINE float widen(float x) { return x; }
 INLINE float widen(half x) { return float(x); }
-INLINE float widen(bfloat_bits x) { return as_type<float>(uint(x) << 16); }
-INLINE float2 widen(float2 x) { return x; }
-INLINE float2 widen(half2 x) { return float2(x); }
-INLINE float2 widen(bfloat_bits2 x) { return as_type<float2>(uint2(x) << 16); }
+INLINE float widen(bfloat_bits x) { return as_type<float>(ushort2(ushort(0), x)); }
 INLINE float4 widen(float4 x) { return x; }
 INLINE float4 widen(half4 x) { return float4(x); }
-INLINE float4 widen(bfloat_bits4 x) { return as_type<float4>(uint4(x) << 16); }
+INLINE float4 widen(bfloat_bits4 x) { return float4(widen(x.x), widen(x.y), widen(x.z), widen(x.w)); }
 
 // To the nearest value of the type, ties to even.
 template <typename T> INLINE T narrow(float x);
@@ -609,7 +609,7 @@ INLINE long partial_row(int first, int head, int row, thread const SequenceEntry
 #line 1 "merge_splits.metal"
 // Merges partial results (splits.metal). One simdgroup a row; here an item's keys are its splits [first_key, end_key).
 
-kernel void merge_splits(
+THREADGROUP_OF(128) kernel void merge_splits(
     device QUERY_T *output [[buffer(3)]],
     device const SequenceEntry *sequences [[buffer(4)]],
     device const WorkItem *items [[buffer(5)]],
@@ -979,7 +979,7 @@ INLINE void attend_item(
 #line 1 "decode_kernel.metal"
 // The entry point of decode.metal: an item for each threadgroup, and a key/value head.
 
-kernel void decode(
+THREADGROUP_OF(SIMDGROUPS * 32) kernel void decode(
     device const QUERY_T *query [[buffer(0)]],
     device const KEY_VALUE_T *key [[buffer(1)]],
     device const KEY_VALUE_T *value [[buffer(2)]],

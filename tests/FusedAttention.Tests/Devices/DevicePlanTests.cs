@@ -63,6 +63,44 @@ public sealed class DevicePlanTests
         Assert.Equal(Enumerable.Range(0, queries.Length).Where(s => Splits(plan, s) > 1).Sum(s => queries[s] * problem.Group), merged.Count);
     }
 
+    /// <summary>Where a kernel folds splits, items take whole sequences, groups or splits, at absolute multiples of their size: every key once, and each with the same groups.</summary>
+    [Theory]
+    [InlineData("All", 0, 4, 0)]
+    [InlineData("Group", 0, 4 + 3, 4)]
+    [InlineData("Split", 0, 4 + 3, 4)]
+    [InlineData("Group", 150, 2 + 2, 2)]
+    [InlineData("Split", 150, 3 + 4, 4)]
+    public void Folded_items_cover_every_key_once(string forced, int window, int parts, int most)
+    {
+        // Of 1,000 keys that are all in sight there are 4 groups of 256, and 16 splits: more than are merged, as the 6 of 333 are. With a window 151 and 152 keys are.
+        int[] queries = [1, 2, 1, 1], keys = [1000, 333, 0, 64];
+        AttentionOptions options = new() { Mask = window > 0 ? AttentionMask.CausalWindow(window) : AttentionMask.Causal };
+        AttentionProblem problem = Problem(queries, keys, options);
+        DevicePlan plan = Plan(problem, TestTiles.Folded(Enum.Parse<ItemKeys>(forced)));
+        WorkItem[] items = plan.ItemsOf(AttentionKernel.Decode).Items.ToArray();
+        foreach (IGrouping<int, WorkItem> sequence in items.GroupBy(static item => item.Sequence))
+        {
+            WorkItem[] ordered = [.. sequence.OrderBy(static item => item.Split)];
+            KeyRange visible = problem.RangeOf(problem.Sequences[sequence.Key], 0, queries[sequence.Key] - 1);
+            Assert.Equal((visible.Start, visible.End), (ordered[0].FirstKey, ordered[^1].EndKey));
+            int groupKeys = Math.Max(128, (int)System.Numerics.BitOperations.RoundUpToPowerOf2((uint)(visible.Length + 3) / 4));
+            for (int i = 0; i < ordered.Length; i++)
+            {
+                WorkItem item = ordered[i];
+                int groupShift = (item.Splits >> 16) & 0xFF, partShift = item.Splits >> 24;
+                Assert.Equal((i, ordered.Length > 1 ? ordered.Length : 0, groupKeys), (item.Split, item.Splits & 0xFFFF, 1 << groupShift));
+                Assert.Equal(ordered.Length > 1, item.Partial >= 0);
+                if (i == 0) continue;
+                Assert.Equal(ordered[i - 1].EndKey, item.FirstKey);
+                Assert.Equal((0, (item.FirstKey >> partShift) - (ordered[0].FirstKey >> partShift)), (item.FirstKey % (1 << partShift), i));
+                Assert.True(partShift == groupShift || partShift == 6);
+            }
+        }
+
+        Assert.Equal((forced is "All" ? 4 : parts + 2, most), (items.Length, plan.MostSplits));
+        Assert.Equal(0, plan.Merges.Count);
+    }
+
     [Fact]
     public void Hidden_capacity_does_not_show()
     {

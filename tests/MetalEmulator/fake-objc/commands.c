@@ -9,7 +9,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { MAX_HELD = 512, MAX_IN_QUEUE = 64, SLOTS = 31, PARAMETER_LIMIT = 4096, PATIENCE_SECONDS = 20 };
+enum { MAX_IN_QUEUE = 64, SLOTS = 31, PARAMETER_LIMIT = 4096, PATIENCE_SECONDS = 20 };
 
 // MTLCommandBufferStatus.
 enum { NOT_ENQUEUED = 0, COMMITTED = 2, COMPLETED = 4, FAILED = 5 };
@@ -20,18 +20,20 @@ enum { AT_COMMIT = 0, WHEN_WAITED_FOR = 1, WHEN_TOLD = 2 };
 typedef struct command_buffer {
     object base;
     struct command_buffer *before;      // in the queue
-    object *held[MAX_HELD];             // what encoded commands use
-    int held_count;
+    object **held;                      // what encoded commands use
+    int held_count, held_room;
     int status;
     int must_fail;
     object *error;
     object *open_encoder;
+    uint64_t groups;                    // of all dispatches
 } command_buffer;
 
 typedef struct {
     object base;
     command_buffer *owner;
     object *pipeline;
+    object *buffers[SLOTS];
     int has_ended;
 } encoder;
 
@@ -44,8 +46,8 @@ static int gave_up;     // one wait that was too long is enough: a test that fai
 
 static void hold(command_buffer *b, object *o)
 {
-    if (b->held_count == MAX_HELD) fake_error("%s holds more than the test library has room for", fake_name(b));
-    else b->held[b->held_count++] = fake_retain(o);
+    if (b->held_count == b->held_room) b->held = realloc(b->held, sizeof *b->held * (size_t)(b->held_room = b->held_room * 2 + 16));
+    b->held[b->held_count++] = fake_retain(o);
 }
 
 // Encoders.
@@ -70,16 +72,27 @@ static void set_buffer(encoder *self, selector name, object *buffer, uint64_t of
     if (!is_open(self, name)) return;
     if (!buffer || buffer->isa != &fake_class_buffer || buffer->references <= 0) fake_error("%s is no buffer", fake_name(buffer));
     else if (index >= SLOTS || offset >= fake_buffer_length(buffer)) fake_error("slot %llu at %llu", (unsigned long long)index, (unsigned long long)offset);
-    else hold(self->owner, buffer);
+    else hold(self->owner, self->buffers[index] = buffer);
+}
+
+static void set_buffer_offset(encoder *self, selector name, uint64_t offset, uint64_t index)
+{
+    fake_say("%s setBufferOffset %llu: + %llu", fake_name(self), (unsigned long long)index, (unsigned long long)offset);
+    if (!is_open(self, name)) return;
+    if (index >= SLOTS || !self->buffers[index] || offset >= fake_buffer_length(self->buffers[index])) fake_error("slot %llu at %llu", (unsigned long long)index, (unsigned long long)offset);
 }
 
 static void set_bytes(encoder *self, selector name, const uint8_t *bytes, uint64_t length, uint64_t index)
 {
-    char *text = malloc((2 * length) + 1);
-    for (uint64_t i = 0; i < length; i++) snprintf(text + (2 * i), 3, "%02x", bytes[i]);
-    text[2 * length] = 0;
+    static const char digits[] = "0123456789abcdef";
+    char text[(2 * PARAMETER_LIMIT) + 1];
+    uint64_t shown = length < PARAMETER_LIMIT ? length : PARAMETER_LIMIT;
+    for (uint64_t i = 0; i < shown; i++) {
+        text[2 * i] = digits[bytes[i] >> 4];
+        text[(2 * i) + 1] = digits[bytes[i] & 15];
+    }
+    text[2 * shown] = 0;
     fake_say("%s setBytes %llu: %s", fake_name(self), (unsigned long long)index, text);
-    free(text);
     if (is_open(self, name) && (length == 0 || length >= PARAMETER_LIMIT || index >= SLOTS)) fake_error("%llu bytes in slot %llu", (unsigned long long)length, (unsigned long long)index);
 }
 
@@ -93,6 +106,7 @@ static void dispatch(encoder *self, selector name, size3 groups, size3 threads)
         fake_error("dispatch without a pipeline");
         return;
     }
+    self->owner->groups += groups.width * groups.height * groups.depth;
     uint64_t count = threads.width * threads.height * threads.depth;
     if (count == 0 || count > (uint64_t)fake_pipeline_threads(self->pipeline) || groups.width * groups.height * groups.depth == 0) fake_error("dispatch of %llu threads a group", (unsigned long long)count);
 }
@@ -113,7 +127,7 @@ static void free_encoder(object *self)
 static class encoder_class = {
     "MTLComputeCommandEncoder",
     (const method[]){
-        { "setComputePipelineState:", set_pipeline }, { "setBuffer:offset:atIndex:", set_buffer }, { "setBytes:length:atIndex:", set_bytes },
+        { "setComputePipelineState:", set_pipeline }, { "setBuffer:offset:atIndex:", set_buffer }, { "setBufferOffset:atIndex:", set_buffer_offset }, { "setBytes:length:atIndex:", set_bytes },
         { "dispatchThreadgroups:threadsPerThreadgroup:", dispatch }, { "endEncoding", end_encoding }, { 0 } },
     sizeof(encoder), free_encoder, 0,
 };
@@ -139,7 +153,9 @@ static void let_go(object *self)
 {
     command_buffer *b = (command_buffer *)self;
     for (int i = 0; i < b->held_count; i++) fake_release(b->held[i]);
-    b->held_count = 0;
+    free(b->held);
+    b->held = NULL;
+    b->held_count = b->held_room = 0;
 }
 
 static void finish(command_buffer *self)
@@ -217,7 +233,7 @@ static long status(command_buffer *self, selector name)
     return now;
 }
 
-// A quarter of a second for each buffer. Before it has ended a Mac's answers mean nothing.
+// Option "gpuMicroseconds": what each buffer takes, a quarter of a second unless it is said; or "gpuNanosecondsAGroup" a threadgroup. Before it has ended a Mac's answers mean nothing.
 static double gpu_time(command_buffer *self, double into)
 {
     pthread_mutex_lock(&gate);
@@ -236,7 +252,8 @@ static double gpu_start_time(command_buffer *self, selector name)
 static double gpu_end_time(command_buffer *self, selector name)
 {
     (void)name;
-    return gpu_time(self, 0.25);
+    long a_group = fake_option("gpuNanosecondsAGroup", 0);
+    return gpu_time(self, a_group ? (double)self->groups * (double)a_group / 1e9 : (double)fake_option("gpuMicroseconds", 250000) / 1e6);
 }
 
 static object *get_error(command_buffer *self, selector name)
@@ -244,10 +261,18 @@ static object *get_error(command_buffer *self, selector name)
     (void)name;
     if (self->status != FAILED) return NULL;
 
-    // Option "interruption": what the driver calls the failure.
-    switch (fake_option("interruption", 0)) {
-    case 14: return fake_make_error("MTLCommandBufferErrorDomain", 1, "Impacting Interactivity (0000000e:kIOGPUCommandBufferCallbackErrorImpactingInteractivity)");
+    // Option "interruption": what the driver calls the failure; from 100 on, an error of Metal's own that much less, without the driver's words.
+    long cause = fake_option("interruption", 0);
+    if (cause >= 100) return fake_make_error("MTLCommandBufferErrorDomain", cause - 100, "it failed");
+    switch (cause) {
+    case 2: return fake_make_error("MTLCommandBufferErrorDomain", 2, "Caused GPU Timeout Error (00000002:kIOGPUCommandBufferCallbackErrorTimeout)");
+    case 3: return fake_make_error("MTLCommandBufferErrorDomain", 3, "Caused GPU Hang Error (00000003:kIOGPUCommandBufferCallbackErrorHang)");
     case 4: return fake_make_error("MTLCommandBufferErrorDomain", 4, "Ignored (for causing prior/excessive GPU errors) (00000004:kIOGPUCommandBufferCallbackErrorSubmissionsIgnored)");
+    case 5: return fake_make_error("MTLCommandBufferErrorDomain", 1, "Discarded (victim of GPU error/recovery) (00000005:kIOGPUCommandBufferCallbackErrorInnocentVictim)");
+    case 6: return fake_make_error("MTLCommandBufferErrorDomain", 7, "Insufficient Permission (to submit GPU work from background) (00000006:kIOGPUCommandBufferCallbackErrorBackgroundExecutionNotPermitted)");
+    case 8: return fake_make_error("MTLCommandBufferErrorDomain", 8, "Insufficient Memory (00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory)");
+    case 11: return fake_make_error("MTLCommandBufferErrorDomain", 3, "Caused GPU Address Fault Error (0000000b:kIOGPUCommandBufferCallbackErrorPageFault)");
+    case 14: return fake_make_error("MTLCommandBufferErrorDomain", 1, "Impacting Interactivity (0000000e:kIOGPUCommandBufferCallbackErrorImpactingInteractivity)");
     default: return fake_make_error("MTLCommandBufferErrorDomain", 2, "Caused GPU Timeout Error");
     }
 }
@@ -267,7 +292,13 @@ static object *make_command_buffer(object *self, selector name)
     return made;
 }
 
-static class queue_class = { "MTLCommandQueue", (const method[]){ { "commandBuffer", make_command_buffer }, { 0 } }, sizeof(object), NULL, 0 };
+static void add_residency_set(object *self, selector name, object *set)
+{
+    fake_say("%s %s %s", fake_name(self), name, fake_name(set));
+    if (!set || set->isa != &fake_class_residency || set->references <= 0) fake_error("%s is no residency set", fake_name(set));
+}
+
+static class queue_class = { "MTLCommandQueue", (const method[]){ { "commandBuffer", make_command_buffer }, { "addResidencySet:", add_residency_set }, { 0 } }, sizeof(object), NULL, 0 };
 
 object *fake_queue(void) { return fake_make(&queue_class); }
 

@@ -64,6 +64,6 @@ object *fake_queue(void);
 long fake_pipeline_threads(const object *pipeline);
 size_t fake_buffer_length(const object *buffer);
 
-extern class fake_class_buffer, fake_class_pipeline;
+extern class fake_class_buffer, fake_class_pipeline, fake_class_residency;
 
 #endif

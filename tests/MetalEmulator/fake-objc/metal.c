@@ -143,6 +143,77 @@ static object *wrap_buffer(device *self, selector name, char *bytes, uint64_t le
     return (object *)b;
 }
 
+// Residency sets (option "residency": 0 before macOS 15). What is in one is held by it, so that what is never taken out shows as a leak.
+
+enum { MAX_ALLOCATIONS = 64 };
+
+typedef struct {
+    object base;
+    object *allocations[MAX_ALLOCATIONS];
+    int count, is_dirty;
+} residency_set;
+
+static void add_allocation(residency_set *self, selector name, object *allocation)
+{
+    fake_say("%s %s %s", fake_name(self), name, fake_name(allocation));
+    if (!allocation || allocation->isa != &fake_class_buffer || allocation->references <= 0) fake_error("%s is no buffer", fake_name(allocation));
+    else if (self->count == MAX_ALLOCATIONS) fake_error("%s has more than the test library has room for", fake_name(self));
+    else self->allocations[self->count++] = fake_retain(allocation);
+    self->is_dirty = 1;
+}
+
+static void remove_allocation(residency_set *self, selector name, object *allocation)
+{
+    fake_say("%s %s %s", fake_name(self), name, fake_name(allocation));
+    int i = 0;
+    while (i < self->count && self->allocations[i] != allocation) i++;
+    self->is_dirty = 1;
+    if (i == self->count) {
+        fake_error("%s is not in %s", fake_name(allocation), fake_name(self));
+        return;
+    }
+    self->allocations[i] = self->allocations[--self->count];
+    fake_release(allocation);
+}
+
+static void commit_set(residency_set *self, selector name)
+{
+    fake_say("%s %s", fake_name(self), name);
+    self->is_dirty = 0;
+}
+
+static void say_residency(residency_set *self, selector name)
+{
+    fake_say("%s %s", fake_name(self), name);
+    if (self->is_dirty) fake_error("%s of %s, which has changes that were not committed", name, fake_name(self));
+}
+
+static void free_set(object *self)
+{
+    residency_set *s = (residency_set *)self;
+    for (int i = 0; i < s->count; i++) fake_release(s->allocations[i]);
+}
+
+class fake_class_residency = {
+    "MTLResidencySet",
+    (const method[]){
+        { "addAllocation:", add_allocation }, { "removeAllocation:", remove_allocation }, { "commit", commit_set }, { "requestResidency", say_residency }, { "endResidency", say_residency }, { 0 } },
+    sizeof(residency_set), free_set, 0,
+};
+
+static class residency_descriptor_class = { "MTLResidencySetDescriptor", (const method[]){ { 0 } }, sizeof(object), NULL, 0 };
+
+static object *new_residency_set(object *self, selector name, object *descriptor, object **error)
+{
+    object *made = NULL;
+    if (!descriptor || descriptor->isa != &residency_descriptor_class) fake_error("%s is no description of a residency set", fake_name(descriptor));
+    if (!fake_fails(name, error)) made = fake_make(&fake_class_residency);
+    fake_say("%s newResidencySet -> %s", fake_name(self), fake_name(made));
+    return made;
+}
+
+static long working_set(object *self, selector name) { (void)self; (void)name; return fake_option("workingSet", 1L << 40); }
+
 // Devices.
 
 static object *device_name(device *self, selector name)
@@ -209,6 +280,7 @@ static class device_class = {
         { "name", device_name }, { "registryID", registry }, { "supportsFamily:", supports_family }, { "hasUnifiedMemory", unified },
         { "maxThreadgroupMemoryLength", max_threadgroup_memory }, { "maxBufferLength", max_buffer }, { "newCommandQueue", new_queue },
         { "newBufferWithLength:options:", new_buffer }, { "newBufferWithBytesNoCopy:length:options:deallocator:", wrap_buffer },
+        { "newResidencySetWithDescriptor:error:", new_residency_set }, { "recommendedMaxWorkingSetSize", working_set },
         { "newLibraryWithSource:options:error:", new_library }, { "newComputePipelineStateWithFunction:error:", new_pipeline }, { 0 } },
     sizeof(device), NULL, 0,
 };
@@ -256,4 +328,5 @@ void fake_metal(void)
 {
     fake_register(&options_class);
     fake_register(&constants_class);
+    fake_register(&residency_descriptor_class);
 }

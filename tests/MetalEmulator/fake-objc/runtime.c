@@ -33,6 +33,7 @@ static size_t log_length, log_room, error_length, error_room;
 static plan plans[MAX_PLANS];
 static struct { char name[32]; long value; } options[MAX_OPTIONS];
 static int option_count;
+static int is_quiet;    // option "quiet": nothing is written down, for measuring
 
 static _Thread_local object *pooled[MAX_POOLED];
 static _Thread_local int pooled_count;
@@ -60,6 +61,7 @@ static void append(char **text, size_t *length, size_t *room, const char *format
 
 void fake_say(const char *format, ...)
 {
+    if (is_quiet) return;
     va_list arguments;
     va_start(arguments, format);
     append(&log_text, &log_length, &log_room, format, arguments);
@@ -180,6 +182,7 @@ void fake_register(class *c)
 
 void *objc_getClass(const char *name)
 {
+    if (strcmp(name, "MTLResidencySetDescriptor") == 0 && !fake_option("residency", 1)) return NULL;
     for (int i = 0; i < class_count; i++)
         if (strcmp(classes[i].instances->name, name) == 0) return &classes[i];
     return NULL;
@@ -216,9 +219,26 @@ static int responds(object *self, selector name, selector asked)
 {
     (void)name;
     if (strcmp(asked, "setMathMode:") == 0 && !fake_option("mathMode", 1)) return 0;
+    if (strcmp(asked, "newResidencySetWithDescriptor:error:") == 0 && !fake_option("residency", 1)) return 0;
     for (const method *m = self->isa->methods; m->name; m++)
         if (strcmp(m->name, asked) == 0) return 1;
     return 0;
+}
+
+// By class and selector, both of which have one address: what a real runtime has too, and a message costs little then.
+static _Thread_local struct { const class *isa; selector name; void *code; } known[1024];
+
+static void *method_of(const class *isa, selector name)
+{
+    size_t i = (((uintptr_t)isa >> 4) ^ ((uintptr_t)name >> 4)) % 1024;
+    if (known[i].isa == isa && known[i].name == name) return known[i].code;
+    for (const method *m = isa->methods; m->name; m++) {
+        if (strcmp(m->name, name) != 0) continue;
+        known[i].isa = isa;
+        known[i].name = name;
+        return known[i].code = m->code;
+    }
+    return NULL;
 }
 
 void *fake_find_method(object *receiver, selector name)
@@ -231,9 +251,9 @@ void *fake_find_method(object *receiver, selector name)
             fake_error("%s was sent to released %s", name, fake_name(receiver));
             return nothing;
         }
+        void *code = method_of(receiver->isa, name);
+        if (code) return code;
         if (strcmp(name, "respondsToSelector:") == 0) return responds;
-        for (const method *m = receiver->isa->methods; m->name; m++)
-            if (strcmp(m->name, name) == 0) return m->code;
     }
     fake_error("%s does not understand %s", fake_name(receiver), name);
     return nothing;
@@ -273,6 +293,7 @@ void fake_set(const char *name, long value)
     while (i < option_count && strcmp(options[i].name, name) != 0) i++;
     if (i == option_count) snprintf(options[option_count++].name, sizeof options[i].name, "%s", name);
     options[i].value = value;
+    if (strcmp(name, "quiet") == 0) is_quiet = value != 0;
 }
 
 long fake_option(const char *name, long otherwise)
@@ -319,7 +340,7 @@ void fake_reset(void)
     }
     fake_reset_commands();
     log_length = error_length = 0;
-    option_count = 0;
+    option_count = is_quiet = 0;
     memset(plans, 0, sizeof plans);
     fake_unlock();
 }
