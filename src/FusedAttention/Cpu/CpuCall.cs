@@ -32,7 +32,7 @@ internal sealed unsafe class CpuCall : ParallelJob
     public void Run((CpuExecution Execution, CancellationToken CancellationToken) how)
     {
         how.CancellationToken.ThrowIfCancellationRequested();
-        _kernels = KernelSelector.Select(how.Execution.InstructionSet);
+        _kernels = KernelSelector.Select(how.Execution.InstructionSet, how.Execution.MachineCode);
         _units = new ScoreUnits(Problem);
         int maxThreads = WorkerPool.Shared.Participants(int.MaxValue, how.Execution.MaxDegreeOfParallelism);
         _plan.Build(Problem, _kernels, maxThreads);

@@ -1,4 +1,5 @@
 using FusedAttention.Cpu.Decode;
+using FusedAttention.Cpu.MachineCode.Kernels;
 using FusedAttention.Cpu.Merging;
 using FusedAttention.Cpu.Numerics;
 using FusedAttention.Cpu.Planning;
@@ -13,6 +14,12 @@ namespace FusedAttention.Cpu;
 internal abstract unsafe class CpuKernels : IKernelSizes
 {
     public abstract CpuInstructionSet InstructionSet { get; }
+
+    /// <summary>Its machine code for binary16; null where there is none or none may run.</summary>
+    public abstract HalfKernels? Halves { get; }
+
+    /// <summary>The same kernels with machine code.</summary>
+    public abstract CpuKernels With(HalfKernels halves);
 
     /// <summary>32-bit lanes of a vector.</summary>
     public abstract int VectorWidth { get; }
@@ -48,12 +55,16 @@ internal abstract unsafe class CpuKernels : IKernelSizes
 }
 
 /// <inheritdoc />
-internal sealed unsafe class CpuKernels<TS, TV, TTile>(CpuInstructionSet instructionSet) : CpuKernels
+internal sealed unsafe class CpuKernels<TS, TV, TTile>(CpuInstructionSet instructionSet, HalfKernels? halves = null) : CpuKernels
     where TS : struct, ISimd<TV>
     where TV : unmanaged
     where TTile : struct, IRegisterTile
 {
     public override CpuInstructionSet InstructionSet => instructionSet;
+
+    public override HalfKernels? Halves => halves;
+
+    public override CpuKernels With(HalfKernels halves) => new CpuKernels<TS, TV, TTile>(instructionSet, halves);
 
     public override int VectorWidth => TS.Width;
 
@@ -66,10 +77,10 @@ internal sealed unsafe class CpuKernels<TS, TV, TTile>(CpuInstructionSet instruc
     public override long DecodeScratch(int heads, int rows, int keyDim, int valueDim) => DecodeKernel<TS, TV>.ScratchBytes(heads, rows, keyDim, valueDim);
 
     public override void Prefill(AttentionProblem problem, in WorkItem item, in ScoreUnits units, byte* scratch) =>
-        PrefillKernel<TS, TV, TTile>.Run(problem, item, units, scratch);
+        PrefillKernel<TS, TV, TTile>.Run(problem, item, units, scratch, halves);
 
     public override void Decode(AttentionProblem problem, in WorkItem item, in ScoreUnits units, byte* scratch, float* partials, int[] remainingChunks) =>
-        DecodeKernel<TS, TV>.Run(problem, item, units, scratch, partials, remainingChunks);
+        DecodeKernel<TS, TV>.Run(problem, item, units, scratch, partials, remainingChunks, halves);
 
     public override void Wide(AttentionProblem problem, in WorkItem item)
     {

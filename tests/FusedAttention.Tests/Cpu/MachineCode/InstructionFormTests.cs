@@ -36,12 +36,12 @@ public sealed class InstructionFormTests
         int emitted = 0;
         foreach (short width in Widths.GetValueOrDefault(method.Name, [128, 256, 512]))
         {
-            // Every value of every operand, the others at their first, second and last: products of all would be millions.
+            // Every value of every operand, the others at their first and last: products of all would be millions.
             object[][] values = [.. method.GetParameters().Select(parameter => Values(parameter.ParameterType, width, label))];
             if (method.GetParameters() is [{ ParameterType: var first }, _, _] && first == typeof(Tile)) values = [values[0], [.. values[1].Reverse()], [values[2][3], values[2][6]]];
             for (int p = 0; p < Math.Max(1, values.Length); p++)
             {
-                foreach (int others in (int[])[0, 1, -1])
+                foreach (int others in (int[])[0, -1])
                 {
                     for (int v = 0; v < (values.Length == 0 ? 1 : values[p].Length); v++)
                     {
@@ -179,7 +179,15 @@ public sealed class InstructionFormTests
     {
         foreach (Gpr register in (Gpr[])[.. Gprs(), new(4)])
         {
-            foreach (int displacement in (int[])[0, 4, 8, 16, 32, 64, -64, -128, 127, 128, 508, 512, 1024, 2032, 4064, 8128, 8192, -8192, 100_000, -100_000]) yield return register + displacement;
+            yield return register + 0;
+            yield return register + 64;
+        }
+
+        // Bases that need a displacement, or an index byte, and one that needs neither.
+        foreach (byte number in (byte[])[0, 4, 5, 12, 13])
+        {
+            Gpr register = new(number);
+            foreach (int displacement in (int[])[4, 8, 16, 32, -64, -128, 127, 128, 508, 512, 1024, 2032, 4064, 8128, 8192, -8192, 100_000, -100_000]) yield return register + displacement;
             foreach (Gpr index in (Gpr[])[new(0), new(5), new(9), new(12), new(15)])
             {
                 yield return (register + 0).Plus(index);
