@@ -15,6 +15,7 @@ internal sealed class CodeHost
 
     private readonly Func<string, string?> _environment;
     private readonly ExecutableMemory? _memory;
+    private bool? _mayUseTiles;
 
     /// <param name="memories">The ways to executable memory, best first.</param>
     /// <param name="environment">The variables of the process.</param>
@@ -65,6 +66,11 @@ internal sealed class CodeHost
     public string State { get; }
 
     public ProcessorFeatures Features { get; }
+
+    /// <summary>
+    /// Whether kernels may use tiles. A process has to ask for them once: their registers are 8 KB more that a signal handler's stack must hold. Only Linux is asked; asked on first use.
+    /// </summary>
+    public bool MayUseTiles => _mayUseTiles ??= IsAvailable && Features.HasTilesOfBFloat16 && OperatingSystem.IsLinux() && Linux.syscall(Linux.ArchPrctl, Linux.RequestState, Linux.TileData) == 0;
 
     /// <summary>Makes a kernel callable; null if the system refuses it now, having allowed others before: for want of memory, say.</summary>
     public CompiledKernel? Compile(Assembler kernel)

@@ -10,6 +10,9 @@ internal static partial class Linux
     public const uint CloseOnExec = 1, AllowSealing = 2, Executable = 0x10;
     public const int AddSeals = 1033, SealSeal = 1, SealShrink = 2, SealGrow = 4, SealWrite = 8;
 
+    /// <summary>The call that asks for a register state which programs do not have by default, and the number of that of tiles.</summary>
+    public const long ArchPrctl = 158, RequestState = 0x1023, TileData = 18;
+
     public static nuint RoundToPages(int bytes) => (nuint)((bytes + Environment.SystemPageSize - 1) / Environment.SystemPageSize * Environment.SystemPageSize);
 
     /// <summary>False, with the call's name and the system's reason.</summary>
@@ -47,6 +50,10 @@ internal static partial class Linux
     [LibraryImport("libc", SetLastError = true)]
     [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
     public static partial int munmap(nint address, nuint length);
+
+    [LibraryImport("libc", SetLastError = true)]
+    [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
+    public static partial long syscall(long number, long first, long second);
 }
 
 /// <summary>What is asked of Windows.</summary>
