@@ -100,6 +100,41 @@ public sealed class TilePrefillTests
         actual.AssertClose(problem, RowByRow.Solve(problem).WithRoundedWeights(AttentionElementType.BFloat16, AttentionElementType.BFloat16));
     }
 
+    /// <summary>Outputs are averages by rounded weights: divided by their sum, and not by that of the exact ones, which would make as many outputs wrong by a unit in the last place as it does here.</summary>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void Rounded_weights_are_divided_by_their_own_sum(bool emulates)
+    {
+        Skip(emulates);
+        const int Queries = 200, Keys = 5, Dim = 32;
+        Problem problem = new ProblemGenerator(9).Fill(new Problem
+        {
+            Name = "averages", Form = CallForm.Dense, QueryType = AttentionElementType.BFloat16, KeyValueType = AttentionElementType.BFloat16, Heads = 1, KeyValueHeads = 1,
+            KeyDim = Dim, ValueDim = Dim, QueryLengths = [Queries], KeyLengths = [Keys], KeyCapacity = Keys, Query = [], Key = [], Value = [],
+        });
+
+        // Of one sign, so that what all weights are off by shows.
+        problem = problem with { Value = [[.. problem.Value[0].Select(static v => (float)(BFloat16)(1 + (Math.Abs(v) % 1)))]] };
+        float[] actual = Caller.Run(problem, Arrangement.Plain, new TileCaller(problem.Execution, emulates)).Output[0];
+        int wrong = 0, wrongByExactSum = 0;
+        for (int i = 0; i < Queries; i++)
+        {
+            double[] scores = [.. Enumerable.Range(0, Keys).Select(j => problem.Scale * Enumerable.Range(0, Dim).Sum(d => (double)problem.Query[0][(i * Dim) + d] * problem.Key[0][(j * Dim) + d]))];
+            double[] weights = [.. scores.Select(score => Math.Exp(score - scores.Max()))];
+            double[] rounded = [.. weights.Select(static w => (double)BitConverter.Int32BitsToSingle((BitConverter.SingleToInt32Bits((float)w) + 0x8000) & ~0xFFFF))];
+            for (int d = 0; d < Dim; d++)
+            {
+                double sum = Enumerable.Range(0, Keys).Sum(j => rounded[j] * problem.Value[0][(j * Dim) + d]);
+                if ((float)(BFloat16)(float)(sum / rounded.Sum()) != actual[(i * Dim) + d]) wrong++;
+                if ((float)(BFloat16)(float)(sum / weights.Sum()) != actual[(i * Dim) + d]) wrongByExactSum++;
+            }
+        }
+
+        Assert.True(wrong * 100 < Queries * Dim, $"{wrong} of {Queries * Dim} outputs are not the averages.");
+        Assert.True(wrongByExactSum > 5 * wrong && wrongByExactSum > 100, $"The other sum would give {wrongByExactSum} others: this proves nothing.");
+    }
+
     private static ProblemGenerator Generator(int seed) => new(seed)
     {
         Specialisations = [.. new[] { (16, 16), (24, 40), (32, 32), (33, 65), (64, 64), (80, 48), (128, 128), (128, 64), (256, 256) }
