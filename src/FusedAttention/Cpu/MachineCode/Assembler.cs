@@ -13,17 +13,36 @@ internal sealed class Label(string name)
 }
 
 /// <summary>An instruction as it was asked for, or a label.</summary>
-internal readonly record struct Line(int Offset, Form? Form, Operand A, Operand B, Operand C, int Immediate, Label? Label);
+internal readonly struct Line(int offset, Form? form, Operand a, Operand b, Operand c, int immediate, Label? label)
+{
+    public int Offset => offset;
+
+    public Form? Form => form;
+
+    public Operand A => a;
+
+    public Operand B => b;
+
+    public Operand C => c;
+
+    public int Immediate => immediate;
+
+    public Label? Label => label;
+}
 
 /// <summary>How a kernel is entered, and which registers it may change without asking.</summary>
-/// <param name="Block">The register that brings the address of the parameter block.</param>
-/// <param name="LowVectors">Vector registers below 16 that need not be kept; those from 16 on never need.</param>
-internal readonly record struct CallingConvention(Gpr Block, int LowVectors)
+/// <param name="block">The register that brings the address of the parameter block.</param>
+/// <param name="lowVectors">Vector registers below 16 that need not be kept; those from 16 on never need.</param>
+internal readonly struct CallingConvention(Gpr block, int lowVectors)
 {
     public static readonly CallingConvention SystemV = new(new(7), 16);
 
     /// <summary>It keeps the lower parts of xmm6 to xmm15.</summary>
     public static readonly CallingConvention Windows = new(new(1), 6);
+
+    public Gpr Block => block;
+
+    public int LowVectors => lowVectors;
 
     public static CallingConvention Current => OperatingSystem.IsWindows() ? Windows : SystemV;
 }

@@ -6,7 +6,12 @@ using FusedAttention.Diagnostics;
 namespace FusedAttention.Cpu.MachineCode;
 
 /// <summary>A kernel that can be called: <c>((delegate* unmanaged&lt;void*, void&gt;)Entry)(block)</c>. The garbage collector does not wait for it, so all that its block points to has to be pinned.</summary>
-internal sealed record CompiledKernel(string Name, nint Entry, int Bytes);
+internal sealed class CompiledKernel(nint entry, int bytes)
+{
+    public nint Entry => entry;
+
+    public int Bytes => bytes;
+}
 
 /// <summary>Machine code in this process: whether it may run and why not, what the processor has for it, and where kernels go.</summary>
 internal sealed class CodeHost
@@ -78,7 +83,7 @@ internal sealed class CodeHost
         byte[] code = kernel.ToArray();
         if (_memory is null || !_memory.TryPublish(code, out nint entry, out _)) return null;
         TellProfilers(kernel.Name, entry, code.Length);
-        return new(kernel.Name, entry, code.Length);
+        return new(entry, code.Length);
     }
 
     /// <summary>A line for <c>perf</c>, where the runtime writes lines for its own code.</summary>

@@ -61,8 +61,20 @@ internal enum MemorySize : byte
 }
 
 /// <summary>An instruction form: all that its encoding has beside the operands.</summary>
-internal sealed record Form(string Name, Spaces Spaces, OpcodePrefix Prefix, OpcodeMap Map, byte Opcode, Roles Roles)
+internal sealed class Form(string name, Spaces spaces, OpcodePrefix prefix, OpcodeMap map, byte opcode, Roles roles)
 {
+    public string Name => name;
+
+    public Spaces Spaces => spaces;
+
+    public OpcodePrefix Prefix => prefix;
+
+    public OpcodeMap Map => map;
+
+    public byte Opcode => opcode;
+
+    public Roles Roles => roles;
+
     /// <summary>The bit that widens general registers to 64 bits, and of EVEX forms tells elements of 64 bits; no VEX form here sets it.</summary>
     public bool IsWide { get; init; }
 

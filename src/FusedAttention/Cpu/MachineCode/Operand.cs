@@ -13,8 +13,14 @@ internal enum OperandKind : byte
 }
 
 /// <summary>An operand of any kind, as forms are encoded from. Kernels write the typed ones below, which convert to it.</summary>
-internal readonly record struct Operand(OperandKind Kind, byte Number = 0, short Bits = 0)
+internal readonly struct Operand(OperandKind kind, byte number = 0, short bits = 0)
 {
+    public OperandKind Kind => kind;
+
+    public byte Number => number;
+
+    public short Bits { get; init; } = bits;
+
     /// <summary>What the kernel calls it.</summary>
     public string? Name { get; init; }
 
@@ -63,8 +69,12 @@ internal readonly record struct Operand(OperandKind Kind, byte Number = 0, short
 }
 
 /// <summary>A general register, whole.</summary>
-internal readonly record struct Gpr(byte Number, string? Name = null)
+internal readonly struct Gpr(byte number, string? name = null)
 {
+    public byte Number => number;
+
+    public string? Name { get; init; } = name;
+
     public static readonly string[] Names = ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
 
     /// <summary>Its lower half, which is written with zeros above.</summary>
@@ -78,14 +88,24 @@ internal readonly record struct Gpr(byte Number, string? Name = null)
 }
 
 /// <summary>The lower half of a general register.</summary>
-internal readonly record struct Gpr32(byte Number, string? Name = null)
+internal readonly struct Gpr32(byte number, string? name = null)
 {
+    public byte Number => number;
+
+    public string? Name => name;
+
     public static implicit operator Operand(Gpr32 register) => new(OperandKind.Gpr32, register.Number, 32) { Name = register.Name };
 }
 
 /// <summary>A vector register of 128, 256 or 512 bits, or as much of it.</summary>
-internal readonly record struct Vec(byte Number, short Bits, string? Name = null)
+internal readonly struct Vec(byte number, short bits, string? name = null)
 {
+    public byte Number => number;
+
+    public short Bits { get; init; } = bits;
+
+    public string? Name => name;
+
     private byte Mask { get; init; }
 
     private bool IsZeroing { get; init; }
@@ -104,20 +124,34 @@ internal readonly record struct Vec(byte Number, short Bits, string? Name = null
 }
 
 /// <summary>A mask register; 0 cannot mask.</summary>
-internal readonly record struct KMask(byte Number, string? Name = null)
+internal readonly struct KMask(byte number, string? name = null)
 {
+    public byte Number => number;
+
+    public string? Name => name;
+
     public static implicit operator Operand(KMask register) => new(OperandKind.Mask, register.Number) { Name = register.Name };
 }
 
 /// <summary>A tile register: 16 rows of 64 bytes.</summary>
-internal readonly record struct Tile(byte Number, string? Name = null)
+internal readonly struct Tile(byte number, string? name = null)
 {
+    public byte Number => number;
+
+    public string? Name => name;
+
     public static implicit operator Operand(Tile register) => new(OperandKind.Tile, register.Number) { Name = register.Name };
 }
 
 /// <summary>Memory at a register and a constant distance.</summary>
-internal readonly record struct Mem(Gpr Base, int Displacement = 0, string? Name = null)
+internal readonly struct Mem(Gpr register, int displacement = 0, string? name = null)
 {
+    public Gpr Base => register;
+
+    public int Displacement { get; init; } = displacement;
+
+    public string? Name => name;
+
     private Gpr Index { get; init; }
 
     private byte Scale { get; init; }
@@ -139,16 +173,20 @@ internal readonly record struct Mem(Gpr Base, int Displacement = 0, string? Name
 }
 
 /// <summary>A vector register or memory: what most instructions take as their last operand.</summary>
-internal readonly record struct Source(Operand Operand)
+internal readonly struct Source(Operand operand)
 {
+    public Operand Operand => operand;
+
     public static implicit operator Source(Vec register) => new(register);
 
     public static implicit operator Source(Mem memory) => new(memory);
 }
 
 /// <summary>A general register or memory.</summary>
-internal readonly record struct Word(Operand Operand)
+internal readonly struct Word(Operand operand)
 {
+    public Operand Operand => operand;
+
     public static implicit operator Word(Gpr register) => new(register);
 
     public static implicit operator Word(Mem memory) => new(memory);

@@ -3,7 +3,7 @@ using System.Runtime.Intrinsics.X86;
 namespace FusedAttention.Cpu.MachineCode;
 
 /// <summary>What of the processor .NET 10 does not tell, and machine code uses: CPUID's word, and that of the operating system, which keeps the registers.</summary>
-internal readonly record struct ProcessorFeatures
+internal readonly struct ProcessorFeatures
 {
     // Bits of XCR0: AVX's halves, the three parts of AVX-512, the two of tiles.
     private const ulong AvxState = 0b110;

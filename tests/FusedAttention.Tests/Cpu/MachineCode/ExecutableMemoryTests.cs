@@ -47,7 +47,12 @@ public sealed unsafe class ExecutableMemoryTests
         // The file is mapped nowhere else to be written, and a file with this seal never can be again.
         Assert.Contains("fusedattention", file, StringComparison.Ordinal);
         Assert.DoesNotContain(Mappings(), mapping => mapping.File.Contains("fusedattention", StringComparison.Ordinal) && mapping.Protection.Contains('w', StringComparison.Ordinal));
-        Assert.ThrowsAny<Exception>(() => File.WriteAllBytes($"/proc/self/map_files/{range}", [0xCC]));
+        Assert.ThrowsAny<Exception>(() =>
+        {
+            using var file = new FileStream($"/proc/self/map_files/{range}", FileMode.Open, FileAccess.Write);
+            file.Write([0xCC]);
+            file.Flush(flushToDisk: true);
+        });
         Assert.Equal(0xC3, *(byte*)entry);
     }
 

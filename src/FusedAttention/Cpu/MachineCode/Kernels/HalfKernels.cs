@@ -3,11 +3,20 @@ using System.Collections.Concurrent;
 namespace FusedAttention.Cpu.MachineCode.Kernels;
 
 /// <summary>Entries of the kernels that decode binary16 keys and values of one call.</summary>
-/// <param name="ScoresThenKeys">Scores, asking for later keys.</param>
-/// <param name="ScoresThenValues">Scores, asking for values.</param>
-/// <param name="SumsThenValues">Sums, asking for later values.</param>
-/// <param name="SumsThenKeys">Sums, asking for keys of the next tile.</param>
-internal readonly record struct HalfDecodeCode(nint ScoresThenKeys, nint ScoresThenValues, nint SumsThenValues, nint SumsThenKeys);
+internal readonly struct HalfDecodeCode
+{
+    /// <summary>Scores, asking for later keys.</summary>
+    public nint ScoresThenKeys { get; init; }
+
+    /// <summary>Scores, asking for values.</summary>
+    public nint ScoresThenValues { get; init; }
+
+    /// <summary>Sums, asking for later values.</summary>
+    public nint SumsThenValues { get; init; }
+
+    /// <summary>Sums, asking for keys of the next tile.</summary>
+    public nint SumsThenKeys { get; init; }
+}
 
 /// <summary>The kernels for binary16 keys and values with vectors of one width: emitted when first asked for, one for each dimension, and kept.</summary>
 internal sealed class HalfKernels(CodeHost host, short bits)
@@ -45,9 +54,13 @@ internal sealed class HalfKernels(CodeHost host, short bits)
         code = default;
         if (!Decodes(keyDim) || !Decodes(valueDim)) return false;
         int keyLines = Lines(keyDim), valueLines = Lines(valueDim);
-        code = new(
-            Entry(new(Kind.Scores, keyDim, scoreStride, keyLines)), Entry(new(Kind.Scores, keyDim, scoreStride, valueLines)),
-            Entry(new(Kind.Sums, valueDim, scoreStride, valueLines)), Entry(new(Kind.Sums, valueDim, scoreStride, keyLines)));
+        code = new()
+        {
+            ScoresThenKeys = Entry(new(Kind.Scores, keyDim, scoreStride, keyLines)),
+            ScoresThenValues = Entry(new(Kind.Scores, keyDim, scoreStride, valueLines)),
+            SumsThenValues = Entry(new(Kind.Sums, valueDim, scoreStride, valueLines)),
+            SumsThenKeys = Entry(new(Kind.Sums, valueDim, scoreStride, keyLines)),
+        };
         return code.ScoresThenKeys != 0 && code.ScoresThenValues != 0 && code.SumsThenValues != 0 && code.SumsThenKeys != 0;
     }
 
