@@ -135,6 +135,27 @@ public sealed class TilePrefillTests
         Assert.True(wrongByExactSum > 5 * wrong && wrongByExactSum > 100, $"The other sum would give {wrongByExactSum} others: this proves nothing.");
     }
 
+    /// <summary>255 equal weights, all rounded in one direction, and then a key that outweighs them.</summary>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void A_new_maximum_rescales_what_rounding_has_added(bool emulates)
+    {
+        Skip(emulates);
+        const int Queries = 40, Keys = 257, Dim = 16;
+        Problem problem = new ProblemGenerator(3).Fill(new Problem
+        {
+            Name = "late maximum", Form = CallForm.Dense, QueryType = AttentionElementType.BFloat16, KeyValueType = AttentionElementType.BFloat16, Heads = 1, KeyValueHeads = 1,
+            KeyDim = Dim, ValueDim = Dim, QueryLengths = [Queries], KeyLengths = [Keys], KeyCapacity = Keys, Query = [], Key = [], Value = [], Options = new() { Scale = 1 },
+        });
+        float[] query = new float[Queries * Dim], key = new float[Keys * Dim];
+        for (int i = 0; i < Queries; i++) query[i * Dim] = (float)(BFloat16)(1 + (i / 64f));
+        for (int j = 0; j < Keys; j++) key[j * Dim] = j == 0 ? 1 : j < 256 ? 0.5f : 12;
+        problem = problem with { Query = [query], Key = [key] };
+        CallResult actual = Caller.Run(problem, Arrangement.Plain with { WantsLogSumExp = true }, new TileCaller(problem.Execution, emulates));
+        actual.AssertClose(problem, RowByRow.Solve(problem).WithRoundedWeights(AttentionElementType.BFloat16, AttentionElementType.BFloat16));
+    }
+
     private static ProblemGenerator Generator(int seed) => new(seed)
     {
         Specialisations = [.. new[] { (16, 16), (24, 40), (32, 32), (33, 65), (64, 64), (80, 48), (128, 128), (128, 64), (256, 256) }
