@@ -20,7 +20,7 @@ internal static class ReachWords
         for (int word = 0; word * ColumnsOfWord <= scores[^1].Column; word++)
         {
             int first = word * 32;
-            I32 ones = Ones(within - first) & ~Ones(before - first);
+            I32 ones = Between(before - first, within - first);
             foreach ((F32 score, int column) in scores)
             {
                 int bit = CountOf(column) - first;
@@ -28,6 +28,13 @@ internal static class ReachWords
             }
         }
     }
+
+    /// <summary>The word of the first 128 columns: ones where keys are in reach.</summary>
+    /// <param name="start">The first key in reach, less the lane's first key of the tile.</param>
+    /// <param name="end">Behind the last one, likewise.</param>
+    public static I32 Of(I32 start, I32 end) => Between(CountOf(start), CountOf(end));
+
+    private static I32 Between(I32 before, I32 within) => Ones(within) & ~Ones(before);
 
     /// <summary>How many of the lane's columns, two of every eight, lie in front of a column.</summary>
     private static I32 CountOf(I32 column) => ((column >> 3) << 1) + I32.Min(column & 7, 2);

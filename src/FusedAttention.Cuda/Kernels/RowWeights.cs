@@ -13,7 +13,7 @@ namespace FusedAttention.Cuda.Kernels;
 /// weights share: below 2^-18 as long as m c is at most 128. Beyond that the largest weight would not round to 1 (the error is 2^-8 at logits of 4e4), and it is <c>exp2((s - m) c)</c>: a matter of the row
 /// alone.</para>
 /// <para>With ALiBi scores are in powers of two, <c>s c</c> less the slope times the distance, and weights <c>exp2(s - m)</c>.</para>
-/// <para>A bias may be as low as the most negative float, whose product with log2(e) would overflow: there scores are in natural logarithms and weights <c>exp2((s - m) log2(e))</c>.</para>
+/// <para>A bias may be as low as the most negative float, whose product with log2(e) would overflow: there scores are in natural logarithms, and c is log2(e). Where all scores are as low as that, m c is not at most 128.</para>
 /// </remarks>
 internal sealed class RowWeights
 {
@@ -30,6 +30,7 @@ internal sealed class RowWeights
     private readonly F32? _slope;
     private readonly F32? _distance;
     private readonly Func<int, Predicate>? _sees;
+    private readonly Func<int, F32>? _biasOf;
 
     /// <param name="k">The kernel.</param>
     /// <param name="call">The call.</param>
@@ -38,9 +39,10 @@ internal sealed class RowWeights
     /// <param name="factor">What <see cref="Factor"/> gives.</param>
     /// <param name="lastKey">Of the tile: where some rows may stand in front of it, each row asks. Null: none does.</param>
     /// <param name="sees">Whether the mask lets the row see a key, by its column; null: that is looked up.</param>
-    public RowWeights(PtxKernel k, CallReader call, RowReader? row, I32 first, F32 factor, I32? lastKey, Func<int, Predicate>? sees = null)
+    /// <param name="biasOf">The bias of a key, by its column; null: that is looked up.</param>
+    public RowWeights(PtxKernel k, CallReader call, RowReader? row, I32 first, F32 factor, I32? lastKey, Func<int, Predicate>? sees = null, Func<int, F32>? biasOf = null)
     {
-        (_k, _call, _row, _first, _factor, _lastKey, _sees) = (k, call, row, first, factor, lastKey, sees);
+        (_k, _call, _row, _first, _factor, _lastKey, _sees, _biasOf) = (k, call, row, first, factor, lastKey, sees, biasOf);
         if (!HasDistance(call)) return;
         _slope = row!.Slope! * Log2E;
         _distance = (row.Position - first.Widen()).ToF32();
@@ -62,7 +64,7 @@ internal sealed class RowWeights
     {
         if (IsNatural)
         {
-            ScoreWriter.Modify(_k, _call, _row!, products, _first, _sees);
+            ScoreWriter.Modify(_k, _call, _row, products, _first, _sees, _biasOf);
             return;
         }
 
@@ -75,7 +77,6 @@ internal sealed class RowWeights
     {
         // Where tiles are whole there is a maximum; one that weights may not go by can be told as NaN, which all weights then are.
         F32 @base = _lastKey is null ? maximum : ScoreWriter.BaseOf(maximum);
-        if (IsNatural) return (score, _) => ((score - @base) * _factor).Exp2();
         if (!HasDistance(_call))
         {
             F32 less = -(@base * _factor);
@@ -92,7 +93,7 @@ internal sealed class RowWeights
     public static Predicate MayGoBy(CallReader call, F32 maximum, F32 factor)
     {
         Predicate isThere = maximum.IsNot(float.NegativeInfinity);
-        return call.Traits.Has(CallFeatures.Bias) || HasDistance(call) ? isThere : isThere & IsSmall(maximum, factor);
+        return HasDistance(call) ? isThere : isThere & IsSmall(maximum, factor);
     }
 
     /// <summary>How many powers of two a score is above a maximum: infinite where there is no maximum yet, and NaN where there is no score either.</summary>

@@ -46,14 +46,15 @@ internal static class ScoreWriter
     /// <summary>The score of a key that is in the row's reach.</summary>
     /// <param name="k">The kernel.</param>
     /// <param name="call">The call.</param>
-    /// <param name="row">The row.</param>
+    /// <param name="row">The row; null where nothing of it is asked for.</param>
     /// <param name="product">Of query and key.</param>
     /// <param name="key">The key's position.</param>
     /// <param name="distance">The query's position less the key's; null without ALiBi.</param>
     /// <param name="isSeen">Whether the mask has the key; null: that is looked up.</param>
-    public static F32 ScoreOf(PtxKernel k, CallReader call, RowReader row, F32 product, I32 key, F32? distance, Predicate? isSeen = null)
+    /// <param name="bias">The key's bias; null: that is looked up.</param>
+    public static F32 ScoreOf(PtxKernel k, CallReader call, RowReader? row, F32 product, I32 key, F32? distance, Predicate? isSeen = null, F32? bias = null)
     {
-        var steps = new Steps(k, call, row, product, key, distance, isSeen);
+        var steps = new Steps(k, call, row, product, key, distance, isSeen, bias);
         ScoreLaw.Apply(ref steps, StepsOf(call.Traits));
         return steps.Score();
     }
@@ -61,22 +62,23 @@ internal static class ScoreWriter
     /// <summary>Takes products of one row with several keys through the steps, in place.</summary>
     /// <param name="k">The kernel.</param>
     /// <param name="call">The call.</param>
-    /// <param name="row">The row.</param>
+    /// <param name="row">The row; null where nothing of it is asked for.</param>
     /// <param name="products">The registers, and how far their keys are behind <paramref name="first"/>.</param>
     /// <param name="first">A key.</param>
     /// <param name="sees">Whether the mask has a key, by its column; null: that is looked up.</param>
-    public static void Modify(PtxKernel k, CallReader call, RowReader row, (F32 Score, int Column)[] products, I32 first, Func<int, Predicate>? sees = null)
+    /// <param name="biasOf">The bias of a key, by its column; null: that is looked up.</param>
+    public static void Modify(PtxKernel k, CallReader call, RowReader? row, (F32 Score, int Column)[] products, I32 first, Func<int, Predicate>? sees = null, Func<int, F32>? biasOf = null)
     {
         KernelTraits traits = call.Traits;
         if (!ModifiesScores(traits)) return;
-        F32? distance = row.Slope is null ? null : (row.Position - first.Widen()).ToF32();
-        bool reads = traits.Has(CallFeatures.Mask) || traits.Has(CallFeatures.Bias);
+        F32? distance = row?.Slope is null ? null : (row.Position - first.Widen()).ToF32();
+        bool reads = (traits.Has(CallFeatures.Mask) && sees is null) || (traits.Has(CallFeatures.Bias) && biasOf is null);
         foreach ((F32 score, int column) in products)
         {
             // Masks and biases have an element for each key of the sequence: beyond the row's last one the nearest is read.
             I32 key = first + column;
-            if (reads) key = I32.Max(I32.Min(key, row.End - 1), 0);
-            score.Set(ScoreOf(k, call, row, score, key, distance is null ? null : distance - (float)column, sees?.Invoke(column)));
+            if (reads) key = I32.Max(I32.Min(key, row!.End - 1), 0);
+            score.Set(ScoreOf(k, call, row, score, key, distance is null ? null : distance - (float)column, sees?.Invoke(column), biasOf?.Invoke(column)));
         }
     }
 
@@ -145,31 +147,35 @@ internal static class ScoreWriter
         return sum;
     }
 
-    private struct Steps(PtxKernel k, CallReader call, RowReader row, F32 product, I32 key, F32? distance, Predicate? isSeen) : IScoreSteps
+    private struct Steps(PtxKernel k, CallReader call, RowReader? row, F32 product, I32 key, F32? distance, Predicate? isSeen, F32? keyBias) : IScoreSteps
     {
         private F32 _score = product;
         private Predicate? _isHidden;
 
         public void Scale()
         {
-            if (HasNaturalScores(call.Traits)) _score *= call.Scale;
+            if (HasNaturalScores(call.Traits) && !ScalesWithBias) _score *= call.Scale;
         }
 
         public void SoftCap() => _score = call.SoftCap * Tanh(_score * call.SoftCap.Reciprocal());
 
         public void Bias()
         {
-            F32 bias = k.LoadElement(CallReader.FormatOf(call.Traits.BiasType), row.Bias! + (key.Widen() * BiasBytes()));
+            F32 bias = keyBias ?? k.LoadElement(CallReader.FormatOf(call.Traits.BiasType), row!.Bias! + (key.Widen() * BiasBytes()));
             Hide(bias.Is(float.NegativeInfinity));
             // A bias of the most negative float may not become an infinity, which would hide the key: NaN passes.
-            _score = F32.From("max.NaN.f32", _score + bias, (F32)float.MinValue);
+            F32 sum = ScalesWithBias ? F32.MultiplyAdd(_score, call.Scale, bias) : _score + bias;
+            _score = F32.From("max.NaN.f32", sum, (F32)float.MinValue);
         }
 
-        public void Alibi() => _score = F32.MultiplyAdd(-row.Slope!, distance!.Abs(), _score);
+        public void Alibi() => _score = F32.MultiplyAdd(-row!.Slope!, distance!.Abs(), _score);
 
-        public void Mask() => Hide(isSeen is null ? k.LoadByte(row.Mask! + key.Widen()).Is(0) : !isSeen);
+        public void Mask() => Hide(isSeen is null ? k.LoadByte(row!.Mask! + key.Widen()).Is(0) : !isSeen);
 
         public readonly F32 Score() => _isHidden is null ? _score : F32.Select(_isHidden, float.NegativeInfinity, _score);
+
+        /// <summary>Without a soft cap the scale and the bias are one instruction.</summary>
+        private readonly bool ScalesWithBias => call.Traits.Has(CallFeatures.Bias) && !call.Traits.Has(CallFeatures.SoftCap);
 
         private readonly long BiasBytes() => call.Traits.BiasType == AttentionElementType.Float32 ? 4 : 2;
 

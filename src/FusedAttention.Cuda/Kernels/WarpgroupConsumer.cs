@@ -47,8 +47,22 @@ internal sealed class WarpgroupConsumer
     private readonly F32[] _reference;
     private readonly F32[] _sum;
 
+    /// <summary>Null without a mask.</summary>
+    private readonly WarpgroupMasks? _masks;
+
+    /// <summary>Null without a bias.</summary>
+    private readonly WarpgroupBiases? _biases;
+
+    /// <summary>
+    /// Whether all of the warpgroup's rows have a maximum that weights of whole tiles may go by: with a mask or a bias, tiles come of which some of them see nothing. Null without, where a whole tile is below another one.
+    /// </summary>
+    private readonly Predicate? _isWarm;
+
     /// <summary>The lane's two; null where all rows see the same keys.</summary>
     private RowReader?[] _row = [null, null];
+
+    /// <summary>Not null: asks for them again.</summary>
+    private Func<RowReader[]>? _rowsAgain;
     private I32 _wholeStart = 0;
     private I32 _wholeEnd = 0;
     private I32 _lastTile = 0;
@@ -82,6 +96,9 @@ internal sealed class WarpgroupConsumer
         _maximum = k.Registers<F32>("m", 2);
         _reference = k.Registers<F32>("reference", 2);
         _sum = k.Registers<F32>("l", 2);
+        if (tile.Lookups.HasMask) _masks = new(k, memory, tile, _rowOfLane, _lane);
+        if (tile.Lookups.HasBias) _biases = new(k, call, memory, tile, _rowOfLane, _lane);
+        if (tile.Lookups != default) _isWarm = k.Variable("is_warm", value: false);
     }
 
     private ElementFormat Format => _call.KeyValueFormat;
@@ -113,7 +130,9 @@ internal sealed class WarpgroupConsumer
         _lastTile = _k.ShuffleFrom(ranges.LastTile, 0).As("last_tile");
         (I32 wholeStart, I32 wholeEnd) = slot.WholeOf(_warpgroup);
         (_wholeStart, _wholeEnd) = (_k.ShuffleFrom(wholeStart, 0).As("whole_start"), _k.ShuffleFrom(wholeEnd, 0).As("whole_end"));
-        if (!_tile.SeesAll) _row = RowsOfLane(slot, head, ranges);
+        _rowsAgain = AsksRowsAgain ? () => RowsOfLane(slot, slot.Head, slot.Ranges) : null;
+        if (!_tile.SeesAll && !AsksMaskAlone && !AsksRowsAgain) _row = RowsOfLane(slot, head, ranges);
+        _biases?.Begin(slot.Item);
         foreach (F32 output in _outputs) output.Set(0);
 
         // Nobody reads them before they are set; but the assembler does not see that, and would keep those of the item before through its end.
@@ -122,15 +141,10 @@ internal sealed class WarpgroupConsumer
         foreach (F32 reference in _reference) reference.Set(float.NaN);
         foreach (F32 sum in _sum) sum.Set(0);
         WaitFor(_memory.QueryFull, _queries);
-        I32 key = _k.Variable("key", _lastTile);
-        _k.While("tile", () => key >= first, () =>
-        {
-            AddTile(key);
-            key.Add(-_tile.Keys);
-        });
+        AddTiles(first);
         Release(_memory.QueryEmpty, _queries);
         RowResult[] results = [.. Enumerable.Range(0, 2).Select(r => RowResult.In(_k, r))];
-        _k.If(_lastTile >= first, () =>
+        _k.If(_lastTile >= (_masks is null ? first : 0), () =>
         {
             WaitFor(_memory.ValuesFull, _values);
             IssueWeightedValues();
@@ -141,6 +155,42 @@ internal sealed class WarpgroupConsumer
         }, () => FinishRows(slot, head, results));
         StoreRows(slot, head, results);
     }
+
+    /// <summary>All tiles, or with a mask those that some row of the block sees.</summary>
+    private void AddTiles(I32 first)
+    {
+        I32 key = _k.Variable("key", _lastTile);
+        _isWarm?.Set(value: false);
+        if (_masks is null)
+        {
+            _k.While("tile", () => key >= first, () =>
+            {
+                AddTile(key);
+                key.Add(-_tile.Keys);
+            });
+            return;
+        }
+
+        _lastTile = _k.Variable("last_seen_tile", (I32)(-1));
+        _k.Repeat("tile", () =>
+        {
+            key.Set(_masks.Next(_keys));
+            Predicate isThere = key >= 0;
+            _k.If(isThere, () =>
+            {
+                _lastTile.Set(I32.Select(_lastTile < 0, key, _lastTile));
+                _masks.Take(_keys);
+                AddTile(key);
+            }, () => Release(_memory.KeysEmpty, _keys));
+            return isThere;
+        });
+    }
+
+    /// <summary>Whether what a row sees is in the bits of its mask, and nothing else of the row is asked for.</summary>
+    private bool AsksMaskAlone => _masks is not null && !_call.Traits.Has(CallFeatures.Alibi);
+
+    /// <summary>Whether what a row sees is asked for only where a tile hides some of it: with a bias at D = 64 there are no registers for it.</summary>
+    private bool AsksRowsAgain => _biases is not null && _masks is null && !_call.Traits.Has(CallFeatures.Alibi);
 
     /// <summary>The lane's rows.</summary>
     private RowReader[] RowsOfLane(WorkSlot slot, I32 head, ItemRanges ranges)
@@ -164,8 +214,9 @@ internal sealed class WarpgroupConsumer
     private void AddTile(I32 key)
     {
         // Strictly below the end: of the tile above, every row has seen a key, and so has a maximum. That excludes the last tile.
-        Predicate isWhole = (key >= _wholeStart) & (key + _tile.Keys < _wholeEnd);
-        WaitFor(_memory.KeysFull, _keys);
+        Predicate isWhole = IsSpeculatedOn(key);
+        if (_masks is null) WaitFor(_memory.KeysFull, _keys);
+        _biases?.Take(_keys, _masks?.Stage(_keys));
         TakeTurn();
         IssueScores();
         _k.CommitProducts();
@@ -182,13 +233,27 @@ internal sealed class WarpgroupConsumer
             else
             {
                 WaitForScores(key);
-                _k.If(isWhole, () => Speculate(key, leave));
+                if (MaySpeculate) _k.If(isWhole, () => Speculate(key, leave));
             }
 
             Renew(key, isWhole);
         });
+        _biases?.Release(_keys, _masks?.Stage(_keys));
+        _masks?.Release(_keys);
         Release(_memory.KeysEmpty, _keys);
     }
+
+    /// <summary>Whether weights of a tile are tried by the maximum that rows have: all of them see it whole, or as their bits say, and have one.</summary>
+    private Predicate IsSpeculatedOn(I32 key)
+    {
+        if (!MaySpeculate) return _k.Variable("is_whole", value: false);
+        if (AsksMaskAlone) return _isWarm!;
+        Predicate isWhole = (key >= _wholeStart) & (key + _tile.Keys < _wholeEnd);
+        return _isWarm is null ? isWhole : isWhole & _isWarm;
+    }
+
+    /// <summary>Biases beside ALiBi or a soft cap are rare, and more than the registers of a straight piece hold.</summary>
+    private bool MaySpeculate => _biases is null || HasBareScores;
 
     /// <summary>
     /// Whether scores go into the exponential as products leave them. Then products are issued and weights computed in one piece of straight text, in which the assembler finds the wait for the second product its
@@ -224,8 +289,9 @@ internal sealed class WarpgroupConsumer
         if (HasBareScores) _k.WaitForProducts(1);
         F32[] sums = [.. _row.Select((row, r) =>
         {
-            RowWeights weights = WeightsOf(row, key, isLeft: true);
-            weights.Prepare(RowOf(r), isWhole: true);
+            RowWeights weights = WeightsOf(row, key, isLeft: true, _masks?.Sees(r));
+            if (_biases is null) weights.Prepare(RowOf(r), isWhole: true);
+            else AddBiases(r);
             return Weigh(r, weights.WeightsBy(_reference[r]));
         })];
         _k.WaitForProducts(0);
@@ -244,12 +310,8 @@ internal sealed class WarpgroupConsumer
     /// <summary>Weights of a tile some of whose rows need a new maximum, or do not see all of it; m, l and O are brought up to date.</summary>
     private void Renew(I32 key, Predicate isWhole)
     {
-        for (int r = 0; r < _row.Length; r++) WeightsOf(_row[r], key, isLeft: false).Prepare(RowOf(r), isWhole: false);
-        I32 firstKey = FirstKeyOfLane(key);
-        _k.If(!isWhole, () =>
-        {
-            for (int r = 0; r < _row.Length; r++) ReachWords.Hide((_row[r]?.Start ?? _wholeStart) - firstKey, (_row[r]?.End ?? _wholeEnd) - firstKey, RowOf(r));
-        });
+        for (int r = 0; r < _row.Length; r++) WeightsOf(_row[r], key, isLeft: false, _masks?.Sees(r), _biases?.Of(r)).Prepare(RowOf(r), isWhole: false);
+        if (_masks is null) HideUnreached(key, isWhole);
         F32[] largest = [LargestOf(0), LargestOf(1)];
         Predicate[] isNew = AreNew(key, largest);
         F32[] rescale = [.. isNew.Select((isNewRow, r) =>
@@ -269,6 +331,17 @@ internal sealed class WarpgroupConsumer
         _k.If(_k.Any(rescale[0].IsNot(1) | rescale[1].IsNot(1)), () =>
         {
             for (int i = 0; i < _outputs.Length; i++) _outputs[i].Multiply(rescale[i >> 1 & 1]);
+        });
+        _isWarm?.Set(!IsInWarpgroup(HasNoReference()));
+    }
+
+    private void HideUnreached(I32 key, Predicate isWhole)
+    {
+        I32 firstKey = FirstKeyOfLane(key);
+        _k.If(!isWhole, () =>
+        {
+            RowReader?[] row = _rowsAgain?.Invoke() ?? _row;
+            for (int r = 0; r < row.Length; r++) ReachWords.Hide((row[r]?.Start ?? _wholeStart) - firstKey, (row[r]?.End ?? _wholeEnd) - firstKey, RowOf(r));
         });
     }
 
@@ -309,7 +382,20 @@ internal sealed class WarpgroupConsumer
         return _k.Max(F32.Max(F32.Max(chains[0], chains[1]), F32.Max(chains[2], chains[3])), 1, 4);
     }
 
-    private RowWeights WeightsOf(RowReader? row, I32 key, bool isLeft) => new(_k, _call, row, FirstKeyOfLane(key), _factor, isLeft ? null : key + (_tile.Keys - 1));
+    /// <summary>Whether one of the lane's rows has no maximum that weights of whole tiles may go by.</summary>
+    private Predicate HasNoReference() => _reference[0].IsNot(_reference[0]) | _reference[1].IsNot(_reference[1]);
+
+    /// <summary>Scores of a tile that is speculated on, in natural logarithms.</summary>
+    private void AddBiases(int r)
+    {
+        _biases!.AddTo(r, RowOf(r));
+        if (_masks is null) return;
+        Func<int, Predicate> sees = _masks.Sees(r);
+        foreach ((F32 score, int column) in RowOf(r)) score.Set(F32.Select(sees(column), score, float.NegativeInfinity));
+    }
+
+    private RowWeights WeightsOf(RowReader? row, I32 key, bool isLeft, Func<int, Predicate>? sees = null, Func<int, F32>? biasOf = null) =>
+        new(_k, _call, row, FirstKeyOfLane(key), _factor, isLeft ? null : key + (_tile.Keys - 1), sees, biasOf);
 
     private I32 FirstKeyOfLane(I32 key) => key + ((_lane & 3) << 1);
 

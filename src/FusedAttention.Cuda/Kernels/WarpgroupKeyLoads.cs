@@ -10,6 +10,9 @@ internal sealed class WarpgroupKeyLoads : WarpgroupLoads
     private readonly StageRing _queries;
     private readonly StageRing _keys;
 
+    /// <summary>Null without a mask.</summary>
+    private readonly StageRing? _masks;
+
     /// <inheritdoc cref="WarpgroupLoads(PtxKernel, CallReader, WarpgroupMemory, WarpgroupTile, I32)"/>
     public WarpgroupKeyLoads(PtxKernel k, CallReader call, WarpgroupMemory memory, WarpgroupTile tile, I32 lane)
         : base(k, call, memory, tile, lane)
@@ -17,6 +20,7 @@ internal sealed class WarpgroupKeyLoads : WarpgroupLoads
         (_queryMap, _keyMap) = (Fetched(Parameters.QueryMap, "query_map"), Fetched(Parameters.KeyMap, "key_map"));
         _queries = new(k, "queries", tile.QueryStages, parity: 1);
         _keys = new(k, "keys", WarpgroupTile.Stages, parity: 1);
+        if (tile.Lookups.HasMask) _masks = new(k, "packed", WarpgroupLookups.MaskStages, parity: 0);
     }
 
     /// <summary>Two tiles before an item ends: late, so that the last items go to whom they find idle, and early enough for the next one's first copies.</summary>
@@ -30,6 +34,12 @@ internal sealed class WarpgroupKeyLoads : WarpgroupLoads
         I32 head = slot.Head.As("load_head");
         I32 first = FirstTile(item, Tile.Keys), key = Kernel.Variable("load_key", LastTile(item, Tile.Keys));
         Source keys = KeysOf(sequence, item, head);
+        if (_masks is not null)
+        {
+            new WarpgroupSeenTiles(Kernel, Memory, Tile).Load(Lane, IsElected, _masks, _keys, first, key, tile => LoadKeys(keys, tile), () => LoadQueries(sequence, item, head));
+            return;
+        }
+
         Kernel.If(key >= first, () => LoadKeys(keys, key));
         LoadQueries(sequence, item, head);
         key.Add(-Tile.Keys);

@@ -55,6 +55,7 @@ internal sealed class WarpgroupMemory
         Queries = head + HeadBytes;
         Keys = Queries + (tile.QueryStages * QueryRows.Bytes);
         Values = Keys + (WarpgroupTile.Stages * KeyRows.Bytes);
+        if (tile.Lookups != default) Lookups = new(k, tile, Values + (WarpgroupTile.Stages * ValueRows.Bytes));
     }
 
     public BoxedRows QueryRows { get; }
@@ -99,19 +100,23 @@ internal sealed class WarpgroupMemory
 
     public Shared Values { get; }
 
+    /// <summary>What scores are looked up in; null where there is nothing.</summary>
+    public WarpgroupLookupMemory? Lookups { get; }
+
     /// <summary>By one thread, in front of everything: what is full is so by one arrival, and empty by one of each warp that reads; items are read by the two that copy, too.</summary>
     public void Initialize()
     {
         int readers = _tile.Consumers * WarpgroupTile.WarpgroupThreads / 32;
         foreach ((Shared barrier, int count, int arrivals) in ((Shared, int, int)[])
             [
-                (QueryFull, _tile.QueryStages, 1), (QueryEmpty, _tile.QueryStages, readers), (KeysFull, WarpgroupTile.Stages, 1), (KeysEmpty, WarpgroupTile.Stages, readers), (ValuesFull, WarpgroupTile.Stages, 1),
-                (ValuesEmpty, WarpgroupTile.Stages, readers), (ValuesRaw, 1, 1), (WorkLoaded, 1, 1), (WorkFull, Slots, 1), (WorkEmpty, Slots, readers + 2),
+                (QueryFull, _tile.QueryStages, 1), (QueryEmpty, _tile.QueryStages, readers), (KeysFull, WarpgroupTile.Stages, 1), (KeysEmpty, WarpgroupTile.Stages, readers + _tile.Lookups.TileReaders), (ValuesFull, WarpgroupTile.Stages, 1),
+                (ValuesEmpty, WarpgroupTile.Stages, readers), (ValuesRaw, 1, 1), (WorkLoaded, 1, 1), (WorkFull, Slots, 1), (WorkEmpty, Slots, readers + 2 + _tile.Lookups.ItemReaders),
             ])
         {
             for (int i = 0; i < count; i++) _k.InitializeArrivals(barrier + (i * BarrierBytes), arrivals);
         }
 
+        Lookups?.Initialize();
         _k.Store(AgainCount, I32.InRegister(_k, 0));
         _k.PublishArrivals();
     }
@@ -123,7 +128,7 @@ internal sealed class WarpgroupMemory
 /// <summary>Which of several places is next, and in which phase its barriers are: places are gone through over and over.</summary>
 /// <param name="k">The kernel.</param>
 /// <param name="name">In the text.</param>
-/// <param name="places">One or two.</param>
+/// <param name="places">A power of two.</param>
 /// <param name="parity">Of the first phase that is waited for: 0 for those who wait for what others do first, 1 for those who begin.</param>
 internal sealed class StageRing(PtxKernel k, string name, int places, int parity)
 {
@@ -139,7 +144,14 @@ internal sealed class StageRing(PtxKernel k, string name, int places, int parity
             return;
         }
 
-        Index.Set(Index ^ 1);
-        Parity.Set(Parity ^ Index ^ 1);
+        if (places == 2)
+        {
+            Index.Set(Index ^ 1);
+            Parity.Set(Parity ^ Index ^ 1);
+            return;
+        }
+
+        Index.Set((Index + 1) & (places - 1));
+        Parity.Set(I32.Select(Index.Is(0), Parity ^ 1, Parity));
     }
 }

@@ -8,20 +8,17 @@ namespace FusedAttention.Cuda.Kernels;
 /// arithmetic are those of <see cref="PrefillKernel"/>; what differs is who does what.
 /// </summary>
 /// <remarks>
-/// Blocks of threads stay, one a multiprocessor. One warp of each hands out items, one copies queries and keys, one values; two or three warpgroups compute, 64 rows each. Tiles of keys and of values go through two stages each, so the
+/// Blocks of threads stay, one a multiprocessor. One warp of each hands out items, one copies queries and keys, one values, one what scores are looked up in; two or three warpgroups compute, 64 rows each. Tiles of keys and of values go through two stages each, so the
 /// copies of an item's beginning run while the item before ends.
 /// </remarks>
 internal static class WarpgroupPrefillKernel
 {
-    /// <summary>Features whose scores are looked up elsewhere: addresses for two rows a thread would not fit beside the sums.</summary>
-    public const CallFeatures Excluded = CallFeatures.Mask | CallFeatures.Bias;
-
     /// <param name="traits">What it is specialised for: 16-bit elements of one type, dimensions that are multiples of 8.</param>
     /// <param name="tile">Its sizes.</param>
     /// <param name="mostPolls">After how many looks a wait traps, for finding what hangs; 0: never.</param>
     public static PtxKernel Write(in KernelTraits traits, in WarpgroupTile tile, int mostPolls = 0)
     {
-        if (traits.Has(Excluded)) throw new ArgumentException($"Scores with {traits.Features & Excluded} are not taken.", nameof(traits));
+        if (traits.Has(CallFeatures.Mask) != tile.Lookups.HasMask || traits.Has(CallFeatures.Bias) != tile.Lookups.HasBias) throw new ArgumentException($"The tile is not one for {traits.Features}.", nameof(traits));
         var k = new PtxKernel("prefill_wgmma", PtxTarget.Sm90a, tile.Threads, 1, WarpgroupBlock.ParameterBytes) { MostPolls = mostPolls, ParameterAlignment = 64 };
         var call = new CallReader(k, traits);
         var memory = new WarpgroupMemory(k, tile, traits.KeyDim, traits.ValueDim);
@@ -38,7 +35,10 @@ internal static class WarpgroupPrefillKernel
             var work = new WarpgroupWork(k, call, memory, sizes);
             k.If(warp.Is(0), () => new WarpgroupKeyLoads(k, call, memory, sizes, lane).LoadItems(work));
             k.If(warp.Is(1), () => new WarpgroupValueLoads(k, call, memory, sizes, lane).LoadItems(work));
-            k.If(warp.Is(2), () => work.HandOut(lane));
+            WarpgroupMaskPacker? PackerOf(int number) => sizes.Lookups.Packers > number ? new(k, call, memory, sizes, lane, number) : null;
+            k.If(warp.Is(2), () => work.HandOut(lane, PackerOf(0)));
+            if (sizes.Lookups.HasBias) k.If(warp.Is(3), () => new WarpgroupBiasCopier(k, call, memory, sizes, lane).CopyItems(work));
+            else if (sizes.Lookups.HasMask) k.If(warp.Is(3), () => PackerOf(1)!.PackItems(work));
         }, () =>
         {
             k.RaiseRegisters(sizes.ConsumerRegisters);

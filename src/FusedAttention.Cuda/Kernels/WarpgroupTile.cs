@@ -7,7 +7,8 @@ namespace FusedAttention.Cuda.Kernels;
 /// <param name="SeesAll">Whether every row sees all keys of its item: nobody asks what a row sees, and only the ends of an item are masked.</param>
 /// <param name="ProducerRegisters">Of a thread that copies.</param>
 /// <param name="ConsumerRegisters">Of a thread that computes.</param>
-internal readonly record struct WarpgroupTile(int Consumers, int Keys, int QueryStages, bool SeesAll, int ProducerRegisters, int ConsumerRegisters)
+/// <param name="Lookups">What scores are looked up in.</param>
+internal readonly record struct WarpgroupTile(int Consumers, int Keys, int QueryStages, bool SeesAll, int ProducerRegisters, int ConsumerRegisters, WarpgroupLookups Lookups = default)
 {
     /// <summary>Threads of a warpgroup.</summary>
     public const int WarpgroupThreads = 128;
@@ -23,5 +24,6 @@ internal readonly record struct WarpgroupTile(int Consumers, int Keys, int Query
     /// <summary>Rows of a block.</summary>
     public int Rows => Consumers * WarpgroupRows;
 
-    public int SharedBytes(int keyDim, int valueDim) => WarpgroupMemory.HeadBytes + (QueryStages * new BoxedRows(keyDim, Rows).Bytes) + (Stages * (new BoxedRows(keyDim, Keys).Bytes + new BoxedRows(valueDim, Keys).Bytes));
+    public int SharedBytes(int keyDim, int valueDim) => WarpgroupMemory.HeadBytes + (QueryStages * new BoxedRows(keyDim, Rows).Bytes)
+        + (Stages * (new BoxedRows(keyDim, Keys).Bytes + new BoxedRows(valueDim, Keys).Bytes)) + Lookups.SharedBytes(Rows, Keys);
 }

@@ -9,6 +9,9 @@ internal sealed class WarpgroupValueLoads : WarpgroupLoads
     private readonly StageRing _values;
     private readonly I32 _rawParity;
 
+    /// <summary>With a mask, the keys of the tiles that are seen; null without.</summary>
+    private readonly StageRing? _keys;
+
     /// <inheritdoc cref="WarpgroupLoads(PtxKernel, CallReader, WarpgroupMemory, WarpgroupTile, I32)"/>
     public WarpgroupValueLoads(PtxKernel k, CallReader call, WarpgroupMemory memory, WarpgroupTile tile, I32 lane)
         : base(k, call, memory, tile, lane)
@@ -16,6 +19,7 @@ internal sealed class WarpgroupValueLoads : WarpgroupLoads
         _valueMap = Fetched(Parameters.ValueMap, "value_map");
         _values = new(k, "values", WarpgroupTile.Stages, parity: 1);
         _rawParity = k.Variable("raw_parity", (I32)0);
+        if (tile.Lookups.HasMask) _keys = new(k, "seen_keys", WarpgroupTile.Stages, parity: 0);
     }
 
     protected override void Load(WorkSlot slot)
@@ -25,10 +29,33 @@ internal sealed class WarpgroupValueLoads : WarpgroupLoads
         Source values = ValuesOf(slot.Sequence, item, slot.Head.As("load_head"));
         Predicate isCareful = slot.Careful.IsNot(0);
         var specials = new SpecialValues(Kernel, Call, slot.Specials, Lane);
+        if (_keys is not null)
+        {
+            LoadSeen(tile => LoadValues(values, tile, isCareful, specials));
+            return;
+        }
+
         Kernel.While("load", () => key >= first, () =>
         {
             LoadValues(values, key, isCareful, specials);
             key.Add(-Tile.Keys);
+        });
+    }
+
+    /// <summary>The tiles whose keys have come: they are needed a tile later than those.</summary>
+    private void LoadSeen(Action<I32> load)
+    {
+        var tiles = new WarpgroupSeenTiles(Kernel, Memory, Tile);
+        Kernel.Repeat("load", () =>
+        {
+            I32 key = tiles.Next(_keys!);
+            Kernel.WarpBarrier();
+            Shared empty = WarpgroupMemory.Of(Memory.KeysEmpty, _keys!);
+            Kernel.Where(IsElected, () => Kernel.Arrive(empty));
+            _keys!.Advance();
+            Predicate isThere = key >= 0;
+            Kernel.If(isThere, () => load(key));
+            return isThere;
         });
     }
 

@@ -71,6 +71,29 @@ internal sealed class WarpgroupWork(PtxKernel k, CallReader call, WarpgroupMemor
         return SlotOf(ring);
     }
 
+    /// <summary>The side of warps that look something up for the consumers: each item, until there are none left.</summary>
+    /// <param name="name">In the text.</param>
+    /// <param name="lane">Of the warp.</param>
+    /// <param name="look">Gets an item and its head.</param>
+    public void ForEachItem(string name, I32 lane, Action<WorkSlot, I32> look)
+    {
+        var queue = new StageRing(k, $"{name}_queue", WarpgroupMemory.Slots, parity: 0);
+        k.Repeat($"{name}_item", () =>
+        {
+            WorkSlot slot = Take(queue);
+            I32 head = k.ShuffleFrom(slot.Head, 0).As($"{name}_head");
+            Predicate isThere = head >= 0;
+            k.If(isThere, () =>
+            {
+                look(slot, head);
+                k.WarpBarrier();
+                k.Where(lane.Is(0), () => k.Arrive(WarpgroupMemory.Of(memory.WorkEmpty, queue)));
+                queue.Advance();
+            });
+            return isThere;
+        });
+    }
+
     /// <summary>The consumers' side, one thread of a warpgroup: the item has sums that are not finite.</summary>
     public void Report(WorkSlot slot)
     {
@@ -80,7 +103,8 @@ internal sealed class WarpgroupWork(PtxKernel k, CallReader call, WarpgroupMemor
 
     /// <summary>A warp announces items until there are none left.</summary>
     /// <param name="lane">Of the warp.</param>
-    public void HandOut(I32 lane)
+    /// <param name="packer">What the warp does beside that: packs its part of each item's mask. Null: nothing.</param>
+    public void HandOut(I32 lane, WarpgroupMaskPacker? packer)
     {
         if (Unsafe.SizeOf<WorkItem>() != WordsOfItem * sizeof(int) || Unsafe.SizeOf<SequenceEntry>() != WordsOfSequence * sizeof(int)) throw new InvalidOperationException("A slot does not hold an item and a sequence.");
         StageRing ring = new(k, "work", WarpgroupMemory.Slots, parity: 1), loaded = new(k, "loaded", 1, parity: 0);
@@ -114,6 +138,7 @@ internal sealed class WarpgroupWork(PtxKernel k, CallReader call, WarpgroupMemor
             Shared full = WarpgroupMemory.Of(memory.WorkFull, ring);
             k.Where(isFirst, () => k.Arrive(full));
             ring.Advance();
+            if (packer is not null) k.If(isThere, () => packer.Pack(slot, k.ShuffleFrom(slot.Head, 0)));
 
             // Each block begins with its own number, and takes another one when it is nearly done: an item that is taken early waits while others are idle. Two items earlier costs a causal call 3 to 7 %.
             k.If(isThere & careful.Is(0), () =>

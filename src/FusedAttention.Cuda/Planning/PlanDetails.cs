@@ -49,17 +49,22 @@ internal static class PlanDetails
     {
         WarpgroupRefusal.OtherDevice => $"compute capability {device.Major}.{device.Minor}, not 9.0",
         WarpgroupRefusal.OldDriver => $"the driver knows CUDA {device.DriverVersion / 1000}.{device.DriverVersion % 1000 / 10}, not {TileTable.FirstWarpgroupDriver / 1000}.0",
-        WarpgroupRefusal.LooksUp => "a mask or a bias is looked up for each score",
         WarpgroupRefusal.NoTile => $"no tile for dimensions {problem.KeyDim}/{problem.ValueDim} fits {device.MaxSharedMemory} bytes of shared memory",
         WarpgroupRefusal.Group => $"{problem.Group} query heads a key/value head are more than the rows of a block",
         WarpgroupRefusal.Strides => "sequences lie neither at equal steps nor at whole tokens, or a stride is 0, negative or 2^40 bytes and more",
         _ => throw new ArgumentOutOfRangeException(nameof(refusal), refusal, null),
     };
 
+    private static string Lookups(WarpgroupLookups lookups)
+    {
+        string mask = lookups.HasMask ? $", the mask packed to bits a few tiles ahead" : "";
+        return lookups.HasBias ? $"{mask}, {WarpgroupLookups.BiasStages} tiles of the bias" : mask;
+    }
+
     private static string Tiles(AttentionProblem problem, in KernelTiles tiles, AttentionKernel kernel) => kernel switch
     {
         AttentionKernel.Prefill when tiles.Warpgroups is WarpgroupTile tile =>
-            $"wgmma: blocks of {tiles.ItemRows(kernel)} rows, {tile.Consumers} warpgroups of 64 and one that copies, tiles of {tile.Keys} keys, {WarpgroupTile.Stages} stages, {tile.SharedBytes(problem.KeyDim, problem.ValueDim)} bytes of shared memory",
+            $"wgmma: blocks of {tiles.ItemRows(kernel)} rows, {tile.Consumers} warpgroups of 64 and one that copies, tiles of {tile.Keys} keys, {WarpgroupTile.Stages} stages, {tile.SharedBytes(problem.KeyDim, problem.ValueDim)} bytes of shared memory{Lookups(tile.Lookups)}",
         AttentionKernel.Prefill when tiles.Prefill is PrefillTile prefill =>
             $"blocks of {prefill.Rows} rows, tiles of {prefill.Keys} keys, {PrefillTile.Stages} stages, {prefill.Threads} threads, {prefill.SharedBytes(problem.KeyDim, problem.ValueDim, problem.HasMask)} bytes of shared memory",
         AttentionKernel.Decode when tiles.Decode is DecodeTile decode =>

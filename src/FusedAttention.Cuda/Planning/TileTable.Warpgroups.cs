@@ -1,6 +1,7 @@
 using FusedAttention.Cuda.Kernels;
 using FusedAttention.Cuda.Launching;
 using FusedAttention.Problems;
+using FusedAttention.Tensors;
 
 namespace FusedAttention.Cuda.Planning;
 
@@ -14,23 +15,47 @@ internal static partial class TileTable
     public const int FirstWarpgroupDriver = 12000;
 
     /// <summary>
-    /// The first that has room for the dimensions. S, P and O take N/2, N/4 and Dv/2 registers of a thread, and about 32 more are needed, with ALiBi or a soft cap 48: of 232 with two warpgroups that compute, 160 with three.
+    /// The first that has room for the dimensions, by what scores are looked up in (a mask, the bytes of a bias). S, P and O take N/2, N/4 and Dv/2 registers of a thread, and about 32 more are needed, with ALiBi or a soft cap 48: of 232 with two warpgroups that compute, 160 with three.
     /// Shared memory takes the queries and two stages of keys and values, 227 KB together.
     /// </summary>
     /// <remarks>
     /// TFLOP/s of a prototype of this kernel on an H100 (fp16, 8k keys, burst; the vendor's library in the same process): D = 64, three warpgroups x 128 keys 635 (498), two 487, x 112 2 % less. D = 128 full,
     /// two x 176 769, x 128 744 (669); causal x 128 735 (600). D = 256, two x 80 815 (728), x 64 less. D = 192 and what has ALiBi or a soft cap are arithmetic and the assembler's word, not measurement. Keys of a tile
     /// show in the bits of a result, so they follow from the call's dimensions and options, never from lengths: at 1k keys full x 128 would be some 2 % faster at D = 128.
+    /// <para>A mask takes some 40 KB and 128 keys at most: the bits of a lane are one word. Two tiles of a bias take what is left: in 16 bits columns come by 64, and 128 rows and keys are 32 KB; floats come by 32.</para>
     /// </remarks>
-    private static readonly (int KeyDim, int ValueDim, WarpgroupUse? Only, int Consumers, int Keys)[] WarpgroupTiles =
+    private static readonly (bool HasMask, int BiasBytes, int KeyDim, int ValueDim, WarpgroupUse? Only, int Consumers, int Keys)[] WarpgroupTiles =
     [
-        (64, 64, WarpgroupUse.Modified, 2, 128),
-        (64, 64, null, 3, 128),
-        (128, 128, WarpgroupUse.Full, 2, 176),
-        (128, 128, null, 2, 128),
-        (192, 128, null, 2, 128),
-        (192, 192, null, 2, 112),
-        (256, 256, null, 2, 80),
+        (false, 0, 64, 64, WarpgroupUse.Modified, 2, 128),
+        (false, 0, 64, 64, null, 3, 128),
+        (false, 0, 128, 128, WarpgroupUse.Full, 2, 176),
+        (false, 0, 128, 128, null, 2, 128),
+        (false, 0, 192, 128, null, 2, 128),
+        (false, 0, 192, 192, null, 2, 112),
+        (false, 0, 256, 256, WarpgroupUse.Modified, 2, 64),
+        (false, 0, 256, 256, null, 2, 80),
+        (true, 0, 64, 64, WarpgroupUse.Modified, 2, 128),
+        (true, 0, 64, 64, null, 3, 128),
+        (true, 0, 128, 128, null, 2, 128),
+        (true, 0, 192, 128, null, 2, 112),
+        (true, 0, 192, 192, null, 2, 96),
+        (true, 0, 256, 256, WarpgroupUse.Modified, 2, 48),
+        (true, 0, 256, 256, null, 2, 64),
+        (false, 2, 64, 64, WarpgroupUse.Modified, 2, 128),
+        (false, 2, 64, 64, null, 3, 112),
+        (false, 2, 128, 128, null, 2, 128),
+        (false, 2, 256, 256, null, 2, 64),
+        (false, 4, 64, 64, WarpgroupUse.Modified, 2, 96),
+        (false, 4, 64, 64, null, 3, 96),
+        (false, 4, 128, 128, null, 2, 96),
+        (false, 4, 192, 192, null, 2, 64),
+        (false, 4, 256, 256, null, 2, 48),
+        (true, 2, 64, 64, null, 2, 128),
+        (true, 2, 192, 192, null, 2, 64),
+        (true, 2, 256, 256, null, 2, 48),
+        (true, 4, 128, 128, null, 2, 64),
+        (true, 4, 192, 192, null, 2, 48),
+        (true, 4, 256, 256, null, 2, 32),
     ];
 
     /// <summary>The tile of a prefill by warpgroups, or null if no tile fits the dimensions or the device.</summary>
@@ -38,24 +63,28 @@ internal static partial class TileTable
     /// <param name="valueDim">Elements of a value.</param>
     /// <param name="device">Where it will run.</param>
     /// <param name="use">What the call has.</param>
-    public static WarpgroupTile? Warpgroups(int keyDim, int valueDim, CudaDeviceDescription device, WarpgroupUse use)
+    /// <param name="lookups">What scores are looked up in.</param>
+    public static WarpgroupTile? Warpgroups(int keyDim, int valueDim, CudaDeviceDescription device, WarpgroupUse use, WarpgroupLookups lookups = default)
     {
         if (!HasMatrixDims(keyDim, valueDim)) return null;
-        foreach ((int key, int value, WarpgroupUse? only, int consumers, int keys) in WarpgroupTiles)
+        foreach ((bool hasMask, int biasBytes, int key, int value, WarpgroupUse? only, int consumers, int keys) in WarpgroupTiles)
         {
-            if (keyDim > key || valueDim > value || (only is not null && only != use)) continue;
+            if (lookups != new WarpgroupLookups(hasMask, biasBytes) || keyDim > key || valueDim > value || (only is not null && only != use)) continue;
 
-            // Registers of all warpgroups together: 65,536 less what is rounded away. With 24 the producer spills.
-            (int producer, int consumer) = consumers == 3 ? (32, 160) : (40, 232);
+            // Registers of all warpgroups together: 65,536 less what is rounded away. With 24 the producer spills, and with a mask and a bias both with 40.
+            (int producer, int consumer) = consumers == 3 ? (32, 160) : hasMask && biasBytes > 0 ? (56, 224) : (40, 232);
             for (int queryStages = 2; queryStages > 0; queryStages--)
             {
-                var tile = new WarpgroupTile(consumers, keys, queryStages, use == WarpgroupUse.Full, producer, consumer);
+                var tile = new WarpgroupTile(consumers, keys, queryStages, use == WarpgroupUse.Full && !lookups.HasBias, producer, consumer, lookups);
                 if (Fits(tile.SharedBytes(keyDim, valueDim), 1, device)) return tile;
             }
         }
 
         return null;
     }
+
+    /// <summary>What scores are looked up in.</summary>
+    public static WarpgroupLookups LookupsOf(AttentionProblem problem) => new(problem.HasMask, problem.HasBias ? problem.BiasType.Size() : 0);
 
     /// <summary>What tiles are chosen by beside the dimensions.</summary>
     public static WarpgroupUse UseOf(AttentionProblem problem)

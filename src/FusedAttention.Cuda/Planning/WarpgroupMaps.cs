@@ -10,7 +10,6 @@ internal enum WarpgroupRefusal
     None,
     OtherDevice,
     OldDriver,
-    LooksUp,
     NoTile,
     Group,
     Strides,

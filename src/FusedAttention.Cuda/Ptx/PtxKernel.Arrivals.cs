@@ -17,6 +17,9 @@ internal sealed partial class PtxKernel
     /// <summary>One arrival: what this thread wrote before is seen by those who wait for the phase.</summary>
     public void Arrive(Shared barrier) => EmitText("mbarrier.arrive.shared::cta.b64", "_", barrier);
 
+    /// <summary>One arrival, as soon as all copies have ended that this thread has begun (<see cref="CopyAsync"/>): they are seen by those who wait for the phase, and the thread waits for nothing.</summary>
+    public void ArriveBehindCopies(Shared barrier) => EmitText("cp.async.mbarrier.arrive.noinc.shared::cta.b64", barrier);
+
     /// <summary>One arrival, and as many bytes more that copies must bring before the phase ends.</summary>
     public void ArriveExpecting(Shared barrier, I32 bytes) => EmitText("mbarrier.arrive.expect_tx.shared::cta.b64", "_", barrier, bytes);
 

@@ -70,9 +70,15 @@ internal sealed partial class PtxKernel
     public I32 LoadByte(Address from)
     {
         I32 result = I32.In(this);
-        EmitText($"ld{from.Space}.u8", result, from);
+        LoadByte(result, from);
         return result;
     }
+
+    /// <summary>A byte, into a register that is there.</summary>
+    public void LoadByte(I32 to, Address from) => EmitText($"ld{from.Space}.u8", to, from);
+
+    /// <summary>16 bits, widened with zeros, into a register that is there.</summary>
+    public void LoadHalf(I32 to, Address from) => EmitText($"ld{from.Space}.u16", to, from);
 
     public void Store<T>(Address to, T value)
         where T : Value, IValue<T> => EmitText($"st{to.Space}.{T.Suffix}", to, value);

@@ -6,7 +6,8 @@ namespace FusedAttention.Cuda.Emulation.Machine;
 /// <summary>Instructions on barriers in shared memory: A is the row of the address, B that of a count, of bytes, or of a parity (-1 where there is none).</summary>
 internal static unsafe class ArrivalOperations
 {
-    public static readonly Handler Initialize = new(&RunInitialize), Arrive = new(&RunArrive), ArriveExpecting = new(&RunArriveExpecting), Expect = new(&RunExpect), HasEnded = new(&RunHasEnded), Invalidate = new(&RunInvalidate);
+    public static readonly Handler Initialize = new(&RunInitialize), Arrive = new(&RunArrive), ArriveExpecting = new(&RunArriveExpecting), Expect = new(&RunExpect), HasEnded = new(&RunHasEnded), Invalidate = new(&RunInvalidate),
+        ArriveBehindCopies = new(&RunArriveBehindCopies);
 
     private static void RunInitialize(Warp warp, Instruction* i, uint mask)
     {
@@ -44,6 +45,16 @@ internal static unsafe class ArrivalOperations
         }
 
         warp.Block.Events++;
+    }
+
+    /// <summary>Each lane's copies so far are the engine's to end, which then arrives in its place.</summary>
+    private static void RunArriveBehindCopies(Warp warp, Instruction* i, uint mask)
+    {
+        for (uint lanes = mask; lanes != 0; lanes &= lanes - 1)
+        {
+            int lane = BitOperations.TrailingZeroCount(lanes);
+            warp.Block.Engine.QueueArrival(warp, i, lane, warp.TakeCopies(i, lane), Find(warp, i, lane));
+        }
     }
 
     /// <summary>The lanes whose phase has not ended ask again: it is other warps' turn.</summary>

@@ -15,9 +15,10 @@ internal sealed unsafe class CopyEngine(BlockState block) : Agent(SharedMemory.C
     /// <param name="Warp">That began it.</param>
     /// <param name="Instruction">That did.</param>
     /// <param name="Lane">Of the warp.</param>
-    /// <param name="Transfer">What is moved.</param>
-    /// <param name="Barrier">That counts its bytes.</param>
-    private sealed record Load(Warp Warp, int Instruction, int Lane, Transfer Transfer, ArrivalBarrier Barrier);
+    /// <param name="Transfer">What is moved; null: a lane's own copies.</param>
+    /// <param name="Copies">Those.</param>
+    /// <param name="Barrier">That counts its bytes, or the end of the lane's copies as an arrival.</param>
+    private sealed record Load(Warp Warp, int Instruction, int Lane, Transfer? Transfer, Warp.Copy[] Copies, ArrivalBarrier Barrier);
 
     public bool HasWork => _loads.Count > 0;
 
@@ -32,7 +33,14 @@ internal sealed unsafe class CopyEngine(BlockState block) : Agent(SharedMemory.C
     {
         for (int at = 0; at < transfer.Bytes; at += Chunk) block.Shared.BeginCopy(warp, i, lane, transfer.Shared + (uint)at, Chunk);
         warp.Release(Seen);
-        _loads.Add(new(warp, i->Index, lane, transfer, barrier));
+        _loads.Add(new(warp, i->Index, lane, transfer, [], barrier));
+    }
+
+    /// <summary>Queues the end of copies that a lane has begun, and its arrival behind them.</summary>
+    public void QueueArrival(Warp warp, Instruction* i, int lane, Warp.Copy[] copies, ArrivalBarrier barrier)
+    {
+        warp.Release(Seen);
+        _loads.Add(new(warp, i->Index, lane, null, copies, barrier));
     }
 
     /// <summary>Ends one of the loads.</summary>
@@ -43,6 +51,14 @@ internal sealed unsafe class CopyEngine(BlockState block) : Agent(SharedMemory.C
         _loads.RemoveAt(chosen);
         _warp = load.Warp;
         Instruction* i = block.Launch.Program.Code + load.Instruction;
+        block.Events++;
+        if (load.Transfer is null)
+        {
+            foreach (Warp.Copy copy in load.Copies) load.Warp.End(copy, this);
+            if (load.Barrier.Arrive(this, arrivals: 1, expectedBytes: 0) is { } failure) throw Fail(i, load.Lane, failure);
+            return;
+        }
+
         byte* chunk = stackalloc byte[Chunk];
         for (int at = 0; at < load.Transfer.Bytes; at += Chunk)
         {
@@ -52,7 +68,6 @@ internal sealed unsafe class CopyEngine(BlockState block) : Agent(SharedMemory.C
         }
 
         load.Barrier.Complete(this, load.Transfer.Bytes);
-        block.Events++;
     }
 
     public override CudaEmulationException Fail(Instruction* i, int lane, string what) => _warp!.Fail(i, lane, what + " (a copy that it has begun)");

@@ -154,6 +154,17 @@ internal sealed unsafe partial class Decoder
             return MemoryOperations.WaitForAllCopies;
         }
 
+        if (opcode.Take("mbarrier"))
+        {
+            opcode.Expect("arrive");
+            opcode.Expect("noinc");
+            opcode.Expect("shared", "shared::cta");
+            opcode.Type("b64");
+            Count(operands, 1);
+            Address(ref i, operands[0], Space.Shared);
+            return ArrivalOperations.ArriveBehindCopies;
+        }
+
         bool isCached = opcode.Expect("ca", "cg") is "ca";
         opcode.Expect("shared", "shared::cta");
         opcode.Expect("global");

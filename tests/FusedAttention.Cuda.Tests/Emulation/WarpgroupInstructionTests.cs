@@ -115,6 +115,46 @@ public sealed class WarpgroupInstructionTests
         Assert.Equal(numbers[..128], kernel.Read<uint>(target));
     }
 
+    /// <summary>A warp's lanes copy 16 bytes each and arrive behind that, without waiting; another warp waits for all of them, and may not read before.</summary>
+    [Theory]
+    [InlineData("", Wait, "")]
+    [InlineData("", "", "a copy is still under way to|without a barrier|nobody has written")]
+    [InlineData("cp.async.commit_group;", Wait, "of which some are in groups")]
+    public void Barriers_count_copies_of_lanes(string group, string wait, string messages)
+    {
+        uint[] numbers = [.. Enumerable.Range(0, 128).Select(static n => (uint)n * 5)];
+        foreach (LaunchOrder order in FlowTests.Orders)
+        {
+            using var kernel = new TestKernel(order, mostInstructions: 100_000);
+            CudaMemory target = kernel.Unwritten(512);
+            string body =
+                $$"""
+                add.u32 %r20, %r1, 1024; setp.eq.u32 %p15, %r0, 0; setp.ge.u32 %p13, %r0, 32;
+                @%p15 mbarrier.init.shared::cta.b64 [%r1], 32;
+                bar.sync 0;
+                and.b32 %r2, %r0, 31; shl.b32 %r2, %r2, 4; add.u32 %r21, %r20, %r2; cvt.u64.u32 %rd4, %r2; add.u64 %rd0, %rd0, %rd4; add.u64 %rd1, %rd1, %rd4;
+                @%p13 bra $CONSUME;
+                cp.async.cg.shared.global [%r21], [%rd0], 16;
+                {{group}}
+                cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%r1];
+                exit;
+                $CONSUME: {{wait}}
+                ld.shared.v4.b32 {%r4, %r5, %r6, %r7}, [%r21];
+                st.global.v4.b32 [%rd1], {%r4, %r5, %r6, %r7};
+                """;
+            void Run() => kernel.Run(body, [kernel.Memory<uint>(numbers), target], threads: 64, sharedBytes: 2048);
+            if (messages.Length == 0)
+            {
+                Run();
+                Assert.Equal(numbers, kernel.Read<uint>(target));
+                continue;
+            }
+
+            string found = Assert.Throws<CudaEmulationException>(Run).Message;
+            Assert.True(messages.Split('|').Any(message => found.Contains(message, StringComparison.Ordinal)), found);
+        }
+    }
+
     public static TheoryData<string, int, bool, bool, string> Products
     {
         get

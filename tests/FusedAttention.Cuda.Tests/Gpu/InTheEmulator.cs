@@ -1,7 +1,12 @@
 #pragma warning disable MA0048 // What runs in the emulator: a list.
 using FusedAttention.Cuda.Emulation.Runtime;
+using FusedAttention.Cuda.Planning;
 
 namespace FusedAttention.Cuda.Tests.Gpu;
+
+/// <inheritdoc />
+[Slow]
+public sealed class EmulatedBiasTests() : BiasTests(TestDevice.Emulator);
 
 /// <inheritdoc />
 [Slow]
@@ -69,6 +74,10 @@ public sealed class EmulatedSweepTests() : SweepTests(TestDevice.Emulator);
 
 /// <inheritdoc />
 [Slow]
+public sealed class EmulatedHopperBiasTests() : BiasTests(TestDevice.EmulatedHopper);
+
+/// <inheritdoc />
+[Slow]
 public sealed class EmulatedHopperBitTests() : BitTests(TestDevice.EmulatedHopper);
 
 /// <inheritdoc />
@@ -78,6 +87,31 @@ public sealed class EmulatedHopperHiddenKeysTests() : HiddenKeysTests(TestDevice
 /// <inheritdoc />
 [Slow]
 public sealed class EmulatedHopperLengthTests() : LengthTests(TestDevice.EmulatedHopper);
+
+/// <inheritdoc />
+[Slow]
+public sealed class EmulatedHopperMaskTests() : MaskTests(TestDevice.EmulatedHopper)
+{
+    /// <summary>NaN in values that no row sees would have an item done again if they were read.</summary>
+    [Xunit.Fact]
+    public void Tiles_that_nobody_sees_are_not_read()
+    {
+        Problem problem = ProblemOf(("some tiles", static (_, _, k, _) => k / 128 == 2), 64, 64, queries: 64, keys: 640, hasHeads: false, number: 0);
+        Victim[] hidden = [.. Enumerable.Range(0, 640).Where(static k => k / 128 != 2).SelectMany(static k => new Victim[] { new(0, 0, k), new(0, 1, k) })];
+        Victim[] inTheTile = [new(0, 0, 300), new(0, 1, 300)];
+        long zeros = Executed(HiddenKeys.With(problem, hidden, static _ => 0, static _ => 0)), special = Executed(HiddenKeys.With(problem, hidden, static _ => float.NaN, static _ => float.NaN));
+        Xunit.Assert.Equal(zeros, special);
+        Xunit.Assert.True(Executed(HiddenKeys.With(problem, inTheTile, static _ => 0, static _ => float.NaN)) > zeros, "A second pass costs nothing.");
+    }
+
+    private static long Executed(Problem problem)
+    {
+        var runtime = new EmulatedRuntime { Device = TestDevice.EmulatedHopper.Open().Description };
+        using GpuCaller caller = new(new CudaDevice(runtime) { PrefillForm = PrefillForm.Warpgroups }, Devices.AttentionKernel.Prefill);
+        GpuProblems.Run(problem, null, caller);
+        return runtime.Executed;
+    }
+}
 
 /// <inheritdoc />
 [Slow]

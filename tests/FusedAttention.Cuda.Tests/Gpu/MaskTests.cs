@@ -36,6 +36,24 @@ public abstract class MaskTests
             if (GpuProblems.TryRun(problem, null, caller) is { } result) GpuProblems.AssertClose(result, problem, solution, caller.Forced);
     });
 
+    /// <summary>Tiles that are passed over, seen whole or by a part of their rows go different ways; which one a tile goes is a matter of all rows of a block, and does not show in the bits of one.</summary>
+    [Fact]
+    public void Masks_of_other_rows_do_not_change_a_bit() => Problems.ForEach(Enumerable.Range(0, 48), (number, stream) =>
+    {
+        (int keyDim, int valueDim) = Dims[number % Dims.Length];
+        (string name, Func<int, int, int, int, bool> sees) = Patterns[number / 3 % Patterns.Length];
+        using var caller = new GpuCaller(stream.Device, AttentionKernel.Prefill, stream);
+        Func<int, int, int, int, bool>[] others = [static (_, _, _, _) => true, static (_, _, _, _) => false, static (head, q, k, _) => (head + q + k) % 7 == 0, static (_, _, k, _) => k < 64];
+        Problem problem = ProblemOf((name, sees), keyDim, valueDim, queries: 130, keys: 333, hasHeads: true, number);
+        CallResult expected = GpuProblems.Run(problem, null, caller);
+        foreach (Func<int, int, int, int, bool> other in others)
+        {
+            Problem mixed = ProblemOf((name, (head, q, k, keys) => (q % 5 == 2 ? sees : other)(head, q, k, keys)), keyDim, valueDim, queries: 130, keys: 333, hasHeads: true, number);
+            CallResult actual = GpuProblems.Run(mixed, null, caller);
+            BiasTests.AssertSameRows(expected, actual, problem, Enumerable.Range(0, 130).Where(static q => q % 5 == 2));
+        }
+    });
+
     private protected static Problem ProblemOf((string Name, Func<int, int, int, int, bool> Sees) pattern, int keyDim, int valueDim, int queries, int keys, bool hasHeads, int number)
     {
         const int Heads = 2;
@@ -60,7 +78,7 @@ public abstract class MaskTests
             Mask = new(mask, 1, maskHeads, queries, keys),
             Options = new AttentionOptions
             {
-                Mask = number % 7 < 2 ? AttentionMask.Causal : AttentionMask.Full,
+                Mask = number % 7 is 3 or 6 ? AttentionMask.Causal : AttentionMask.Full,
                 AlibiSlopes = number % 5 == 4 ? AlibiSlopes.ForHeads(Heads) : default,
                 SoftCap = number % 11 == 3 ? 20 : 0,
             },

@@ -4,6 +4,11 @@ namespace FusedAttention.Cuda.Tests.Gpu;
 /// <inheritdoc />
 [NeedsGpu]
 [Xunit.Collection(Fakes.FakeDriver.Collection)]
+public sealed class GpuBiasTests() : BiasTests(TestDevice.Gpu);
+
+/// <inheritdoc />
+[NeedsGpu]
+[Xunit.Collection(Fakes.FakeDriver.Collection)]
 public sealed class GpuBitTests() : BitTests(TestDevice.Gpu);
 
 /// <inheritdoc />

@@ -81,7 +81,8 @@ public sealed class WarpgroupMapsTests
         Assert.Contains("tiles of 128 keys", Details(Dense(shape, new AttentionOptions { Mask = AttentionMask.Causal }), Hopper), StringComparison.Ordinal);
         Assert.Contains("compute capability 9.1, not 9.0", Details(Dense(shape), Hopper with { Minor = 1 }), StringComparison.Ordinal);
         Assert.Contains("the driver knows CUDA 11.8, not 12.0", Details(Dense(shape), Hopper with { DriverVersion = 11080 }), StringComparison.Ordinal);
-        Assert.Contains("looked up", Details(ShapeProblem.Dense<Half, Half>(shape, AttentionOptions.Default, OperandKinds.BooleanMask), Hopper), StringComparison.Ordinal);
+        Assert.Contains("the mask packed to bits a few tiles ahead", Details(ShapeProblem.Dense<Half, Half>(shape, AttentionOptions.Default, OperandKinds.BooleanMask), Hopper), StringComparison.Ordinal);
+        Assert.Contains("tiles of 128 keys, 2 stages, 231680 bytes of shared memory, 2 tiles of the bias", Details(ShapeProblem.Dense<Half, Half>(shape, AttentionOptions.Default, OperandKinds.BiasFloat16), Hopper), StringComparison.Ordinal);
         Assert.Contains("no tile for dimensions 256/64 fits 101376 bytes", Details(Dense(new(1, 100, 100, 8, 2, 256, 64)), Hopper with { MaxSharedMemory = 101376 }), StringComparison.Ordinal);
         Assert.Contains("200 query heads a key/value head", Details(Dense(new(1, 100, 100, 200, 1, 128)), Hopper), StringComparison.Ordinal);
         AttentionProblem broadcast = Dense(shape);
@@ -98,8 +99,9 @@ public sealed class WarpgroupMapsTests
         for (int key = 16; key <= 256; key += 8)
         for (int value = 16; value <= 256; value += 8)
         foreach (WarpgroupUse use in Enum.GetValues<WarpgroupUse>())
+        foreach (WarpgroupLookups lookups in (WarpgroupLookups[])[default, new(HasMask: true, 0), new(HasMask: false, 2), new(HasMask: false, 4), new(HasMask: true, 2), new(HasMask: true, 4)])
         {
-            WarpgroupTile tile = TileTable.Warpgroups(key, value, Hopper, use)!.Value;
+            WarpgroupTile tile = TileTable.Warpgroups(key, value, Hopper, use, lookups)!.Value;
             Assert.InRange(tile.SharedBytes(key, value), 1, Hopper.MaxSharedMemory);
             Assert.InRange(WarpgroupTile.WarpgroupThreads * (tile.ProducerRegisters + (tile.Consumers * tile.ConsumerRegisters)), 1, 65536);
             Assert.InRange((tile.Keys * 3 / 4) + (new BoxedRows(value, tile.Keys).Columns / 2), 1, tile.ConsumerRegisters);
