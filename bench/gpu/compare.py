@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 
+FORMS = ("mma", "wgmma")
+
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, epilog="Suites: " + "; ".join((
@@ -15,6 +17,7 @@ def arguments():
     parser.add_argument("--only", metavar="REGEX", default="", help="rows whose name this matches, as 'D128 causal'; --list shows the names")
     parser.add_argument("--flex", metavar="REGEX", default=r"prefill fp16 D(64|128|256) (full|causal) 8k$|prefill.*(alibi|window)", help="rows for which FlexAttention is compiled (seconds each)")
     parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--forms", default=",".join(FORMS), help="our forms in rows of prefill and features, with commas between (%(default)s)")
     parser.add_argument("--launches", type=int, default=14, help="single launches of which the best counts")
     parser.add_argument("--limit", type=float, default=540, metavar="SECONDS", help="no row begins after this")
     parser.add_argument("--out", metavar="FILE", help="where JSON lines go: a file in $OUT or beside this script if not given")
@@ -24,6 +27,9 @@ def arguments():
     unknown = [suite for suite in chosen.suites if suite not in known]
     if unknown:
         parser.error(f"unknown: {' '.join(unknown)}; expected {', '.join(known)}")
+    chosen.forms = tuple(chosen.forms.split(","))
+    if not set(chosen.forms) <= set(FORMS):
+        parser.error(f"--forms {','.join(chosen.forms)}: expected some of {', '.join(FORMS)}")
     if "all" in chosen.suites:
         chosen.suites = ["prefill", "features", "decode", "first", "host"]
     return chosen
@@ -61,7 +67,8 @@ def main():
     for suite in chosen.suites:
         pattern = re.compile(CORE if suite == "core" else "")
         suites = Suites(
-            library, recorder, lambda name, pattern=pattern: pattern.search(name) and only.search(name), lambda name: bool(flex_rows.search(name)), chosen.launches, peers=not chosen.no_peers)
+            library, recorder, lambda name, pattern=pattern: pattern.search(name) and only.search(name), lambda name: bool(flex_rows.search(name)), chosen.launches,
+            peers=not chosen.no_peers, forms=chosen.forms)
         try:
             if suite == "first":
                 matched += first(recorder, here, only)

@@ -6,22 +6,27 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 import native
 from measure import Contender, Skipped
 
-FORMS = ("mma", "wgmma")
 
-
-def ours(library, form, output, sets, name="ours", plain=None, **call):
-    """One form of ours, over sets of (query, key, value) in turn. A form that the plan of the call refuses is left out: the other one runs then."""
+def ours(library, form, output, sets, name="ours", plain=None, layout="token-major", **call):
+    """One form of ours, over sets of (query, key, value) in turn. A form that the plan of the call refuses is left out: the other one runs then. Another layout of keys and values is the variant's name."""
     def make(self):
         output.fill_(float("nan"))
-        calls = [library.create(native.describe_call(*tensors, output, form=form, stream=torch.cuda.current_stream().cuda_stream, **call)) for tensors in sets]
-        self.calls, self.close = calls, lambda: [each.release() for each in calls]
+        # The library is told strides, so a view serves; the structures have addresses only, so the views are kept.
+        self.tensors = [(query, head_major(key).transpose(1, 2), head_major(value).transpose(1, 2)) for query, key, value in sets] if layout == "head-major" else sets
+        calls = [library.create(native.describe_call(*tensors, output, form=form, stream=torch.cuda.current_stream().cuda_stream, **call)) for tensors in self.tensors]
+
+        def close():
+            for each in calls:
+                each.release()
+            self.tensors = None
+        self.calls, self.close = calls, close
         explanation = calls[0].explain()
         self.extra["kernel"] = native.kernel_of(explanation)
         if form == "wgmma" and self.extra["kernel"] != form:
             raise Skipped(native.refusal_of(explanation))
         self.extra["load_seconds"] = round(calls[0].load(), 4)
         return in_turn([lambda each=each: (each(), output)[1] for each in calls]), lambda raw: raw
-    return Contender(name, form, make, plain=plain)
+    return Contender(name, form if layout == "token-major" else layout, make, plain=plain)
 
 
 def in_turn(functions):

@@ -1,5 +1,6 @@
 """How a row is measured: contenders are checked against double precision, then timed in turns. One JSON line a contender, written at once."""
 import json
+import math
 import os
 import sys
 import threading
@@ -55,7 +56,8 @@ class Recorder:
 
     def emit(self, **line):
         self.lines.append(line)
-        self.file.write(json.dumps(line) + "\n")
+        # JSON has no infinity, which is the error of an output that is not finite.
+        self.file.write(json.dumps({name: "Infinity" if isinstance(value, float) and not math.isfinite(value) else value for name, value in line.items()}) + "\n")
         self.file.flush()
 
     def say(self, text):

@@ -4,7 +4,7 @@ import random
 import torch
 
 import native
-from contenders import FORMS, flex, ours, sdpa_peers
+from contenders import flex, ours, sdpa_peers
 from measure import Sequence, allowed_pairs, measure
 
 TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -41,8 +41,8 @@ def operations_of(heads, dim, value_dim, lengths, law):
 
 
 class Suites:
-    def __init__(self, library, recorder, wanted, flex_wanted, launches, peers=True):
-        self.library, self.recorder, self.wanted, self.flex_wanted, self.launches, self.peers = library, recorder, wanted, flex_wanted, launches, peers
+    def __init__(self, library, recorder, wanted, flex_wanted, launches, peers=True, forms=("mma", "wgmma")):
+        self.library, self.recorder, self.wanted, self.flex_wanted, self.launches, self.peers, self.forms = library, recorder, wanted, flex_wanted, launches, peers, forms
         self.matched = 0
 
     def is_wanted(self, name):
@@ -56,8 +56,8 @@ class Suites:
         measure(self.recorder, row, contenders, sequences, law, launches=self.launches, **sizes)
         torch.cuda.empty_cache()
 
-    def ours(self, output, sets, forms=FORMS, **options):
-        return [ours(self.library, form, output, sets, **options) for form in forms]
+    def ours(self, output, sets, forms=None, **options):
+        return [ours(self.library, form, output, sets, **options) for form in forms or self.forms]
 
     # -- prefill
 
@@ -191,7 +191,8 @@ class Suites:
         sets = [(query, *tensors(batch, 1, keys, heads, kv_heads, dim, dim, query.dtype)[1:]) for _ in range(count)]
         output = torch.empty_like(query)
         contenders = sdpa_peers(sets, layouts=("token-major", "head-major", "folded")) if self.peers else []
-        contenders += self.ours(output, sets, forms=("default",))
+        for layout in ("token-major", "head-major"):
+            contenders += self.ours(output, sets, forms=("default",), layout=layout)
         row = dict(suite="decode", row=name, type=type_name, dim=dim, heads=heads, kv_heads=kv_heads, batch=batch, queries=1, keys=keys, sets=count)
         self.run(row, contenders, dense_sequences(query, *sets[0][1:]), {}, key_value_bytes=length)
 

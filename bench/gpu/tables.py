@@ -1,5 +1,6 @@
 """What a run found, as text: rates as burst/sustained, and ours against each peer by the time of each."""
 PEERS = ("FlashAttention 2", "cuDNN", "FlexAttention")
+FORMS = {"mma": ("mma",), "wgmma": ("wgmma",), "default": ("default", "head-major")}  # columns of ours, and the variants of which each has the better
 
 
 def of(lines):
@@ -38,19 +39,24 @@ def cell(line):
     return text if prefix == "tflops" else f"{line['burst_us']:.1f}us {text}"
 
 
+def better(lines):
+    """The fastest of some lines; but what is wrong shows, whatever the others did."""
+    wrong = [line for line in lines if line["status"] == "wrong" and line["contender"] == "ours"]
+    timed = sorted((line for line in lines if line["status"] == "timed" and "burst_us" in line), key=lambda line: line["burst_us"])
+    chosen = (wrong or timed or lines)[:1]
+    return "".join(cell(line) + (" (head-major)" if line["contender"] == "ours" and line["variant"] == "head-major" else "") for line in chosen)
+
+
 def rates(lines):
     rows = grouped(lines)
-    forms = [form for form in ("mma", "wgmma", "default") if any(line["variant"] == form for line in lines)]
+    forms = [form for form, variants in FORMS.items() if any(line["contender"] == "ours" and line["variant"] in variants for line in lines)]
     table = [["row", *PEERS, *(f"ours {form}" for form in forms), *(f"ours/{peer}" for peer in ("FA2", "cuDNN", "Flex")), "error"]]
     for name, these in rows.items():
         cells = [name]
         for peer in PEERS:
-            mine = [line for line in these if line["contender"] == peer]
-            timed = sorted((line for line in mine if line["status"] == "timed"), key=lambda line: line["burst_us"])
-            cells.append(cell((timed or mine)[0]) if mine else "")
+            cells.append(better([line for line in these if line["contender"] == peer]))
         for form in forms:
-            mine = [line for line in these if line["contender"] == "ours" and line["variant"] == form]
-            cells.append(cell(mine[0]) if mine else "")
+            cells.append(better([line for line in these if line["contender"] == "ours" and line["variant"] in FORMS[form]]))
         for peer in PEERS:
             ratios = [(best(these, peer, kind), best(these, "ours", kind)) for kind in ("burst", "sustained")]
             cells.append("/".join(f"{a / b:.2f}" if a and b else "-" for a, b in ratios) if ratios[0][0] and ratios[0][1] else "")

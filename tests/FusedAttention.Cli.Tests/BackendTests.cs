@@ -68,6 +68,7 @@ public sealed class BackendTests : IDisposable
     [Theory]
     [InlineData("--threads 2", "--threads speaks of the CPU's kernels")]
     [InlineData("--variant Scalar", "--instruction-set speaks of the CPU's kernels")]
+    [InlineData("--machine-code Off", "--machine-code speaks of the CPU's kernels")]
     [InlineData("--ceilings --query-length 8", "--ceilings measures the CPU")]
     public async Task Options_of_the_cpu_do_not_go_with_metal(string option, string words)
     {

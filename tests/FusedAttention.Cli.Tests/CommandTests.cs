@@ -171,6 +171,7 @@ public sealed class CommandTests : IDisposable
     [InlineData("{0} --threads 0", "--threads '0' is not a whole number of 1 or more")]
     [InlineData("{0} --threads two", "--threads 'two' is not a whole number")]
     [InlineData("{0} --instruction-set Sse9", "--instruction-set 'Sse9' is not one of Auto, Scalar")]
+    [InlineData("{0} --machine-code 2", "--machine-code '2' is not one of Auto, Off, Required.")]
     [InlineData("{0} --variant Sse9", "Auto, Scalar")]
     [InlineData("{0} --backend tpu", "'tpu' is not there")]
     [InlineData("{0} --lse", "--output")]
@@ -227,6 +228,25 @@ public sealed class CommandTests : IDisposable
 
         // 2 sequences x 4 heads x 3 queries x 5 keys x 2 x (16 + 8), over the time of one call.
         Assert.Equal(2 * 4 * 3 * 5 * 2 * 24, root.GetProperty("gflops").GetDouble() * root.GetProperty("milliseconds").GetDouble() * 1e6, 300.0);
+    }
+
+    [Fact]
+    public async Task Explain_lists_machine_code_or_says_why_there_is_none()
+    {
+        string[] call = ["explain", "--query-heads", "8", "--kv-heads", "2", "--query-length", "1", "--key-length", "1000", "--dim", "64", "--dtype", "fp16", "--listing"];
+        ToolRun off = await ToolRun.Execute([.. call, "--instruction-set", "Scalar"]);
+        off.AssertSucceeds();
+        Assert.Equal(["machine code: none"], off.OutputLines);
+
+        ToolRun listed = await ToolRun.Execute(call);
+        listed.AssertSucceeds();
+        string? said = Attention.Explain<Half, Half>(new AttentionShape(1, 1, 1000, 8, 2, 64)).MachineCode;
+        if (said?.StartsWith("binary16", StringComparison.Ordinal) == true) Assert.Contains("vcvtph2ps", listed.Output, StringComparison.Ordinal);
+        else Assert.Equal([$"machine code: {said ?? "none"}"], listed.OutputLines);
+
+        ToolRun info = await ToolRun.Execute("info");
+        info.AssertSucceeds();
+        if (said is not null) Assert.Contains($"machine code: {said}", info.Output, StringComparison.Ordinal);
     }
 
     [Fact]

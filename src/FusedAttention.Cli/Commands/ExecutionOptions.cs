@@ -7,7 +7,7 @@ namespace FusedAttention.Cli.Commands;
 /// <summary>How to run: on which device, and how there.</summary>
 internal readonly record struct Execution(BackendDevice Device, RunOptions Options);
 
-/// <summary>The options that say how to run and never what to compute: backend, threads, instruction set, row invariance.</summary>
+/// <summary>The options that say how to run and never what to compute: backend, threads, instruction set, machine code, row invariance.</summary>
 internal sealed class ExecutionOptions(ToolConsole console, BackendCatalog backends)
 {
     private readonly Option<string> _backend = new("--backend")
@@ -26,6 +26,13 @@ internal sealed class ExecutionOptions(ToolConsole console, BackendCatalog backe
         DefaultValueFactory = _ => nameof(CpuInstructionSet.Auto),
     };
 
+    private readonly Option<string> _machineCode = new("--machine-code")
+    {
+        Description = "CPU: machine code that the library writes, where .NET has no instructions: Auto, Off or Required.",
+        HelpName = "NAME",
+        DefaultValueFactory = _ => nameof(CpuMachineCode.Auto),
+    };
+
     private readonly Option<bool> _rowInvariant = new("--row-invariant")
     {
         Description = "One arithmetic for any number of queries: decoding and every chunking of a prefill give the same bits.",
@@ -37,6 +44,7 @@ internal sealed class ExecutionOptions(ToolConsole console, BackendCatalog backe
         command.Add(_backend);
         command.Add(_threads);
         command.Add(_instructionSet);
+        command.Add(_machineCode);
         command.Add(_rowInvariant);
     }
 
@@ -47,10 +55,14 @@ internal sealed class ExecutionOptions(ToolConsole console, BackendCatalog backe
     {
         int? threads = parsed.GetValue(_threads);
         CpuInstructionSet instructionSet = OptionText.InstructionSet(_instructionSet.Name, parsed.GetValue(_instructionSet)!);
-        string? hostOption = threads is not null ? _threads.Name : instructionSet != CpuInstructionSet.Auto ? _instructionSet.Name : null;
+        CpuMachineCode machineCode = OptionText.MachineCode(_machineCode.Name, parsed.GetValue(_machineCode)!);
+        string? hostOption = threads is not null ? _threads.Name
+            : instructionSet != CpuInstructionSet.Auto ? _instructionSet.Name
+            : machineCode != CpuMachineCode.Auto ? _machineCode.Name
+            : null;
         var options = new RunOptions
         {
-            Execution = new() { MaxDegreeOfParallelism = threads ?? -1, InstructionSet = instructionSet },
+            Execution = new() { MaxDegreeOfParallelism = threads ?? -1, InstructionSet = instructionSet, MachineCode = machineCode },
             RowInvariant = parsed.GetValue(_rowInvariant),
             CancellationToken = cancellation,
         };

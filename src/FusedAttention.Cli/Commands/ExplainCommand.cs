@@ -14,6 +14,7 @@ internal static class ExplainCommand
           fused-attention explain --query-length 2048 --dim 128 --mask causal
           fused-attention explain --batch 8 --query-heads 32 --kv-heads 8 --query-length 1 --key-length 32768 --dtype fp16 --paged 16
           fused-attention explain --query-length 4096 --dtype fp16 --backend metal
+          fused-attention explain --query-heads 32 --kv-heads 8 --query-length 1 --key-length 4096 --dtype fp16 --listing
         """;
 
     public static Command Create(ToolConsole console, BackendCatalog backends)
@@ -25,11 +26,19 @@ internal static class ExplainCommand
         execution.AddTo(command);
         Option<bool> json = JsonReport.NewOption();
         command.Add(json);
+        var listing = new Option<bool>("--listing") { Description = "CPU: the machine code that the library writes for the call, if any, instead of the explanation.", Arity = ArgumentArity.Zero };
+        command.Add(listing);
         return command.WithAction(console, backends, (parsed, cancellation) =>
         {
             CallShape read = shape.Read(parsed);
             Execution run = execution.Read(parsed, cancellation);
             AttentionExplanation explanation = run.Device.Backend.Explain(read, run.Options);
+            if (parsed.GetValue(listing))
+            {
+                console.Line(explanation.MachineCodeListing?.TrimEnd() ?? $"machine code: {explanation.MachineCode ?? "none"}");
+                return ExitCode.Success;
+            }
+
             console.Line(parsed.GetValue(json) ? JsonReport.OfExplain(explanation) : explanation.ToString());
             return ExitCode.Success;
         });

@@ -80,6 +80,7 @@ internal static class JsonReport
         json.WriteString("kernel", explanation.Kernel);
         json.WriteString("device", explanation.Device);
         json.WriteString("instruction_set", explanation.InstructionSet?.ToString());
+        json.WriteString("machine_code", explanation.MachineCode);
         json.WriteNumber("threads", explanation.Threads);
         json.WriteNumber("work_items", explanation.WorkItems);
         json.WriteNumber("floating_point_operations", explanation.FloatingPointOperations);

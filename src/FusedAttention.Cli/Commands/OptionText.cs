@@ -57,15 +57,9 @@ internal static class OptionText
         _ => throw new UsageException($"{option} '{text}' is not bottom-right or top-left."),
     };
 
-    public static CpuInstructionSet InstructionSet(string option, string text)
-    {
-        foreach (CpuInstructionSet set in Enum.GetValues<CpuInstructionSet>())
-        {
-            if (text.Equals(set.ToString(), StringComparison.OrdinalIgnoreCase)) return set;
-        }
+    public static CpuInstructionSet InstructionSet(string option, string text) => NameOf<CpuInstructionSet>(option, text);
 
-        throw new UsageException($"{option} '{text}' is not one of {string.Join(", ", Enum.GetNames<CpuInstructionSet>())}.");
-    }
+    public static CpuMachineCode MachineCode(string option, string text) => NameOf<CpuMachineCode>(option, text);
 
     /// <summary>A list of numbers separated by commas; null when the text is something else, such as a name.</summary>
     public static float[]? TryNumbers(string text)
@@ -99,4 +93,16 @@ internal static class OptionText
 
     /// <summary>An error in units of its limit; null for none.</summary>
     public static string Ratio(double? ratio) => ratio is not double worst ? "-" : double.IsFinite(worst) ? worst.ToString("0.000", CultureInfo.InvariantCulture) : "infinite";
+
+    /// <summary>A member by its name alone: a number is none.</summary>
+    private static T NameOf<T>(string option, string text)
+        where T : struct, Enum
+    {
+        foreach (T member in Enum.GetValues<T>())
+        {
+            if (member.ToString().Equals(text, StringComparison.OrdinalIgnoreCase)) return member;
+        }
+
+        throw new UsageException($"{option} '{text}' is not one of {string.Join(", ", Enum.GetNames<T>())}.");
+    }
 }

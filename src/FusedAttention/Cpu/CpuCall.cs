@@ -32,7 +32,13 @@ internal sealed unsafe class CpuCall : ParallelJob
     public void Run((CpuExecution Execution, CancellationToken CancellationToken) how)
     {
         how.CancellationToken.ThrowIfCancellationRequested();
-        _kernels = KernelSelector.Select(how.Execution.InstructionSet);
+        Run(how, KernelSelector.Select(how.Execution.InstructionSet, how.Execution.MachineCode));
+    }
+
+    /// <summary>The same by kernels that are given.</summary>
+    public void Run((CpuExecution Execution, CancellationToken CancellationToken) how, CpuKernels kernels)
+    {
+        _kernels = kernels;
         _units = new ScoreUnits(Problem);
         int maxThreads = WorkerPool.Shared.Participants(int.MaxValue, how.Execution.MaxDegreeOfParallelism);
         _plan.Build(Problem, _kernels, maxThreads);

@@ -10,7 +10,7 @@ internal static class CpuExplanation
 {
     public static AttentionExplanation Of(AttentionProblem problem, AttentionOptions options, CpuExecution execution)
     {
-        CpuKernels kernels = KernelSelector.Select(execution.InstructionSet);
+        CpuKernels kernels = KernelSelector.Select(execution.InstructionSet, execution.MachineCode);
         var plan = new CpuPlan();
         plan.Build(problem, kernels, WorkerPool.Shared.Participants(int.MaxValue, execution.MaxDegreeOfParallelism));
         return new AttentionExplanation
@@ -18,6 +18,8 @@ internal static class CpuExplanation
             Backend = "cpu",
             Kernel = plan.KernelName,
             InstructionSet = kernels.InstructionSet,
+            MachineCode = UseOf(problem, plan, kernels, execution).Text,
+            Listing = UseOf(problem, plan, kernels, execution).Listing,
             Threads = plan.Threads,
             WorkItems = plan.Count,
             FloatingPointOperations = 2 * plan.Cost,
@@ -54,9 +56,26 @@ internal static class CpuExplanation
             text.Append($"double precision {Sequences(plan.WideSequences)} (scale, soft cap or a slope is beyond what 32-bit sums can be trusted with: slower by an order of magnitude)\n");
         }
 
+        if (UseOf(problem, plan, kernels, execution).Text is { } machineCode) text.Append($"machine code     {machineCode}\n");
         string limit = execution.MaxDegreeOfParallelism == -1 ? "" : $", at most {execution.MaxDegreeOfParallelism} by MaxDegreeOfParallelism";
         text.Append($"processors       {WorkerPool.Shared.Participants(int.MaxValue, -1)}{limit}");
         return text.ToString();
+    }
+
+    /// <summary>What machine code the call uses, or why none, and its listing; null where there is none to speak of.</summary>
+    private static (string? Text, Func<string>? Listing) UseOf(AttentionProblem problem, CpuPlan plan, CpuKernels kernels, CpuExecution execution)
+    {
+        if (problem.KeyValueType != AttentionElementType.Float16 || kernels.InstructionSet is not (CpuInstructionSet.Avx2 or CpuInstructionSet.Avx512) || plan.PrefillSequences + plan.DecodeSequences == 0) return default;
+        string reason = MachineCodeChoice.Of(kernels.InstructionSet, execution.MachineCode).Reason;
+        if (kernels.Halves is not { } halves) return ($"none: {reason}", null);
+        (int keyDim, int valueDim) = (problem.KeyDim, problem.ValueDim);
+        bool widens = plan.PrefillSequences > 0 && (halves.Widens(keyDim) || halves.Widens(valueDim));
+        bool takes = plan.DecodeSequences > 0 && halves.Decodes(keyDim) && halves.Decodes(valueDim);
+        bool decodes = false;
+        foreach (ref readonly SequenceProblem sequence in problem.Sequences) decodes |= takes && sequence.QueryLength * problem.Group > 1 && CpuPlan.IsDecode(problem, sequence);
+        if (!widens && !decodes) return (takes ? "none: heads of one row are bound by memory" : "none: the dimensions are not whole vectors", null);
+        return (reason, () => string.Join('\n', ((bool[])[.. decodes ? [true] : Array.Empty<bool>(), .. widens ? [false] : Array.Empty<bool>()])
+            .Select(kind => halves.Listing(kind, keyDim, valueDim, DecodeTiles.ScoreStride, PrefillTiles.Keys))));
     }
 
     private static string Sequences(int count) => count == 1 ? "1 sequence" : $"{count} sequences";

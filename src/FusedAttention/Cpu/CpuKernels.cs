@@ -1,4 +1,5 @@
 using FusedAttention.Cpu.Decode;
+using FusedAttention.Cpu.MachineCode.Kernels;
 using FusedAttention.Cpu.Merging;
 using FusedAttention.Cpu.Numerics;
 using FusedAttention.Cpu.Planning;
@@ -13,6 +14,12 @@ namespace FusedAttention.Cpu;
 internal abstract unsafe class CpuKernels : IKernelSizes
 {
     public abstract CpuInstructionSet InstructionSet { get; }
+
+    /// <summary>Its machine code for binary16; null where there is none or none may run.</summary>
+    public abstract HalfKernels? Halves { get; }
+
+    /// <summary>The same kernels with machine code.</summary>
+    public abstract CpuKernels With(HalfKernels halves);
 
     /// <summary>32-bit lanes of a vector.</summary>
     public abstract int VectorWidth { get; }
@@ -48,28 +55,44 @@ internal abstract unsafe class CpuKernels : IKernelSizes
 }
 
 /// <inheritdoc />
-internal sealed unsafe class CpuKernels<TS, TV, TTile>(CpuInstructionSet instructionSet) : CpuKernels
+/// <param name="instructionSet">The instruction set.</param>
+/// <param name="halves">Machine code for binary16; null for intrinsics.</param>
+/// <param name="tiles">Tile products for bfloat16, by key and value dimension; null for none. AVX-512's kernels can have them; so far only tests give them any.</param>
+internal sealed unsafe class CpuKernels<TS, TV, TTile>(CpuInstructionSet instructionSet, HalfKernels? halves = null, Func<int, int, TileKernels>? tiles = null) : CpuKernels
     where TS : struct, ISimd<TV>
     where TV : unmanaged
     where TTile : struct, IRegisterTile
 {
     public override CpuInstructionSet InstructionSet => instructionSet;
 
+    public override HalfKernels? Halves => halves;
+
+    public override CpuKernels With(HalfKernels halves) => new CpuKernels<TS, TV, TTile>(instructionSet, halves, tiles);
+
     public override int VectorWidth => TS.Width;
 
-    public override int TileRows => TTile.Rows;
+    public override int TileRows => tiles is null ? TTile.Rows : TileKernels.Rows;
 
     public override int PartialRowFloats(int valueDim) => DecodeMerge<TS, TV>.RowFloats(valueDim);
 
-    public override long PrefillScratch(in PrefillSizes sizes) => PrefillKernel<TS, TV, TTile>.ScratchBytes(sizes);
+    public override long PrefillScratch(in PrefillSizes sizes) => 
+        Math.Max(PrefillKernel<TS, TV, TTile>.ScratchBytes(sizes), tiles is null ? 0 : PrefillKernel<TS, TV, TileStrip>.TileScratchBytes(sizes));
 
     public override long DecodeScratch(int heads, int rows, int keyDim, int valueDim) => DecodeKernel<TS, TV>.ScratchBytes(heads, rows, keyDim, valueDim);
 
-    public override void Prefill(AttentionProblem problem, in WorkItem item, in ScoreUnits units, byte* scratch) =>
-        PrefillKernel<TS, TV, TTile>.Run(problem, item, units, scratch);
+    public override void Prefill(AttentionProblem problem, in WorkItem item, in ScoreUnits units, byte* scratch)
+    {
+        if (tiles is not null && problem is { QueryType: AttentionElementType.BFloat16, KeyValueType: AttentionElementType.BFloat16 } && PrefillKernel<TS, TV, TileStrip>.TakesTiles(problem))
+        {
+            PrefillKernel<TS, TV, TileStrip>.RunTiles(problem, item, units, scratch, tiles(problem.KeyDim, problem.ValueDim));
+            return;
+        }
+
+        PrefillKernel<TS, TV, TTile>.Run(problem, item, units, scratch, halves);
+    }
 
     public override void Decode(AttentionProblem problem, in WorkItem item, in ScoreUnits units, byte* scratch, float* partials, int[] remainingChunks) =>
-        DecodeKernel<TS, TV>.Run(problem, item, units, scratch, partials, remainingChunks);
+        DecodeKernel<TS, TV>.Run(problem, item, units, scratch, partials, remainingChunks, halves);
 
     public override void Wide(AttentionProblem problem, in WorkItem item)
     {

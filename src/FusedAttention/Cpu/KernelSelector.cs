@@ -23,6 +23,11 @@ internal static class KernelSelector
         Create<ScalarSimd, float, RegisterTile6x2<ScalarSimd, float>>(CpuInstructionSet.Scalar),
     ];
 
+    private const int MachineCodes = (int)CpuMachineCode.Required + 1;
+
+    // By instruction set and machine code as calls ask for them, so that a call finds its kernels without making any.
+    private static readonly CpuKernels?[] Selected = new CpuKernels?[((int)CpuInstructionSet.Avx512 + 1) * MachineCodes];
+
     private static CpuKernels? _default;
 
     public static bool IsSupported(CpuInstructionSet instructionSet) => instructionSet switch
@@ -34,6 +39,18 @@ internal static class KernelSelector
         _ => false,
     };
 
+    /// <summary>The kernels of a call, with machine code where it may have some.</summary>
+    /// <exception cref="PlatformNotSupportedException">This machine lacks the instruction set, or refuses machine code that is required.</exception>
+    /// <exception cref="ArgumentException">One of the two is not a member of its enumeration.</exception>
+    public static CpuKernels Select(CpuInstructionSet instructionSet, CpuMachineCode machineCode)
+    {
+        CpuKernels plain = Select(instructionSet);
+        if ((uint)machineCode >= MachineCodes) throw new ArgumentException($"MachineCode is {(int)machineCode}, which is no member of {nameof(CpuMachineCode)}.", nameof(machineCode));
+        ref CpuKernels? selected = ref Selected[((int)instructionSet * MachineCodes) + (int)machineCode];
+        return selected ??= MachineCodeChoice.Of(plain.InstructionSet, machineCode).Halves is { } halves ? plain.With(halves) : plain;
+    }
+
+    /// <summary>The kernels of an instruction set, without machine code.</summary>
     /// <exception cref="PlatformNotSupportedException">This machine lacks the instruction set.</exception>
     /// <exception cref="ArgumentException">It is not a member of the enumeration.</exception>
     public static CpuKernels Select(CpuInstructionSet instructionSet)

@@ -15,6 +15,8 @@ internal sealed unsafe class AttentionEventSource : EventSource
 
     public static readonly AttentionEventSource Log = new();
 
+    private volatile MachineCodeState? _machineCode;
+
     private AttentionEventSource()
     {
     }
@@ -71,6 +73,24 @@ internal sealed unsafe class AttentionEventSource : EventSource
         }
     }
 
+    /// <param name="available">Whether machine code that C# writes can run in this process.</param>
+    /// <param name="state">How it comes to run, or why it does not: the kernels are those of the intrinsics then.</param>
+    [Event(3, Level = EventLevel.Informational, Keywords = Keywords.MachineCode, Message = "machine code: {0}, {1}")]
+    public void MachineCode(bool available, string state) => WriteEvent(3, available ? 1 : 0, state);
+
+    /// <summary>Says it now, and to whoever listens later.</summary>
+    [NonEvent]
+    public void SetMachineCode(bool available, string state)
+    {
+        _machineCode = new(available, state);
+        if (IsEnabled(EventLevel.Informational, Keywords.MachineCode)) MachineCode(available, state);
+    }
+
+    protected override void OnEventCommand(EventCommandEventArgs command)
+    {
+        if (command.Command == EventCommand.Enable && _machineCode is { } known && IsEnabled(EventLevel.Informational, Keywords.MachineCode)) MachineCode(known.Available, known.State);
+    }
+
     /// <summary>With the zero that ends every string in memory.</summary>
     [NonEvent]
     private static EventData Text(char* pinned, string text) => new() { DataPointer = (nint)pinned, Size = (text.Length + 1) * sizeof(char) };
@@ -84,5 +104,9 @@ internal sealed unsafe class AttentionEventSource : EventSource
     public static class Keywords
     {
         public const EventKeywords Calls = (EventKeywords)1;
+
+        public const EventKeywords MachineCode = (EventKeywords)2;
     }
+
+    private sealed record MachineCodeState(bool Available, string State);
 }

@@ -19,6 +19,16 @@ public sealed record AttentionExplanation
     /// <summary>The variant of the CPU kernels that this machine would run; null on a GPU.</summary>
     public CpuInstructionSet? InstructionSet { get; init; }
 
+    /// <summary>
+    /// What of the call runs as machine code that the library writes (<see cref="CpuMachineCode"/>), or "none" and why; null where there is none to speak of: on a GPU, for other keys and values than binary16.
+    /// </summary>
+    public string? MachineCode { get; init; }
+
+    /// <summary>That machine code, instruction by instruction with the kernels' own names, written when asked for; null if there is none.</summary>
+    public string? MachineCodeListing => Listing?.Invoke();
+
+    internal Func<string>? Listing { get; init; }
+
     /// <summary>Threads that share the work, the calling one included; 0 on a GPU, where no thread of the process does any of it.</summary>
     public required int Threads { get; init; }
 

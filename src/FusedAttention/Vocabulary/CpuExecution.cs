@@ -20,4 +20,7 @@ public sealed record CpuExecution
 
     /// <summary>The variant of the kernels; <see cref="CpuInstructionSet.Auto"/> by default. Variants differ in the last bits. One that the machine lacks is refused when the call is made.</summary>
     public CpuInstructionSet InstructionSet { get; init; }
+
+    /// <summary>Whether kernels may use machine code that the library writes; <see cref="CpuMachineCode.Auto"/> by default.</summary>
+    public CpuMachineCode MachineCode { get; init; }
 }

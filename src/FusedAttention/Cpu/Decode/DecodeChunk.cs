@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using FusedAttention.Cpu.MachineCode.Kernels;
 using FusedAttention.Cpu.Numerics;
 using FusedAttention.Cpu.Planning;
 using FusedAttention.Cpu.Rows;
@@ -11,22 +12,24 @@ namespace FusedAttention.Cpu.Decode;
 /// <typeparam name="TV">Its vector.</typeparam>
 /// <typeparam name="TE">The element type of keys and values.</typeparam>
 /// <typeparam name="TCheap">A cheaper way to load the same elements that is right unless one of them is infinite or NaN, or <typeparamref name="TE"/> again.</typeparam>
-internal static unsafe class DecodeChunk<TS, TV, TE, TCheap>
+/// <typeparam name="TProducts">What multiplies.</typeparam>
+internal static unsafe class DecodeChunk<TS, TV, TE, TCheap, TProducts>
     where TS : struct, ISimd<TV>
     where TV : unmanaged
     where TE : struct, IElement
     where TCheap : struct, IElement
+    where TProducts : struct, IDecodeProducts
 {
     private const int TileKeys = DecodeTiles.Keys;
 
-    public static void Run(AttentionProblem problem, in WorkItem item, in ScoreUnits units, in DecodeLayout at)
+    public static void Run(AttentionProblem problem, in WorkItem item, in ScoreUnits units, in DecodeLayout at, in HalfDecodeCode code)
     {
         bool queryIsScaled = WidenQueries(problem, item, at);
-        Sum(problem, item, units, at, queryIsScaled, onlySeen: false);
+        Sum(problem, item, units, at, code, queryIsScaled, onlySeen: false);
 
         // An infinite or NaN value at a key that some row does not see has come through as 0 times it: once more, with weights of seen keys only.
         nint rows = (nint)item.HeadCount * at.RowsPerHead;
-        if (FloatChecks<TS, TV>.AnyNotFinite(at.Output, rows * at.OutputStride)) Sum(problem, item, units, at, queryIsScaled, onlySeen: true);
+        if (FloatChecks<TS, TV>.AnyNotFinite(at.Output, rows * at.OutputStride)) Sum(problem, item, units, at, code, queryIsScaled, onlySeen: true);
     }
 
     /// <summary>Widens the queries, and scales them for the cheap form of binary16 unless one of them is large, infinite or NaN. Says whether they are scaled.</summary>
@@ -50,7 +53,7 @@ internal static unsafe class DecodeChunk<TS, TV, TE, TCheap>
         return true;
     }
 
-    private static void Sum(AttentionProblem problem, in WorkItem item, in ScoreUnits units, in DecodeLayout at, bool queryIsScaled, bool onlySeen)
+    private static void Sum(AttentionProblem problem, in WorkItem item, in ScoreUnits units, in DecodeLayout at, in HalfDecodeCode code, bool queryIsScaled, bool onlySeen)
     {
         ref readonly SequenceProblem sequence = ref problem.Sequences[item.Sequence];
         Clear(problem, item, at, queryIsScaled);
@@ -62,7 +65,7 @@ internal static unsafe class DecodeChunk<TS, TV, TE, TCheap>
             TileRows next = at.Rows(parity ^ 1);
             long nextTile = Next(problem, sequence, item, range, tile + TileKeys, next, out int nextStop);
             int start = (int)Math.Max(range.Start - tile, 0);
-            var pass = new DecodePass(problem, item, at, queryIsScaled, at.Rows(parity), start, stop, next, nextStop);
+            var pass = new DecodePass(problem, item, at, code, queryIsScaled, at.Rows(parity), start, stop, next, nextStop);
             RunTile(problem, sequence, item, units, at, pass, tile, onlySeen);
             (tile, stop) = (nextTile, nextStop);
         }
@@ -138,7 +141,7 @@ internal static unsafe class DecodeChunk<TS, TV, TE, TCheap>
     private static void RunTile(
         AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, in ScoreUnits units, in DecodeLayout at, in DecodePass pass, long tile, bool onlySeen)
     {
-        DecodeProducts<TS, TV, TE, TCheap>.Scores(pass);
+        TProducts.Scores(pass);
         int firstVector = pass.Start / (2 * TS.Width) * 2;
         int endVector = (pass.Stop + (2 * TS.Width) - 1) / (2 * TS.Width) * 2;
         bool hasLarge = TE.Largest > FloatRange.LargestKey && AnyLarge(item, at, firstVector, endVector);
@@ -159,7 +162,7 @@ internal static unsafe class DecodeChunk<TS, TV, TE, TCheap>
         }
 
         if (onlySeen) AddSeenValues(problem, sequence, item, at, pass, tile);
-        else DecodeProducts<TS, TV, TE, TCheap>.Outputs(pass);
+        else TProducts.Outputs(pass);
     }
 
     /// <summary>

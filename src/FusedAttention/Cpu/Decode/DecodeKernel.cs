@@ -1,3 +1,4 @@
+using FusedAttention.Cpu.MachineCode.Kernels;
 using FusedAttention.Cpu.Numerics;
 using FusedAttention.Cpu.Planning;
 using FusedAttention.Cpu.Rows;
@@ -21,15 +22,33 @@ internal static unsafe class DecodeKernel<TS, TV>
     public static long ScratchBytes(int heads, int rows, int keyDim, int valueDim) => new DecodeLayout(null, heads, rows, keyDim, valueDim, TS.Width).Bytes;
 
     /// <summary>Computes a chunk, and writes its rows or leaves them for the merge.</summary>
-    public static void Run(AttentionProblem problem, in WorkItem item, in ScoreUnits units, byte* scratch, float* partials, int[] remainingChunks)
+    /// <param name="problem">The call.</param>
+    /// <param name="item">The chunk.</param>
+    /// <param name="units">What the stored scores stand for.</param>
+    /// <param name="scratch">The worker's memory.</param>
+    /// <param name="partials">Memory for the partial results of split decodes.</param>
+    /// <param name="remainingChunks">For each split decode, how many chunks are still to come.</param>
+    /// <param name="halves">Machine code for binary16; null for intrinsics.</param>
+    public static void Run(AttentionProblem problem, in WorkItem item, in ScoreUnits units, byte* scratch, float* partials, int[] remainingChunks, HalfKernels? halves)
     {
         var at = new DecodeLayout(scratch, item.HeadCount, item.RowCount, problem.KeyDim, problem.ValueDim, TS.Width);
+        HalfDecodeCode code = default;
         switch (problem.KeyValueType)
         {
-            case AttentionElementType.Float32: DecodeChunk<TS, TV, Float32Element, Float32Element>.Run(problem, item, units, at); break;
-            case AttentionElementType.Float16: DecodeChunk<TS, TV, Float16Element, UnrebasedFloat16Element>.Run(problem, item, units, at); break;
-            case AttentionElementType.BFloat16: DecodeChunk<TS, TV, BFloat16Element, BFloat16Element>.Run(problem, item, units, at); break;
-            default: throw ElementTypes.Unknown(problem.KeyValueType);
+            case AttentionElementType.Float32:
+                DecodeChunk<TS, TV, Float32Element, Float32Element, DecodeProducts<TS, TV, Float32Element, Float32Element>>.Run(problem, item, units, at, code);
+                break;
+            case AttentionElementType.Float16 when halves is not null && HalfProducts.Takes(at.RowsPerHead) && halves.TryDecode(problem.KeyDim, problem.ValueDim, DecodeTiles.ScoreStride, out code):
+                DecodeChunk<TS, TV, Float16Element, Float16Element, HalfProducts>.Run(problem, item, units, at, code);
+                break;
+            case AttentionElementType.Float16:
+                DecodeChunk<TS, TV, Float16Element, UnrebasedFloat16Element, DecodeProducts<TS, TV, Float16Element, UnrebasedFloat16Element>>.Run(problem, item, units, at, code);
+                break;
+            case AttentionElementType.BFloat16:
+                DecodeChunk<TS, TV, BFloat16Element, BFloat16Element, DecodeProducts<TS, TV, BFloat16Element, BFloat16Element>>.Run(problem, item, units, at, code);
+                break;
+            default:
+                throw ElementTypes.Unknown(problem.KeyValueType);
         }
 
         if (item.ChunkCount == 1)

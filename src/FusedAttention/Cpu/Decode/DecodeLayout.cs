@@ -6,8 +6,8 @@ namespace FusedAttention.Cpu.Decode;
 /// <summary>The addresses of a tile's keys and values in head 0.</summary>
 internal readonly unsafe struct TileRows(nint* keys, nint* values)
 {
-    /// <summary>Entries beyond the tile's last key or value, which repeat it: steps may begin at the last one.</summary>
-    public const int Padding = DecodeTiles.MaxStep;
+    /// <summary>Entries beyond the tile's last key or value, which repeat it: steps may begin at the last one, and tokens are asked for some steps ahead of it.</summary>
+    public const int Padding = 2 * DecodeTiles.MaxStep;
 
     /// <summary>One a key of the tile, and <see cref="Padding"/> more.</summary>
     public nint* Keys => keys;

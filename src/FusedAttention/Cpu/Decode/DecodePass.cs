@@ -1,3 +1,4 @@
+using FusedAttention.Cpu.MachineCode.Kernels;
 using FusedAttention.Cpu.Planning;
 using FusedAttention.Problems;
 using FusedAttention.Tensors;
@@ -6,11 +7,14 @@ namespace FusedAttention.Cpu.Decode;
 
 /// <summary>One tile of keys on its way through the decode kernel, and the next tile to ask for meanwhile.</summary>
 internal readonly unsafe ref struct DecodePass(
-    AttentionProblem problem, in WorkItem item, in DecodeLayout at, bool queryIsScaled, TileRows rows, int start, int stop, TileRows next, int nextStop)
+    AttentionProblem problem, in WorkItem item, in DecodeLayout at, in HalfDecodeCode code, bool queryIsScaled, TileRows rows, int start, int stop, TileRows next, int nextStop)
 {
     public readonly AttentionProblem Problem = problem;
     public readonly ref readonly WorkItem Item = ref item;
     public readonly ref readonly DecodeLayout At = ref at;
+
+    /// <summary>Machine code, where it serves.</summary>
+    public readonly ref readonly HalfDecodeCode Code = ref code;
 
     /// <summary>Whether queries carry <see cref="Unrebased{TS, TV}.SumFactor"/>.</summary>
     public readonly bool QueryIsScaled = queryIsScaled;
@@ -54,6 +58,15 @@ internal readonly unsafe ref struct DecodePass(
         if (later < Stop) return ValuesFrom(Rows.Values + later);
         return NextStop > 0 ? KeysFrom(Next.Keys + Math.Min(later - Stop, NextStop - 1)) : ValuesFrom(Rows.Values + j);
     }
+
+    /// <summary>The first key, in steps from the tile's first, from which on <see cref="AfterKeys"/> is about values.</summary>
+    public int FirstAfterKeys(int step) => FirstBeyond(step);
+
+    /// <summary>The first value, in steps of <see cref="ValueStep"/>, from which on <see cref="AfterValues"/> is about the next tile, if there is one.</summary>
+    public int FirstAfterValues() => FirstBeyond(ValueStep);
+
+    /// <summary>The first of Start, Start + step, ... for which <c>_ahead</c> later is beyond the tile; its end if there is none.</summary>
+    private int FirstBeyond(int step) => Math.Min(Stop, Start + ((Math.Max(0, Stop - _ahead - Start) + step - 1) / step * step));
 
     private static bool ReadsByToken(in DecodeLayout at, in WorkItem item) => at.RowsPerHead == 1 && item.HeadCount >= DecodeTiles.MinHeadsByToken;
 

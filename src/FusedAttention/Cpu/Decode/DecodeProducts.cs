@@ -9,7 +9,7 @@ namespace FusedAttention.Cpu.Decode;
 /// The two products of a decode tile, S = Q K^T and O += P V: a few tokens at a time, and for them all heads. <typeparamref name="TCheap"/> is a cheaper way to load the same
 /// elements that is right unless one of them is infinite or NaN (binary16 has one), or <typeparamref name="TE"/> again.
 /// </summary>
-internal static unsafe class DecodeProducts<TS, TV, TE, TCheap>
+internal readonly unsafe struct DecodeProducts<TS, TV, TE, TCheap> : IDecodeProducts
     where TS : struct, ISimd<TV>
     where TV : unmanaged
     where TE : struct, IElement

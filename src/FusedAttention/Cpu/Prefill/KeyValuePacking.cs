@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using FusedAttention.Cpu.MachineCode.Kernels;
 using FusedAttention.Cpu.Numerics;
 using FusedAttention.Cpu.Planning;
 using FusedAttention.Cpu.Rows;
@@ -17,28 +18,32 @@ internal static unsafe class KeyValuePacking<TS, TV>
 {
     private static int PanelWidth => 2 * TS.Width;
 
-    /// <summary>Packs keys [start, stop) of a tile and their values; addresses are those of head 0, at the key's place in the tile.</summary>
+    /// <summary>Packs keys [start, stop) of a tile and their values; addresses are those of head 0, at the key's place in the tile. With machine code for binary16, if <paramref name="halves"/> has it for the dimensions.</summary>
     /// <returns>Whether a key, hidden ones included, is so large that dot products may leave <see cref="FloatRange"/>.</returns>
-    public static bool Pack(AttentionProblem problem, int head, int start, int stop, nint* keyRows, nint* valueRows, float* key, float* value, float* temporary) => problem.KeyValueType switch
+    public static bool Pack(AttentionProblem problem, int head, int start, int stop, nint* keyRows, nint* valueRows, float* key, float* value, float* temporary, HalfKernels? halves) => problem.KeyValueType switch
     {
         AttentionElementType.Float32 => Pack<Float32Element>(problem, head, start, stop, keyRows, valueRows, key, value, temporary),
-        AttentionElementType.Float16 => Pack<Float16Element>(problem, head, start, stop, keyRows, valueRows, key, value, temporary),
+        AttentionElementType.Float16 => Pack<Float16Element>(problem, head, start, stop, keyRows, valueRows, key, value, temporary, halves),
         AttentionElementType.BFloat16 => Pack<BFloat16Element>(problem, head, start, stop, keyRows, valueRows, key, value, temporary),
         _ => throw ElementTypes.Unknown(problem.KeyValueType),
     };
 
-    private static bool Pack<TE>(AttentionProblem problem, int head, int start, int stop, nint* keyRows, nint* valueRows, float* key, float* value, float* temporary)
+    private static bool Pack<TE>(AttentionProblem problem, int head, int start, int stop, nint* keyRows, nint* valueRows, float* key, float* value, float* temporary, HalfKernels? halves = null)
         where TE : struct, IElement
     {
         bool large = false;
+        nint widenKeys = halves?.WidenKeys(problem.KeyDim) ?? 0;
+        nint widenValues = halves?.WidenValues(problem.ValueDim, PrefillTiles.Keys) ?? 0;
         for (int panel = start / PanelWidth; panel * PanelWidth < stop; panel++)
         {
             large |= PackKeyPanel<TE>(
                 keyRows, Math.Max(start, panel * PanelWidth), Math.Min(stop, (panel + 1) * PanelWidth), panel * PanelWidth,
-                (nint)(head * problem.KeyHeadStride * TE.Size), problem.KeyDim, key + ((nint)panel * PanelWidth * problem.KeyDim), temporary);
+                (nint)(head * problem.KeyHeadStride * TE.Size), problem.KeyDim, key + ((nint)panel * PanelWidth * problem.KeyDim), temporary, widenKeys);
         }
 
-        PackValues<TE>(valueRows, start, stop, (nint)(head * problem.ValueHeadStride * TE.Size), problem.ValueDim, value);
+        nint valueOffset = (nint)(head * problem.ValueHeadStride * TE.Size);
+        if (widenValues != 0) Widen(widenValues, valueRows + start, valueRows + stop, valueOffset, value + ((nint)start * PanelWidth));
+        else PackValues<TE>(valueRows, start, stop, valueOffset, problem.ValueDim, value);
         return large;
     }
 
@@ -46,10 +51,11 @@ internal static unsafe class KeyValuePacking<TS, TV>
     /// <returns>Whether an element may be beyond <see cref="FloatRange.LargestKey"/>.</returns>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     [SkipLocalsInit]
-    private static bool PackKeyPanel<TE>(nint* rows, int start, int stop, int panelStart, nint headOffset, int dim, float* panel, float* temporary)
+    private static bool PackKeyPanel<TE>(nint* rows, int start, int stop, int panelStart, nint headOffset, int dim, float* panel, float* temporary, nint widen)
         where TE : struct, IElement
     {
         nint* source = stackalloc nint[PanelWidth];
+        if (widen != 0) Widen(widen, rows + start, rows + stop, headOffset, temporary + ((nint)(start - panelStart) * dim));
         for (int i = 0; i < PanelWidth; i++)
         {
             int j = Math.Clamp(panelStart + i, start, stop - 1);
@@ -63,8 +69,8 @@ internal static unsafe class KeyValuePacking<TS, TV>
             // 16-bit keys are widened to a small row-major block first, which stays in the first-level cache.
             float* widened = temporary + ((nint)i * dim);
             source[i] = (nint)widened;
-            if (panelStart + i == j) RowConversion<TS, TV>.Widen<TE>((byte*)row, widened, dim);
-            else source[i] = (nint)(temporary + ((nint)(j - panelStart) * dim));
+            if (panelStart + i == j && widen == 0) RowConversion<TS, TV>.Widen<TE>((byte*)row, widened, dim);
+            if (panelStart + i != j) source[i] = (nint)(temporary + ((nint)(j - panelStart) * dim));
         }
 
         // A place before the first key would name a row that is not widened yet; the loop above has it by now.
@@ -108,5 +114,12 @@ internal static unsafe class KeyValuePacking<TS, TV>
                 destination[i] = d < dim ? TE.LoadOne(source, d) : 0;
             }
         }
+    }
+
+    /// <summary>Rows by a kernel of <see cref="HalfKernels"/>.</summary>
+    private static void Widen(nint kernel, nint* rows, nint* end, nint headOffset, float* destination)
+    {
+        var block = new HalfWideningBlock { Rows = rows, RowsEnd = end, Offset = headOffset, Destination = destination };
+        ((delegate* unmanaged<HalfWideningBlock*, void>)kernel)(&block);
     }
 }

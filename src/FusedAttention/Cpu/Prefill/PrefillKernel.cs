@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using FusedAttention.Cpu.MachineCode.Kernels;
 using FusedAttention.Cpu.Numerics;
 using FusedAttention.Cpu.Planning;
 using FusedAttention.Cpu.Rows;
@@ -35,15 +36,20 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
 
     public static long ScratchBytes(in PrefillSizes sizes) => LayoutOf(null, sizes).Bytes;
 
-    public static void Run(AttentionProblem problem, in WorkItem item, in ScoreUnits units, byte* scratch)
+    /// <param name="problem">The call.</param>
+    /// <param name="item">The block of rows.</param>
+    /// <param name="units">What the stored scores stand for.</param>
+    /// <param name="scratch">The worker's memory.</param>
+    /// <param name="halves">Machine code for binary16; null for intrinsics.</param>
+    public static void Run(AttentionProblem problem, in WorkItem item, in ScoreUnits units, byte* scratch, HalfKernels? halves)
     {
         ref readonly SequenceProblem sequence = ref problem.Sequences[item.Sequence];
         PrefillLayout at = LayoutOf(scratch, new(item.RowCount, problem.KeyDim, problem.ValueDim, PrefillSizes.AreLong(sequence.KeyLength)));
-        Sum(problem, sequence, item, units, at, onlySeen: false);
+        Sum(problem, sequence, item, units, at, halves, onlySeen: false);
         if (WriteRows(problem, sequence, item, units, at)) return;
 
         // An infinite or NaN value at a key that some row does not see has come through as 0 times it: once more, with weights of seen keys only. What is not finite then is so by right, or overflowed.
-        Sum(problem, sequence, item, units, at, onlySeen: true);
+        Sum(problem, sequence, item, units, at, halves, onlySeen: true);
         for (int r = 0; r < item.RowCount; r++)
         {
             RowEnd<TS, TV>.Write(problem, sequence, at.RowQuery[r], at.RowHead[r], at.Max[r], at.Sum[r], at.Output + ((nint)r * at.OutputStride), units);
@@ -51,7 +57,7 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Sum(AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, in ScoreUnits units, in PrefillLayout at, bool onlySeen)
+    private static void Sum(AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, in ScoreUnits units, in PrefillLayout at, HalfKernels? halves, bool onlySeen)
     {
         KeyRange block = Start(problem, sequence, item, at);
         if (block.IsEmpty) return;
@@ -66,7 +72,7 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
                 LongSums.Add(at, item.RowCount, units);
             }
 
-            bool hasLargeKeys = KeyValuePacking<TS, TV>.Pack(problem, item.Head, tile.Start, tile.Stop, at.KeyRows, at.ValueRows, at.Key, at.Value, at.Temporary);
+            bool hasLargeKeys = KeyValuePacking<TS, TV>.Pack(problem, item.Head, tile.Start, tile.Stop, at.KeyRows, at.ValueRows, at.Key, at.Value, at.Temporary, halves);
 
             // The addresses have served; from now on they are those of the next tile, which the strips ask for bit by bit while they compute this one.
             KeyTile next = Next(problem, sequence, item, at, block, tile.First + TileKeys, tile.Parity ^ 1);

@@ -1,0 +1,293 @@
+namespace FusedAttention.Cpu.MachineCode.Kernels;
+
+/// <summary>What a call of <see cref="HalfScores"/> is about: some keys of a tile, all their heads, four query rows a head or a multiple.</summary>
+internal unsafe struct HalfScoresBlock
+{
+    /// <summary>The addresses of the keys in head 0; three beyond the last may be read, which repeat it.</summary>
+    public nint* Keys;
+    public nint* KeysEnd;
+
+    /// <summary>The addresses of the tokens to ask for, one a key.</summary>
+    public nint* Ahead;
+
+    /// <summary>The first row; the others follow it, all heads together.</summary>
+    public float* Query;
+
+    /// <summary>The first row's place for the first key.</summary>
+    public float* Scores;
+
+    /// <summary>Bytes from head 0 to the first head, and from each to the next.</summary>
+    public nint Offset;
+    public nint HeadStride;
+    public nint AheadOffset;
+    public nint AheadHeadStride;
+    public nint Heads;
+
+    /// <summary>Rows of a head, in fours.</summary>
+    public nint RowBlocks;
+
+    /// <summary>Bytes of addresses of the keys that all heads pass before the next keys come: 8 a key.</summary>
+    public nint StepBytes;
+
+    /// <summary>Bytes of scores of the same keys: 4 a key.</summary>
+    public nint StepScoreBytes;
+
+    // From here on the kernel's own.
+    public nint* StepEnd;
+    public nint* ProductKeys;
+    public nint* ProductAhead;
+    public float* RowScores;
+    public float* ProductScores;
+    public nint HeadOffset;
+    public nint HeadAheadOffset;
+    public nint HeadsLeft;
+    public nint RowBlocksLeft;
+    public nint DimsLeft;
+}
+
+/// <summary>
+/// S = Q K^T over binary16 keys where they lie: four rows by four keys, each key converted once for four rows.
+/// </summary>
+/// <remarks>
+/// Each sum is one chain of multiply-adds over the dimension and one fixed sum over lanes, as in the intrinsics' kernel, for the same bits. AVX-512: 16 sums, 4 keys and a query in 21 of 22 registers that no caller keeps;
+/// AVX2: the keys two by two, 8 sums, 2 keys, a query and the first two keys' result in 12 of 16. Conversion is one instruction of two steps, where widening by shift and mask is three and a look for infinities besides.
+/// </remarks>
+internal static unsafe class HalfScores
+{
+    private const int Rows = 4;
+    private const int Keys = 4;
+
+    // Steps of a vector that stand one after the other; a longer dimension loops over them.
+    private const int MaxSteps = 16;
+
+    /// <param name="bits">Of a vector.</param>
+    /// <param name="dim">Whole vectors.</param>
+    /// <param name="aheadLines">Cache lines to ask for of each token ahead.</param>
+    /// <param name="scoreStride">Floats from a row of scores to the next.</param>
+    /// <param name="convention">How it is called.</param>
+    public static Assembler Emit(short bits, int dim, int aheadLines, int scoreStride, CallingConvention convention)
+    {
+        var k = new Assembler($"fp16 scores {bits} bits, dim {dim}, {aheadLines} lines ahead", convention);
+
+        // A block that only tells how far its fields are from its start.
+        HalfScoresBlock fields;
+        HalfScoresBlock* at = &fields;
+        nint start = (nint)at;
+        Mem keys = At(&at->Keys, nameof(HalfScoresBlock.Keys)), keysEnd = At(&at->KeysEnd, nameof(HalfScoresBlock.KeysEnd)), ahead = At(&at->Ahead, nameof(HalfScoresBlock.Ahead)), query = At(&at->Query, nameof(HalfScoresBlock.Query));
+        Mem scores = At(&at->Scores, nameof(HalfScoresBlock.Scores)), offset = At(&at->Offset, nameof(HalfScoresBlock.Offset)), headStride = At(&at->HeadStride, nameof(HalfScoresBlock.HeadStride));
+        Mem aheadOffset = At(&at->AheadOffset, nameof(HalfScoresBlock.AheadOffset)), aheadHeadStride = At(&at->AheadHeadStride, nameof(HalfScoresBlock.AheadHeadStride));
+        Mem heads = At(&at->Heads, nameof(HalfScoresBlock.Heads)), rowBlocks = At(&at->RowBlocks, nameof(HalfScoresBlock.RowBlocks)), stepBytes = At(&at->StepBytes, nameof(HalfScoresBlock.StepBytes));
+        Mem stepScoreBytes = At(&at->StepScoreBytes, nameof(HalfScoresBlock.StepScoreBytes));
+        Mem stepEnd = At(&at->StepEnd, nameof(HalfScoresBlock.StepEnd)), productKeys = At(&at->ProductKeys, nameof(HalfScoresBlock.ProductKeys)), productAhead = At(&at->ProductAhead, nameof(HalfScoresBlock.ProductAhead));
+        Mem rowScores = At(&at->RowScores, nameof(HalfScoresBlock.RowScores)), productScores = At(&at->ProductScores, nameof(HalfScoresBlock.ProductScores));
+        Mem headOffset = At(&at->HeadOffset, nameof(HalfScoresBlock.HeadOffset)), headAheadOffset = At(&at->HeadAheadOffset, nameof(HalfScoresBlock.HeadAheadOffset));
+        Mem headsLeft = At(&at->HeadsLeft, nameof(HalfScoresBlock.HeadsLeft)), rowBlocksLeft = At(&at->RowBlocksLeft, nameof(HalfScoresBlock.RowBlocksLeft)), dimsLeft = At(&at->DimsLeft, nameof(HalfScoresBlock.DimsLeft));
+
+        int lanes = bits / 32;
+        int queryStride = dim * sizeof(float);
+        Gpr[] key = [k.Gpr("key0"), k.Gpr("key1"), k.Gpr("key2"), k.Gpr("key3")];
+        Gpr q = k.Gpr("query"), t = k.Gpr("t");
+        int keysAtOnce = bits == 512 ? Keys : 2;
+        Vec[] sums = k.Vectors(bits, "s", Rows * keysAtOnce);
+        Vec[] converted = k.Vectors(bits, "k", keysAtOnce);
+        Vec row = k.Vector(bits, "q");
+        Vec? firstPair = bits == 512 ? null : k.Vector(bits, "s01");
+
+        Label step = new("step"), head = new("head"), rows = new("rows"), headEnd = new("head_end"), end = new("end");
+        k.Mov(t, keys);
+        k.Cmp(t, keysEnd);
+        k.Jae(end);
+
+        k.Place(step);
+        k.Add(t, stepBytes);
+        Label whole = new("whole_step");
+        k.Cmp(t, keysEnd);
+        k.Jb(whole);
+        k.Mov(t, keysEnd);
+        k.Place(whole);
+        k.Mov(stepEnd, t);
+        Copy(heads, headsLeft);
+        Copy(offset, headOffset);
+        Copy(aheadOffset, headAheadOffset);
+        Copy(scores, rowScores);
+        k.Mov(q, query);
+
+        k.Place(head);
+        Copy(rowBlocks, rowBlocksLeft);
+        RowsOfFour("first", asks: true);
+        k.Place(rows);
+        k.Dec(rowBlocksLeft);
+        k.Je(headEnd);
+        RowsOfFour("next", asks: false);
+        k.Jmp(rows);
+
+        k.Place(headEnd);
+        k.Mov(t, headStride);
+        AddTo(headOffset);
+        k.Mov(t, aheadHeadStride);
+        AddTo(headAheadOffset);
+        k.Dec(headsLeft);
+        k.Jne(head);
+
+        k.Mov(t, stepBytes);
+        AddTo(ahead);
+        k.Mov(t, stepScoreBytes);
+        AddTo(scores);
+        k.Mov(t, stepEnd);
+        k.Mov(keys, t);
+        k.Cmp(t, keysEnd);
+        k.Jb(step);
+        k.Place(end);
+        k.Return();
+        return k;
+
+        // Four rows by the keys of a step, four keys at a time.
+        void RowsOfFour(string name, bool asks)
+        {
+            Copy(keys, productKeys);
+            if (asks) Copy(ahead, productAhead);
+            Copy(rowScores, productScores);
+            Label product = new($"{name}_product");
+            k.Place(product);
+            k.Mov(t, productKeys);
+            for (int i = 0; i < Keys; i++) k.Mov(key[i], t + (i * sizeof(nint)));
+            for (int i = 0; i < Keys; i++) k.Add(key[i], headOffset);
+            for (int first = 0; first < Keys; first += keysAtOnce)
+            {
+                foreach (Vec sum in sums) k.Zero(sum);
+                Dims($"{name}_dims{first}", first, asks);
+                if (bits == 512) StoreSums512();
+                else if (first == 0) Sums256(firstPair!.Value);
+                else StoreSums256();
+            }
+
+            k.Add(productScores, Keys * sizeof(float));
+            if (asks) k.Add(productAhead, Keys * sizeof(nint));
+            k.Mov(t, productKeys);
+            k.Add(t, Keys * sizeof(nint));
+            k.Mov(productKeys, t);
+            k.Cmp(t, stepEnd);
+            k.Jb(product);
+            k.Add(q, Rows * queryStride);
+            k.Add(rowScores, Rows * scoreStride * sizeof(float));
+        }
+
+        // The chains over the dimension, and between their steps the requests for tokens ahead.
+        void Dims(string name, int first, bool asks)
+        {
+            int all = dim / lanes;
+            int steps = Enumerable.Range(1, MaxSteps).Last(n => all % n == 0);
+            bool loops = steps < all;
+            var requests = new Queue<(int Token, int Line)>(asks ? Requests(first) : []);
+            int stepsLeft = loops ? 1 : steps;
+            Label loop = new(name);
+            if (loops)
+            {
+                while (requests.TryDequeue(out (int Token, int Line) request)) Ask(request);
+                k.Mov(dimsLeft, all / steps);
+                k.Place(loop);
+            }
+
+            for (int s = 0; s < steps; s++)
+            {
+                for (int i = 0; i < keysAtOnce; i++) k.Vcvtph2ps(converted[i], key[first + i] + (s * lanes * sizeof(ushort)));
+                for (int r = 0; r < Rows; r++)
+                {
+                    k.Vmovups(row, q + ((r * queryStride) + (s * lanes * sizeof(float))));
+                    for (int i = 0; i < keysAtOnce; i++) k.Vfmadd231ps(sums[(r * keysAtOnce) + i], row, converted[i]);
+                }
+
+                for (int due = (requests.Count + stepsLeft - 1) / stepsLeft; due > 0; due--) Ask(requests.Dequeue());
+                stepsLeft = Math.Max(1, stepsLeft - 1);
+            }
+
+            if (!loops) return;
+            for (int i = 0; i < keysAtOnce; i++) k.Add(key[first + i], steps * lanes * sizeof(ushort));
+            k.Add(q, steps * lanes * sizeof(float));
+            k.Dec(dimsLeft);
+            k.Jne(loop);
+            k.Sub(q, dim * sizeof(float));
+        }
+
+        IEnumerable<(int Token, int Line)> Requests(int first)
+        {
+            for (int i = first; i < first + keysAtOnce; i++)
+            {
+                for (int line = 0; line < aheadLines; line++) yield return (i, line);
+            }
+        }
+
+        void Ask((int Token, int Line) request)
+        {
+            if (request.Line == 0)
+            {
+                k.Mov(t, productAhead);
+                k.Mov(t, t + (request.Token * sizeof(nint)));
+                k.Add(t, headAheadOffset);
+            }
+
+            k.Prefetcht0(t + (request.Line * 64));
+        }
+
+        // Halves, then neighbours, then pairs of neighbours, then the two quarters that are left: in the end a row's four keys are side by side.
+        void StoreSums512()
+        {
+            for (int i = 0; i < Rows * Keys; i += 2 * Keys)
+            {
+                for (int j = 0; j < Keys; j++) AddLanes(sums[i + j], sums[i + Keys + j], 0x44, 0xEE, k.Vshuff32x4);
+                for (int j = 0; j < Keys; j += 2) AddLanes(sums[i + j], sums[i + j + 1], 0x88, 0xDD, k.Vshufps);
+                AddLanes(sums[i], sums[i + 2], 0x88, 0xDD, k.Vshufps);
+            }
+
+            AddLanes(sums[0], sums[2 * Keys], 0x88, 0xDD, k.Vshuff32x4);
+            k.Mov(t, productScores);
+            k.Vmovups(t + 0, sums[0].Lower(128));
+            for (int r = 1; r < Rows; r++) k.Vextract(t + (r * scoreStride * sizeof(float)), sums[0], r);
+        }
+
+        // a = some lanes of a and b + the others.
+        void AddLanes(Vec a, Vec b, int some, int others, Action<Vec, Vec, Source, int> exchange)
+        {
+            exchange(row, a, b, some);
+            exchange(a, a, b, others);
+            k.Vaddps(a, row, a);
+        }
+
+        // Of rows 0 to 3 and two keys: 00 01 10 11, 20 21 30 31.
+        void Sums256(Vec to)
+        {
+            for (int i = 0; i < 8; i += 2) k.Vhaddps(sums[i], sums[i], sums[i + 1]);
+            for (int i = 0; i < 8; i += 4) k.Vhaddps(sums[i], sums[i], sums[i + 2]);
+            k.Vperm2f128(row, sums[0], sums[4], 0x20);
+            k.Vperm2f128(sums[0], sums[0], sums[4], 0x31);
+            k.Vaddps(to, row, sums[0]);
+        }
+
+        void StoreSums256()
+        {
+            Vec pair = firstPair!.Value;
+            Sums256(sums[1]);
+            k.Vshufps(row, pair, sums[1], 0x44);
+            k.Vshufps(pair, pair, sums[1], 0xEE);
+            k.Mov(t, productScores);
+            k.Vmovups(t + 0, row.Lower(128));
+            k.Vmovups(t + (scoreStride * sizeof(float)), pair.Lower(128));
+            k.Vextract(t + (2 * scoreStride * sizeof(float)), row, 1);
+            k.Vextract(t + (3 * scoreStride * sizeof(float)), pair, 1);
+        }
+
+        Mem At(void* field, string name) => k.Field((int)((nint)field - start), name);
+
+        void Copy(Mem from, Mem to)
+        {
+            k.Mov(t, from);
+            k.Mov(to, t);
+        }
+
+        void AddTo(Mem field)
+        {
+            k.Add(t, field);
+            k.Mov(field, t);
+        }
+    }
+}

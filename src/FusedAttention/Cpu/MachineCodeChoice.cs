@@ -1,0 +1,46 @@
+using FusedAttention.Cpu.MachineCode;
+using FusedAttention.Cpu.MachineCode.Kernels;
+
+namespace FusedAttention.Cpu;
+
+/// <summary>Whether an instruction set's kernels get machine code, and in words why or why not.</summary>
+/// <param name="Halves">The kernels; null if there are none.</param>
+/// <param name="Reason">For <c>Explain</c> and the tool.</param>
+internal sealed record MachineCodeChoice(HalfKernels? Halves, string Reason)
+{
+    /// <summary>The environment variable that says what <see cref="CpuMachineCode.Auto"/> means; a name of that enumeration.</summary>
+    public const string EnvironmentVariable = "FUSEDATTENTION_MACHINE_CODE";
+
+    private static readonly Lazy<HalfKernels> Halves256 = new(static () => new(CodeHost.Current, 256));
+    private static readonly Lazy<HalfKernels> Halves512 = new(static () => new(CodeHost.Current, 512));
+
+    /// <exception cref="PlatformNotSupportedException">It is required, and not to be had; or the environment variable has a name that means nothing.</exception>
+    public static MachineCodeChoice Of(CpuInstructionSet instructionSet, CpuMachineCode asked) => Of(instructionSet, asked, Environment.GetEnvironmentVariable(EnvironmentVariable), static () => CodeHost.Current);
+
+    /// <summary>The same where the environment and the host are given.</summary>
+    public static MachineCodeChoice Of(CpuInstructionSet instructionSet, CpuMachineCode asked, string? variable, Func<CodeHost> host)
+    {
+        if (instructionSet is not (CpuInstructionSet.Avx2 or CpuInstructionSet.Avx512)) return new(null, $"{instructionSet} has none");
+        string by = $"{nameof(CpuExecution)}.{nameof(CpuExecution.MachineCode)}";
+        if (asked == CpuMachineCode.Auto && !string.IsNullOrWhiteSpace(variable))
+        {
+            if (!Enum.TryParse(variable, ignoreCase: true, out asked) || !Enum.IsDefined(asked))
+            {
+                throw new PlatformNotSupportedException($"{EnvironmentVariable} is '{variable}'; expected one of {string.Join(", ", Enum.GetNames<CpuMachineCode>())}.");
+            }
+
+            by = EnvironmentVariable;
+        }
+
+        if (asked == CpuMachineCode.Off) return new(null, $"off by {by}");
+        CodeHost code = host();
+        string? lacking = !code.IsAvailable ? code.State
+            : !code.Features.HasF16C ? "this processor has no F16C"
+            : instructionSet == CpuInstructionSet.Avx2 && CallingConvention.Current.LowVectors < 16 ? "the calling convention of this system keeps vector registers that AVX2 kernels need"
+            : null;
+        if (lacking is null) return new((instructionSet == CpuInstructionSet.Avx2 ? Halves256 : Halves512).Value, $"binary16 by vcvtph2ps ({code.State})");
+        return asked == CpuMachineCode.Required
+            ? throw new PlatformNotSupportedException($"{by} requires machine code for {instructionSet}, which cannot run here: {lacking}.")
+            : new(null, lacking);
+    }
+}

@@ -1,0 +1,122 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Numerics.Tensors;
+using FusedAttention.Cpu.MachineCode;
+using Xunit;
+
+namespace FusedAttention.Tests.Cpu.MachineCode;
+
+/// <summary>
+/// How long calls take with machine code and without, alternately in one process, on a machine that has no .NET to build a benchmark with: runs where <c>FUSEDATTENTION_TIMES</c> says how many seconds a shape gets, and
+/// fails where the two disagree. <c>eng/x86-tests.sh</c> takes it there.
+/// </summary>
+public sealed class MachineCodeTimes(ITestOutputHelper output)
+{
+    private const int Heads = 8;
+
+    private static double? Seconds => double.TryParse(Environment.GetEnvironmentVariable("FUSEDATTENTION_TIMES"), CultureInfo.InvariantCulture, out double seconds) ? seconds : null;
+
+    [Theory]
+    [InlineData(512, 128, false)]
+    [InlineData(512, 128, true)]
+    [InlineData(512, 64, false)]
+    [InlineData(512, 64, true)]
+    [InlineData(2048, 128, false)]
+    [InlineData(2048, 128, true)]
+    [InlineData(2048, 64, false)]
+    [InlineData(2048, 64, true)]
+    [InlineData(8192, 128, false)]
+    [InlineData(8192, 128, true)]
+    [InlineData(8192, 64, false)]
+    [InlineData(8192, 64, true)]
+    public void Prefill_of_bfloat16_by_tiles(int tokens, int dim, bool causal)
+    {
+        Assert.SkipUnless(Seconds is not null, "FUSEDATTENTION_TIMES does not say for how long.");
+        Assert.SkipUnless(Variants.IsSupported(CpuInstructionSet.Avx512) && TileCaller.HasTiles, "This processor has no tiles, or this process may not use them.");
+        BFloat16[] query = Draw(1), key = Draw(2), value = Draw(3), without = new BFloat16[query.Length], with = new BFloat16[query.Length];
+        AttentionOptions options = new() { Mask = causal ? AttentionMask.Causal : AttentionMask.Full };
+        nint[] lengths = [1, tokens, Heads, dim];
+        foreach (int threads in (int[])[-1, 1])
+        {
+            if (threads == 1 && tokens > 2048) continue;
+            var execution = new CpuExecution { MaxDegreeOfParallelism = threads };
+            var tiles = new TileCaller(execution, emulates: false);
+            (double off, double on) = Medians(
+                () => Attention.Forward<BFloat16, BFloat16>(query, key, value, without, new(1, tokens, tokens, Heads, Heads, dim), options, execution: execution),
+                () => tiles.Dense<BFloat16, BFloat16>(
+                    new ReadOnlyTensorSpan<BFloat16>(query, lengths), new ReadOnlyTensorSpan<BFloat16>(key, lengths), new ReadOnlyTensorSpan<BFloat16>(value, lengths), new TensorSpan<BFloat16>(with, lengths), options, default));
+            double operations = 4.0 * tokens * tokens * Heads * dim / (causal ? 2 : 1);
+            output.WriteLine(string.Create(CultureInfo.InvariantCulture,
+                $"times prefill bf16 {tokens} x {Heads} x {dim} {(causal ? "causal" : "full")} threads {threads}: intrinsics {off * 1e3:0.000} ms {operations / off / 1e12:0.000} TFLOP/s, tiles {on * 1e3:0.000} ms {operations / on / 1e12:0.000} TFLOP/s, {off / on:0.00} x"));
+        }
+
+        for (int i = 0; i < with.Length; i++) Assert.Equal((float)without[i], (float)with[i], 0.05f + (0.02f * Math.Abs((float)without[i])));
+
+        BFloat16[] Draw(int seed)
+        {
+            var random = new Random(seed);
+            var numbers = new BFloat16[tokens * Heads * dim];
+            for (int i = 0; i < numbers.Length; i++) numbers[i] = (BFloat16)((random.NextSingle() * 2) - 1);
+            return numbers;
+        }
+    }
+
+    [Theory]
+    [InlineData(CpuInstructionSet.Avx2, 32, 8)]
+    [InlineData(CpuInstructionSet.Avx512, 32, 8)]
+    [InlineData(CpuInstructionSet.Avx2, 32, 32)]
+    [InlineData(CpuInstructionSet.Avx512, 32, 32)]
+    public void Decode_of_binary16(CpuInstructionSet set, int heads, int keyValueHeads)
+    {
+        Assert.SkipUnless(Seconds is not null, "FUSEDATTENTION_TIMES does not say for how long.");
+        Assert.SkipUnless(Variants.IsSupported(set) && CodeHost.Current is { IsAvailable: true, Features.HasF16C: true }, $"No machine code for {set} here: {CodeHost.Current.State}.");
+        const int Keys = 32_768, Dim = 128;
+        Half[] query = Draw(heads * Dim, 1), key = Draw(Keys * keyValueHeads * Dim, 2), value = Draw(Keys * keyValueHeads * Dim, 3), without = new Half[heads * Dim], with = new Half[heads * Dim];
+        foreach (int threads in (int[])[1, -1])
+        {
+            var execution = new CpuExecution { InstructionSet = set, MaxDegreeOfParallelism = threads, MachineCode = CpuMachineCode.Off };
+            var shape = new AttentionShape(1, 1, Keys, heads, keyValueHeads, Dim);
+            (double off, double on) = Medians(
+                () => Attention.Forward<Half, Half>(query, key, value, without, shape, execution: execution),
+                () => Attention.Forward<Half, Half>(query, key, value, with, shape, execution: execution with { MachineCode = CpuMachineCode.Required }));
+            double bytes = 4.0 * Keys * keyValueHeads * Dim;
+            output.WriteLine(string.Create(CultureInfo.InvariantCulture,
+                $"times decode fp16 {heads}/{keyValueHeads} x {Dim}, {Keys} keys, {set}, threads {threads}: without {off * 1e3:0.000} ms {bytes / off / 1e9:0.0} GB/s, with {on * 1e3:0.000} ms {bytes / on / 1e9:0.0} GB/s, {off / on:0.00} x"));
+        }
+
+        Assert.Equal(without, with);
+
+        static Half[] Draw(int count, int seed)
+        {
+            var random = new Random(seed);
+            var numbers = new Half[count];
+            for (int i = 0; i < count; i++) numbers[i] = (Half)((random.NextSingle() * 2) - 1);
+            return numbers;
+        }
+    }
+
+    private static (double Off, double On) Medians(Action off, Action on)
+    {
+        off();
+        on();
+        var offs = new List<double>();
+        var ons = new List<double>();
+        long start = Stopwatch.GetTimestamp();
+        do
+        {
+            offs.Add(Time(off));
+            ons.Add(Time(on));
+        }
+        while (Stopwatch.GetElapsedTime(start).TotalSeconds < Seconds || offs.Count < 3);
+        offs.Sort();
+        ons.Sort();
+        return (offs[offs.Count / 2], ons[ons.Count / 2]);
+
+        static double Time(Action call)
+        {
+            long begin = Stopwatch.GetTimestamp();
+            call();
+            return Stopwatch.GetElapsedTime(begin).TotalSeconds;
+        }
+    }
+}

@@ -1,0 +1,143 @@
+using System.Runtime.CompilerServices;
+using FusedAttention.Cpu.MachineCode.Kernels;
+using Iced.Intel;
+using Assembler = FusedAttention.Cpu.MachineCode.Assembler;
+
+namespace FusedAttention.Tests.Cpu.MachineCode;
+
+/// <summary>Runs the code of tile products instruction by instruction, as the decoder reads it, on the process's own memory: for machines without tiles.</summary>
+/// <remarks>Products are as the manual has them: pairs of bfloat16, the even element first, each sum rounded to nearest even, subnormals 0 on the way in and out.</remarks>
+internal sealed unsafe class TileEmulator : TileKernels
+{
+    private const int TileRows = 16;
+    private const int RowBytes = 64;
+    private const long BlockRegister = 7;      // rdi
+
+    private readonly Instruction[] _scores;
+    private readonly Instruction[] _sums;
+
+    public TileEmulator((Assembler Scores, Assembler Sums) code) => (_scores, _sums) = ([.. Decoded.AssertSame(code.Scores)], [.. Decoded.AssertSame(code.Sums)]);
+
+    public override void Scores(TileScoresBlock* block) => new Run(_scores, block).ToReturn();
+
+    public override void Sums(TileSumsBlock* block) => new Run(_sums, block).ToReturn();
+
+    private sealed class Run
+    {
+        private readonly Instruction[] _code;
+        private readonly Dictionary<ulong, int> _places = [];
+        private readonly long[] _registers = new long[16];
+        private readonly byte[][] _tiles = [.. Enumerable.Range(0, 8).Select(static _ => new byte[TileRows * RowBytes])];
+        private bool _isConfigured;
+        private bool _isZero;
+
+        public Run(Instruction[] code, void* block)
+        {
+            _code = code;
+            for (int i = 0; i < code.Length; i++) _places[code[i].IP] = i;
+            Array.Fill(_registers, 0x0BAD_0BAD_0BAD);
+            _registers[BlockRegister] = (long)block;
+        }
+
+        public void ToReturn()
+        {
+            int at = 0;
+            while (_code[at].Mnemonic != Mnemonic.Ret) at = Step(_code[at]) ?? at + 1;
+            if (_isConfigured) throw new InvalidOperationException("Tiles are not released.");
+        }
+
+        /// <summary>Where it goes on, if not behind.</summary>
+        private int? Step(in Instruction instruction)
+        {
+            switch (instruction.Mnemonic)
+            {
+                case Mnemonic.Endbr64 or Mnemonic.Vzeroupper:
+                    break;
+                case Mnemonic.Mov:
+                    _registers[Number(instruction.Op0Register)] = Value(instruction);
+                    break;
+                case Mnemonic.Add:
+                    _registers[Number(instruction.Op0Register)] += Value(instruction);
+                    break;
+                case Mnemonic.Dec:
+                    _isZero = --_registers[Number(instruction.Op0Register)] == 0;
+                    break;
+                case Mnemonic.Jne:
+                    if (!_isZero) return _places[instruction.NearBranchTarget];
+                    break;
+                case Mnemonic.Ldtilecfg:
+                    Configure((byte*)Address(instruction));
+                    break;
+                case Mnemonic.Tilerelease:
+                    _isConfigured = false;
+                    break;
+                case Mnemonic.Tilezero:
+                    Array.Clear(TileOf(instruction.Op0Register));
+                    break;
+                case Mnemonic.Tileloadd:
+                    for (int r = 0; r < TileRows; r++) new ReadOnlySpan<byte>((byte*)RowAddress(instruction, r), RowBytes).CopyTo(TileOf(instruction.Op0Register).AsSpan(r * RowBytes));
+                    break;
+                case Mnemonic.Tilestored:
+                    for (int r = 0; r < TileRows; r++) TileOf(instruction.Op1Register).AsSpan(r * RowBytes, RowBytes).CopyTo(new Span<byte>((byte*)RowAddress(instruction, r), RowBytes));
+                    break;
+                case Mnemonic.Tdpbf16ps:
+                    Multiply(TileOf(instruction.Op0Register), TileOf(instruction.Op1Register), TileOf(instruction.Op2Register));
+                    break;
+                default:
+                    throw new NotSupportedException($"{instruction}");
+            }
+
+            return null;
+        }
+
+        private static int Number(Register register) => register.GetNumber();
+
+        private long Value(in Instruction instruction) => instruction.Op1Kind switch
+        {
+            OpKind.Register => _registers[Number(instruction.Op1Register)],
+            OpKind.Memory => *(long*)Address(instruction),
+            OpKind.Immediate32to64 => (long)instruction.GetImmediate(1),
+            OpKind kind => throw new NotSupportedException($"{kind}"),
+        };
+
+        private long Address(in Instruction instruction) => _registers[Number(instruction.MemoryBase)] + (long)instruction.MemoryDisplacement64;
+
+        /// <summary>Of a tile's row: the index register is how far rows are apart.</summary>
+        private long RowAddress(in Instruction instruction, int row) => Address(instruction) + (row * _registers[Number(instruction.MemoryIndex)] * instruction.MemoryIndexScale);
+
+        private byte[] TileOf(Register register) => _isConfigured ? _tiles[Number(register)] : throw new InvalidOperationException("Tiles are not configured.");
+
+        private void Configure(byte* configuration)
+        {
+            bool whole = configuration[0] == 1 && configuration[1] == 0;
+            for (int i = 0; i < 8; i++) whole &= *(ushort*)(configuration + 16 + (2 * i)) == RowBytes && configuration[48 + i] == TileRows;
+            for (int i = 0; i < 16; i++) whole &= (i < 2 || configuration[i] == 0) && configuration[32 + i] == 0 && (i < 8 || configuration[48 + i] == 0);
+            _isConfigured = whole ? true : throw new InvalidOperationException("The configuration is not eight whole tiles.");
+        }
+
+        private static void Multiply(byte[] c, byte[] a, byte[] b)
+        {
+            Span<float> sums = System.Runtime.InteropServices.MemoryMarshal.Cast<byte, float>(c.AsSpan());
+            ReadOnlySpan<ushort> left = System.Runtime.InteropServices.MemoryMarshal.Cast<byte, ushort>(a), right = System.Runtime.InteropServices.MemoryMarshal.Cast<byte, ushort>(b);
+            for (int m = 0; m < TileRows; m++)
+            {
+                for (int k = 0; k < 16; k++)
+                {
+                    float even = Widened(left[(m * 32) + (2 * k)]), odd = Widened(left[(m * 32) + (2 * k) + 1]);
+                    for (int n = 0; n < 16; n++)
+                    {
+                        ref float sum = ref sums[(m * 16) + n];
+                        sum = Flushed(MathF.FusedMultiplyAdd(even, Widened(right[(k * 32) + (2 * n)]), sum));
+                        sum = Flushed(MathF.FusedMultiplyAdd(odd, Widened(right[(k * 32) + (2 * n) + 1]), sum));
+                    }
+                }
+            }
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        private static float Widened(ushort bits) => Flushed(BitConverter.Int32BitsToSingle(bits << 16));
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        private static float Flushed(float x) => float.IsSubnormal(x) ? 0 : x;
+    }
+}
