@@ -50,6 +50,7 @@ internal static class PlanDetails
         WarpgroupRefusal.OtherDevice => $"compute capability {device.Major}.{device.Minor}, not 9.0",
         WarpgroupRefusal.OldDriver => $"the driver knows CUDA {device.DriverVersion / 1000}.{device.DriverVersion % 1000 / 10}, not {TileTable.FirstWarpgroupDriver / 1000}.0",
         WarpgroupRefusal.NoTile => $"no tile for dimensions {problem.KeyDim}/{problem.ValueDim} fits {device.MaxSharedMemory} bytes of shared memory",
+        WarpgroupRefusal.MaskAlone => "a mask of its own, and no more than 64 dimensions, is faster there",
         WarpgroupRefusal.Group => $"{problem.Group} query heads a key/value head are more than the rows of a block",
         WarpgroupRefusal.Strides => "sequences lie neither at equal steps nor at whole tokens, or a stride is 0, negative or 2^40 bytes and more",
         _ => throw new ArgumentOutOfRangeException(nameof(refusal), refusal, null),

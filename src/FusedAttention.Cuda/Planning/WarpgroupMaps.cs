@@ -11,6 +11,7 @@ internal enum WarpgroupRefusal
     OtherDevice,
     OldDriver,
     NoTile,
+    MaskAlone,
     Group,
     Strides,
 }
