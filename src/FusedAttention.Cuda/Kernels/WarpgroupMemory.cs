@@ -123,7 +123,7 @@ internal sealed class WarpgroupMemory
 /// <summary>Which of several places is next, and in which phase its barriers are: places are gone through over and over.</summary>
 /// <param name="k">The kernel.</param>
 /// <param name="name">In the text.</param>
-/// <param name="places">One or two.</param>
+/// <param name="places">One or more.</param>
 /// <param name="parity">Of the first phase that is waited for: 0 for those who wait for what others do first, 1 for those who begin.</param>
 internal sealed class StageRing(PtxKernel k, string name, int places, int parity)
 {
@@ -139,7 +139,16 @@ internal sealed class StageRing(PtxKernel k, string name, int places, int parity
             return;
         }
 
-        Index.Set(Index ^ 1);
-        Parity.Set(Parity ^ Index ^ 1);
+        if (places == 2)
+        {
+            Index.Set(Index ^ 1);
+            Parity.Set(Parity ^ Index ^ 1);
+            return;
+        }
+
+        Index.Add(1);
+        Predicate isEnd = Index.Is(places);
+        Index.Set(I32.Select(isEnd, 0, Index));
+        Parity.Set(Parity ^ I32.Select(isEnd, 1, 0));
     }
 }
