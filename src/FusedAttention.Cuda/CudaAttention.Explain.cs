@@ -77,14 +77,14 @@ public static unsafe partial class CudaAttention
     private static void Prepare(CudaDevice device, AttentionProblem problem, OperandKinds operands)
     {
         bool isAligned = CudaPlan.HasAlignedStrides(problem);
-        device.Prepare(CudaPlan.Of(problem, device.Description, isAligned, form: device.PrefillForm, items: device.DecodeItems).Functions.AsSpan());
+        device.Prepare(CudaPlan.Of(problem, device.Description, isAligned, form: device.PrefillForm, items: device.DecodeItems, copies: device.DecodeCopies).Functions.AsSpan());
         if (isAligned && operands.HasFlag(OperandKinds.Unaligned)) device.Prepare(CudaPlan.Of(problem, device.Description, isAligned: false).Functions.AsSpan());
     }
 
     private static AttentionExplanation Explanation(CudaDevice device, AttentionProblem problem, AttentionOptions options, OperandKinds operands)
     {
         bool isAligned = CudaPlan.HasAlignedStrides(problem) && !operands.HasFlag(OperandKinds.Unaligned);
-        var plan = CudaPlan.Of(problem, device.Description, isAligned, form: device.PrefillForm, items: device.DecodeItems);
+        var plan = CudaPlan.Of(problem, device.Description, isAligned, form: device.PrefillForm, items: device.DecodeItems, copies: device.DecodeCopies);
         return new()
         {
             Backend = AttentionCall.Backend,

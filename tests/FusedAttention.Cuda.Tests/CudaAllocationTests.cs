@@ -73,6 +73,18 @@ public sealed class CudaAllocationTests : IDisposable
         foreach (CudaTensor<Half> key in keys) key.Dispose();
     }
 
+    /// <summary>Both launches of a call: blocks of 16 tokens are boxes of both, so queries, keys and values have a map each.</summary>
+    [Fact]
+    public void Calls_of_boxes_allocate_nothing_and_encode_their_tensors_once()
+    {
+        (_device.PrefillForm, _device.DecodeCopies) = (FusedAttention.Cuda.Planning.PrefillForm.Warpgroups, FusedAttention.Cuda.Planning.DecodeCopies.Boxes);
+        int[] queries = [0, 1, 129], contexts = [2000, 500], tables = [.. Enumerable.Range(0, 2 * 128).Select(static i => i % 160)];
+        using CudaTensor<Half> query = _device.Allocate<Half>(129, Heads, Dim), output = _device.Allocate<Half>(129, Heads, Dim);
+        using CudaTensor<Half> keys = _device.Allocate<Half>(160, 16, KeyValueHeads, Dim), values = _device.Allocate<Half>(160, 16, KeyValueHeads, Dim);
+        Allocations.AssertNone(() => CudaAttention.ForwardPaged(query, keys, values, output, new PagedSequences(queries, contexts, tables, 128), Options));
+        Assert.Equal(3, _runtime.TensorMaps);
+    }
+
     [Fact]
     public void Paged_calls_with_splits_allocate_nothing()
     {

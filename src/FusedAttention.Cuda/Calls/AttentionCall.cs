@@ -85,7 +85,7 @@ internal sealed class AttentionCall : IDisposable
         CudaDevice device = _uses.Device;
         CudaStream queue = device.StreamOf(stream, nameof(stream));
         cancellationToken.ThrowIfCancellationRequested();
-        _plan.Build(Problem, device.Description, CudaPlan.HasAlignedPlaces(_memory) && CudaPlan.HasAlignedStrides(Problem), form: device.PrefillForm, items: device.DecodeItems);
+        _plan.Build(Problem, device.Description, CudaPlan.HasAlignedPlaces(_memory) && CudaPlan.HasAlignedStrides(Problem), form: device.PrefillForm, items: device.DecodeItems, copies: device.DecodeCopies);
         if (_plan.WorkItems == 0) return;
         CallDescription description = AttentionTelemetry.IsEnabled ? CallDescription.Of(Problem, Backend, _plan.Kernel, 2 * Problem.MultiplyAdds()) : default;
         CallTimer timer = AttentionTelemetry.Start(description);

@@ -53,8 +53,25 @@ internal readonly struct BoxedRows(int dim, int rows)
     /// <summary>Where 16 rows begin, in units of 16 bytes.</summary>
     public static int UnitsOfRows(int step) => step * Step * RowBytes >> 4;
 
+    /// <summary>Where a lane's row of four 8 x 8 matrices begins in a box, of rows that are a factor's columns: as <see cref="SharedRows.LaneOffsetOfColumns"/>.</summary>
+    public static I32 LaneOffsetOfColumns(I32 lane) => LaneOffset((lane & 7) + ((lane >>> 4) << 3), (lane >>> 3) & 1, lane);
+
+    /// <summary>The same of rows that are a factor's rows: as <see cref="SharedRows.LaneOffsetOfRows"/>.</summary>
+    public static I32 LaneOffsetOfRows(I32 lane) => LaneOffset(lane & 15, lane >>> 4, lane);
+
+    /// <summary>From a lane's place in the first 16 columns: those in each 16 of a box. Chunks 2 i and 2 i + 1 differ from the first two in bits that the swizzle only flips, and nothing else of an address has these bits.</summary>
+    /// <param name="first">In a box that begins at a multiple of 1,024.</param>
+    public static Shared[] SlicesOf(Shared first)
+    {
+        int slices = BoxColumns / Step;
+        I32 address = first.ToI32();
+        return [.. Enumerable.Range(0, slices).Select(slice => slice == 0 ? first : new Shared(address ^ (slice * Step * sizeof(ushort))))];
+    }
+
     /// <summary>The low word of a descriptor.</summary>
     /// <param name="address">Where the rows begin.</param>
     /// <param name="along"><see cref="AlongColumns"/> or <see cref="AlongRows"/>.</param>
     public static I32 DescriptorLow(Shared address, int along) => (address.ToI32() >>> 4) | along;
+
+    private static I32 LaneOffset(I32 row, I32 chunk, I32 lane) => (row << 7) + ((chunk ^ (lane & 7)) << 4);
 }

@@ -20,7 +20,7 @@ internal sealed class DecodeEnd(PtxKernel k, CallReader call, WorkPlace place, D
     private int PairsOfLane => (Columns + 63) / 64;
 
     /// <summary>Where a warp has its stages, which nobody needs any more.</summary>
-    private Shared Parts => k.SharedMemory + tile.HeadBytes + (warp * (tile.Stages * tile.StageBytes(call.Traits.KeyDim, Columns)));
+    private Shared Parts => k.SharedMemory + tile.HeadBytes + (warp * ((tile.StagedBytes(call.Traits.KeyDim, Columns) - tile.HeadBytes) / tile.Warps));
 
     public void Write(LaneSums sums, Predicate isCareful, SpecialValues specials)
     {

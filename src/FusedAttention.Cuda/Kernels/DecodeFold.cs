@@ -4,8 +4,8 @@ namespace FusedAttention.Cuda.Kernels;
 
 /// <summary>What a decode block has of its item: at the end of each split its warps bring m, l and O together, which are folded into the group, and that into the whole (<see cref="SplitFold"/>).</summary>
 /// <remarks>
-/// The warps leave their sums in the stage that each of them will fill next, so the copies that are under way run on: two stages of three, 5 us of a block's share of an H100's read rate, where a fold takes a tenth of that, after
-/// every 22 us.
+/// The warps leave their sums in the stage that will be filled next, so the copies that are under way run on: two stages of three, 5 us of a block's share of an H100's read rate, where a fold takes a tenth of that, after
+/// every 22 us. In a stage of boxes each has its own rows for that, so none waits for others to have read theirs.
 /// </remarks>
 internal sealed class DecodeFold
 {
@@ -16,6 +16,7 @@ internal sealed class DecodeFold
     private readonly DecodeTile _tile;
     private readonly int _valueDim;
     private readonly int _ofWarp;
+    private readonly int _ofRound;
     private readonly I32 _lane;
     private readonly I32 _warp;
     private readonly F32 _factor;
@@ -35,10 +36,13 @@ internal sealed class DecodeFold
     {
         (_k, _tile, _lane, _warp, _factor, _valueDim) = (k, tile, lane, warp, factor, call.Traits.ValueDim);
         int keyDim = call.Traits.KeyDim, columnBlocks = tile.ColumnBlocks(_valueDim);
-        _ofWarp = tile.Stages * tile.StageBytes(keyDim, _valueDim);
-        Shared? home = DecodeTile.KeepsSumsInShared(keyDim, _valueDim) ? k.SharedMemory + tile.StagedBytes(keyDim, _valueDim) + (thread << 4) : null;
-        _group = new(k, "group", columnBlocks, home);
-        _whole = new(k, "whole", columnBlocks, home is null ? null : home + KeptSums.BytesOf(tile.Threads, columnBlocks));
+        // Of boxes a warp has its own 16 rows, the same place in each: 2 KB, four blocks of columns.
+        _ofWarp = tile.HasBoxes ? tile.Keys * BoxedRows.RowBytes : tile.Stages * tile.StageBytes(keyDim, _valueDim);
+        _ofRound = tile.HasBoxes ? tile.TileKeys * BoxedRows.RowBytes : tile.Warps * 512;
+        int inShared = tile.SumsInShared(keyDim, _valueDim);
+        Shared? home = inShared > 0 ? k.SharedMemory + tile.StagedBytes(keyDim, _valueDim) + (thread << 4) : null;
+        _group = new(k, "group", columnBlocks, tile.Threads, inShared > 1 ? home : null);
+        _whole = new(k, "whole", columnBlocks, tile.Threads, home is null ? null : home + ((inShared - 1) * KeptSums.BytesOf(tile.Threads, columnBlocks)));
         _isGroupEmpty = k.Variable("is_group_empty", value: true);
         _isWholeEmpty = k.Variable("is_whole_empty", value: true);
     }
@@ -52,7 +56,7 @@ internal sealed class DecodeFold
     }
 
     /// <summary>Takes a split from the sums of the warps. All threads of the block are here.</summary>
-    /// <param name="place">Where the warp leaves its sums: the stage that it will fill next.</param>
+    /// <param name="place">Where the warp leaves its sums: what it has of the stage that will be filled next.</param>
     /// <param name="outputs">O of the warp.</param>
     /// <param name="maximum">m of its rows g and g + 8.</param>
     /// <param name="sum">What the lane has of l.</param>
@@ -85,7 +89,7 @@ internal sealed class DecodeFold
         }
 
         Shared mine = place + (_lane << 4);
-        for (int block = 0; block < _valueDim / 8; block++) _k.StoreVector(mine + (block * 512), outputs[(4 * block)..(4 * (block + 1))]);
+        for (int block = 0; block < _valueDim / 8; block++) _k.StoreVector(mine + ((block / _tile.Warps * _ofRound) + (block % _tile.Warps * 512)), outputs[(4 * block)..(4 * (block + 1))]);
     }
 
     /// <summary>The split, from the sums of the warps in their order: what this lane looks after.</summary>
@@ -110,7 +114,7 @@ internal sealed class DecodeFold
         for (int j = 0; j < _tile.ColumnBlocks(_valueDim); j++)
         {
             F32[] outputs = split.Outputs[(4 * j)..(4 * (j + 1))];
-            Shared at = mine + (j * _tile.Warps * 512);
+            Shared at = mine + (j * _ofRound);
             void Add()
             {
                 for (int w = 0; w < _tile.Warps; w++)

@@ -50,14 +50,16 @@ internal sealed class KeptSums
     private readonly Shared? _home;
     private readonly string _name;
     private readonly int _columnBlocks;
+    private readonly int _threads;
 
     /// <param name="k">The kernel.</param>
     /// <param name="name">In the text.</param>
     /// <param name="columnBlocks">Blocks of columns that a warp has.</param>
+    /// <param name="threads">That have such sums.</param>
     /// <param name="home">The thread's first place; null: registers.</param>
-    public KeptSums(PtxKernel k, string name, int columnBlocks, Shared? home)
+    public KeptSums(PtxKernel k, string name, int columnBlocks, int threads, Shared? home)
     {
-        (_k, _name, _columnBlocks, _home) = (k, name, columnBlocks, home);
+        (_k, _name, _columnBlocks, _threads, _home) = (k, name, columnBlocks, threads, home);
         if (home is null) _registers = LaneSums.In(k, name, columnBlocks);
     }
 
@@ -96,5 +98,5 @@ internal sealed class KeptSums
         foreach ((int i, F32[] four) in sums.Fours().Index()) _k.StoreVector(PlaceOf(i), four);
     }
 
-    private Shared PlaceOf(int four) => _home! + (four * _k.Threads * 16);
+    private Shared PlaceOf(int four) => _home! + (four * _threads * 16);
 }

@@ -17,12 +17,32 @@ internal static class MatrixSums
     public static void AddProducts(PtxKernel k, ElementFormat format, F32[][] scores, Func<int, Pair[][]> queries, Shared keys, SharedRows layout, int count, I32 lane)
     {
         Shared mine = keys + layout.LaneOffsetOfColumns(lane);
-        for (int slice = 0; slice < layout.Columns / 16; slice++)
+        AddProducts(k, format, scores, queries, (key, slice) => mine + ((key * layout.Stride) + (slice * 32)), layout.Columns / 16, count);
+    }
+
+    /// <summary>The same with keys of a box of more rows.</summary>
+    /// <param name="k">The kernel.</param>
+    /// <param name="format">Of the elements.</param>
+    /// <param name="scores">For each 16 rows, half as many registers as there are keys.</param>
+    /// <param name="queries">The left factors of 16 columns, by their number: for each 16 rows, four registers.</param>
+    /// <param name="keys">The first of the keys in the first box: a multiple of eight rows.</param>
+    /// <param name="layout">Of the boxes.</param>
+    /// <param name="count">Keys, a multiple of 16.</param>
+    /// <param name="lane">Of the warp.</param>
+    public static void AddProducts(PtxKernel k, ElementFormat format, F32[][] scores, Func<int, Pair[][]> queries, Shared keys, BoxedRows layout, int count, I32 lane)
+    {
+        Shared[] mine = BoxedRows.SlicesOf(keys + BoxedRows.LaneOffsetOfColumns(lane));
+        AddProducts(k, format, scores, queries, (key, slice) => mine[slice % mine.Length] + ((slice / mine.Length * layout.BoxBytes) + (key * BoxedRows.RowBytes)), layout.StepsOfColumns, count);
+    }
+
+    private static void AddProducts(PtxKernel k, ElementFormat format, F32[][] scores, Func<int, Pair[][]> queries, Func<int, int, Shared> at, int slices, int count)
+    {
+        for (int slice = 0; slice < slices; slice++)
         {
             Pair[][] left = queries(slice);
             for (int key = 0; key < count; key += 16)
             {
-                Pair[] right = k.LoadMatrices(mine + ((key * layout.Stride) + (slice * 32)));
+                Pair[] right = k.LoadMatrices(at(key, slice));
                 for (int m = 0; m < scores.Length; m++)
                 {
                     k.AddMatrixProduct(format, scores[m], key / 2, left[m], right[0], right[1]);
@@ -43,12 +63,32 @@ internal static class MatrixSums
     public static void AddWeightedValues(PtxKernel k, ElementFormat format, F32[][] outputs, Pair[][][] weights, Shared values, SharedRows layout, I32 lane)
     {
         Shared mine = values + layout.LaneOffsetOfRows(lane);
+        AddWeightedValues(k, format, outputs, weights, (key, column) => mine + ((key * layout.Stride) + (column * 2)), layout.Dim);
+    }
+
+    /// <summary>The same with values of a box of more rows.</summary>
+    /// <param name="k">The kernel.</param>
+    /// <param name="format">Of the elements.</param>
+    /// <param name="outputs">For each 16 rows, half as many registers as there are columns.</param>
+    /// <param name="weights">For each 16 rows, and for each 16 keys: four registers.</param>
+    /// <param name="values">The first of the values in the first box: a multiple of eight rows.</param>
+    /// <param name="layout">Of the boxes.</param>
+    /// <param name="lane">Of the warp.</param>
+    public static void AddWeightedValues(PtxKernel k, ElementFormat format, F32[][] outputs, Pair[][][] weights, Shared values, BoxedRows layout, I32 lane)
+    {
+        Shared[] mine = BoxedRows.SlicesOf(values + BoxedRows.LaneOffsetOfRows(lane));
+        AddWeightedValues(
+            k, format, outputs, weights, (key, column) => mine[column / 16 % mine.Length] + ((column / BoxedRows.BoxColumns * layout.BoxBytes) + (key * BoxedRows.RowBytes)), layout.Dim);
+    }
+
+    private static void AddWeightedValues(PtxKernel k, ElementFormat format, F32[][] outputs, Pair[][][] weights, Func<int, int, Shared> place, int dim)
+    {
         for (int slice = 0; slice < weights[0].Length; slice++)
         {
-            for (int column = 0; column < layout.Dim; column += 16)
+            for (int column = 0; column < dim; column += 16)
             {
-                bool isHalf = column + 16 > layout.Dim;
-                Shared at = mine + ((slice * 16 * layout.Stride) + (column * 2));
+                bool isHalf = column + 16 > dim;
+                Shared at = place(slice * 16, column);
                 Pair[] right = isHalf ? k.LoadTwoMatrices(at, transposed: true) : k.LoadMatrices(at, transposed: true);
                 for (int m = 0; m < outputs.Length; m++)
                 {

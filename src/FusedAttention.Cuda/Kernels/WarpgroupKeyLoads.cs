@@ -33,7 +33,7 @@ internal sealed class WarpgroupKeyLoads : WarpgroupLoads
         SequenceReader sequence = slot.Sequence;
         I32 head = slot.Head.As("load_head");
         I32 first = FirstTile(item, Tile.Keys), key = Kernel.Variable("load_key", LastTile(item, Tile.Keys));
-        Source keys = KeysOf(sequence, item, head);
+        BoxSource keys = KeysOf(sequence, item, head);
         if (_masks is not null)
         {
             new WarpgroupSeenTiles(Kernel, Memory, Tile).Load(Lane, IsElected, _masks, _keys, first, key, tile => LoadKeys(keys, tile), () => LoadQueries(sequence, item, head));
@@ -54,7 +54,7 @@ internal sealed class WarpgroupKeyLoads : WarpgroupLoads
     {
         I32 group = Call.Group, query = Call.QueryOf(item.FirstRow);
         I32 isBatched = Parameters.QueryBatches;
-        I32 token = query + TokenOf(sequence.QueryStart, Call.QueryTokenStride, isBatched), batch = item.Sequence * isBatched;
+        I32 token = query + TileBoxes.TokenOf(sequence.QueryStart, Call.QueryTokenStride, isBatched), batch = item.Sequence * isBatched;
         Kernel.WaitForPhase(WarpgroupMemory.Of(Memory.QueryEmpty, _queries), _queries.Parity);
         Shared to = Memory.Queries + (_queries.Index * Memory.QueryRows.Bytes), full = WarpgroupMemory.Of(Memory.QueryFull, _queries);
         Kernel.If(IsElected, () =>
@@ -66,19 +66,19 @@ internal sealed class WarpgroupKeyLoads : WarpgroupLoads
         _queries.Advance();
     }
 
-    private void LoadKeys(Source source, I32 key)
+    private void LoadKeys(BoxSource source, I32 key)
     {
-        I32? block = BlockAhead(source, key);
+        I32? block = Boxes.BlockAhead(source, key);
         Kernel.WaitForPhase(WarpgroupMemory.Of(Memory.KeysEmpty, _keys), _keys.Parity);
         Shared to = Memory.Keys + (_keys.Index * Memory.KeyRows.Bytes);
-        CopyTile(source, Memory.KeyRows, to, key, WarpgroupMemory.Of(Memory.KeysFull, _keys), block);
+        Boxes.CopyTile(source, Memory.KeyRows, to, key, WarpgroupMemory.Of(Memory.KeysFull, _keys), block);
         _keys.Advance();
     }
 
-    private Source KeysOf(SequenceReader sequence, ItemReader item, I32 head)
+    private BoxSource KeysOf(SequenceReader sequence, ItemReader item, I32 head)
     {
         if (Call.Traits.BlockSize > 0) return PagesOf(sequence, item, head, _keyMap);
         I32 isBatched = Parameters.KeyBatches;
-        return new(_keyMap, head, TokenOf(sequence.KeyStart, Call.KeyTokenStride, isBatched).As("key_token"), item.Sequence * isBatched, 0, 0, 0);
+        return new(_keyMap, head, TileBoxes.TokenOf(sequence.KeyStart, Call.KeyTokenStride, isBatched).As("key_token"), item.Sequence * isBatched, 0, 0, 0);
     }
 }

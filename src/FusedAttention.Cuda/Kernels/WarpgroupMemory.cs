@@ -1,3 +1,4 @@
+using System.Numerics;
 using FusedAttention.Cuda.Ptx;
 
 namespace FusedAttention.Cuda.Kernels;
@@ -128,7 +129,7 @@ internal sealed class WarpgroupMemory
 /// <summary>Which of several places is next, and in which phase its barriers are: places are gone through over and over.</summary>
 /// <param name="k">The kernel.</param>
 /// <param name="name">In the text.</param>
-/// <param name="places">A power of two.</param>
+/// <param name="places">One or more.</param>
 /// <param name="parity">Of the first phase that is waited for: 0 for those who wait for what others do first, 1 for those who begin.</param>
 internal sealed class StageRing(PtxKernel k, string name, int places, int parity)
 {
@@ -151,7 +152,8 @@ internal sealed class StageRing(PtxKernel k, string name, int places, int parity
             return;
         }
 
-        Index.Set((Index + 1) & (places - 1));
+        I32 next = Index + 1;
+        Index.Set(BitOperations.IsPow2(places) ? next & (places - 1) : I32.Select(next.Is(places), 0, next));
         Parity.Set(I32.Select(Index.Is(0), Parity ^ 1, Parity));
     }
 }

@@ -26,7 +26,7 @@ internal sealed class WarpgroupValueLoads : WarpgroupLoads
     {
         ItemReader item = slot.Item;
         I32 first = FirstTile(item, Tile.Keys), key = Kernel.Variable("load_key", LastTile(item, Tile.Keys));
-        Source values = ValuesOf(slot.Sequence, item, slot.Head.As("load_head"));
+        BoxSource values = ValuesOf(slot.Sequence, item, slot.Head.As("load_head"));
         Predicate isCareful = slot.Careful.IsNot(0);
         var specials = new SpecialValues(Kernel, Call, slot.Specials, Lane);
         if (_keys is not null)
@@ -59,14 +59,14 @@ internal sealed class WarpgroupValueLoads : WarpgroupLoads
         });
     }
 
-    private void LoadValues(Source source, I32 key, Predicate isCareful, SpecialValues specials)
+    private void LoadValues(BoxSource source, I32 key, Predicate isCareful, SpecialValues specials)
     {
-        I32? block = BlockAhead(source, key);
+        I32? block = Boxes.BlockAhead(source, key);
         Kernel.WaitForPhase(WarpgroupMemory.Of(Memory.ValuesEmpty, _values), _values.Parity);
         Shared to = new((Memory.Values + (_values.Index * Memory.ValueRows.Bytes)).ToI32()), full = new(WarpgroupMemory.Of(Memory.ValuesFull, _values).ToI32());
         Predicate isOutside = (key < source.FirstValid) | (key + Tile.Keys > source.EndValid);
         Predicate isRaw = isOutside | isCareful;
-        CopyTile(source, Memory.ValueRows, to, key, new(I32.Select(isRaw, Memory.ValuesRaw.ToI32(), full.ToI32())), block);
+        Boxes.CopyTile(source, Memory.ValueRows, to, key, new(I32.Select(isRaw, Memory.ValuesRaw.ToI32(), full.ToI32())), block);
         Kernel.If(isRaw, () =>
         {
             Kernel.WaitForPhase(Memory.ValuesRaw, _rawParity);
@@ -86,7 +86,7 @@ internal sealed class WarpgroupValueLoads : WarpgroupLoads
     }
 
     /// <summary>Zeros in rows that are no tokens of the sequence.</summary>
-    private void ClearRows(Shared tile, I32 key, Source source) => Kernel.For("clear_row", Lane, Tile.Keys, 32, row =>
+    private void ClearRows(Shared tile, I32 key, BoxSource source) => Kernel.For("clear_row", Lane, Tile.Keys, 32, row =>
     {
         I32 at = key + row;
         Kernel.If((at < source.FirstValid) | (at >= source.EndValid), () =>
@@ -100,10 +100,10 @@ internal sealed class WarpgroupValueLoads : WarpgroupLoads
         });
     });
 
-    private Source ValuesOf(SequenceReader sequence, ItemReader item, I32 head)
+    private BoxSource ValuesOf(SequenceReader sequence, ItemReader item, I32 head)
     {
         if (Call.Traits.BlockSize > 0) return PagesOf(sequence, item, head, _valueMap);
-        I32 isBatched = Parameters.ValueBatches, token = TokenOf(sequence.ValueStart, Call.ValueTokenStride, isBatched).As("value_token");
+        I32 isBatched = Parameters.ValueBatches, token = TileBoxes.TokenOf(sequence.ValueStart, Call.ValueTokenStride, isBatched).As("value_token");
 
         // Behind the map's last token there are zeros already.
         I32 end = I32.Select(token + sequence.KeyLength < Parameters.ValueTokens, sequence.KeyLength, int.MaxValue);

@@ -80,6 +80,9 @@ public sealed partial class CudaDevice
     /// <summary>What items of a decode take of a sequence's keys; null for what is fastest. It does not show in the bits.</summary>
     internal ItemKeys? DecodeItems { get; set; } = Cuda.Planning.DecodeItems.Default;
 
+    /// <summary>The form of the decode kernel that calls get where both take them. It does not show in the bits.</summary>
+    internal DecodeCopies DecodeCopies { get; set; } = DecodeCopiesForms.Default;
+
     /// <summary>Memory of tensors that are gone and may still be in use.</summary>
     internal RetiredTensors Retired { get; } = new();
 

@@ -13,9 +13,9 @@ internal static unsafe class CallBinding
     /// <summary>Whether the tables of a call travel in its launches' parameter, behind the block: where they have room, and none of them is the device's.</summary>
     /// <param name="problem">The call.</param>
     /// <param name="layout">Of the tables.</param>
-    /// <param name="hasWarpgroups">Whether the parameter ends with a <see cref="WarpgroupBlock"/>.</param>
-    public static bool HasInlineTables(AttentionProblem problem, in ScratchLayout layout, bool hasWarpgroups) =>
-        layout.TableBytes <= (hasWarpgroups ? WarpgroupBlock.Offset : CallBlock.MostParameterBytes) - CallReader.TablesBehindBlock && !problem.TablesAreElsewhere;
+    /// <param name="end">Where the parameter has something else; <see cref="CallBlock.MostParameterBytes"/> if nowhere.</param>
+    public static bool HasInlineTables(AttentionProblem problem, in ScratchLayout layout, int end) =>
+        layout.TableBytes <= end - CallReader.TablesBehindBlock && !problem.TablesAreElsewhere;
 
     /// <summary>
     /// Writes the parameter, with the tables where they are inline. <see cref="SetCounters"/> is for when the call has its stream, and <see cref="SetItems"/> for each launch.

@@ -29,7 +29,7 @@ internal sealed unsafe class CudaPlan
     public bool IsAligned { get; private set; }
 
     /// <summary>Whether the tables travel in the launches' parameter.</summary>
-    public bool HasInlineTables => CallBinding.HasInlineTables(_problem, _plan.Scratch, HasWarpgroups);
+    public bool HasInlineTables => CallBinding.HasInlineTables(_problem, _plan.Scratch, HasBoxes ? DecodeBoxBlock.Offset : HasWarpgroups ? WarpgroupBlock.Offset : CallBlock.MostParameterBytes);
 
     /// <summary>Bytes of tables that are staged: written by <see cref="WriteTables"/> and copied to the beginning of the scratch memory; 0 where they are inline.</summary>
     public long StagedBytes => HasInlineTables ? 0 : _plan.Scratch.TableBytes;
@@ -60,13 +60,16 @@ internal sealed unsafe class CudaPlan
     /// <summary>Whether a launch is of the prefill by warpgroups.</summary>
     private bool HasWarpgroups => _tiles.Warpgroups is not null && _plan.ItemsOf(AttentionKernel.Prefill).Count > 0;
 
+    /// <summary>Whether a launch is of the decode that has its keys and values come in boxes.</summary>
+    private bool HasBoxes => _tiles.Decode is { HasBoxes: true } && _plan.ItemsOf(AttentionKernel.Decode).Count > 0;
+
     private int SchedulerWords => HasWarpgroups ? WarpgroupBinding.SchedulerWords : 0;
 
     /// <inheritdoc cref="Build"/>
-    public static CudaPlan Of(AttentionProblem problem, CudaDeviceDescription device, bool isAligned, AttentionKernel? forced = null, PrefillForm? form = null, ItemKeys? items = null)
+    public static CudaPlan Of(AttentionProblem problem, CudaDeviceDescription device, bool isAligned, AttentionKernel? forced = null, PrefillForm? form = null, ItemKeys? items = null, DecodeCopies? copies = null)
     {
         var plan = new CudaPlan();
-        plan.Build(problem, device, isAligned, forced, form, items);
+        plan.Build(problem, device, isAligned, forced, form, items, copies);
         return plan;
     }
 
@@ -88,11 +91,12 @@ internal sealed unsafe class CudaPlan
     /// <param name="forced">The only kernel to use; null for the choice that calls get.</param>
     /// <param name="form">The form of the prefill where both take the call; null for the one that calls get.</param>
     /// <param name="items">What items of a decode take; null for what is fastest.</param>
+    /// <param name="copies">The form of the decode where both take the call; null for the one that calls get.</param>
     /// <exception cref="NotSupportedException">No kernel takes these dimensions or heads, or the call's numbers leave <see cref="FloatRange"/>; the message has them.</exception>
-    public void Build(AttentionProblem problem, CudaDeviceDescription device, bool isAligned, AttentionKernel? forced = null, PrefillForm? form = null, ItemKeys? items = null)
+    public void Build(AttentionProblem problem, CudaDeviceDescription device, bool isAligned, AttentionKernel? forced = null, PrefillForm? form = null, ItemKeys? items = null, DecodeCopies? copies = null)
     {
         (_problem, _device, IsAligned) = (problem, device, isAligned);
-        _tiles = KernelTiles.Of(problem, device, isAligned, forced, form, items);
+        _tiles = KernelTiles.Of(problem, device, isAligned, forced, form, items, copies);
         _traits = KernelTraits.Of(problem, isAligned);
         _plan.Build(problem, _tiles);
         foreach (ref readonly LaunchRange range in _plan.Launches)
@@ -118,6 +122,7 @@ internal sealed unsafe class CudaPlan
     {
         CallBinding.Write(_problem, _plan, memory, scratch, HasInlineTables, _parameters);
         if (HasWarpgroups) WarpgroupBinding.Write(_problem, _tiles.Warpgroups!.Value, _plan.ItemsOf(AttentionKernel.Prefill).Count, memory, blocks, maps, _parameters);
+        if (HasBoxes) DecodeMaps.Write(_problem, _tiles.Decode!.Value, memory, blocks, maps, _parameters);
     }
 
     /// <summary>Says where <see cref="Counters"/> words lie, which are zero before the launches and behind them.</summary>

@@ -22,8 +22,10 @@ internal static class KernelLibrary
             "prefill_wgmma", LabelOf("prefill (wgmma)", key.Traits), key.Tile.Threads, key.Tile.SharedBytes(key.Traits.KeyDim, key.Traits.ValueDim), () => WarpgroupPrefillKernel.Write(key.Traits, key.Tile, PrefillForms.MostPolls).ToString())),
         AttentionKernel.Prefill => Prefills.GetOrAdd((traits, tiles.Prefill!.Value), static key => new(
             "prefill", LabelOf("prefill", key.Traits), key.Tile.Threads, key.Tile.SharedBytes(key.Traits.KeyDim, key.Traits.ValueDim, key.Traits.Has(CallFeatures.Mask)), () => PrefillKernel.Write(key.Traits, key.Tile).ToString())),
+        AttentionKernel.Decode when tiles.Decode is { HasBoxes: true } boxes => Decodes.GetOrAdd((traits, boxes), static key => new(
+            "decode_tma", LabelOf("decode (TMA)", key.Traits), key.Tile.BlockThreads, key.Tile.SharedBytes(key.Traits.KeyDim, key.Traits.ValueDim), () => DecodeKernel.Write(key.Traits, key.Tile, PrefillForms.MostPolls).ToString())),
         AttentionKernel.Decode => Decodes.GetOrAdd((traits, tiles.Decode!.Value), static key => new(
-            "decode", LabelOf("decode", key.Traits), key.Tile.Threads, key.Tile.SharedBytes(key.Traits.KeyDim, key.Traits.ValueDim), () => DecodeKernel.Write(key.Traits, key.Tile).ToString())),
+            "decode", LabelOf("decode", key.Traits), key.Tile.BlockThreads, key.Tile.SharedBytes(key.Traits.KeyDim, key.Traits.ValueDim), () => DecodeKernel.Write(key.Traits, key.Tile).ToString())),
         AttentionKernel.Plain => Plains.GetOrAdd(traits, static traits => new(
             "plain", LabelOf("plain", traits), TileTable.PlainWarps * 32, sharedBytes: 0, () => PlainKernel.Write(traits, TileTable.PlainWarps).ToString())),
         _ => throw new ArgumentOutOfRangeException(nameof(kernel), kernel, null),

@@ -18,6 +18,9 @@ namespace FusedAttention.Cuda.Planning;
 [StructLayout(LayoutKind.Auto)]
 internal readonly record struct KernelTiles(PrefillTile? Prefill, WarpgroupTile? Warpgroups, WarpgroupRefusal Refusal, DecodeTile? Decode, KernelChoice Choice, int MostSplits, SplitFolding? Folding, int Group) : ITileTable
 {
+    /// <summary>Why the decode kernel's warps copy themselves, where it might have been otherwise.</summary>
+    public WarpgroupRefusal BoxRefusal { get; init; }
+
     public int MostFewRows => TileTable.MostFewRows;
 
     public int MinSplitKeys => TileTable.MinSplitKeys;
@@ -39,8 +42,9 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, WarpgroupTile?
     /// <param name="forced">The only kernel to use; null for the choice that calls get.</param>
     /// <param name="form">The form of the prefill where both take the call; null for the one that calls get.</param>
     /// <param name="items">What items of a decode take; null for what is fastest.</param>
+    /// <param name="copies">The form of the decode where both take the call; null for the one that calls get.</param>
     /// <exception cref="NotSupportedException">No kernel takes these dimensions or heads, or the call's numbers leave <see cref="FloatRange"/>; the message has them.</exception>
-    public static KernelTiles Of(AttentionProblem problem, CudaDeviceDescription device, bool isAligned, AttentionKernel? forced = null, PrefillForm? form = null, ItemKeys? items = null)
+    public static KernelTiles Of(AttentionProblem problem, CudaDeviceDescription device, bool isAligned, AttentionKernel? forced = null, PrefillForm? form = null, ItemKeys? items = null, DecodeCopies? copies = null)
     {
         if (problem.KeyDim > TileTable.MaxPlainDim || problem.ValueDim > TileTable.MaxPlainDim)
             throw new NotSupportedException($"The CUDA kernels take dimensions up to {TileTable.MaxPlainDim}; the key dimension is {problem.KeyDim} and the value dimension {problem.ValueDim}.");
@@ -50,12 +54,13 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, WarpgroupTile?
         bool hasMatrices = isAligned && device.Major >= TileTable.FirstMatrixMajor && TileTable.HasMatrixTypes(problem);
         PrefillTile? prefill = hasMatrices ? TileTable.Prefill(problem.KeyDim, problem.ValueDim, device, KernelTraits.Of(problem, isAligned).Features) : null;
         DecodeTile? decode = hasMatrices ? TileTable.Decode(problem.KeyDim, problem.ValueDim, device) : null;
-        WarpgroupRefusal refusal = WarpgroupRefusal.None;
+        WarpgroupRefusal refusal = WarpgroupRefusal.None, boxRefusal = WarpgroupRefusal.None;
+        if (decode is not null && (copies ?? DecodeCopiesForms.Default) == DecodeCopies.Boxes) decode = BoxesOf(problem, device, out boxRefusal) ?? decode;
         WarpgroupTile? warpgroups = prefill is not null && (form ?? PrefillForms.Default) == PrefillForm.Warpgroups ? WarpgroupsOf(problem, device, out refusal) : null;
         KernelChoice choice = KernelChoice.Of(problem, prefill is not null, decode is not null, forced);
         SplitFolding? folding = choice.Few != AttentionKernel.Decode ? null : new(
             DecodeTile.SplitKeys, TileTable.MinGroupKeys, TileTable.MostGroups(problem.KeyValueHeads), device.Multiprocessors, decode.GetValueOrDefault().Blocks, items ?? DecodeItems.Default);
-        return new(prefill, warpgroups, refusal, decode, choice, TileTable.MostSplits(problem.KeyValueHeads), folding, problem.Group);
+        return new(prefill, warpgroups, refusal, decode, choice, TileTable.MostSplits(problem.KeyValueHeads), folding, problem.Group) { BoxRefusal = boxRefusal };
     }
 
     public int ItemRows(AttentionKernel kernel) => kernel switch
@@ -73,6 +78,16 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, WarpgroupTile?
         else if (TileTable.IsSlowerByWarpgroups(problem)) refusal = WarpgroupRefusal.MaskAlone;
         else if ((tile = TileTable.Warpgroups(problem.KeyDim, problem.ValueDim, device, TileTable.UseOf(problem), TileTable.LookupsOf(problem))) is null) refusal = WarpgroupRefusal.NoTile;
         else refusal = WarpgroupMaps.Of(problem, tile.Value).Refusal;
+        return refusal == WarpgroupRefusal.None ? tile : null;
+    }
+
+    private static DecodeTile? BoxesOf(AttentionProblem problem, CudaDeviceDescription device, out WarpgroupRefusal refusal)
+    {
+        DecodeTile? tile = null;
+        if (device is not { Major: TileTable.WarpgroupMajor, Minor: 0 }) refusal = WarpgroupRefusal.OtherDevice;
+        else if (device.DriverVersion < TileTable.FirstWarpgroupDriver) refusal = WarpgroupRefusal.OldDriver;
+        else if ((tile = TileTable.DecodeBoxes(problem.KeyDim, problem.ValueDim, device)) is null) refusal = WarpgroupRefusal.NoTile;
+        else refusal = DecodeMaps.Of(problem, tile.Value).Refusal;
         return refusal == WarpgroupRefusal.None ? tile : null;
     }
 

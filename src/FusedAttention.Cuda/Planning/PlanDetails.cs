@@ -22,6 +22,8 @@ internal static class PlanDetails
             text.Append(CultureInfo.InvariantCulture, $"                 {Tiles(problem, tiles, kernel)}\n");
             if (kernel == AttentionKernel.Prefill && tiles.Refusal != WarpgroupRefusal.None)
                 text.Append(CultureInfo.InvariantCulture, $"                 mma.sync instead of wgmma: {Words(problem, device, tiles.Refusal)}\n");
+            if (kernel == AttentionKernel.Decode && tiles.BoxRefusal != WarpgroupRefusal.None)
+                text.Append(CultureInfo.InvariantCulture, $"                 cp.async instead of TMA: {Words(problem, device, tiles.BoxRefusal)}\n");
         }
 
         if (tiles.Folding is SplitFolding folding && plan.ItemsOf(AttentionKernel.Decode).Count > 0)
@@ -53,6 +55,7 @@ internal static class PlanDetails
         WarpgroupRefusal.MaskAlone => "a mask of its own, and no more than 64 dimensions, is faster there",
         WarpgroupRefusal.Group => $"{problem.Group} query heads a key/value head are more than the rows of a block",
         WarpgroupRefusal.Strides => "sequences lie neither at equal steps nor at whole tokens, or a stride is 0, negative or 2^40 bytes and more",
+        WarpgroupRefusal.SmallBlocks => $"blocks of {problem.BlockSize} tokens share fewer than 8 with a tile of 64",
         _ => throw new ArgumentOutOfRangeException(nameof(refusal), refusal, null),
     };
 
@@ -68,6 +71,8 @@ internal static class PlanDetails
             $"wgmma: blocks of {tiles.ItemRows(kernel)} rows, {tile.Consumers} warpgroups of 64 and one that copies, tiles of {tile.Keys} keys, {WarpgroupTile.Stages} stages, {tile.SharedBytes(problem.KeyDim, problem.ValueDim)} bytes of shared memory{Lookups(tile.Lookups)}",
         AttentionKernel.Prefill when tiles.Prefill is PrefillTile prefill =>
             $"blocks of {prefill.Rows} rows, tiles of {prefill.Keys} keys, {PrefillTile.Stages} stages, {prefill.Threads} threads, {prefill.SharedBytes(problem.KeyDim, problem.ValueDim, problem.HasMask)} bytes of shared memory",
+        AttentionKernel.Decode when tiles.Decode is { HasBoxes: true } boxes =>
+            $"TMA: blocks of {DecodeTile.Rows} rows, {boxes.Warps} warps and one that copies, tiles of {boxes.TileKeys} keys, {boxes.Stages} stages, {boxes.SharedBytes(problem.KeyDim, problem.ValueDim)} bytes of shared memory",
         AttentionKernel.Decode when tiles.Decode is DecodeTile decode =>
             $"blocks of {DecodeTile.Rows} rows, {decode.Warps} warps with tiles of {decode.Keys} keys, {decode.Stages} stages, {decode.SharedBytes(problem.KeyDim, problem.ValueDim)} bytes of shared memory",
         _ => $"one warp a row, {TileTable.PlainWarps * 32} threads, no shared memory",

@@ -26,22 +26,24 @@ internal static class WarpgroupBinding
         AttentionProblem problem, in WarpgroupTile tile, int items, in CallMemory memory, int blocks, TensorMapCache maps, Span<byte> parameters)
     {
         WarpgroupMaps shapes = WarpgroupMaps.Of(problem, tile);
-        bool isPaged = problem.BlockSize > 0;
         ref WarpgroupBlock block = ref BlockOf(parameters);
         block = default;
         maps.Get(shapes.Query with { Address = AddressOf(memory.Query, shapes.QueryAxis) }, out block.QueryMap);
-        maps.Get(OverBlocks(shapes.Key with { Address = AddressOf(memory.Key, shapes.KeyAxis) }), out block.KeyMap);
-        maps.Get(OverBlocks(shapes.Value with { Address = AddressOf(memory.Value, shapes.ValueAxis) }), out block.ValueMap);
+        maps.Get(OverBlocks(shapes.Key with { Address = AddressOf(memory.Key, shapes.KeyAxis) }, problem, blocks), out block.KeyMap);
+        maps.Get(OverBlocks(shapes.Value with { Address = AddressOf(memory.Value, shapes.ValueAxis) }, problem, blocks), out block.ValueMap);
         block.Items = items;
         block.QueryRows = WarpgroupMaps.RowsOf(problem, tile);
         block.QueryBatches = shapes.QueryAxis.IsBatched ? 1 : 0;
         block.KeyBatches = shapes.KeyAxis.IsBatched ? 1 : 0;
         block.ValueBatches = shapes.ValueAxis.IsBatched ? 1 : 0;
         block.ValueTokens = (int)shapes.ValueAxis.Tokens;
-
-        TensorMapShape OverBlocks(in TensorMapShape shape) => isPaged ? shape with { Length3 = Math.Max(blocks, 1) } : shape;
-        static ulong AddressOf(MemoryPlace place, in TokenAxis axis) => place.Address() + ((ulong)axis.Start * BytesOfElement);
     }
+
+    /// <summary>With pages, keys or values of as many blocks as there are.</summary>
+    public static TensorMapShape OverBlocks(in TensorMapShape shape, AttentionProblem problem, int blocks) => problem.BlockSize > 0 ? shape with { Length3 = Math.Max(blocks, 1) } : shape;
+
+    /// <summary>Where a map begins.</summary>
+    public static ulong AddressOf(MemoryPlace place, in TokenAxis axis) => place.Address() + ((ulong)axis.Start * BytesOfElement);
 
     /// <summary>Says where the scheduler's <see cref="SchedulerWords"/> are.</summary>
     public static void SetScheduler(Span<byte> parameters, ulong scheduler) => BlockOf(parameters).Scheduler = scheduler;

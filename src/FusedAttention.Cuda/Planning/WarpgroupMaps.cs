@@ -4,7 +4,7 @@ using FusedAttention.Problems;
 
 namespace FusedAttention.Cuda.Planning;
 
-/// <summary>Why a prefill does not go to warpgroups.</summary>
+/// <summary>Why a prefill does not go to warpgroups, or a decode to boxes.</summary>
 internal enum WarpgroupRefusal
 {
     None,
@@ -14,6 +14,7 @@ internal enum WarpgroupRefusal
     MaskAlone,
     Group,
     Strides,
+    SmallBlocks,
 }
 
 /// <summary>A call's queries, keys and values as the copy unit is told of them, less their addresses: pure, and the same for any memory.</summary>
@@ -34,22 +35,36 @@ internal readonly record struct WarpgroupMaps(
     public static WarpgroupMaps Of(AttentionProblem problem, in WarpgroupTile tile)
     {
         if (problem.Group > tile.Rows) return Refused(WarpgroupRefusal.Group);
-        bool isPaged = problem.BlockSize > 0;
-        int boxRows = WarpgroupLoads.BoxRows(problem.BlockSize, tile.Keys);
+        int boxRows = TileBoxes.BoxRows(problem.BlockSize, tile.Keys);
         TokenAxis query = TokenAxis.Of(problem, CallTensor.Query, problem.QueryTokenStride);
-        TokenAxis key = isPaged ? default : TokenAxis.Of(problem, CallTensor.Key, problem.KeyTokenStride), value = isPaged ? default : TokenAxis.Of(problem, CallTensor.Value, problem.ValueTokenStride);
-        if (!query.IsThere || (!isPaged && !(key.IsThere && value.IsThere))) return Refused(WarpgroupRefusal.Strides);
-
-        bool isBFloat16 = problem.QueryType == AttentionElementType.BFloat16;
+        if (!query.IsThere || !OfKeysAndValues(problem, boxRows, out TensorMapShape keys, out TensorMapShape values, out TokenAxis key, out TokenAxis value)) return Refused(WarpgroupRefusal.Strides);
         TensorMapShape queries = Map(
-            isBFloat16, problem.KeyDim, problem.QueryHeads, problem.QueryHeadStride, query.Tokens, problem.QueryTokenStride, query.Batches, query.BatchStride, problem.Group, tile.Rows / problem.Group);
-        TensorMapShape keys = isPaged
+            problem.QueryType == AttentionElementType.BFloat16, problem.KeyDim, problem.QueryHeads, problem.QueryHeadStride, query.Tokens, problem.QueryTokenStride, query.Batches, query.BatchStride, problem.Group, tile.Rows / problem.Group);
+        return IsMap(queries) ? new(queries, keys, values, query, key, value, WarpgroupRefusal.None) : Refused(WarpgroupRefusal.Strides);
+    }
+
+    /// <summary>Keys and values alone.</summary>
+    /// <param name="problem">The call: of 16-bit elements, with strides and starts that are multiples of 8.</param>
+    /// <param name="boxRows">Keys of a box.</param>
+    /// <param name="keys">Receives the keys' map.</param>
+    /// <param name="values">Receives that of the values.</param>
+    /// <param name="key">Receives where sequences lie; nothing with pages.</param>
+    /// <param name="value">Likewise.</param>
+    /// <returns>False: they do not lie as the copy unit can take them.</returns>
+    public static bool OfKeysAndValues(AttentionProblem problem, int boxRows, out TensorMapShape keys, out TensorMapShape values, out TokenAxis key, out TokenAxis value)
+    {
+        bool isPaged = problem.BlockSize > 0, isBFloat16 = problem.KeyValueType == AttentionElementType.BFloat16;
+        (keys, values) = (default, default);
+        key = isPaged ? default : TokenAxis.Of(problem, CallTensor.Key, problem.KeyTokenStride);
+        value = isPaged ? default : TokenAxis.Of(problem, CallTensor.Value, problem.ValueTokenStride);
+        if (!isPaged && !(key.IsThere && value.IsThere)) return false;
+        keys = isPaged
             ? Map(isBFloat16, problem.KeyDim, problem.BlockSize, problem.KeyTokenStride, problem.KeyValueHeads, problem.KeyHeadStride, 1, problem.KeyBlockStride, boxRows, 1)
             : Map(isBFloat16, problem.KeyDim, key.Tokens, problem.KeyTokenStride, problem.KeyValueHeads, problem.KeyHeadStride, key.Batches, key.BatchStride, boxRows, 1);
-        TensorMapShape values = isPaged
+        values = isPaged
             ? Map(isBFloat16, problem.ValueDim, problem.BlockSize, problem.ValueTokenStride, problem.KeyValueHeads, problem.ValueHeadStride, 1, problem.ValueBlockStride, boxRows, 1)
             : Map(isBFloat16, problem.ValueDim, value.Tokens, problem.ValueTokenStride, problem.KeyValueHeads, problem.ValueHeadStride, value.Batches, value.BatchStride, boxRows, 1);
-        return IsMap(queries) && IsMap(keys) && IsMap(values) ? new(queries, keys, values, query, key, value, WarpgroupRefusal.None) : Refused(WarpgroupRefusal.Strides);
+        return IsMap(keys) && IsMap(values);
     }
 
     /// <summary>Rows of a full item: whole queries.</summary>

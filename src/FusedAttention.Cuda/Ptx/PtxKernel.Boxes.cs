@@ -18,8 +18,13 @@ internal sealed partial class PtxKernel
     /// <param name="to">A multiple of 1,024 where rows are swizzled.</param>
     /// <param name="from">The box.</param>
     /// <param name="arrivals">The barrier that its bytes are counted by.</param>
-    public void CopyBox(Shared to, TensorBox from, Shared arrivals) => EmitText(
-        string.Create(CultureInfo.InvariantCulture, $"cp.async.bulk.tensor.{from.Rank}d.shared::cluster.global.mbarrier::complete_tx::bytes"), to, from, arrivals);
+    /// <param name="policy">What the second-level cache does with it (<see cref="EvictFirst"/>); null: as with anything.</param>
+    public void CopyBox(Shared to, TensorBox from, Shared arrivals, I64? policy = null)
+    {
+        string opcode = string.Create(CultureInfo.InvariantCulture, $"cp.async.bulk.tensor.{from.Rank}d.shared::cluster.global.mbarrier::complete_tx::bytes");
+        if (policy is null) EmitText(opcode, to, from, arrivals);
+        else EmitText($"{opcode}.L2::cache_hint", to, from, arrivals, policy);
+    }
 
     /// <summary>Queues the copy of a box from shared memory; what lies outside of the tensor is not written.</summary>
     public void StoreBox(TensorBox to, Shared from) => EmitText(string.Create(CultureInfo.InvariantCulture, $"cp.async.bulk.tensor.{to.Rank}d.global.shared::cta.bulk_group"), to, from);

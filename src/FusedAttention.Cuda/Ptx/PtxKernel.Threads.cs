@@ -5,6 +5,8 @@ internal sealed partial class PtxKernel
 {
     private const string AllLanes = "0xffffffff";
 
+    private (int Id, int Threads)? _team;
+
     /// <summary>The thread's number in its block.</summary>
     public I32 ThreadIndex() => Special("%tid.x");
 
@@ -47,8 +49,24 @@ internal sealed partial class PtxKernel
         return result;
     }
 
-    /// <summary>Waits for all threads of the block.</summary>
-    public void Barrier() => Emit("bar.sync", (I32)0);
+    /// <summary>Has <see cref="Barrier()"/> and <see cref="BarrierAny(Predicate)"/> in <paramref name="body"/> mean some of the block's threads only, by a barrier of their own.</summary>
+    /// <param name="id">Of the barrier; not 0, which all threads have.</param>
+    /// <param name="threads">A whole number of warps.</param>
+    /// <param name="body">What those threads do.</param>
+    public void AsTeam(int id, int threads, Action body)
+    {
+        if (_team is not null) throw new InvalidOperationException("Teams do not nest.");
+        _team = (id, threads);
+        body();
+        _team = null;
+    }
+
+    /// <summary>Waits for all threads of the block, or of the team.</summary>
+    public void Barrier()
+    {
+        if (_team is (int id, int threads)) Barrier(id, threads);
+        else Emit("bar.sync", (I32)0);
+    }
 
     /// <summary>Waits for as many threads, a whole number of warps, that name this barrier.</summary>
     public void Barrier(int id, int threads) => Emit("bar.sync", (I32)id, (I32)threads);
@@ -56,9 +74,10 @@ internal sealed partial class PtxKernel
     /// <summary>Waits for all lanes of the warp; what they wrote to shared memory is seen by all of them.</summary>
     public void WarpBarrier() => EmitText("bar.warp.sync", AllLanes);
 
-    /// <summary>Waits for all threads of the block; whether it holds in any of them.</summary>
+    /// <summary>Waits for all threads of the block, or of the team; whether it holds in any of them.</summary>
     public Predicate BarrierAny(Predicate condition)
     {
+        if (_team is (int id, int threads)) return BarrierAny(id, threads, condition);
         Predicate result = Predicate.In(this);
         Emit("bar.red.or.pred", result, (I32)0, condition.InRegister());
         return result;

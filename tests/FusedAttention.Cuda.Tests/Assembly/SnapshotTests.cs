@@ -23,6 +23,12 @@ public sealed class SnapshotTests
         Folder, "decode-bfloat16-16-16.ptx",
         DecodeKernel.Write(new(AttentionElementType.BFloat16, AttentionElementType.BFloat16, 16, 16, CallFeatures.Aligned | CallFeatures.LogSumExp, 16, default), new DecodeTile(Warps: 2, Keys: 16, Stages: 2, Blocks: 1)).ToString());
 
+    /// <summary>Four warps, since places in boxes go by four; two stages.</summary>
+    [Fact]
+    public void Text_of_a_decode_by_boxes() => Snapshot.AssertOnFile(
+        Folder, "decode-tma-float16-16-16.ptx",
+        DecodeKernel.Write(new(AttentionElementType.Float16, AttentionElementType.Float16, 16, 16, CallFeatures.Aligned, 0, default), new DecodeTile(Warps: 4, Keys: 16, Stages: 2, Blocks: 1, HasBoxes: true)).ToString());
+
     /// <summary>With tiles of 16 keys.</summary>
     [Fact]
     public void Text_of_a_prefill() => Snapshot.AssertOnFile(

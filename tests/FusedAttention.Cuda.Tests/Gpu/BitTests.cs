@@ -1,3 +1,4 @@
+using FusedAttention.Cuda.Planning;
 using FusedAttention.Devices;
 using Xunit;
 
@@ -162,6 +163,53 @@ public abstract class BitTests
         if (features is not "specials") GpuProblems.AssertClose(results[0].Result, problem, RowByRow.Solve(problem), AttentionKernel.Decode);
     }
 
+    /// <summary>
+    /// Who copies keys and values does not show: with dense, packed and paged keys, boxes of a whole tile and of eight rows, items of every size, windows that begin and end inside a tile, columns that fill no box, values that are seen
+    /// and special, and such as are not seen beside every window's edges.
+    /// </summary>
+    [Theory]
+    [InlineData(1, 2300, 8, 2, 128, 128, "Float16", "full")]
+    [InlineData(3, 1950, 4, 1, 64, 64, "BFloat16", "window")]
+    [InlineData(1, 700, 20, 1, 80, 40, "Float16", "alibi")]
+    [InlineData(2, 1100, 8, 1, 256, 256, "Float16", "full")]
+    [InlineData(1, 1300, 3, 1, 64, 128, "BFloat16", "specials")]
+    [InlineData(5, 1200, 3, 1, 192, 128, "Float16", "specials")]
+    [InlineData(4, 1200, 2, 1, 72, 24, "Float16", "hidden")]
+    [InlineData(1, 63, 4, 4, 16, 16, "Float16", "full")]
+    public void Copies_of_either_kind_do_not_change_a_bit(int queries, int keys, int heads, int keyValueHeads, int keyDim, int valueDim, string type, string features)
+    {
+        CudaDevice device = Problems.Open(AttentionKernel.Decode);
+        Assert.SkipUnless(device.Description is { Major: 9, Minor: 0 }, "The copy unit has boxes from compute capability 9.0 on.");
+        using GpuCaller warps = new(device, AttentionKernel.Decode) { Copies = DecodeCopies.Async }, unit = new(device, AttentionKernel.Decode) { Copies = DecodeCopies.Boxes };
+        Problem problem = ProblemOf(queries, keys, heads, keyValueHeads, keyDim, valueDim, Enum.Parse<AttentionElementType>(type)) with
+        {
+            Options = new AttentionOptions
+            {
+                Mask = features is "window" or "hidden" ? AttentionMask.CausalWindow(300) : AttentionMask.Causal,
+                AlibiSlopes = features is "alibi" ? AlibiSlopes.ForHeads(heads) : default,
+            },
+        };
+        if (features is "specials")
+            problem = HiddenKeyProblems.WithValues(problem, [(3, 0, float.PositiveInfinity), (keys / 2, 5, float.NegativeInfinity), (keys - 1, 5, float.NegativeInfinity), (keys - 70, 9, float.PositiveInfinity)], isZero: false);
+        if (features is "hidden")
+            problem = HiddenKeyProblems.WithValues(problem, [.. Enumerable.Range(keys - 300 - 200, 190).Select(static key => (key, key % 24, float.NaN))], isZero: false);
+        CallResult? expected = null;
+        foreach (ItemKeys items in Enum.GetValues<ItemKeys>())
+        {
+            (warps.Items, unit.Items) = (items, items);
+            foreach ((CallForm form, int blockSize) in ((CallForm, int)[])[(CallForm.Dense, 16), (CallForm.Packed, 16), (CallForm.Paged, 16), (CallForm.Paged, 64), (CallForm.Paged, 24), (CallForm.Paged, 256)])
+            {
+                Problem one = problem with { Form = form, BlockSize = blockSize };
+                expected ??= GpuProblems.Run(one, null, warps);
+                GpuProblems.Run(one, new Arrangement { BlockSeed = blockSize, SpareBlocks = 2 }, unit).AssertSameBits(expected, $"{form}, blocks of {blockSize}, items of {items}, {problem}");
+                Assert.Equal("decode_tma", unit.EntryPoint);
+            }
+        }
+
+        Assert.Equal("decode", warps.EntryPoint);
+        if (features is not "specials") GpuProblems.AssertClose(expected!, problem, RowByRow.Solve(problem), AttentionKernel.Decode);
+    }
+
     /// <summary>With RowInvariant a prefill has the same bits whole, in chunks, and token by token.</summary>
     [Theory]
     [InlineData(64, 4, 2, "causal")]
@@ -196,7 +244,9 @@ public abstract class BitTests
         }
     }
 
-    internal static Problem ProblemOf(int queries, int keys, int heads, int keyValueHeads, int dim, AttentionElementType type) => new ProblemGenerator(queries + keys + dim).Fill(new Problem
+    internal static Problem ProblemOf(int queries, int keys, int heads, int keyValueHeads, int dim, AttentionElementType type) => ProblemOf(queries, keys, heads, keyValueHeads, dim, dim, type);
+
+    private static Problem ProblemOf(int queries, int keys, int heads, int keyValueHeads, int keyDim, int valueDim, AttentionElementType type) => new ProblemGenerator(queries + keys + keyDim).Fill(new Problem
     {
         Name = "one sequence",
         Form = CallForm.Dense,
@@ -204,8 +254,8 @@ public abstract class BitTests
         KeyValueType = type,
         Heads = heads,
         KeyValueHeads = keyValueHeads,
-        KeyDim = dim,
-        ValueDim = dim,
+        KeyDim = keyDim,
+        ValueDim = valueDim,
         BlockSize = 16,
         QueryLengths = [queries],
         KeyLengths = [keys],

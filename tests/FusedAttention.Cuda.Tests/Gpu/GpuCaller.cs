@@ -29,8 +29,14 @@ internal sealed unsafe class GpuCaller(CudaDevice device, AttentionKernel? force
     /// <summary>What items of a decode take, where a kernel is forced; null: what the plan finds fastest.</summary>
     public ItemKeys? Items { get; set; }
 
+    /// <summary>The form of the decode, where a kernel is forced; null: the device's.</summary>
+    public DecodeCopies? Copies { get; set; }
+
     /// <summary>What the last call ran, where a kernel is forced.</summary>
     public string Kernel { get; private set; } = "";
+
+    /// <summary>The text's name of the first of it, where a kernel is forced.</summary>
+    public string EntryPoint { get; private set; } = "";
 
     /// <summary>Partial rows of the last call's splits, where a kernel is forced.</summary>
     public long PartialRows { get; private set; }
@@ -132,8 +138,8 @@ internal sealed unsafe class GpuCaller(CudaDevice device, AttentionKernel? force
         var memory = new CallMemory(
             _arena.PlaceOf(placed.Query), _arena.PlaceOf(placed.Key), _arena.PlaceOf(placed.Value), _arena.PlaceOf(placed.Output),
             placed.Mask < 0 ? null : _arena.PlaceOf(placed.Mask), placed.Bias < 0 ? null : _arena.PlaceOf(placed.Bias), placed.LogSumExp < 0 ? null : _arena.PlaceOf(placed.LogSumExp));
-        CudaPlan plan = CudaPlan.Of(problem, device.Description, CudaPlan.HasAlignedPlaces(memory) && CudaPlan.HasAlignedStrides(problem), Forced, device.PrefillForm, Items ?? device.DecodeItems);
-        (Kernel, PartialRows) = (plan.Kernel, plan.Counters);
+        CudaPlan plan = CudaPlan.Of(problem, device.Description, CudaPlan.HasAlignedPlaces(memory) && CudaPlan.HasAlignedStrides(problem), Forced, device.PrefillForm, Items ?? device.DecodeItems, Copies ?? device.DecodeCopies);
+        (Kernel, PartialRows, EntryPoint) = (plan.Kernel, plan.Counters, plan.Launches > 0 ? plan.FunctionAt(0).EntryPoint : "");
         if (plan.WorkItems == 0) return;
         for (int i = 0; i < plan.Launches; i++) device.Runtime.Prepare(plan.FunctionAt(i));
         MemoryUse use = new(_arena.Memory, IsWritten: true);

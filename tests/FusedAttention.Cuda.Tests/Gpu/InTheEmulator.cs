@@ -124,3 +124,31 @@ public sealed class EmulatedHopperSoftCapTests() : SoftCapTests(TestDevice.Emula
 /// <inheritdoc />
 [Slow]
 public sealed class EmulatedHopperSweepTests() : SweepTests(TestDevice.EmulatedHopper);
+
+/// <inheritdoc />
+[Slow]
+public sealed class EmulatedBoxesBitTests() : BitTests(TestDevice.EmulatedBoxes);
+
+/// <inheritdoc />
+[Slow]
+public sealed class EmulatedBoxesHiddenKeysTests() : HiddenKeysTests(TestDevice.EmulatedBoxes);
+
+/// <inheritdoc />
+[Slow]
+public sealed class EmulatedBoxesLengthTests() : LengthTests(TestDevice.EmulatedBoxes);
+
+/// <inheritdoc />
+[Slow]
+public sealed class EmulatedBoxesMaskTests() : MaskTests(TestDevice.EmulatedBoxes);
+
+/// <inheritdoc />
+[Slow]
+public sealed class EmulatedBoxesReferenceTests() : ReferenceTests(TestDevice.EmulatedBoxes);
+
+/// <inheritdoc />
+[Slow]
+public sealed class EmulatedBoxesSoftCapTests() : SoftCapTests(TestDevice.EmulatedBoxes);
+
+/// <inheritdoc />
+[Slow]
+public sealed class EmulatedBoxesSweepTests() : SweepTests(TestDevice.EmulatedBoxes);

@@ -121,6 +121,26 @@ public sealed unsafe class CallBindingTests : IDisposable
         Assert.True(block.Scheduler % sizeof(long) == 0 && WarpgroupBlock.Offset % 64 == 0);
         Assert.InRange(Unsafe.SizeOf<WarpgroupBlock>(), 1, WarpgroupBlock.Bytes);
 
-        static TensorMapShape Map(TensorMap map) => RecordingRuntime.TensorMapOf(map);
     }
+
+    /// <summary>Prefill and decode of one call have the maps of both at the end of their parameter.</summary>
+    [Fact]
+    public void Boxes_of_a_decode_lie_beside_those_of_a_prefill()
+    {
+        const int KeyValueHeads = 2, Dim = 128;
+        (_device.PrefillForm, _device.DecodeCopies) = (PrefillForm.Warpgroups, DecodeCopies.Boxes);
+        using CudaTensor<Half> query = _device.Allocate<Half>(101, 8, Dim), output = _device.Allocate<Half>(101, 8, Dim), key = _device.Allocate<Half>(300, KeyValueHeads, Dim), value = _device.Allocate<Half>(300, KeyValueHeads, Dim);
+        CudaAttention.ForwardVariableLength(query, key, value, output, [0, 1, 101], [0, 100, 300]);
+        StreamOperation[] launches = [.. _runtime.Streams[0].Operations];
+        Assert.Equal(["prefill_wgmma", "decode_tma"], launches.Where(static launch => launch.Function is not null).Select(static launch => launch.Function!.EntryPoint), StringComparer.Ordinal);
+        CallBlock call = MemoryMarshal.Read<CallBlock>(launches[^1].Parameters);
+        DecodeBoxBlock block = MemoryMarshal.Read<DecodeBoxBlock>(launches[^1].Parameters.AsSpan(DecodeBoxBlock.Offset));
+        Assert.Equal(new(call.Key, false, Dim, 200, KeyValueHeads, 2, KeyValueHeads * Dim * 2, Dim * 2, 100 * KeyValueHeads * Dim * 2, 64, 64, 1), Map(block.KeyMap));
+        Assert.Equal((call.Value, 64, 1, 1), (Map(block.ValueMap).Address, Map(block.ValueMap).Box1, block.KeyBatches, block.ValueBatches));
+        Assert.Equal(176, Map(MemoryMarshal.Read<WarpgroupBlock>(launches[^1].Parameters.AsSpan(WarpgroupBlock.Offset)).KeyMap).Box1);
+        Assert.Equal(0, DecodeBoxBlock.Offset % 64);
+        Assert.InRange(Unsafe.SizeOf<DecodeBoxBlock>(), 1, DecodeBoxBlock.Bytes);
+    }
+
+    private static TensorMapShape Map(TensorMap map) => RecordingRuntime.TensorMapOf(map);
 }

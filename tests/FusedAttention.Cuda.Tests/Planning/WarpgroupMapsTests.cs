@@ -92,6 +92,38 @@ public sealed class WarpgroupMapsTests
         static string Details(AttentionProblem problem, CudaDeviceDescription device) => CudaPlan.Of(problem, device, isAligned: true, form: PrefillForm.Warpgroups).Details;
     }
 
+    [Fact]
+    public void What_a_decode_by_boxes_does_not_take_is_told()
+    {
+        var shape = new AttentionShape(2, 1, 1000, 8, 2, 128);
+        Assert.Contains("TMA: blocks of 16 rows, 4 warps and one that copies, tiles of 64 keys, 3 stages", Details(Dense(shape), Hopper), StringComparison.Ordinal);
+        Assert.Contains("cp.async instead of TMA: compute capability 9.1, not 9.0", Details(Dense(shape), Hopper with { Minor = 1 }), StringComparison.Ordinal);
+        Assert.Contains("the driver knows CUDA 11.8, not 12.0", Details(Dense(shape), Hopper with { DriverVersion = 11080 }), StringComparison.Ordinal);
+        Assert.Contains("no tile for dimensions 256/256 fits 101376 bytes", Details(Dense(new(1, 1, 100, 8, 2, 256)), Hopper with { MaxSharedMemory = 101376 }), StringComparison.Ordinal);
+        Assert.Contains("blocks of 12 tokens share fewer than 8 with a tile of 64", Details(ShapeProblem.Sequences<Half, Half>(shape, [1], [100], 12, AttentionOptions.Default), Hopper), StringComparison.Ordinal);
+        AttentionProblem broadcast = Dense(shape);
+        broadcast.KeyHeadStride = 0;
+        Assert.Contains("or a stride is 0", Details(broadcast, Hopper), StringComparison.Ordinal);
+        Assert.DoesNotContain("TMA", CudaPlan.Of(Dense(shape), Hopper, isAligned: true, copies: DecodeCopies.Async).Details, StringComparison.Ordinal);
+
+        static string Details(AttentionProblem problem, CudaDeviceDescription device) => CudaPlan.Of(problem, device, isAligned: true, copies: DecodeCopies.Boxes).Details;
+    }
+
+    /// <summary>Every dimension that the decode takes has a tile of boxes on a Hopper, its barriers end where its boxes begin, and there is room for the partial results of an item's end.</summary>
+    [Fact]
+    public void Tiles_of_boxes_fit_a_multiprocessor()
+    {
+        for (int key = 16; key <= 256; key += 8)
+        for (int value = 16; value <= 256; value += 8)
+        {
+            DecodeTile tile = TileTable.DecodeBoxes(key, value, Hopper)!.Value;
+            Assert.InRange((tile.SharedBytes(key, value) + 1024) * tile.Blocks, 1, Hopper.MaxSharedMemory + 1024);
+            Assert.InRange(tile.BarriersOffset + (16 * tile.Stages), 1, tile.HeadBytes);
+            Assert.InRange(tile.Warps * 32 * value * sizeof(float), 1, tile.StagedBytes(key, value) - tile.HeadBytes);
+            Assert.Equal(0, tile.HeadBytes % 1024);
+        }
+    }
+
     /// <summary>Every dimension that the prefill takes has a tile for warpgroups on a Hopper, and the registers and the shared memory that it counts on are there.</summary>
     [Fact]
     public void Tiles_fit_a_multiprocessor()

@@ -100,4 +100,33 @@ public sealed class WarpgroupTextTests
             k.ArriveAt(turn, 256);
             k.BarrierAny(turn, 128, Predicate.In(k));
         }));
+
+    [Fact]
+    public void Barriers_of_a_team() => Assert.Equal(
+        ["bar.sync 0", "bar.sync 1, 128", "bar.red.or.pred %p1, 1, 128, %p0", "bar.red.or.pred %p2, 0, 160, %p0", "bar.sync 0"],
+        Text.Of(static k =>
+        {
+            k.Barrier();
+            k.AsTeam(1, 128, () =>
+            {
+                k.Barrier();
+                Predicate p = Predicate.In(k);
+                k.BarrierAny(p);
+                k.BarrierAny(0, 160, p);
+                Assert.Throws<InvalidOperationException>(() => k.AsTeam(2, 64, static () => { }));
+            });
+            k.Barrier();
+        }));
+
+    [Fact]
+    public void Boxes_that_are_read_once() => Assert.Equal(
+        [
+            "createpolicy.fractional.L2::evict_first.b64 %evict_first, 1.0", "mov.b32 %shared_base, shared_memory",
+            "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%shared_base+1024], [%rd1, {0, 64}], [%shared_base], %evict_first",
+        ],
+        Text.Of(static k =>
+        {
+            I64 policy = k.EvictFirst();
+            k.CopyBox(k.SharedMemory + 1024, new(I64.In(k), 0, 64), k.SharedMemory, policy);
+        }));
 }

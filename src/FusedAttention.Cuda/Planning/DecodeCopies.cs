@@ -1,0 +1,33 @@
+using FusedAttention.Cuda.Kernels;
+
+namespace FusedAttention.Cuda.Planning;
+
+/// <summary>Who brings a decode block its keys and values: the two forms of the decode kernel, of which no bit shows which.</summary>
+internal enum DecodeCopies
+{
+    /// <summary>Its warps (<c>cp.async</c>, <see cref="CopyDecodeKernel"/>): any device since compute capability 8.0.</summary>
+    Async,
+
+    /// <summary>The copy unit (TMA, <see cref="BoxDecodeKernel"/>): compute capability 9.0.</summary>
+    Boxes,
+}
+
+/// <summary>Which form calls get where both take them: for timing one beside the other.</summary>
+internal static class DecodeCopiesForms
+{
+    /// <summary>Names a form for all calls of the process: <c>async</c> or <c>tma</c>.</summary>
+    public const string Variable = "FUSEDATTENTION_CUDA_DECODE_COPIES";
+
+    /// <summary>The copy unit's has not been measured.</summary>
+    public static DecodeCopies Default { get; } = Environment.GetEnvironmentVariable(Variable) is { Length: > 0 } name
+        ? Of(name) ?? throw new PlatformNotSupportedException($"{Variable} is '{name}'; expected async or tma.")
+        : DecodeCopies.Async;
+
+    /// <summary>A form by its name; null for another name.</summary>
+    public static DecodeCopies? Of(string name) => name switch
+    {
+        "async" => DecodeCopies.Async,
+        "tma" => DecodeCopies.Boxes,
+        _ => null,
+    };
+}
