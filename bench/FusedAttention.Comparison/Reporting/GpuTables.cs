@@ -114,11 +114,11 @@ internal static class GpuTables
         static string Dense(GpuRow row) => row.Name[..row.Name.LastIndexOf(" paged-", StringComparison.Ordinal)];
         return new(
             "Decode from a paged cache",
-            "Blocks in random order; paged-16: 16 tokens a block. Microseconds of the best launch; in brackets TB/s of keys and values, burst / sustained. Last, the time over that of the same keys without blocks.",
+            "Blocks in random order; paged-16: 16 tokens a block. Microseconds of the best launch; in brackets TB/s of keys and values, burst / sustained. Last, the time over that of as many keys without blocks, token-major as blocks are.",
             ["", "ours", "paged / dense"],
             [.. decode.Where(r => r.First.Block is not null).Select(row => (IReadOnlyList<Cell>)[
                 row.Name["decode ".Length..], Rate(row, row.Form("default"), l => $"{l.BurstUs:0.0} ({Numbers(l.BurstTbps, l.SustainedTbps, "0.00")})"),
-                decode.FirstOrDefault(r => string.Equals(r.Name, Dense(row), StringComparison.Ordinal))?.Ours is GpuLine dense && row.Ours is GpuLine ours ? new Cell($"{ours.BurstUs / dense.BurstUs:0.00}") : new Cell("-", CellStyle.Faint)])]);
+                decode.FirstOrDefault(r => string.Equals(r.Name, Dense(row), StringComparison.Ordinal))?.Form("default") is { IsTimed: true } dense && row.Ours is GpuLine ours ? new Cell($"{ours.BurstUs / dense.BurstUs:0.00}") : new Cell("-", CellStyle.Faint)])]);
     }
 
     private static bool HasPlain(GpuRow row) => row.Lines.Any(l => l.Baseline == true);
