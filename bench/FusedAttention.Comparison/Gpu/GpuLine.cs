@@ -122,22 +122,23 @@ internal sealed record GpuLine
     public static GpuLine Parse(string json)
     {
         GpuLine line = JsonSerializer.Deserialize<GpuLine>(json, Format) ?? throw new JsonException("It is null.");
-        if (string.Equals(line.Suite, MachineSuite, StringComparison.Ordinal)) return line.Gpu is null ? throw new JsonException("It names no GPU.") : line;
+        if (string.Equals(line.Suite, MachineSuite, StringComparison.Ordinal)) return line.Gpu is null || line.Started is not { Length: >= 16 } ? throw new JsonException("It names no GPU or no time.") : line;
         return line.Row is null || line.Contender is null || line.Variant is null || line.Status is null ? throw new JsonException("A row, a contender, a variant or a status is missing.") : line;
     }
 
     public override string ToString() => JsonSerializer.Serialize(this, Format);
 
+    /// <summary>Rounds when reading too: a report is the same from the lines of a run and from those that are kept.</summary>
     private sealed class RoundedConverter : JsonConverter<double>
     {
         public override double Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options)
-            => reader.TokenType != JsonTokenType.String ? reader.GetDouble()
+            => reader.TokenType != JsonTokenType.String ? Round(reader.GetDouble())
                 : double.TryParse(reader.GetString(), out double number) ? number
                 : throw new JsonException($"{reader.GetString()} is no number.");
 
         public override void Write(Utf8JsonWriter writer, double value, JsonSerializerOptions options)
         {
-            if (double.IsFinite(value)) writer.WriteRawValue(Round(value).ToString("R"));
+            if (double.IsFinite(value)) writer.WriteNumberValue(value);
             else writer.WriteStringValue(value.ToString());
         }
 

@@ -48,9 +48,9 @@ internal static class GpuTables
         yield return $"{measurements.Runs[0].Gpu}, {measurements.Runs[0].Multiprocessors} multiprocessors.";
         foreach (var group in measurements.Runs.GroupBy(r => (r.Driver, r.Torch, r.Cuda, r.Cudnn, r.Commit)))
         {
-            string[] times = [.. group.Select(r => r.Started!).Order(StringComparer.Ordinal)];
-            string when = times[0][..16] + (times.Length > 1 ? $" to {times[^1][..16]}" : "");
-            yield return $"Commit {group.Key.Commit}, {when} UTC, {(times.Length == 1 ? "one run" : $"{times.Length} runs")}: driver {group.Key.Driver}, torch {group.Key.Torch} (CUDA {group.Key.Cuda}), cuDNN {CudnnVersion(group.Key.Cudnn)}.";
+            string[] minutes = [.. group.Select(r => r.Started![.."yyyy-MM-dd HH:mm".Length]).Order(StringComparer.Ordinal)];
+            string when = minutes[0] + (string.Equals(minutes[0], minutes[^1], StringComparison.Ordinal) ? "" : $" to {minutes[^1]}");
+            yield return $"Commit {group.Key.Commit}, {when} UTC, {(minutes.Length == 1 ? "one run" : $"{minutes.Length} runs")}: driver {group.Key.Driver}, torch {group.Key.Torch} (CUDA {group.Key.Cuda}), cuDNN {CudnnVersion(group.Key.Cudnn)}.";
         }
 
         int launches = measurements.Results.Max(r => r.Line.Launches) ?? 0;
