@@ -5,6 +5,7 @@ using FusedAttention.Checking.Measurement;
 using FusedAttention.Comparison;
 using FusedAttention.Comparison.Cases;
 using FusedAttention.Comparison.Contenders;
+using FusedAttention.Comparison.Gpu;
 using FusedAttention.Comparison.Reporting;
 
 var filter = new Option<string?>("--filter") { Description = "Only cases whose name this regular expression matches; --list shows the names.", HelpName = "REGEX" };
@@ -20,6 +21,7 @@ var output = new Option<string>("--output") { Description = "The reports go to a
 
 var command = new RootCommand("Times FusedAttention, ONNX Runtime and ggml on the same inputs, in turns, and writes JSON, Markdown and HTML.");
 foreach (Option option in (Option[])[filter, list, isLong, threads, seconds, variant, ggmlVariant, modules, noPeers, output]) command.Add(option);
+command.Add(GpuCommand());
 command.SetAction(parsed =>
 {
     var pattern = new Regex(parsed.GetValue(filter) ?? "", RegexOptions.CultureInvariant, TimeSpan.FromSeconds(1));
@@ -59,3 +61,29 @@ command.SetAction(parsed =>
     }
 });
 return command.Parse(args).Invoke();
+
+static Command GpuCommand()
+{
+    var files = new Argument<string[]>("FILES") { Description = "Lines that bench/gpu/compare.py wrote, of one machine; later ones replace earlier ones of the same row and contender.", Arity = ArgumentArity.OneOrMore };
+    var folder = new Option<string>("--output") { Description = "The report goes to a folder in here, named by the card.", HelpName = "DIR", DefaultValueFactory = _ => "bench/results" };
+    var gpu = new Command("gpu", "Measures nothing: makes the report of runs on a GPU from their lines, as Markdown, charts and the lines that count.") { files, folder };
+    gpu.SetAction(parsed =>
+    {
+        try
+        {
+            GpuMeasurements measurements = GpuMeasurements.Merge(parsed.GetRequiredValue(files).Select(file => (file, (IEnumerable<string>)File.ReadAllLines(file))));
+            if (measurements.Results.Count == 0) throw new IOException("The files have no row.");
+            string target = Path.Combine(parsed.GetValue(folder)!, GpuReportFiles.Folder(measurements));
+            GpuReportFiles.Write(measurements, target);
+            Console.WriteLine(Path.Combine(target, GpuReportFiles.Name + ".md"));
+            foreach (GpuLine line in measurements.Results.Select(r => r.Line).Where(l => l.Status == GpuStatus.Wrong)) Console.Error.WriteLine($"Wrong: {line.Row}: {line.Contender} {line.Variant}: {line.Note}");
+            return 0;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            Console.Error.WriteLine(e.Message);
+            return 1;
+        }
+    });
+    return gpu;
+}

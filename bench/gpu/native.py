@@ -152,7 +152,7 @@ def kernel_of(explanation):
     """What a plan takes: wgmma, mma, decode or plain."""
     lines = [line.split() for line in explanation.splitlines()]
     names = [words[0] for words in lines if words and words[0] in ("prefill", "decode", "plain")]
-    if "wgmma:" in explanation:
+    if any(words and words[0] == "wgmma:" for words in lines):  # "mma.sync instead of wgmma: ..." says why not
         return "wgmma"
     return "mma" if "prefill" in names else names[0] if names else "none"
 

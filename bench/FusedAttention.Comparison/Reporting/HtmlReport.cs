@@ -6,12 +6,9 @@ namespace FusedAttention.Comparison.Reporting;
 /// <summary>A report as one HTML page that needs nothing else: no script, no fonts, no other file. Light or dark as the reader's system is.</summary>
 internal static class HtmlReport
 {
-    // Colours by contender, distinguishable without red against green; the first, ours, is the strongest.
-    private const string Style = """
-        :root { color-scheme: light dark; --page: #fff; --ink: #1d2330; --soft: #5c6577; --line: #d9dde5; --panel: #f6f7f9; --wrong: #b3261e;
-          --c0: #d1495b; --c1: #00798c; --c2: #3066be; --c3: #6d9dc5; --c4: #8a6d00; --c5: #c9a227; --c6: #8c8c8c; }
-        @media (prefers-color-scheme: dark) { :root { --page: #14171d; --ink: #e5e8ee; --soft: #9aa3b2; --line: #313742; --panel: #1b1f27; --wrong: #ff8a80;
-          --c0: #ff6b7d; --c1: #3fc1d0; --c2: #7ba7f7; --c3: #a9cbe8; --c4: #d0ac3a; --c5: #f0d264; --c6: #a0a0a0; } }
+    private static readonly string Style = $$"""
+        :root { color-scheme: light dark; {{Palette.Light.Variables}} }
+        @media (prefers-color-scheme: dark) { :root { {{Palette.Dark.Variables}} } }
         body { margin: 0 auto; max-width: 1180px; padding: 24px; background: var(--page); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
         h1 { font-size: 26px; margin: 0 0 8px; } h2 { font-size: 19px; margin: 36px 0 4px; } p, li { color: var(--soft); margin: 4px 0; } p.summary { color: var(--ink); font-size: 17px; }
         .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(340px, 1fr)); gap: 14px; margin-top: 12px; }

@@ -8,17 +8,18 @@ internal sealed record ChartSeries(string Name, int Colour, IReadOnlyList<(doubl
 
 /// <summary>
 /// A chart as inline SVG, without script. Colours come from the page's style sheet by class, so that light and dark need no second drawing. The x axis is logarithmic with a tick
-/// at every x that occurs.
+/// at every x that occurs; or it has categories, and bars stand there in place of lines.
 /// </summary>
 internal sealed record LineChart
 {
-    private const double Width = 360;
-    private const double Height = 240;
+    public const double Height = 240;
     private const double Left = 52;
     private const double Right = 12;
     private const double Top = 30;
     private const double Bottom = 40;
     private const int MaxTicks = 8;
+
+    public double Width { get; init; } = 360;
 
     public required string Title { get; init; }
 
@@ -33,17 +34,21 @@ internal sealed record LineChart
     /// <summary>A dashed line across at this y; null for none.</summary>
     public double? Ceiling { get; init; }
 
+    /// <summary>What stands at x = 0, 1, 2 ..., if x is no number; y begins at 0 then.</summary>
+    public IReadOnlyList<string>? Categories { get; init; }
+
     public bool IsLogarithmic { get; init; }
 
-    public string Render()
+    /// <param name="attributes">More of them for the element.</param>
+    public string Render(string attributes = "")
     {
         (double X, double Y)[] points = [.. Series.SelectMany(s => s.Points)];
-        double[] columns = [.. points.Select(p => p.X).Distinct().Order()];
+        double[] columns = Categories is null ? [.. points.Select(p => p.X).Distinct().Order()] : [1];
         ChartScale x = ChartScale.Logarithmic(columns[0], columns[^1], Left + 10, Width - Right - 10, columns);
         ChartScale y = YScale(points);
 
         var svg = new StringBuilder();
-        svg.Append($"<svg viewBox=\"0 0 {Width} {Height}\" role=\"img\" aria-label=\"{Encode(Title)}\">\n");
+        svg.Append($"<svg viewBox=\"0 0 {Width} {Height}\" role=\"img\" aria-label=\"{Encode(Title)}\"{attributes}>\n");
         svg.Append($"<text class=\"title\" x=\"{Left}\" y=\"16\">{Encode(Title)}</text>\n");
         foreach (double tick in y.Ticks)
         {
@@ -53,8 +58,8 @@ internal sealed record LineChart
         }
 
         int every = ((x.Ticks.Count - 1) / MaxTicks) + 1;
-        for (int i = 0; i < x.Ticks.Count; i += every)
-            svg.Append($"<text class=\"tick middle\" x=\"{Number(x.Position(x.Ticks[i]))}\" y=\"{Height - Bottom + 16}\">{Encode(FormatX(x.Ticks[i]))}</text>\n");
+        for (int i = 0; Categories is null && i < x.Ticks.Count; i += every) XText(svg, x.Position(x.Ticks[i]), FormatX(x.Ticks[i]));
+        for (int i = 0; i < Categories?.Count; i++) XText(svg, Slot(i) + (SlotWidth / 2), Categories[i]);
         svg.Append($"<text class=\"tick middle\" x=\"{Number((Left + Width - Right) / 2)}\" y=\"{Height - 6}\">{Encode(XLabel)}</text>\n");
         if (Ceiling is double ceiling)
         {
@@ -63,7 +68,12 @@ internal sealed record LineChart
         }
 
         // The first series, ours, is drawn last: on top.
-        foreach (ChartSeries series in Series.Reverse()) Draw(svg, series, x, y);
+        foreach (ChartSeries series in Series.Reverse())
+        {
+            if (Categories is null) Draw(svg, series, x, y);
+            else DrawBars(svg, series, y);
+        }
+
         return svg.Append("</svg>\n").ToString();
     }
 
@@ -90,6 +100,27 @@ internal sealed record LineChart
 
         svg.Append("</g>\n");
     }
+
+    private void DrawBars(StringBuilder svg, ChartSeries series, ChartScale y)
+    {
+        double width = SlotWidth * 0.8 / Series.Count;
+        double left = (SlotWidth * 0.1) + (width * Series.TakeWhile(s => s != series).Count());
+        svg.Append($"<g class=\"c{series.Colour}\">");
+        foreach ((double place, double value) in series.Points)
+        {
+            double top = y.Position(value);
+            svg.Append($"<rect x=\"{Number(Slot(place) + left)}\" y=\"{Number(top)}\" width=\"{Number(width - 1)}\" height=\"{Number(Height - Bottom - top)}\">");
+            svg.Append($"<title>{Encode(series.Name)}, {Encode(FormatX(place))}: {Encode(FormatY(value))}</title></rect>");
+        }
+
+        svg.Append("</g>\n");
+    }
+
+    private double SlotWidth => (Width - Left - Right) / Categories!.Count;
+
+    private double Slot(double place) => Left + (place * SlotWidth);
+
+    private static void XText(StringBuilder svg, double x, string text) => svg.Append($"<text class=\"tick middle\" x=\"{Number(x)}\" y=\"{Height - Bottom + 16}\">{Encode(text)}</text>\n");
 
     private static string Encode(string text) => WebUtility.HtmlEncode(text);
 

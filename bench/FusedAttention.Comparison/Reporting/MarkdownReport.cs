@@ -5,13 +5,16 @@ namespace FusedAttention.Comparison.Reporting;
 /// <summary>A report as Markdown.</summary>
 internal static class MarkdownReport
 {
-    public static string Write(ComparisonReport report)
+    public static string Write(ComparisonReport report) => Write("FusedAttention and its peers", ReportTables.Summary(report), ReportTables.Facts(report), [], ReportTables.All(report));
+
+    public static string Write(string title, string summary, IEnumerable<string> facts, IEnumerable<(string File, string Text)> charts, IEnumerable<ReportTable> tables)
     {
         var text = new StringBuilder();
-        text.Append("# FusedAttention and its peers\n\n");
-        text.Append(Escape(ReportTables.Summary(report))).Append("\n\n");
-        foreach (string fact in ReportTables.Facts(report)) text.Append("- ").Append(Escape(fact)).Append('\n');
-        foreach (ReportTable table in ReportTables.All(report)) Write(text, table);
+        text.Append("# ").Append(Escape(title)).Append("\n\n");
+        text.Append(Escape(summary)).Append("\n\n");
+        foreach (string fact in facts) text.Append("- ").Append(Escape(fact)).Append('\n');
+        foreach ((string file, string what) in charts) text.Append($"\n![{what}]({file})\n");
+        foreach (ReportTable table in tables) Write(text, table);
         return text.ToString();
     }
 

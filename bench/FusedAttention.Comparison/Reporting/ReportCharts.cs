@@ -67,5 +67,5 @@ internal static class ReportCharts
         IsLogarithmic = true,
     };
 
-    private static string Length(double length) => length >= 1024 ? $"{length / 1024:0.#}k" : $"{length:0}";
+    public static string Length(double length) => length >= 1024 ? $"{length / 1024:0.#}k" : $"{length:0}";
 }

@@ -1,0 +1,133 @@
+using System.ComponentModel;
+using System.Diagnostics;
+using System.Runtime.InteropServices;
+using System.Text;
+using System.Text.Json;
+using FusedAttention.Cuda.Comparison;
+using Xunit;
+
+namespace FusedAttention.Comparison.Tests;
+
+/// <summary>The C interface between bench/gpu/native.py and the CUDA backend, as far as it goes without a GPU.</summary>
+public sealed unsafe class NativeInterfaceTests
+{
+    private const int MostText = 1 << 12;
+
+    [Fact]
+    public void Both_sides_have_the_same_fields_at_the_same_places()
+    {
+        const string Script = """
+            import native
+            for structure in (native.NativeTensor, native.NativeCall):
+                print(native.C.sizeof(structure), *(f"{name}:{getattr(structure, name).offset}" for name, _ in structure._fields_))
+            """;
+        string[] lines = Python(Script).TrimEnd('\n').Split('\n');
+        Assert.Equal(FieldsOf<NativeTensor>(), lines[0]);
+        Assert.Equal(FieldsOf<NativeCall>(), lines[1]);
+        delegate* unmanaged<int> size = &Exports.CallSize;
+        Assert.Equal(sizeof(NativeCall), size());
+    }
+
+    [Fact]
+    public void A_call_that_one_side_describes_is_what_the_other_understands()
+    {
+        // Keys in the order of heads, as a view; no numbers of the host, whose addresses another process does not have.
+        const string Script = """
+            import native
+            from loads import Named
+
+            class View(Named):
+                def stride(self):
+                    return (640, 64, 320, 1)
+            query, output, value = Named(2, 3, 8, 64, dtype="bfloat16"), Named(2, 3, 8, 32, dtype="bfloat16"), Named(2, 5, 2, 32, dtype="bfloat16")
+            call = native.describe_call(
+                query, View(2, 5, 2, 64, dtype="bfloat16"), value, output, mask=Named(1, 1, 3, 5, dtype="bool"), bias=Named(1, 1, 3, 5, dtype="float32"),
+                causal=True, window_left=3, scale=0.5, soft_cap=30.0, form="wgmma", stream=7)
+            print(bytes(call).hex())
+            """;
+        byte[] bytes = Convert.FromHexString(Python(Script).Trim());
+        Assert.Equal(sizeof(NativeCall), bytes.Length);
+        fixed (byte* call = bytes)
+        {
+            Assert.Equal(7, ((NativeCall*)call)->Stream);
+            var description = new CallDescription((NativeCall*)call);
+            Assert.Equal(AttentionMask.Window(3, null).AndCausal(), description.Options.Mask);
+            Assert.Equal((0.5f, 30f), (description.Options.Scale, description.Options.SoftCap));
+            Assert.Equal(NativeForm.Wgmma, description.Form);
+
+            delegate* unmanaged<NativeCall*, byte*, int, int> describe = &Exports.Describe;
+            byte* text = stackalloc byte[MostText];
+            Assert.Equal(0, describe((NativeCall*)call, text, MostText));
+            string words = TextOf(text);
+            Assert.StartsWith("Dense BFloat16 2 x 3 queries x 5 keys, heads 8/2, dims 64/32, key strides 640 64 320; ", words, StringComparison.Ordinal);
+            Assert.EndsWith("BooleanMask, BiasFloat32; Wgmma", words, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public void Another_version_of_the_structure_is_told_in_words()
+    {
+        var call = new NativeCall { Size = sizeof(NativeCall) - 8 };
+        delegate* unmanaged<NativeCall*, byte*, int, int> describe = &Exports.Describe;
+        byte* text = stackalloc byte[MostText];
+        Assert.Equal(-1, describe(&call, text, MostText));
+        Assert.Contains("compare.py and this library are of different versions", LastError(MostText), StringComparison.Ordinal);
+        Assert.Equal(9, LastError(10).Length); // cut where the buffer ends
+    }
+
+    [Fact]
+    public void Without_a_driver_the_reason_is_told_in_words()
+    {
+        Assert.SkipWhen(CudaDevice.IsSupported, "There is a GPU.");
+        delegate* unmanaged<byte*, int, int> open = &Exports.Open;
+        delegate* unmanaged<NativeCall*, long> create = &Exports.Create;
+        byte* text = stackalloc byte[MostText];
+        var call = new NativeCall { Size = sizeof(NativeCall) };
+        Assert.Equal(-1, open(text, MostText));
+        Assert.Contains(CudaDevice.UnsupportedReason!, LastError(MostText), StringComparison.Ordinal);
+        Assert.Equal(-1, create(&call));
+        Assert.Contains(CudaDevice.UnsupportedReason!, LastError(MostText), StringComparison.Ordinal);
+    }
+
+    private static string LastError(int capacity)
+    {
+        delegate* unmanaged<byte*, int, int> lastError = &Exports.LastError;
+        byte* text = stackalloc byte[capacity];
+        Assert.Equal(0, lastError(text, capacity));
+        return TextOf(text);
+    }
+
+    private static string TextOf(byte* text) => Encoding.UTF8.GetString(MemoryMarshal.CreateReadOnlySpanFromNullTerminated(text));
+
+    /// <summary>Size, names and offsets, as the script prints them.</summary>
+    private static string FieldsOf<T>()
+        where T : unmanaged
+        => string.Join(' ', [$"{sizeof(T)}", .. typeof(T).GetFields().Where(f => !f.IsStatic).Select(f => $"{JsonNamingPolicy.SnakeCaseLower.ConvertName(f.Name)}:{Marshal.OffsetOf<T>(f.Name)}")]);
+
+    /// <summary>What a script prints that has bench/gpu to import from.</summary>
+    private static string Python(string script)
+    {
+        Assert.SkipWhen(SharedData.RepositoryRoot is null, "The test does not run inside the repository.");
+        var start = new ProcessStartInfo("python3", ["-c", script]) { UseShellExecute = false, RedirectStandardOutput = true, RedirectStandardError = true };
+        start.Environment["PYTHONPATH"] = Path.Combine(SharedData.RepositoryRoot!, "bench", "gpu");
+        start.Environment["PYTHONDONTWRITEBYTECODE"] = "1";
+        Process? python = null;
+        try
+        {
+            python = Process.Start(start)!;
+        }
+        catch (Win32Exception)
+        {
+            Assert.Skip("There is no python3.");
+        }
+
+        using (python)
+        {
+            Task<string> errors = python.StandardError.ReadToEndAsync(TestContext.Current.CancellationToken);
+            string output = python.StandardOutput.ReadToEnd();
+            python.WaitForExit();
+            Assert.True(python.ExitCode == 0, errors.GetAwaiter().GetResult());
+            return output.ReplaceLineEndings("\n");
+        }
+    }
+}
