@@ -19,9 +19,9 @@ internal static partial class TileTable
     /// Shared memory takes the queries and two stages of keys and values, 227 KB together.
     /// </summary>
     /// <remarks>
-    /// TFLOP/s of a prototype of this kernel on an H100 (fp16, 8k keys, burst; the vendor's library in the same process): D = 64, three warpgroups x 128 keys 635 (498), two 487, x 112 2 % less. D = 128 full,
-    /// two x 176 769, x 128 744 (669); causal x 128 735 (600). D = 256, two x 80 815 (728), x 64 less. D = 192 and what has ALiBi or a soft cap are arithmetic and the assembler's word, not measurement. Keys of a tile
-    /// show in the bits of a result, so they follow from the call's dimensions and options, never from lengths: at 1k keys full x 128 would be some 2 % faster at D = 128.
+    /// TFLOP/s on an H100 (fp16, 8k keys, burst; the vendor's library in the same process), full and causal: D = 64, three warpgroups x 128 keys 616 and 563 (498, 464). D = 128 full, two x 176 744 (662), causal x 128 705
+    /// (594). D = 256, two x 80 796 and 750 (715, 615). A prototype of this kernel had at D = 64 635 with three, 487 with two, x 112 2 % less, and at D = 128 full 769, x 128 744. D = 192, what has ALiBi or a soft cap, and
+    /// what has a mask or a bias are arithmetic and the assembler's word. Keys of a tile show in the bits of a result, so they follow from the call's dimensions and options, never from lengths.
     /// <para>A mask takes some 40 KB and 128 keys at most: the bits of a lane are one word. Two tiles of a bias take what is left: in 16 bits columns come by 64, and 128 rows and keys are 32 KB; floats come by 32.</para>
     /// </remarks>
     private static readonly (bool HasMask, int BiasBytes, int KeyDim, int ValueDim, WarpgroupUse? Only, int Consumers, int Keys)[] WarpgroupTiles =
