@@ -77,7 +77,7 @@ internal abstract class DecodeKernel
             _fold.Clear();
             BeginSplit();
             AddAllKeys(isCareful);
-            Predicate isSuspect = !AreFinite(_fold.Whole().Outputs);
+            Predicate isSuspect = !SpecialValues.AreNone(_fold.Whole().Outputs);
             Predicate again = EndPass(isSuspect & !isCareful);
             isCareful.Set(isCareful | again);
             K.If(again, () =>
@@ -197,13 +197,5 @@ internal abstract class DecodeKernel
             for (int i = 0; i < _outputs.Length; i++) _outputs[i].Multiply(rescale[i >> 1 & 1]);
         });
         return MatrixSums.LeftFactors(Call.KeyValueFormat, scores);
-    }
-
-    /// <summary>Whether all of the lane's sums are numbers: a sum of them would be infinite or NaN otherwise, whatever the others are.</summary>
-    private static Predicate AreFinite(F32[] outputs)
-    {
-        F32 together = outputs[0] * 0;
-        foreach (F32 output in outputs.AsSpan(1)) together = F32.MultiplyAdd(output, 0, together);
-        return together.IsFinite();
     }
 }

@@ -96,7 +96,7 @@ internal sealed class PrefillKernel
         _k.Repeat("pass", () =>
         {
             AddAllKeys(isCareful);
-            Predicate again = _k.BarrierAny(!AreFinite() & !isCareful);
+            Predicate again = _k.BarrierAny(!SpecialValues.AreNone([.. _outputs.SelectMany(static o => o)]) & !isCareful);
             isCareful.Set(isCareful | again);
             _k.If(again, () =>
             {
@@ -384,14 +384,6 @@ internal sealed class PrefillKernel
         }
 
         _isWarm.Set(!_k.Any(_maximum.Select(m => !RowWeights.MayGoBy(_call, m, _factor)).Aggregate(static (a, b) => a | b)));
-    }
-
-    /// <summary>Whether all of the lane's sums are numbers.</summary>
-    private Predicate AreFinite()
-    {
-        F32 together = _outputs[0][0] * 0;
-        foreach (F32 output in _outputs.SelectMany(static o => o).Skip(1)) together = F32.MultiplyAdd(output, 0, together);
-        return together.IsFinite();
     }
 
     /// <summary>Rounded outputs go through the place of the warp's queries, from where whole rows are stored.</summary>

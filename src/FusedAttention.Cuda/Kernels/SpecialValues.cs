@@ -18,6 +18,14 @@ internal sealed class SpecialValues(PtxKernel k, CallReader call, Shared span, I
     /// <summary>The exponent of a special 16-bit element.</summary>
     private int Exponent => call.KeyValueFormat == ElementFormat.Float16 ? 0x7C00 : 0x7F80;
 
+    /// <summary>Whether all of a lane's sums are numbers: a sum of them, each times 0, would be NaN otherwise, whatever the others are.</summary>
+    public static Predicate AreNone(F32[] sums)
+    {
+        F32 together = sums[0] * 0;
+        foreach (F32 sum in sums.AsSpan(1)) together = F32.MultiplyAdd(sum, 0, together);
+        return together.IsFinite();
+    }
+
     /// <summary>No special values so far. A barrier comes after it.</summary>
     public void Reset() => k.If(thread.Is(0), () => k.StoreVector<I32>(span, Constant(int.MaxValue), Constant(0)));
 

@@ -143,17 +143,21 @@ internal sealed class WarpgroupConsumer
         WaitFor(_memory.QueryFull, _queries);
         AddTiles(first);
         Release(_memory.QueryEmpty, _queries);
-        RowResult[] results = [.. Enumerable.Range(0, 2).Select(r => RowResult.In(_k, r))];
+        var results = new WarpgroupResults(_k, _call, _lane, _rowOfLane);
         _k.If(_lastTile >= (_masks is null ? first : 0), () =>
         {
             WaitFor(_memory.ValuesFull, _values);
             IssueWeightedValues();
             _k.CommitProducts();
-            FinishRows(slot, head, results);
+            FinishRows();
             _k.WaitForProducts(0);
             Release(_memory.ValuesEmpty, _values);
-        }, () => FinishRows(slot, head, results));
-        StoreRows(slot, head, results);
+        }, FinishRows);
+        Predicate isSpecial = results.Store(_outputs);
+        _k.If(_k.Any(slot.Careful.IsNot(0)), () => results.AddSpecials(slot, head), () =>
+            _k.If(IsInWarpgroup(isSpecial), () => _k.If((_thread & (WarpgroupTile.WarpgroupThreads - 1)).Is(0), () => _work.Report(slot))));
+
+        void FinishRows() => results.Finish(slot, at => RowsOfLane(at, head, at.Ranges), _maximum, _sum);
     }
 
     /// <summary>All tiles, or with a mask those that some row of the block sees.</summary>
@@ -474,61 +478,4 @@ internal sealed class WarpgroupConsumer
 
     /// <summary>Whether it holds in any thread of the warpgroup. All of its warps must go the same way where products are issued; the vote makes of that a fact that the assembler knows.</summary>
     private Predicate IsInWarpgroup(Predicate condition) => _k.Any(_k.BarrierAny(_warpgroup + (1 + _tile.Consumers), WarpgroupTile.WarpgroupThreads, condition));
-
-    /// <summary>What is known of the rows' results before the last product has ended: it runs beside that.</summary>
-    private void FinishRows(WorkSlot slot, I32 head, RowResult[] results)
-    {
-        F32 unit = RowWeights.Unit(_call);
-        ItemReader item = slot.Item;
-        RowPlaces outputs = RowPlaces.Outputs(_call, slot.Sequence);
-        RowReader[] row = RowsOfLane(slot, head, slot.Ranges);
-        for (int r = 0; r < results.Length; r++)
-        {
-            Predicate isRow = _rowOfLane + (8 * r) < item.EndRow - item.FirstRow;
-            RowEnd end = RowEnd.Of(_call, row[r], _maximum[r], _k.Sum(_sum[r], 1, 4), unit);
-            results[r].Set(isRow, end.Factor, outputs.Of(row[r].Query, row[r].Head));
-            RowReader reader = row[r];
-            if (_call.Traits.Has(CallFeatures.LogSumExp)) _k.If(isRow & (_lane & 3).Is(0), () => reader.StoreLogSumExp(end.LogSumExp));
-        }
-    }
-
-    /// <summary>Results, and, where a sum is not finite, the item's return; or, if it has returned, what its rows see of such values.</summary>
-    private void StoreRows(WorkSlot slot, I32 head, RowResult[] results)
-    {
-        var quads = new QuadRows(_k, _lane);
-        Predicate isSpecial = _k.Variable("is_special", value: false);
-        for (int r = 0; r < results.Length; r++)
-        {
-            RowResult result = results[r];
-            F32[] own = [.. _outputs.Where((_, i) => (i >> 1 & 1) == r)];
-            isSpecial.Set(isSpecial | (result.IsStored & !AreFinite(own)));
-            Pair[] pairs = [.. own.Chunk(2).Select(two => Pair.Of(_call.QueryFormat, two[0] * result.Factor, two[1] * result.Factor))];
-            quads.Store(new(result.Place), pairs, _call.Traits.ValueDim, result.IsStored);
-        }
-
-        _k.If(_k.Any(slot.Careful.IsNot(0)), () => AddSpecials(slot, new WorkPlace(_k, _call, slot.Item, head, slot.Sequence)), () =>
-            _k.If(IsInWarpgroup(isSpecial), () => _k.If((_thread & (WarpgroupTile.WarpgroupThreads - 1)).Is(0), () => _work.Report(slot))));
-    }
-
-    /// <summary>Whether all of a row's sums are numbers.</summary>
-    private static Predicate AreFinite(F32[] sums)
-    {
-        F32 together = sums[0] * 0;
-        foreach (F32 sum in sums.AsSpan(1)) together = F32.MultiplyAdd(sum, 0, together);
-        return together.IsFinite();
-    }
-
-    /// <summary>What the warp's rows see of values that are not finite.</summary>
-    private void AddSpecials(WorkSlot slot, WorkPlace place)
-    {
-        _k.WarpBarrier();
-        var specials = new SpecialValues(_k, _call, slot.Specials, _lane);
-        KeyRows values = KeyRows.Values(_k, _call, place.Sequence, place.Head);
-        I32 firstRow = place.Item.FirstRow + _rowOfLane - (_lane >>> 2);
-        _k.For("careful_row", firstRow, I32.Min(firstRow + 16, place.Item.EndRow), 1, index =>
-        {
-            RowReader row = place.RowAt(index);
-            specials.AddTo(row, values, row.OutputElements, _call.QueryFormat, _lane);
-        });
-    }
 }

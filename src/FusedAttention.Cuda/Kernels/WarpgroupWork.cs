@@ -140,7 +140,7 @@ internal sealed class WarpgroupWork(PtxKernel k, CallReader call, WarpgroupMemor
             ring.Advance();
             if (packer is not null) k.If(isThere, () => packer.Pack(slot, k.ShuffleFrom(slot.Head, 0)));
 
-            // Each block begins with its own number, and takes another one when it is nearly done: an item that is taken early waits while others are idle. Two items earlier costs a causal call 3 to 7 %.
+            // Each block begins with its own number, and takes another one when it is nearly done: an item that is taken early waits while others are idle. Two items earlier a causal call of 8k takes 9 % more at D = 128, 22 % at 256.
             k.If(isThere & careful.Is(0), () =>
             {
                 k.WaitForPhase(memory.WorkLoaded, loaded.Parity);

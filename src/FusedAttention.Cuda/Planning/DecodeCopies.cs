@@ -19,9 +19,7 @@ internal static class DecodeCopiesForms
     public const string Variable = "FUSEDATTENTION_CUDA_DECODE_COPIES";
 
     /// <summary>The copy unit's has not been measured.</summary>
-    public static DecodeCopies Default { get; } = Environment.GetEnvironmentVariable(Variable) is { Length: > 0 } name
-        ? Of(name) ?? throw new PlatformNotSupportedException($"{Variable} is '{name}'; expected async or tma.")
-        : DecodeCopies.Async;
+    public static DecodeCopies Default { get; } = ProcessChoice.Of(Variable, "async or tma", Of) ?? DecodeCopies.Async;
 
     /// <summary>A form by its name; null for another name.</summary>
     public static DecodeCopies? Of(string name) => name switch

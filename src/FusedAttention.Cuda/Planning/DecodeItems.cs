@@ -9,9 +9,7 @@ internal static class DecodeItems
     public const string Variable = "FUSEDATTENTION_CUDA_DECODE";
 
     /// <summary>Null: what the plan finds fastest.</summary>
-    public static ItemKeys? Default { get; } = Environment.GetEnvironmentVariable(Variable) is { Length: > 0 } name
-        ? Of(name) ?? throw new PlatformNotSupportedException($"{Variable} is '{name}'; expected whole, groups or splits.")
-        : null;
+    public static ItemKeys? Default { get; } = ProcessChoice.Of(Variable, "whole, groups or splits", Of);
 
     /// <summary>By its name; null for another name.</summary>
     public static ItemKeys? Of(string name) => name switch
