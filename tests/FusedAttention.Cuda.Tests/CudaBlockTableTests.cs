@@ -40,7 +40,7 @@ public sealed unsafe class CudaBlockTableTests : IDisposable
 
         // The call's objects are used again: the next call has its tables in the parameter, as ever.
         CudaAttention.Forward(query, query, query, output);
-        Assert.Equal(0ul, MemoryMarshal.Read<CallBlock>(_runtime.Streams[0].Operations[^1].Parameters).Tables);
+        Assert.Equal((ulong)CallReader.TablesBehindBlock, MemoryMarshal.Read<CallBlock>(_runtime.Streams[0].Operations[^1].Parameters).Tables);
         _runtime.Streams[0].Operations.RemoveAt(_runtime.Streams[0].Operations.Count - 1);
         StreamOperation[] launches = [.. _runtime.Streams[0].Operations.Where(static operation => operation.Action == StreamAction.Launch)];
         StreamOperation check = Assert.Single(launches, static launch => launch.Function == TablePlan.Function);
@@ -56,7 +56,7 @@ public sealed unsafe class CudaBlockTableTests : IDisposable
             CallBlock block = MemoryMarshal.Read<CallBlock>(launch.Parameters);
             fixed (byte* parameters = launch.Parameters)
             {
-                byte* first = block.Tables == 0 ? parameters + CallReader.TablesBehindBlock : RecordingRuntime.At(block.Tables);
+                byte* first = block.Tables < CallBlock.LongParameterBytes ? parameters + block.Tables : RecordingRuntime.At(block.Tables);
                 var found = new List<int>();
                 for (int s = 0; s < contexts.Length; s++)
                 {

@@ -3,7 +3,10 @@ namespace FusedAttention.Testing;
 /// <summary>Per sequence: output [token, head, valueDim] and log-sum-exp [head, token], each with the largest error that a correct kernel may show.</summary>
 internal sealed record Solution(double[][] Output, double[][] OutputLimit, double[][] LogSumExp, double[][] LogSumExpLimit)
 {
-    /// <summary>Of each output, the sum of the magnitudes of what it is the sum of: <c>sum_j p_j |v_jd|</c>.</summary>
+    /// <summary>
+    /// Of each output o, by how much it moves at most for each part that all weights are off: <c>sum_j p_j max(|v_jd|, |v_jd - o_d|)</c>. A kernel that divides by the sum of the exact weights is off by a weight's error
+    /// times the value, one that divides by the sum of the rounded ones by that times the value's distance from the output, which is the larger one where a row's weight is on values of both signs.
+    /// </summary>
     public double[][] Magnitude { get; } = new double[Output.Length][];
 
     /// <summary>Of each output, the sum of the squares of the same.</summary>
@@ -162,7 +165,7 @@ internal static class RowByRow
             foreach ((double weight, double error, int offset) in values)
             {
                 double v = problem.Value[s][offset + d];
-                magnitude[d] += weight * Math.Abs(v);
+                magnitude[d] += weight * Math.Max(Math.Abs(v), Math.Abs(v - output[d]));
                 square[d] += weight * v * weight * v;
                 moved += weight * ((Math.Abs(v - output[d]) * error) + (sumFactor * Math.Abs(v)));
             }

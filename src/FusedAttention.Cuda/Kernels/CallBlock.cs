@@ -4,13 +4,20 @@ using FusedAttention.Devices;
 namespace FusedAttention.Cuda.Kernels;
 
 /// <summary>
-/// The one parameter of every attention kernel: addresses, numbers, and where the call's tables are. Small tables travel behind it, in the parameter itself, so that a short call is one launch and no copy.
+/// The one parameter of every attention kernel: addresses, numbers, and where the call's tables are. Tables travel behind it, in the parameter itself, where they have room: then a call is one launch and no copy, which
+/// costs some 10 us between two kernels.
 /// </summary>
 [StructLayout(LayoutKind.Sequential)]
 internal struct CallBlock
 {
-    /// <summary>What the driver takes as parameters of one launch.</summary>
+    /// <summary>What every driver takes as parameters of one launch.</summary>
     public const int MostParameterBytes = 4096;
+
+    /// <summary>What drivers from <see cref="FirstLongDriver"/> on take: 32,764, of which maps of tensors want multiples of 64, and their alignment counts among them (CUDA 12.1; PTX ISA 8.1, "Kernel Function Parameters").</summary>
+    public const int LongParameterBytes = 32640;
+
+    /// <summary>CUDA 12.1.</summary>
+    public const int FirstLongDriver = 12010;
 
     public ulong Query;
     public ulong Key;
@@ -20,7 +27,7 @@ internal struct CallBlock
     public ulong Bias;
     public ulong LogSumExp;
 
-    /// <summary>Where the tables begin; 0: behind this block.</summary>
+    /// <summary>Where the tables begin: an address, or, below <see cref="LongParameterBytes"/>, how far behind the beginning of this block.</summary>
     public ulong Tables;
 
     /// <summary>Rows of partial results, <c>[row, value dim]</c> floats.</summary>
@@ -47,4 +54,7 @@ internal struct CallBlock
     public int Reserved;
 
     public AttentionParameters Attention;
+
+    /// <summary>Of a kernel's parameter, where it may be long.</summary>
+    public static int BytesOf(bool hasLongParameters) => hasLongParameters ? LongParameterBytes : MostParameterBytes;
 }

@@ -21,7 +21,7 @@ internal sealed class CallReader
     {
         (_k, Traits) = (k, traits);
         I64 tables = I64Of(ref Fields.Block.Tables);
-        _tables = I64.Select(tables.Is(0), k.ParameterAddress() + (long)TablesBehindBlock, tables).As("tables");
+        _tables = I64.Select(tables < CallBlock.LongParameterBytes, k.ParameterAddress() + tables, tables).As("tables");
     }
 
     /// <summary>Where tables begin that travel with the block, from the block's beginning.</summary>

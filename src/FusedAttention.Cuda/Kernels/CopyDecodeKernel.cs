@@ -19,10 +19,10 @@ internal sealed class CopyDecodeKernel : DecodeKernel
         _stages = new((k.SharedMemory + tile.HeadBytes + (Warp * (tile.Stages * StageBytes))).ToI32().As("stages"));
     }
 
-    /// <inheritdoc cref="DecodeKernel.Write(in KernelTraits, in DecodeTile, int)"/>
-    public static PtxKernel WriteText(in KernelTraits traits, in DecodeTile tile)
+    /// <inheritdoc cref="DecodeKernel.Write(in KernelTraits, in DecodeTile, int, bool)"/>
+    public static PtxKernel WriteText(in KernelTraits traits, in DecodeTile tile, bool hasLongParameters)
     {
-        var k = new PtxKernel("decode", PtxTarget.Sm80, tile.BlockThreads, tile.Blocks, CallBlock.MostParameterBytes);
+        var k = new PtxKernel("decode", PtxTarget.Sm80, tile.BlockThreads, tile.Blocks, CallBlock.BytesOf(hasLongParameters));
         new CopyDecodeKernel(k, new(k, traits), tile).Write();
         k.Exit();
         return k;

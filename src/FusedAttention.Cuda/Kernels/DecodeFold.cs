@@ -4,8 +4,7 @@ namespace FusedAttention.Cuda.Kernels;
 
 /// <summary>What a decode block has of its item: at the end of each split its warps bring m, l and O together, which are folded into the group, and that into the whole (<see cref="SplitFold"/>).</summary>
 /// <remarks>
-/// The warps leave their sums in the stage that will be filled next, so the copies that are under way run on: two stages of three, 5 us of a block's share of an H100's read rate, where a fold takes a tenth of that, after
-/// every 22 us. In a stage of boxes each has its own rows for that, so none waits for others to have read theirs.
+/// The warps leave their sums in the stage that will be filled next, so the copies that are under way run on, while a fold takes half a microsecond of the 22 that a block takes for a split (an H100, two blocks a multiprocessor). In a stage of boxes each has its own rows for that, so none waits for others to have read theirs.
 /// </remarks>
 internal sealed class DecodeFold
 {

@@ -65,8 +65,9 @@ internal abstract class DecodeKernel
     /// <param name="traits">What it is specialised for: 16-bit elements of one type, dimensions that are multiples of 8.</param>
     /// <param name="tile">Its sizes.</param>
     /// <param name="mostPolls">After how many looks a wait for boxes traps, for finding what hangs; 0: never.</param>
-    public static PtxKernel Write(in KernelTraits traits, in DecodeTile tile, int mostPolls = 0) =>
-        tile.HasBoxes ? BoxDecodeKernel.WriteText(traits, tile, mostPolls) : CopyDecodeKernel.WriteText(traits, tile);
+    /// <param name="hasLongParameters">Whether the parameter has <see cref="CallBlock.LongParameterBytes"/>.</param>
+    public static PtxKernel Write(in KernelTraits traits, in DecodeTile tile, int mostPolls = 0, bool hasLongParameters = false) =>
+        tile.HasBoxes ? BoxDecodeKernel.WriteText(traits, tile, mostPolls, hasLongParameters) : CopyDecodeKernel.WriteText(traits, tile, hasLongParameters);
 
     /// <summary>The work of the threads that have keys.</summary>
     protected void Write()

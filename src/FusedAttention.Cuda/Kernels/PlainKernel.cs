@@ -16,9 +16,10 @@ internal static class PlainKernel
 
     /// <param name="traits">What it is specialised for.</param>
     /// <param name="warps">Of a block.</param>
-    public static PtxKernel Write(in KernelTraits traits, int warps)
+    /// <param name="hasLongParameters">Whether the parameter has <see cref="CallBlock.LongParameterBytes"/>.</param>
+    public static PtxKernel Write(in KernelTraits traits, int warps, bool hasLongParameters = false)
     {
-        var k = new PtxKernel("plain", PtxTarget.Sm80, warps * WarpSize, 1, CallBlock.MostParameterBytes);
+        var k = new PtxKernel("plain", PtxTarget.Sm80, warps * WarpSize, 1, CallBlock.BytesOf(hasLongParameters));
         var call = new CallReader(k, traits);
         var place = new WorkPlace(k, call);
         (ItemReader item, I32 head, SequenceReader sequence) = (place.Item, place.Head, place.Sequence);

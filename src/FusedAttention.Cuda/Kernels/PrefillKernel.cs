@@ -50,9 +50,9 @@ internal sealed class PrefillKernel
     private RowReader[] _row = [];
     private Pair[][][]? _heldQueries;
 
-    private PrefillKernel(in KernelTraits traits, in PrefillTile tile)
+    private PrefillKernel(in KernelTraits traits, in PrefillTile tile, bool hasLongParameters)
     {
-        _k = new("prefill", PtxTarget.Sm80, tile.Threads, tile.Blocks, CallBlock.MostParameterBytes);
+        _k = new("prefill", PtxTarget.Sm80, tile.Threads, tile.Blocks, CallBlock.BytesOf(hasLongParameters));
         _tile = tile;
         _call = new(_k, traits);
         _place = new(_k, _call);
@@ -75,9 +75,10 @@ internal sealed class PrefillKernel
 
     /// <param name="traits">What it is specialised for: 16-bit elements of one type, dimensions that are multiples of 8.</param>
     /// <param name="tile">Its sizes.</param>
-    public static PtxKernel Write(in KernelTraits traits, in PrefillTile tile)
+    /// <param name="hasLongParameters">Whether the parameter has <see cref="CallBlock.LongParameterBytes"/>.</param>
+    public static PtxKernel Write(in KernelTraits traits, in PrefillTile tile, bool hasLongParameters = false)
     {
-        var kernel = new PrefillKernel(traits, tile);
+        var kernel = new PrefillKernel(traits, tile, hasLongParameters);
         kernel.Write();
         return kernel._k;
     }

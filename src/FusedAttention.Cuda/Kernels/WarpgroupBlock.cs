@@ -10,6 +10,9 @@ internal struct WarpgroupBlock
     /// <summary>Of the kernel's parameter. What aligns it to 64 counts among the bytes that the driver takes.</summary>
     public const int ParameterBytes = CallBlock.MostParameterBytes - 64;
 
+    /// <summary>Of the kernel's parameter, where it may be long.</summary>
+    public static int BytesOf(bool hasLongParameters) => hasLongParameters ? CallBlock.LongParameterBytes : ParameterBytes;
+
     /// <summary>From here on in the parameter. Maps lie at multiples of 64.</summary>
     public const int Offset = ParameterBytes - Bytes;
 

@@ -16,10 +16,11 @@ internal static class WarpgroupPrefillKernel
     /// <param name="traits">What it is specialised for: 16-bit elements of one type, dimensions that are multiples of 8.</param>
     /// <param name="tile">Its sizes.</param>
     /// <param name="mostPolls">After how many looks a wait traps, for finding what hangs; 0: never.</param>
-    public static PtxKernel Write(in KernelTraits traits, in WarpgroupTile tile, int mostPolls = 0)
+    /// <param name="hasLongParameters">Whether the parameter has <see cref="CallBlock.LongParameterBytes"/>.</param>
+    public static PtxKernel Write(in KernelTraits traits, in WarpgroupTile tile, int mostPolls = 0, bool hasLongParameters = false)
     {
         if (traits.Has(CallFeatures.Mask) != tile.Lookups.HasMask || traits.Has(CallFeatures.Bias) != tile.Lookups.HasBias) throw new ArgumentException($"The tile is not one for {traits.Features}.", nameof(traits));
-        var k = new PtxKernel("prefill_wgmma", PtxTarget.Sm90a, tile.Threads, 1, WarpgroupBlock.ParameterBytes) { MostPolls = mostPolls, ParameterAlignment = 64 };
+        var k = new PtxKernel("prefill_wgmma", PtxTarget.Sm90a, tile.Threads, 1, WarpgroupBlock.BytesOf(hasLongParameters)) { MostPolls = mostPolls, ParameterAlignment = 64 };
         var call = new CallReader(k, traits);
         var memory = new WarpgroupMemory(k, tile, traits.KeyDim, traits.ValueDim);
         I32 thread = k.ThreadIndex().As("thread");

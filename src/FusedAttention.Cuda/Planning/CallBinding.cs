@@ -14,8 +14,14 @@ internal static unsafe class CallBinding
     /// <param name="problem">The call.</param>
     /// <param name="layout">Of the tables.</param>
     /// <param name="end">Where the parameter has something else; <see cref="CallBlock.MostParameterBytes"/> if nowhere.</param>
-    public static bool HasInlineTables(AttentionProblem problem, in ScratchLayout layout, int end) =>
-        layout.TableBytes <= end - CallReader.TablesBehindBlock && !problem.TablesAreElsewhere;
+    /// <param name="isLong">Whether there is room behind that too.</param>
+    /// <returns>Where they begin in the parameter; 0: they are copied to the device.</returns>
+    public static int TablesAt(AttentionProblem problem, in ScratchLayout layout, int end, bool isLong)
+    {
+        if (problem.TablesAreElsewhere) return 0;
+        if (layout.TableBytes <= end - CallReader.TablesBehindBlock) return CallReader.TablesBehindBlock;
+        return isLong && layout.TableBytes <= CallBlock.LongParameterBytes - CallBlock.MostParameterBytes ? CallBlock.MostParameterBytes : 0;
+    }
 
     /// <summary>
     /// Writes the parameter, with the tables where they are inline. <see cref="SetCounters"/> is for when the call has its stream, and <see cref="SetItems"/> for each launch.
@@ -24,16 +30,16 @@ internal static unsafe class CallBinding
     /// <param name="plan">Its plan, which has work.</param>
     /// <param name="memory">Where the tensors lie.</param>
     /// <param name="scratch">Where staged tables and, behind them, partial results lie on the device.</param>
-    /// <param name="isInline">Whether the tables travel in the parameter.</param>
-    /// <param name="parameters">Receives it: <see cref="CallBlock.MostParameterBytes"/>.</param>
-    public static void Write(AttentionProblem problem, DevicePlan plan, in CallMemory memory, ulong scratch, bool isInline, Span<byte> parameters)
+    /// <param name="tablesAt">Where the tables travel in the parameter; 0: in the scratch memory.</param>
+    /// <param name="parameters">Receives it: <see cref="CallBlock.MostParameterBytes"/>, or more, and as far as the tables.</param>
+    public static void Write(AttentionProblem problem, DevicePlan plan, in CallMemory memory, ulong scratch, int tablesAt, Span<byte> parameters)
     {
         ref readonly ScratchLayout layout = ref plan.Scratch;
 
         Reciprocal group = Reciprocal.Of(problem.Group);
 
         // Tables that are inline take nothing of the scratch memory, which begins where they would end.
-        ulong partials = scratch - (isInline ? (ulong)layout.TableBytes : 0);
+        ulong partials = scratch - (tablesAt > 0 ? (ulong)layout.TableBytes : 0);
         var block = new CallBlock
         {
             Query = memory.Query.Address(),
@@ -43,7 +49,7 @@ internal static unsafe class CallBinding
             Mask = memory.Mask?.Address() ?? 0,
             Bias = memory.Bias?.Address() ?? 0,
             LogSumExp = memory.LogSumExp?.Address() ?? 0,
-            Tables = isInline ? 0 : scratch,
+            Tables = tablesAt > 0 ? (ulong)tablesAt : scratch,
             PartialOutputs = plan.PartialRows == 0 ? 0 : partials + (ulong)layout.PartialOutputs,
             PartialStatistics = plan.PartialRows == 0 ? 0 : partials + (ulong)layout.PartialStatistics,
             SequencesOffset = checked((int)layout.Sequences),
@@ -55,8 +61,8 @@ internal static unsafe class CallBinding
             Attention = AttentionParameters.Of(problem),
         };
         MemoryMarshal.Write(parameters, block);
-        if (!isInline) return;
-        fixed (byte* first = parameters) CallTables.Write(problem, plan, first + CallReader.TablesBehindBlock);
+        if (tablesAt == 0) return;
+        fixed (byte* first = parameters) CallTables.Write(problem, plan, first + tablesAt);
     }
 
     /// <summary>Says where the counters of arrived splits are.</summary>

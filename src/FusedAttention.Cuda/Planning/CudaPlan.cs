@@ -13,7 +13,7 @@ namespace FusedAttention.Cuda.Planning;
 internal sealed unsafe class CudaPlan
 {
     private readonly DevicePlan _plan = new();
-    private readonly byte[] _parameters = new byte[CallBlock.MostParameterBytes];
+    private byte[] _parameters = [];
     private AttentionProblem _problem = null!;
     private CudaDeviceDescription _device = null!;
     private KernelTiles _tiles;
@@ -29,7 +29,11 @@ internal sealed unsafe class CudaPlan
     public bool IsAligned { get; private set; }
 
     /// <summary>Whether the tables travel in the launches' parameter.</summary>
-    public bool HasInlineTables => CallBinding.HasInlineTables(_problem, _plan.Scratch, HasBoxes ? DecodeBoxBlock.Offset : HasWarpgroups ? WarpgroupBlock.Offset : CallBlock.MostParameterBytes);
+    public bool HasInlineTables => TablesAt > 0;
+
+    /// <summary>Where in the parameter they do.</summary>
+    private int TablesAt => CallBinding.TablesAt(
+        _problem, _plan.Scratch, HasBoxes ? DecodeBoxBlock.Offset : HasWarpgroups ? WarpgroupBlock.Offset : CallBlock.MostParameterBytes, _tiles.HasLongParameters);
 
     /// <summary>Bytes of tables that are staged: written by <see cref="WriteTables"/> and copied to the beginning of the scratch memory; 0 where they are inline.</summary>
     public long StagedBytes => HasInlineTables ? 0 : _plan.Scratch.TableBytes;
@@ -97,6 +101,8 @@ internal sealed unsafe class CudaPlan
     {
         (_problem, _device, IsAligned) = (problem, device, isAligned);
         _tiles = KernelTiles.Of(problem, device, isAligned, forced, form, items, copies);
+        int parameterBytes = CallBlock.BytesOf(_tiles.HasLongParameters);
+        if (_parameters.Length != parameterBytes) _parameters = new byte[parameterBytes];
         _traits = KernelTraits.Of(problem, isAligned);
         _plan.Build(problem, _tiles);
         foreach (ref readonly LaunchRange range in _plan.Launches)
@@ -120,7 +126,7 @@ internal sealed unsafe class CudaPlan
     /// <param name="maps">The device's: tensors as the copy unit is told of them.</param>
     public void Bind(in CallMemory memory, ulong scratch, int blocks, TensorMapCache maps)
     {
-        CallBinding.Write(_problem, _plan, memory, scratch, HasInlineTables, _parameters);
+        CallBinding.Write(_problem, _plan, memory, scratch, TablesAt, _parameters);
         if (HasWarpgroups) WarpgroupBinding.Write(_problem, _tiles.Warpgroups!.Value, _plan.ItemsOf(AttentionKernel.Prefill).Count, memory, blocks, maps, _parameters);
         if (HasBoxes) DecodeMaps.Write(_problem, _tiles.Decode!.Value, memory, blocks, maps, _parameters);
     }

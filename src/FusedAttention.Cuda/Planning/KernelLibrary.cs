@@ -8,26 +8,26 @@ namespace FusedAttention.Cuda.Planning;
 /// <summary>The attention kernels, specialised. Each is made once in a process, and found by value from then on.</summary>
 internal static class KernelLibrary
 {
-    private static readonly ConcurrentDictionary<(KernelTraits Traits, PrefillTile Tile), KernelFunction> Prefills = new();
-    private static readonly ConcurrentDictionary<(KernelTraits Traits, WarpgroupTile Tile), KernelFunction> Warpgroups = new();
-    private static readonly ConcurrentDictionary<(KernelTraits Traits, DecodeTile Tile), KernelFunction> Decodes = new();
-    private static readonly ConcurrentDictionary<KernelTraits, KernelFunction> Plains = new();
+    private static readonly ConcurrentDictionary<(KernelTraits Traits, PrefillTile Tile, bool IsLong), KernelFunction> Prefills = new();
+    private static readonly ConcurrentDictionary<(KernelTraits Traits, WarpgroupTile Tile, bool IsLong), KernelFunction> Warpgroups = new();
+    private static readonly ConcurrentDictionary<(KernelTraits Traits, DecodeTile Tile, bool IsLong), KernelFunction> Decodes = new();
+    private static readonly ConcurrentDictionary<(KernelTraits Traits, bool IsLong), KernelFunction> Plains = new();
 
     /// <param name="kernel">Which.</param>
     /// <param name="traits">What it is specialised for.</param>
     /// <param name="tiles">With sizes for it.</param>
     public static KernelFunction Of(AttentionKernel kernel, in KernelTraits traits, in KernelTiles tiles) => kernel switch
     {
-        AttentionKernel.Prefill when tiles.Warpgroups is WarpgroupTile tile => Warpgroups.GetOrAdd((traits, tile), static key => new(
-            "prefill_wgmma", LabelOf("prefill (wgmma)", key.Traits), key.Tile.Threads, key.Tile.SharedBytes(key.Traits.KeyDim, key.Traits.ValueDim), () => WarpgroupPrefillKernel.Write(key.Traits, key.Tile, PrefillForms.MostPolls).ToString())),
-        AttentionKernel.Prefill => Prefills.GetOrAdd((traits, tiles.Prefill!.Value), static key => new(
-            "prefill", LabelOf("prefill", key.Traits), key.Tile.Threads, key.Tile.SharedBytes(key.Traits.KeyDim, key.Traits.ValueDim, key.Traits.Has(CallFeatures.Mask)), () => PrefillKernel.Write(key.Traits, key.Tile).ToString())),
-        AttentionKernel.Decode when tiles.Decode is { HasBoxes: true } boxes => Decodes.GetOrAdd((traits, boxes), static key => new(
-            "decode_tma", LabelOf("decode (TMA)", key.Traits), key.Tile.BlockThreads, key.Tile.SharedBytes(key.Traits.KeyDim, key.Traits.ValueDim), () => DecodeKernel.Write(key.Traits, key.Tile, PrefillForms.MostPolls).ToString())),
-        AttentionKernel.Decode => Decodes.GetOrAdd((traits, tiles.Decode!.Value), static key => new(
-            "decode", LabelOf("decode", key.Traits), key.Tile.BlockThreads, key.Tile.SharedBytes(key.Traits.KeyDim, key.Traits.ValueDim), () => DecodeKernel.Write(key.Traits, key.Tile).ToString())),
-        AttentionKernel.Plain => Plains.GetOrAdd(traits, static traits => new(
-            "plain", LabelOf("plain", traits), TileTable.PlainWarps * 32, sharedBytes: 0, () => PlainKernel.Write(traits, TileTable.PlainWarps).ToString())),
+        AttentionKernel.Prefill when tiles.Warpgroups is WarpgroupTile tile => Warpgroups.GetOrAdd((traits, tile, tiles.HasLongParameters), static key => new(
+            "prefill_wgmma", LabelOf("prefill (wgmma)", key.Traits), key.Tile.Threads, key.Tile.SharedBytes(key.Traits.KeyDim, key.Traits.ValueDim), () => WarpgroupPrefillKernel.Write(key.Traits, key.Tile, PrefillForms.MostPolls, key.IsLong).ToString())),
+        AttentionKernel.Prefill => Prefills.GetOrAdd((traits, tiles.Prefill!.Value, tiles.HasLongParameters), static key => new(
+            "prefill", LabelOf("prefill", key.Traits), key.Tile.Threads, key.Tile.SharedBytes(key.Traits.KeyDim, key.Traits.ValueDim, key.Traits.Has(CallFeatures.Mask)), () => PrefillKernel.Write(key.Traits, key.Tile, key.IsLong).ToString())),
+        AttentionKernel.Decode when tiles.Decode is { HasBoxes: true } boxes => Decodes.GetOrAdd((traits, boxes, tiles.HasLongParameters), static key => new(
+            "decode_tma", LabelOf("decode (TMA)", key.Traits), key.Tile.BlockThreads, key.Tile.SharedBytes(key.Traits.KeyDim, key.Traits.ValueDim), () => DecodeKernel.Write(key.Traits, key.Tile, PrefillForms.MostPolls, key.IsLong).ToString())),
+        AttentionKernel.Decode => Decodes.GetOrAdd((traits, tiles.Decode!.Value, tiles.HasLongParameters), static key => new(
+            "decode", LabelOf("decode", key.Traits), key.Tile.BlockThreads, key.Tile.SharedBytes(key.Traits.KeyDim, key.Traits.ValueDim), () => DecodeKernel.Write(key.Traits, key.Tile, hasLongParameters: key.IsLong).ToString())),
+        AttentionKernel.Plain => Plains.GetOrAdd((traits, tiles.HasLongParameters), static key => new(
+            "plain", LabelOf("plain", key.Traits), TileTable.PlainWarps * 32, sharedBytes: 0, () => PlainKernel.Write(key.Traits, TileTable.PlainWarps, key.IsLong).ToString())),
         _ => throw new ArgumentOutOfRangeException(nameof(kernel), kernel, null),
     };
 

@@ -21,6 +21,9 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, WarpgroupTile?
     /// <summary>Why the decode kernel's warps copy themselves, where it might have been otherwise.</summary>
     public WarpgroupRefusal BoxRefusal { get; init; }
 
+    /// <summary>Whether the kernels have long parameters, where the tables of most calls have room.</summary>
+    public bool HasLongParameters { get; init; }
+
     public int MostFewRows => TileTable.MostFewRows;
 
     public int MinSplitKeys => TileTable.MinSplitKeys;
@@ -60,7 +63,7 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, WarpgroupTile?
         KernelChoice choice = KernelChoice.Of(problem, prefill is not null, decode is not null, forced);
         SplitFolding? folding = choice.Few != AttentionKernel.Decode ? null : new(
             DecodeTile.SplitKeys, TileTable.MinGroupKeys, TileTable.MostGroups(problem.KeyValueHeads), device.Multiprocessors, decode.GetValueOrDefault().Blocks, items ?? DecodeItems.Default);
-        return new(prefill, warpgroups, refusal, decode, choice, TileTable.MostSplits(problem.KeyValueHeads), folding, problem.Group) { BoxRefusal = boxRefusal };
+        return new(prefill, warpgroups, refusal, decode, choice, TileTable.MostSplits(problem.KeyValueHeads), folding, problem.Group) { BoxRefusal = boxRefusal, HasLongParameters = device.DriverVersion >= CallBlock.FirstLongDriver };
     }
 
     public int ItemRows(AttentionKernel kernel) => kernel switch

@@ -18,6 +18,9 @@ internal sealed partial class PtxKernel(string name, PtxTarget target, int threa
     private const string ParameterName = "call";
     private const string SharedName = "shared_memory";
 
+    /// <summary>Bytes of parameters that texts before version 8.1 may have.</summary>
+    private const int LongestShortParameters = 4352;
+
     private readonly List<Line> _lines = [];
     private readonly List<Value> _registers = [];
     private readonly Dictionary<string, int> _numbers = [];
@@ -122,8 +125,9 @@ internal sealed partial class PtxKernel(string name, PtxTarget target, int threa
     public override string ToString()
     {
         var text = new StringBuilder(_lines.Count * 48);
-        // 7.8 is the lowest version that has all of sm_90a and the address of a parameter: drivers from CUDA 11.8 on know it. Hopper's instructions came with 8.0.
-        text.Append(target == PtxTarget.Sm80 ? ".version 7.8\n.target sm_80\n" : ".version 8.0\n.target sm_90a\n").Append(".address_size 64\n\n");
+        // 7.8 is the lowest version that has all of sm_90a and the address of a parameter: drivers from CUDA 11.8 on know it. Hopper's instructions came with 8.0, and long parameters with 8.1.
+        string version = parameterBytes > LongestShortParameters ? "8.1" : target == PtxTarget.Sm80 ? "7.8" : "8.0";
+        text.Append(CultureInfo.InvariantCulture, $".version {version}\n.target {(target == PtxTarget.Sm80 ? "sm_80" : "sm_90a")}\n.address_size 64\n\n");
         text.Append(CultureInfo.InvariantCulture, $".extern .shared .align 1024 .b8 {SharedName}[];\n\n");
         text.Append(CultureInfo.InvariantCulture, $".visible .entry {name}(\n    .param .align {ParameterAlignment} .b8 {ParameterName}[{parameterBytes}])\n");
         text.Append(CultureInfo.InvariantCulture, $".reqntid {Threads}, 1, 1\n.minnctapersm {Blocks}\n{{\n");

@@ -467,7 +467,7 @@ internal sealed unsafe partial class FakeDriver
         FakeDriver now = Now;
         int result = now.Ask("cuTensorMapEncodeTiled");
         if (result != 0) return result;
-        bool isRight = (nuint)map % 64 == 0 && type is 6 or 9 && rank == 4 && address % 16 == 0 && (interleave, swizzle, promotion, fill) == (0, 3, 2, 0) && box[0] * 2 <= 128;
+        bool isRight = (nuint)map % 64 == 0 && type is 6 or 9 && rank == 4 && address % 16 == 0 && (interleave, swizzle, promotion, fill) == (0, 3, 3, 0) && box[0] * 2 <= 128;
         for (int i = 0; i < 4; i++) isRight &= lengths[i] is > 0 and <= 1UL << 32 && box[i] is > 0 and <= 256 && elementStrides[i] == 1;
         for (int i = 0; i < 3; i++) isRight &= strides[i] is > 0 and < 1UL << 40 && strides[i] % 16 == 0;
         if (!isRight) return 1;

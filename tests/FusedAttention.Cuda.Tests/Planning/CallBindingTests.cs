@@ -31,7 +31,8 @@ public sealed unsafe class CallBindingTests : IDisposable
     /// <summary>Few sequences: one launch and nothing else. Many: their tables are copied first. Kernels find the same in both.</summary>
     [Theory]
     [InlineData(5, false)]
-    [InlineData(64, true)]
+    [InlineData(64, false)]
+    [InlineData(90, true)]
     public void Kernels_find_their_tables(int sequences, bool isStaged)
     {
         const int Heads = 8, KeyValueHeads = 2, Dim = 64, Blocks = 300, Keys = 1000;
@@ -48,13 +49,13 @@ public sealed unsafe class CallBindingTests : IDisposable
         Assert.Equal(expected, operations.Select(static operation => operation.Action));
         StreamOperation launch = operations[^1];
         Assert.Equal(((uint)(sequences * 2 * KeyValueHeads), 1u, 1u), launch.Grid);
-        Assert.Equal(CallBlock.MostParameterBytes, launch.Parameters.Length);
+        Assert.Equal(CallBlock.LongParameterBytes, launch.Parameters.Length);
         CallBlock block = MemoryMarshal.Read<CallBlock>(launch.Parameters);
-        Assert.Equal(isStaged, block.Tables != 0);
+        Assert.Equal(isStaged ? null : sequences > 5 ? CallBlock.MostParameterBytes : CallReader.TablesBehindBlock, block.Tables < CallBlock.LongParameterBytes ? (int?)block.Tables : null);
         Assert.Equal((30f, 16, Heads / KeyValueHeads), (block.Attention.SoftCap, block.Attention.BlockSize, block.Attention.Group));
         fixed (byte* parameters = launch.Parameters)
         {
-            byte* first = isStaged ? RecordingRuntime.At(block.Tables) : parameters + CallReader.TablesBehindBlock;
+            byte* first = isStaged ? RecordingRuntime.At(block.Tables) : parameters + block.Tables;
             var entries = (SequenceEntry*)(first + block.SequencesOffset);
             var items = (WorkItem*)(first + block.ItemsOffset);
             int* blocks = (int*)(first + block.BlockTablesOffset);
@@ -88,7 +89,7 @@ public sealed unsafe class CallBindingTests : IDisposable
         using CudaTensor<Half> query = _device.Allocate<Half>(101, 8, 64), output = _device.Allocate<Half>(101, 8, 64), key = _device.Allocate<Half>(200, 2, 64);
         CudaAttention.ForwardVariableLength(query, key, key, output, [0, 1, 101], [0, 100, 200]);
         StreamOperation[] launches = [.. _runtime.Streams[0].Operations.Where(static operation => operation.Function is not null)];
-        Assert.Equal(["prefill_wgmma", "decode"], launches.Select(static launch => launch.Function!.EntryPoint), StringComparer.Ordinal);
+        Assert.Equal(["prefill_wgmma", "decode_tma"], launches.Select(static launch => launch.Function!.EntryPoint), StringComparer.Ordinal);
         int[] sequences = [.. launches.Select(static launch => MemoryMarshal.Read<WorkItem>(launch.Parameters.AsSpan(CallReader.TablesBehindBlock + MemoryMarshal.Read<CallBlock>(launch.Parameters).ItemsOffset)).Sequence)];
         Assert.Equal([1, 0], sequences);
         // 400 rows in items of 192, and the query of the other sequence, for two heads each.

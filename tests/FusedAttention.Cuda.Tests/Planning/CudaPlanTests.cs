@@ -128,7 +128,7 @@ public sealed class CudaPlanTests
         AttentionProblem problem = ShapeProblem.Sequences<Half, Half>(new AttentionShape(1, 1, 1, 8, 2, 128, 128), [1, 100, 0, 1], [5000, 100, 7, 0], 16, AttentionOptions.Default);
         CudaPlan plan = CudaPlan.Of(problem, Device, isAligned: true);
         Assert.Equal(("prefill + decode", 2), (plan.Kernel, plan.Launches));
-        Assert.Equal(["prefill_wgmma", "decode"], plan.Functions.Select(static function => function.EntryPoint), StringComparer.Ordinal);
+        Assert.Equal(["prefill_wgmma", "decode_tma"], plan.Functions.Select(static function => function.EntryPoint), StringComparer.Ordinal);
 
         // 4 blocks of 128 rows; 10 splits, and one item for the sequence without keys.
         Assert.Equal((4 + 10 + 1) * 2, plan.WorkItems);
@@ -139,20 +139,22 @@ public sealed class CudaPlanTests
     [Fact]
     public void Small_tables_are_inline_and_large_ones_staged()
     {
-        CudaPlan small = Paged(8, 500), large = Paged(64, 500);
+        CudaPlan small = Paged(8, 500, 12000), behind = Paged(64, 500, 12010), large = Paged(64, 500, 12000), larger = Paged(200, 500, 12010);
         Assert.True(small.HasInlineTables);
         Assert.Equal(0, small.StagedBytes);
         Assert.Equal(0, small.ScratchBytes);
         Assert.Contains("in the launch's parameters", small.Details, StringComparison.Ordinal);
+        Assert.True(behind.HasInlineTables);
+        Assert.False(larger.HasInlineTables);
         Assert.False(large.HasInlineTables);
         Assert.Equal((64 * 80) + (64 * 32) + (64 * 32 * 4), large.StagedBytes);
         Assert.Equal(large.StagedBytes, large.ScratchBytes);
         Assert.Contains("copied to the device", large.Details, StringComparison.Ordinal);
 
-        static CudaPlan Paged(int sequences, int keys) => CudaPlan.Of(
+        static CudaPlan Paged(int sequences, int keys, int driver) => CudaPlan.Of(
             ShapeProblem.Sequences<Half, Half>(
                 new AttentionShape(1, 1, 1, 8, 2, 128), [.. Enumerable.Repeat(1, sequences)], [.. Enumerable.Repeat(keys, sequences)], 16, AttentionOptions.Default),
-            Device,
+            Device with { DriverVersion = driver },
             isAligned: true);
     }
 
