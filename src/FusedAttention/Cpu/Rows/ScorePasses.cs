@@ -1,3 +1,4 @@
+using System.Numerics;
 using System.Runtime.CompilerServices;
 using FusedAttention.Cpu.Numerics;
 using FusedAttention.Problems;
@@ -126,6 +127,14 @@ internal unsafe ref struct ScorePasses<TS, TV>(
     {
         TV excluded = TS.Create(float.NegativeInfinity);
         int j = start;
+
+        // Most masks that hide something hide it in one place: where they hide nothing, scores are not touched, which takes a quarter of the time.
+        for (; j + Vector<byte>.Count <= stop; j += Vector<byte>.Count)
+        {
+            if (!Vector.EqualsAny(Vector.Load(mask + j), Vector<byte>.Zero)) continue;
+            for (int i = j; i < j + Vector<byte>.Count; i += TS.Width) TS.Store(s + i, TS.Select(TS.LoadMask(mask + i), TS.Load(s + i), excluded));
+        }
+
         for (; j + TS.Width <= stop; j += TS.Width) TS.Store(s + j, TS.Select(TS.LoadMask(mask + j), TS.Load(s + j), excluded));
         for (; j < stop; j++)
         {
