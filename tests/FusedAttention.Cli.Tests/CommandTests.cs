@@ -338,9 +338,9 @@ public sealed class CommandTests : IDisposable
     public async Task Names_of_files_are_shortened_and_shown_as_typed()
     {
         string path = _folder.File("many.safetensors"), npy = _folder.File("q.npy");
-        SafeTensorsWriter.Write(path, [.. Enumerable.Range(0, 160).Select(static i => LoadedTensor.Create<float>($"layer\u001b{i}", [1], 1))]);
+        SafeTensorsWriter.Write(path, [.. Enumerable.Range(0, 160).Select(static i => LoadedTensor.Create<float>(i == 100 ? "blocks.0.q_proj" : $"layer\u001b{i}", [1], 1))]);
         ToolRun run = await ToolRun.Execute("run", path);
-        run.AssertRefused($"{path} has no tensor 'q' or 'query'", "layer\\u001b7 and 152 more");
+        run.AssertRefused($"{path} has no tensor 'q' or 'query'", "it has blocks.0.q_proj, ", "layer\\u001b6 and 152 more");
         Assert.DoesNotContain('\u001b', run.Error);
         NpyFile.Write(npy, LoadedTensor.Create<float>("q", [1], 1, 1, 1));
         (await ToolRun.Execute("run", npy)).AssertRefused("give three .npy files");
@@ -366,6 +366,7 @@ public sealed class CommandTests : IDisposable
     {
         string root = (await ToolRun.Execute("--help")).Output, conform = (await ToolRun.Execute("conform", "--help")).Output;
         Assert.DoesNotContain("Examples:", root, StringComparison.Ordinal);
+        Assert.All(root[root.IndexOf("Commands:", StringComparison.Ordinal)..].Split('\n'), static line => Assert.InRange(line.TrimEnd().Length, 0, 80));
         Assert.Contains("  fused-attention conform tests/data/reference --instruction-set Vector128 --threads 1 --row-invariant", conform, StringComparison.Ordinal);
     }
 

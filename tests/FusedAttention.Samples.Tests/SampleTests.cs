@@ -38,6 +38,18 @@ public sealed class SampleTests
     }
 
     [Fact]
+    public void A_text_that_ends_in_a_loop_is_told_from_one_that_does_not()
+    {
+        Assert.Null(Repetition.Of([]));
+        Assert.Null(Repetition.Of([1, 2, 3, 4, 5, 6]));
+        Assert.Null(Repetition.Of([9, 1, 2, 3, 1, 2, 3])); // twice
+        Assert.Equal(new Repetition(3, 9), Repetition.Of([9, 1, 2, 3, 1, 2, 3, 1, 2, 3]));
+        Assert.Equal(new Repetition(3, 10), Repetition.Of([9, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3]));
+        Assert.Equal(new Repetition(1, 4), Repetition.Of([9, 1, 1, 1, 1]));
+        Assert.Null(Repetition.Of([1, 1, 1, 1, 9]));
+    }
+
+    [Fact]
     public void The_sampler_follows_probabilities_seed_and_top_p()
     {
         float[] logits = [MathF.Log(0.1f), MathF.Log(0.6f), MathF.Log(0.3f)];

@@ -6,7 +6,7 @@ namespace FusedAttention.Tests;
 
 /// <summary>
 /// The examples of the README: the lines between two markers of this file stand there word for word, under a comment that names them
-/// (<see cref="ReadmeTests"/> compares). Here they are compiled, run, and checked.
+/// (the tests of the guides compare). Here they are compiled, run, and checked.
 /// </summary>
 public sealed class ReadmeExamples
 {
@@ -14,7 +14,7 @@ public sealed class ReadmeExamples
     public void Prefill()
     {
         // README: Prefill
-        // 2 sequences of 512 tokens, 8 query heads that share 2 key/value heads, 64 dimensions a head.
+        // 2 sequences of 512 tokens, 8 query heads that share 2 key/value heads, 64 dimensions a head: [batch, token, head, dim].
         var query = Tensor.CreateFromShape<float>([2, 512, 8, 64]);
         var key = Tensor.CreateFromShape<float>([2, 512, 2, 64]);
         var value = Tensor.CreateFromShape<float>([2, 512, 2, 64]);

@@ -10,7 +10,8 @@ namespace FusedAttention.Cli.Commands;
 internal sealed class BenchCommand
 {
     private const string Description = """
-        Time attention on random tensors of a shape: best and median of many short trials after a warm-up.
+        Time attention on random tensors of a shape.
+        Best and median of many short trials after a warm-up.
         GFLOP/s count the multiply-adds of allowed (query, key) pairs only; GB/s count keys and values once.
         On a GPU, without a shape: a table of shapes, with what to compare them with.
 

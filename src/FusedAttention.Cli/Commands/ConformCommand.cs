@@ -9,8 +9,8 @@ namespace FusedAttention.Cli.Commands;
 internal sealed class ConformCommand
 {
     private const string Description = """
-        Run every file of the reference form under a folder and compare with the results that it states, within the limits of the reference set.
-        The last line is 'N passed, N failed, N skipped'.
+        Run a folder of cases and compare the results.
+        Every file of the reference form under the folder counts, and states its results; the limits are those of the reference set. The last line is 'N passed, N failed, N skipped'.
 
         Examples:
           fused-attention conform tests/data/reference

@@ -8,7 +8,8 @@ namespace FusedAttention.Cli.Commands;
 internal static class ExplainCommand
 {
     private const string Description = """
-        Say what a call of a shape would run on this machine, and why, without running it.
+        Say what a call would run on this machine, and why.
+        Nothing is run.
 
         Examples:
           fused-attention explain --query-length 2048 --dim 128 --mask causal

@@ -13,5 +13,5 @@ internal static class ExplanationText
 
     public static string Line(AttentionExplanation explanation) => explanation.Device is string device
         ? $"{explanation.Backend}, {explanation.Kernel}, {device}"
-        : $"{explanation.Backend}, {explanation.Kernel}, {explanation.InstructionSet}, {explanation.Threads} threads";
+        : $"{explanation.Backend}, {explanation.Kernel}, {explanation.InstructionSet}, {explanation.Threads} {(explanation.Threads == 1 ? "thread" : "threads")}";
 }

@@ -9,7 +9,7 @@ namespace FusedAttention.Cli.Commands;
 internal static class InfoCommand
 {
     private const string Description = """
-        Show this machine, the variants of the kernels that it can run, and the backends.
+        Show this machine, its instruction sets and the backends.
 
         Example:
           fused-attention info

@@ -20,7 +20,8 @@ internal sealed class KernelSourceCommand
     {
         var command = new KernelSourceCommand(console, source);
         string description = $"""
-            Write the text of the {provider.Title} kernels: one file that hosts without this library can call, or every library that this one compiles at run time.
+            Write the text of the {provider.Title} kernels.
+            One file that hosts without this library can call, or every library that this one compiles at run time.
 
             Examples:
               fused-attention {provider.Name}-source --drop-in attention.metal

@@ -7,6 +7,9 @@ internal static class Names
 {
     private const int Shown = 8;
 
+    /// <summary>Parts of the names that models give to queries, keys and values.</summary>
+    private static readonly string[] Words = ["query", "key", "value", "q_proj", "k_proj", "v_proj"];
+
     /// <summary>The first few names, and how many more there are. Those that might be meant by query, key, value or output come first.</summary>
     public static string Of(IEnumerable<string> names)
     {
@@ -33,6 +36,5 @@ internal static class Names
         return printable.ToString();
     }
 
-    private static bool LooksLikeAttention(string name) =>
-        name.Length <= 2 || name.Contains("query", StringComparison.OrdinalIgnoreCase) || name.Contains("key", StringComparison.OrdinalIgnoreCase) || name.Contains("value", StringComparison.OrdinalIgnoreCase);
+    private static bool LooksLikeAttention(string name) => name.Length <= 2 || Words.Any(word => name.Contains(word, StringComparison.OrdinalIgnoreCase));
 }

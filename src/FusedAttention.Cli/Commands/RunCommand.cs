@@ -150,11 +150,10 @@ internal sealed class RunCommand
     {
         string timing = times.Count == 1 ? "the first call and the only one, compiling included" : $"best of {times.Count} calls, first {times.First.TotalMilliseconds:0.###} ms";
         string written = withLogSumExp ? "tensors o, lse" : "tensor o";
-        double gflop = explanation.FloatingPointOperations / 1e9;
         _console.Facts(
         [
             ("time".PadRight(nameWidth), $"{times.Best.TotalMilliseconds:0.###} ms ({timing})"),
-            ("arithmetic", $"{gflop:0.###} GFLOP, {(times.Best > TimeSpan.Zero ? gflop / times.Best.TotalSeconds : 0):0.0} GFLOP/s"),
+            ("arithmetic", $"{Units.Operations(explanation.FloatingPointOperations)}, {(times.Best > TimeSpan.Zero ? explanation.FloatingPointOperations / 1e9 / times.Best.TotalSeconds : 0):0.0} GFLOP/s"),
             ("output", $"{LoadedTensor.Describe(call.OutputShape)}{(outputPath is null ? ", not written (--output FILE)" : $" to {outputPath}{(HasExtension(outputPath, ".npy") ? "" : $", {written}")}")}"),
         ]);
     }

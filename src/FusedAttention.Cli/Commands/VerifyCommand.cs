@@ -12,10 +12,10 @@ namespace FusedAttention.Cli.Commands;
 internal sealed class VerifyCommand
 {
     private const string Description = """
-        Recompute attention in double precision and report the errors of the library's result, or of a result from a file.
+        Recompute in double precision and report the errors.
 
-        A result passes when every element is within its limit, which follows from the element type (unit roundoff u), the largest value max|v| of the
-        head and the size S of the row's scores (norms of query and key, weighted mean of |score|):
+        The result is the library's, or one from a file. It passes when every element is within its limit, which follows from the element type (unit
+        roundoff u), the largest value max|v| of the head and the size S of the row's scores (norms of query and key, weighted mean of |score|):
           output       max|v| (2u + 2^-24 (16 + 4S)),  u = 2^-24 for fp32, 2^-11 for fp16, 2^-8 for bf16
           log-sum-exp  1e-5 + 1e-6 |lse| + 2^-22 S
 

@@ -38,6 +38,7 @@ internal static class CpuExplanation
         text.Append(execution.InstructionSet == CpuInstructionSet.Auto
             ? $"                 {kernels.InstructionSet} is what this process runs by default\n"
             : $"                 {kernels.InstructionSet} was asked for\n");
+        if (AheadOfTime.Warning is { } warning) text.Append($"                 {warning}\n");
         if (plan.PrefillSequences > 0)
         {
             string reason = problem.RowInvariant ? "all, because RowInvariant asks for one arithmetic" : $"more than 1 query and more than {DecodeTiles.MaxRows} rows a key/value head";
