@@ -212,7 +212,8 @@ internal static unsafe class DecodeChunk<TS, TV, TE, TCheap, TProducts>
         var visibility = RowVisibility.OfProducts(problem, sequence, query, head);
         for (long key = range.Start; key < range.End; key++)
         {
-            if (!(Math.Abs(scores[key - tile]) <= problem.LargestProduct) && visibility.Sees(key)) return true;
+            if (Math.Abs(scores[key - tile]) <= problem.LargestProduct || !visibility.Sees(key)) continue;
+            if (!RowVisibility.IsExcludedByScore(problem, sequence, query, head, key)) return true;
         }
 
         return false;

@@ -153,13 +153,10 @@ internal readonly unsafe struct Lanes<TS, TV> : IScoreValue<Lanes<TS, TV>>
         return new(TS.Gather(entries, Clamped(index, count)), Pattern.Any);
     }
 
-    /// <summary>The entry that all lanes ask for. What passes the integers converts to their least one, which is beyond any table when taken without a sign.</summary>
+    /// <summary>The entry that all lanes ask for, without a branch, so that it is found once before a loop. Of NaN x86's maximum takes the second operand, and Arm's conversion makes 0.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static int Entry(Lanes<TS, TV> index, int count)
-    {
-        float first = TS.First(index.Value);
-        return first > 0 ? (int)Math.Min((uint)float.ConvertToIntegerNative<int>(first), (uint)(count - 1)) : 0;
-    }
+    private static int Entry(Lanes<TS, TV> index, int count) =>
+        float.ConvertToIntegerNative<int>(float.MinNative(float.MaxNative(TS.First(index.Value), 0), count - 1));
 
     /// <summary>The indices brought into the table; NaN becomes 0.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

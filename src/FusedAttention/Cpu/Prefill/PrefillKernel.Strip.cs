@@ -148,7 +148,8 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
             float* scores = at.Scores + ((nint)(r - strip) * TileKeys);
             for (int j = starts[t]; j < stops[t]; j++)
             {
-                if (!(Math.Abs(scores[j]) <= problem.LargestProduct) && Sees(at, visibility, r, tile.First + j)) at.Sum[r] = float.NaN;
+                if (Math.Abs(scores[j]) <= problem.LargestProduct || !Sees(at, visibility, r, tile.First + j)) continue;
+                if (!RowVisibility.IsExcludedByScore(problem, sequence, at.RowQuery[r], at.RowHead[r], tile.First + j)) at.Sum[r] = float.NaN;
             }
         }
     }

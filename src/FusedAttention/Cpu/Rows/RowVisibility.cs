@@ -33,6 +33,18 @@ internal readonly unsafe struct RowVisibility
     /// <summary>Of which keys the row looks at the dot product: not of one whose bias is negative infinity, even where a score function may let it be seen.</summary>
     public static RowVisibility OfProducts(AttentionProblem problem, in SequenceProblem sequence, int query, int head) => new(problem, sequence, query, head, byBias: true);
 
+    /// <summary>Whether the score function excludes a key whatever its score is, so that its dot product, which 32 bits do not hold, does not matter: asked of few keys.</summary>
+    public static bool IsExcludedByScore(AttentionProblem problem, in SequenceProblem sequence, int query, int head, long key)
+    {
+        if (problem.ScoreFunction is not { } function) return false;
+        foreach (double score in (ReadOnlySpan<double>)[double.NaN, 0, -FloatRange.LargestKey, FloatRange.LargestKey])
+        {
+            if (!double.IsNegativeInfinity(function.Evaluate(score, sequence.Index, head, query, sequence.QueryOffset + query, (int)key))) return false;
+        }
+
+        return true;
+    }
+
     /// <summary>Whether neither mask, mask function nor bias excludes a key.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public bool Sees(long key) => (_mask == null || _mask[key] != 0) && (_bias == null || !IsExcludedByBias(key)) && (_function is null || _function.Keeps(_place, (int)key));
