@@ -49,7 +49,7 @@ public sealed class ReferenceFunctionTests
     }
 
     [Theory]
-    [InlineData("score_fn", "t5+cosine", "score_fn names 'cosine'")]
+    [InlineData("score_fn", "cosine", "score_fn names 'cosine'")]
     [InlineData("mask_fn", "t5", "mask_fn names 't5'")]
     [InlineData("score_fn", "temperature", "there is no tensor 'temperature'")]
     [InlineData("score_fn", "tanh_cap", "the metadata has no 'tanh_cap'")]
