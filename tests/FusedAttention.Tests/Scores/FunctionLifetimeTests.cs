@@ -31,11 +31,11 @@ public sealed class FunctionLifetimeTests
             List<float[]> garbage = [];
             while (!stop.IsCancellationRequested)
             {
-                // Memory of the kind that tables have, so that what is freed too early is written over.
-                for (int i = 0; i < 32; i++) garbage.Add(GC.AllocateArray<float>(Tokens, pinned: true));
+                // What was moved or freed too early is written over: memory of the kind that tables have, and of the other one.
+                GC.Collect(2, GCCollectionMode.Forced, blocking: true, compacting: true);
+                for (int i = 0; i < 400; i++) garbage.Add(GC.AllocateArray<float>(Tokens, pinned: i % 8 == 0));
                 foreach (float[] array in garbage) array.AsSpan().Fill(float.NaN);
                 garbage.Clear();
-                GC.Collect(2, GCCollectionMode.Forced, blocking: true, compacting: true);
             }
         });
         for (int call = 0; call < 150; call++)
