@@ -106,10 +106,10 @@ public sealed class ReadyMadeTests
             Value = [[.. packed.Value.SelectMany(static x => x)]],
         };
 
-        CallResult expected = Caller.Run(packed), actual = Caller.Run(WithMask(one, MaskFunction.Of(new DocumentMask(documents))));
+        CallResult actual = Caller.Run(WithMask(one, MaskFunction.Of(new DocumentMask(documents))));
 
-        float[] all = [.. expected.Output.SelectMany(static x => x)];
-        for (int i = 0; i < all.Length; i++) Assert.Equal(all[i], actual.Output[0][i], 3e-6f * Math.Max(1, Math.Abs(all[i])));
+        // Short documents alone would be decoded, and have other bits.
+        new CallResult([.. actual.Output[0].Chunk(length * packed.Heads * packed.ValueDim)], null).AssertClose(packed, RowByRow.Solve(packed));
     }
 
     /// <summary>Threads, the batch and where a cache's blocks lie do not show with functions either.</summary>
@@ -151,6 +151,30 @@ public sealed class ReadyMadeTests
             if (from >= to) continue;
             CallResult.AssertSameBits(expected.Output[0].AsSpan(from * rowFloats, (to - from) * rowFloats), Caller.Run(whole.Chunk(from, to)).Output[0], $"queries {from} to {to}");
         }
+    }
+
+    /// <summary>Keys and values end after 512 tokens of 1,024, at a page that kills who reads it: what a mask function leaves no key of is passed over.</summary>
+    [Theory]
+    [MemberData(nameof(Calls))]
+    public unsafe void Tiles_that_a_mask_function_empties_are_not_read(CpuInstructionSet variant, int queries)
+    {
+        Assert.SkipUnless(OperatingSystem.IsLinux(), "Guard pages are mapped on Linux only.");
+        const int Kept = 512, Heads = 2, Dim = 16;
+        var generator = new ProblemGenerator(queries);
+        using var key = new TestMemory<float>(Kept * Heads * Dim, Placement.GuardAfter, 0);
+        using var value = new TestMemory<float>(Kept * Heads * Dim, Placement.GuardAfter, 0);
+        generator.Numbers(Kept * Heads * Dim, 1, AttentionElementType.Float32).CopyTo(key.Span);
+        generator.Numbers(Kept * Heads * Dim, 1, AttentionElementType.Float32).CopyTo(value.Span);
+        float[] query = generator.Numbers(queries * Heads * Dim, 1, AttentionElementType.Float32), expected = new float[query.Length], actual = new float[query.Length];
+        var options = new AttentionOptions { Alignment = AttentionAlignment.TopLeft };
+        var execution = new CpuExecution { InstructionSet = variant };
+        fixed (float* q = query, e = expected, a = actual)
+        {
+            Attention.Forward(q, key.Pointer, value.Pointer, e, new AttentionShape(1, queries, Kept, Heads, Heads, Dim), options, default, execution);
+            Attention.Forward(q, key.Pointer, value.Pointer, a, new AttentionShape(1, queries, 2 * Kept, Heads, Heads, Dim), options with { MaskFunction = MaskFunction.Of(new GlobalLocalMask(Kept, 0)) }, default, execution);
+        }
+
+        CallResult.AssertSameBits(expected, actual, "the keys that are kept");
     }
 
     [Fact]

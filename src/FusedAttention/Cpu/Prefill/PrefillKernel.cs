@@ -179,7 +179,7 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
     [SkipLocalsInit]
     private static void Narrow(AttentionProblem problem, in SequenceProblem sequence, in PrefillLayout at, long tile, int firstRow, int endRow, ref int start, ref int stop)
     {
-        if (VisibleColumns.AreNeededByOne(problem, sequence, at.RowQuery[firstRow], at.RowHead[firstRow], tile + start, tile + stop)) return;
+        if (problem.BoundMask is null && VisibleColumns.AreNeededByOne(problem, sequence, at.RowQuery[firstRow], at.RowHead[firstRow], tile + start, tile + stop)) return;
         nint* room = stackalloc nint[2 * TTile.Rows];
         var columns = new VisibleColumns(problem, room, TTile.Rows);
         for (int r = firstRow; r < endRow; r++) columns.Add(problem, sequence, at.RowQuery[r], at.RowHead[r]);
