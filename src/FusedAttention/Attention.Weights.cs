@@ -57,7 +57,9 @@ public static unsafe partial class Attention
             CheckIndex(head, problem.QueryHeads, nameof(head), "query heads");
             int keyLength = (int)keys.Lengths[^3];
             if (weights.Length != keyLength) throw new ArgumentException($"weights has {weights.Length} elements; expected one for each of {keyLength} keys.", nameof(weights));
-            KernelSelector.Select(CpuInstructionSet.Auto).Weigh(problem, sequence, queryIndex, head, weights);
+            CpuKernels kernels = KernelSelector.Select(CpuInstructionSet.Auto);
+            kernels.Bind(problem);
+            kernels.Weigh(problem, sequence, queryIndex, head, weights);
         }
     }
 

@@ -93,6 +93,14 @@ public sealed class MetalPlanTests
     }
 
     [Fact]
+    public void Functions_are_refused()
+    {
+        AttentionOptions scores = new() { ScoreFunction = ScoreFunction.Of(new TanhCap(5)) }, masks = new() { MaskFunction = MaskFunction.Of(new GlobalLocalMask(1, 2)) };
+        Assert.StartsWith("The Metal kernels have no score functions yet, and the call has TanhCap.", Assert.Throws<NotSupportedException>(() => Plan(new AttentionShape(1, 1, 1, 2, 2, 64, 64), scores)).Message, StringComparison.Ordinal);
+        Assert.StartsWith("The Metal kernels have no mask functions yet, and the call has GlobalLocalMask.", Assert.Throws<NotSupportedException>(() => Plan(new AttentionShape(1, 1, 1, 2, 2, 64, 64), masks)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void The_ends_of_the_float_range_are_taken() => Assert.Equal(
         2,
         Plan(

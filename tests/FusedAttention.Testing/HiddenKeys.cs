@@ -7,7 +7,7 @@ internal static class HiddenKeys
 {
     /// <summary>Whether an option or an operand may hide a key from some row.</summary>
     public static bool MayHide(Problem problem) =>
-        problem.Mask is not null || problem.Bias is not null || problem.Options.Mask.IsCausal || problem.Options.Mask.WindowLeft is not null || problem.Options.Mask.WindowRight is not null;
+        problem.Options.MaskFunction is not null || problem.Options.ScoreFunction is not null || problem.Mask is not null || problem.Bias is not null || problem.Options.Mask.IsCausal || problem.Options.Mask.WindowLeft is not null || problem.Options.Mask.WindowRight is not null;
 
     /// <summary>The problem with other numbers in the keys and values of victims; n counts them.</summary>
     public static Problem With(Problem problem, Victim[] victims, Func<int, float> key, Func<int, float> value)
@@ -81,8 +81,11 @@ internal sealed record Victim(int Sequence, int KeyValueHead, int Key)
         (int from, int to) = problem.KeyRange(sequence, query);
         int row = problem.Form == CallForm.Dense ? query : problem.FirstQuery(sequence) + query;
         int batch = problem.Form == CallForm.Dense ? sequence : 0;
+        double bias = problem.Bias?.At(batch, head, row, Key) ?? 0;
+        long position = query + problem.Offset(sequence);
         return Key >= from && Key < to
             && (problem.Mask is null || problem.Mask.At(batch, head, row, Key))
-            && (problem.Bias is null || !float.IsNegativeInfinity(problem.Bias.At(batch, head, row, Key)));
+            && problem.Options.MaskFunction?.Evaluate(sequence, head, query, position, Key) != false
+            && !double.IsNegativeInfinity(problem.Options.ScoreFunction?.Evaluate(bias, sequence, head, query, position, Key) ?? bias);
     }
 }

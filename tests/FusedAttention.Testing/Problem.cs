@@ -189,6 +189,8 @@ internal sealed record Problem
         if (!Options.SinkLogits.IsDefaultOrEmpty) text.Append(", sinks");
         if (Mask is not null) text.Append($", mask {Mask}");
         if (Bias is not null) text.Append($", bias {BiasType} {Bias}");
+        if (Options.ScoreFunction is not null) text.Append($", scores by {Options.ScoreFunction}");
+        if (Options.MaskFunction is not null) text.Append($", masked by {Options.MaskFunction}");
         if (Options.RowInvariant) text.Append(", row invariant");
         if (Execution.InstructionSet != CpuInstructionSet.Auto) text.Append($", {Execution.InstructionSet}");
         if (Execution.MaxDegreeOfParallelism != -1) text.Append($", {Execution.MaxDegreeOfParallelism} threads");

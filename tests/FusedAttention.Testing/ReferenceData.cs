@@ -14,6 +14,11 @@ internal static class ReferenceData
     /// <summary>The whole set where it exists, else the committed subset.</summary>
     public static string Reference => Beside("reference") ?? Subset;
 
+    public static string FunctionSubset => Path.Combine(Root, "tests", "data", "reference-scorefn");
+
+    /// <summary>The cases with score and mask functions: the whole set where it exists, else the committed subset.</summary>
+    public static string Functions => Beside("reference-scorefn") ?? FunctionSubset;
+
     /// <summary>Case names of <see cref="Reference"/>, in order.</summary>
     public static string[] Cases { get; } = Names(Reference);
 

@@ -84,8 +84,24 @@ internal static class RowByRow
         int batch = problem.Form == CallForm.Dense ? s : 0;
         if (problem.Mask is not null && !problem.Mask.At(batch, h, row, j)) return null;
         double bias = problem.Bias?.At(batch, h, row, j) ?? 0;
-        if (double.IsNegativeInfinity(bias)) return null;
+        long position = i + problem.Offset(s);
+        if (problem.Options.MaskFunction is { } mask && !mask.Evaluate(s, h, i, position, j)) return null;
+        if (problem.Options.ScoreFunction is { } function)
+        {
+            // What is excluded is the function's to say: a bias of negative infinity is one of the scores that come to it.
+            (double before, double slack) = double.IsNegativeInfinity(bias) ? (bias, 0) : Sum(problem, s, i, h, j, q, k, bias);
+            double after = function.Evaluate(before, s, h, i, position, j);
+            if (double.IsNegativeInfinity(after)) return null;
+            double moved = slack == 0 ? 0 : Math.Max(Math.Abs(function.Evaluate(before + slack, s, h, i, position, j) - after), Math.Abs(function.Evaluate(before - slack, s, h, i, position, j) - after));
+            return (after, moved + (8 * U * (Math.Abs(after) + (double.IsFinite(before) ? Math.Min(Math.Abs(before), Math.Abs(before - after) + Math.Abs(after)) : 0) + 1)));
+        }
 
+        return double.IsNegativeInfinity(bias) ? null : Sum(problem, s, i, h, j, q, k, bias);
+    }
+
+    /// <summary>The score before functions and masks.</summary>
+    private static (double Score, double Error) Sum(Problem problem, int s, int i, int h, int j, ReadOnlySpan<float> q, ReadOnlySpan<float> k, double bias)
+    {
         double dot = 0;
         double magnitude = 0;
         for (int d = 0; d < q.Length; d++)

@@ -42,7 +42,7 @@ public abstract class Backend
     /// <param name="shape">What to compute.</param>
     /// <param name="run">How to run it.</param>
     /// <exception cref="UsageException">The library does not compute on these element types.</exception>
-    public AttentionExplanation Explain(CallShape shape, RunOptions run) => Explain(shape.Sizes, new() { Mask = shape.Mask }, run);
+    public AttentionExplanation Explain(CallShape shape, RunOptions run) => Explain(shape.Sizes, shape.Options, run);
 
     /// <summary>What a call runs.</summary>
     public AttentionExplanation Explain(CallInputs call, RunOptions run) => Explain(CallSizes.Of(call), call.Options, run);

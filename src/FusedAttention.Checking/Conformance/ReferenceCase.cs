@@ -36,11 +36,11 @@ public sealed class ReferenceCase
             "bf16" => TensorElementType.BFloat16,
             string other => throw new NotReferenceFormException($"dtype is '{other}', not fp32, fp16 or bf16"),
         };
-        Options = ReadOptions();
         Query = Tensor("q", ElementType);
         Key = Tensor(Layout == SequenceLayout.Paged ? "k_cache" : "k", ElementType);
         Value = Tensor(Layout == SequenceLayout.Paged ? "v_cache" : "v", ElementType);
         CheckRanks();
+        Options = ReadOptions();
     }
 
     public string Name { get; }
@@ -51,7 +51,7 @@ public sealed class ReferenceCase
 
     public TensorElementType ElementType { get; }
 
-    /// <summary>Scale, mask, alignment, ALiBi, soft cap and sinks; the caller adds how to run it.</summary>
+    /// <summary>Scale, mask, alignment, ALiBi, soft cap, sinks and functions; the caller adds how to run it.</summary>
     public AttentionOptions Options { get; }
 
     public LoadedTensor Query { get; }
@@ -107,6 +107,7 @@ public sealed class ReferenceCase
         int right = WholeNumber("window_right", -1);
         AttentionMask mask = AttentionMask.Window(left < 0 ? null : left, right < 0 ? null : right);
         string align = Text("align");
+        var functions = new ReferenceFunctions(_metadata, Tensor, (int)Query.Shape[^2]);
         try
         {
             return new()
@@ -122,6 +123,8 @@ public sealed class ReferenceCase
                 SoftCap = (float)Number(_metadata.GetValueOrDefault("softcap", "0"), "softcap"),
                 AlibiSlopes = [.. Floats("alibi_slopes")],
                 SinkLogits = [.. Floats("sink")],
+                ScoreFunction = functions.Score,
+                MaskFunction = functions.Mask,
             };
         }
         catch (ArgumentException e)

@@ -57,7 +57,8 @@ public static class CallOracle
             Gather(call, sequence, value, call.KeyValueHeads * call.ValueDim),
             call.Options,
             mask: call.Mask is LoadedTensor mask ? Broadcast(call, sequence, mask, i => mask.Bytes[i] != 0) : null,
-            bias: bias is null ? null : Broadcast(call, sequence, call.Bias!, i => bias[i]));
+            bias: bias is null ? null : Broadcast(call, sequence, call.Bias!, i => bias[i]),
+            sequence: sequence.Index);
     }
 
     private static double[] Gather(CallInputs call, CallSequence sequence, double[] all, int width)

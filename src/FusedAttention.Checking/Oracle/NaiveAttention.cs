@@ -56,13 +56,19 @@ public sealed class NaiveProblem
     /// <summary>What (head, query, key) adds to its score; null for no bias.</summary>
     public Func<int, int, int, double>? Bias { get; init; }
 
+    /// <summary>What becomes of a score of (head, query, position, key) as the last step before the masks; null for no function.</summary>
+    public Func<double, int, int, long, int, double>? ScoreFunction { get; init; }
+
+    /// <summary>Whether (head, query, position, key) is kept; null for no function.</summary>
+    public Func<int, int, long, int, bool>? MaskFunction { get; init; }
+
     /// <summary>The position of query 0 that an alignment gives: 0, or keys - queries (which may be negative).</summary>
     public static long AlignedOffset(AttentionAlignment alignment, int queries, int keys) => alignment == AttentionAlignment.TopLeft ? 0 : (long)keys - queries;
 
     /// <summary>A problem with the semantics that options ask for.</summary>
     public static NaiveProblem Create(
         int queries, int keys, int heads, int keyValueHeads, int keyDim, int valueDim, double[] query, double[] key, double[] value, AttentionOptions options, long? queryOffset = null,
-        Func<int, int, int, bool>? mask = null, Func<int, int, int, double>? bias = null) => new()
+        Func<int, int, int, bool>? mask = null, Func<int, int, int, double>? bias = null, int sequence = 0) => new()
         {
             Queries = queries,
             Keys = keys,
@@ -84,6 +90,8 @@ public sealed class NaiveProblem
             SinkLogits = options.SinkLogits,
             Mask = mask,
             Bias = bias,
+            ScoreFunction = options.ScoreFunction is { } score ? (s, head, query, position, key) => score.Evaluate(s, sequence, head, query, position, key) : null,
+            MaskFunction = options.MaskFunction is { } keep ? (head, query, position, key) => keep.Evaluate(sequence, head, query, position, key) : null,
         };
 }
 
@@ -143,6 +151,12 @@ public static class NaiveAttention
             allowed[key] = IsAllowed(problem, head, query, key, position);
             if (!allowed[key]) continue;
             scores[key] = Score(problem, head, kvHead, query, key, position);
+            if (problem.ScoreFunction is not null && double.IsNegativeInfinity(scores[key]))
+            {
+                allowed[key] = false;
+                continue;
+            }
+
             keyMaximum = Math.Max(keyMaximum, scores[key]);
             any = true;
         }
@@ -178,7 +192,8 @@ public static class NaiveAttention
         && (problem.WindowLeft is not int left || key >= position - left)
         && (problem.WindowRight is not int right || key <= position + right)
         && (problem.Mask is null || problem.Mask(head, query, key))
-        && (problem.Bias is null || !double.IsNegativeInfinity(problem.Bias(head, query, key)));
+        && (problem.MaskFunction is null || problem.MaskFunction(head, query, position, key))
+        && (problem.Bias is null || problem.ScoreFunction is not null || !double.IsNegativeInfinity(problem.Bias(head, query, key)));
 
     private static double Score(NaiveProblem problem, int head, int kvHead, int query, int key, long position)
     {
@@ -188,7 +203,7 @@ public static class NaiveAttention
         if (problem.SoftCap > 0) score = problem.SoftCap * Math.Tanh(score / problem.SoftCap);
         if (problem.Bias is not null) score += problem.Bias(head, query, key);
         if (!problem.AlibiSlopes.IsDefaultOrEmpty) score -= (double)problem.AlibiSlopes[head] * Math.Abs(position - key);
-        return score;
+        return problem.ScoreFunction is null ? score : problem.ScoreFunction(score, head, query, position, key);
     }
 
     /// <summary>exp(logit - maximum), where two infinities of one sign make a difference of 0 and not of NaN: the log-sum-exp of a row with +inf is +inf.</summary>

@@ -28,6 +28,13 @@ public sealed record CallShape
     /// <summary>Tokens a block of a paged cache; null for a dense call.</summary>
     public required int? BlockSize { get; init; }
 
+    /// <summary>Functions by name (<see cref="NamedFunctions"/>), joined by <c>+</c>; null for none.</summary>
+    public string? Score { get; init; }
+
+    /// <summary>What to compute.</summary>
+    /// <exception cref="UsageException">There is no function of that name.</exception>
+    public AttentionOptions Options => NamedFunctions.Add(new() { Mask = Mask }, Score, this);
+
     /// <summary>What a plan is made from.</summary>
     public CallSizes Sizes
     {
@@ -54,7 +61,7 @@ public sealed record CallShape
             QueryType = QueryType,
             KeyValueType = KeyValueType,
             HasSpares = false,
-            Options = new() { Mask = Mask },
+            Options = Options,
         };
         return (BlockSize is int blockSize ? recipe with { Layout = SequenceLayout.Paged, BlockSize = blockSize } : recipe).CreateCall(run);
     }

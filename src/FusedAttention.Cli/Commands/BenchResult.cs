@@ -32,6 +32,7 @@ internal sealed record BenchResult(
             ("shape", $"batch {Shape.Batch}, {Shape.QueryLength} queries, {Shape.KeyLength} keys, {heads}"),
             ("types", $"query {Shape.QueryType.ShortName()}, key and value {Shape.KeyValueType.ShortName()}"),
             ("mask", OptionText.Of(Shape.Mask)),
+            .. Shape.Score is string score ? [("score", score)] : Array.Empty<(string, string)>(),
             ("cache", Shape.BlockSize is int block ? $"paged, blocks of {block}" : "contiguous"),
             .. ExplanationText.Facts(Explanation, RowInvariant),
             ("time", $"{Milliseconds:0.####} ms best, {MedianMilliseconds:0.####} ms median of {Times.Trials} trials, {Clock}"),
@@ -69,6 +70,7 @@ internal sealed record BenchResult(
             json.WriteString("dtype", Shape.QueryType.ShortName());
             json.WriteString("kv_dtype", Shape.KeyValueType.ShortName());
             json.WriteString("mask", OptionText.Of(Shape.Mask));
+            if (Shape.Score is string score) json.WriteString("score", score);
             if (Shape.BlockSize is int block) json.WriteNumber("paged", block);
             else json.WriteNull("paged");
             json.WriteBoolean("row_invariant", RowInvariant);

@@ -32,7 +32,13 @@ internal sealed class ShapeOptions
 
     private readonly Option<int?> _paged = new Option<int?>("--paged") { Description = "Keys and values in a paged cache with blocks of this many tokens, in shuffled order.", HelpName = "BLOCK" }.WholeNumber();
 
-    private Option[] All => [_batch, _queryHeads, _kvHeads, _queryLength, _keyLength, _dim, _valueDim, _dtype, _kvDtype, _mask, _paged];
+    private readonly Option<string?> _score = new("--score")
+    {
+        Description = $"Score and mask functions, joined by +: {string.Join(", ", NamedFunctions.Names)}; alibi is the built-in one that linear says as a function.",
+        HelpName = "NAME",
+    };
+
+    private Option[] All => [_batch, _queryHeads, _kvHeads, _queryLength, _keyLength, _dim, _valueDim, _dtype, _kvDtype, _mask, _paged, _score];
 
     public void AddTo(Command command)
     {
@@ -61,6 +67,7 @@ internal sealed class ShapeOptions
             KeyValueType = parsed.GetValue(_kvDtype) is string kv ? OptionText.ElementType(_kvDtype.Name, kv) : type,
             Mask = OptionText.PositionMask(_mask.Name, parsed.GetValue(_mask)!),
             BlockSize = parsed.GetValue(_paged),
+            Score = parsed.GetValue(_score),
         };
     }
 

@@ -169,6 +169,10 @@ internal sealed class RowWeights
 
         public void Alibi() => row.AddDistances(products);
 
+        public void Function() => throw new InvalidOperationException("The kernels have no functions.");
+
         public void Mask() => row.ApplyMask(products, isWhole);
+
+        public void MaskFunction() => throw new InvalidOperationException("The kernels have no functions.");
     }
 }

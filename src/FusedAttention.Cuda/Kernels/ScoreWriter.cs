@@ -170,7 +170,11 @@ internal static class ScoreWriter
 
         public void Alibi() => _score = F32.MultiplyAdd(-row!.Slope!, distance!.Abs(), _score);
 
+        public readonly void Function() => throw new InvalidOperationException("The kernels have no functions.");
+
         public void Mask() => Hide(isSeen is null ? k.LoadByte(row!.Mask! + key.Widen()).Is(0) : !isSeen);
+
+        public readonly void MaskFunction() => throw new InvalidOperationException("The kernels have no functions.");
 
         public readonly F32 Score() => _isHidden is null ? _score : F32.Select(_isHidden, float.NegativeInfinity, _score);
 

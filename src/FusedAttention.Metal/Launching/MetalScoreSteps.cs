@@ -30,5 +30,9 @@ internal readonly struct MetalScoreSteps(StringBuilder text) : IScoreSteps
 
     public void Mask() => Line("if (has_mask) apply_mask(score, row, key);");
 
+    public void Function() => throw new InvalidOperationException("The kernels have no functions.");
+
+    public void MaskFunction() => throw new InvalidOperationException("The kernels have no functions.");
+
     private void Line(string line) => text.Append("    ").Append(line).Append('\n');
 }

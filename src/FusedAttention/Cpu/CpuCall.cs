@@ -39,6 +39,7 @@ internal sealed unsafe class CpuCall : ParallelJob
     public void Run((CpuExecution Execution, CancellationToken CancellationToken) how, CpuKernels kernels)
     {
         _kernels = kernels;
+        _kernels.Bind(Problem);
         _units = new ScoreUnits(Problem);
         int maxThreads = WorkerPool.Shared.Participants(int.MaxValue, how.Execution.MaxDegreeOfParallelism);
         _plan.Build(Problem, _kernels, maxThreads);

@@ -1,4 +1,5 @@
 using FusedAttention.Cpu.Decode;
+using FusedAttention.Cpu.Functions;
 using FusedAttention.Cpu.MachineCode.Kernels;
 using FusedAttention.Cpu.Merging;
 using FusedAttention.Cpu.Numerics;
@@ -43,6 +44,9 @@ internal abstract unsafe class CpuKernels : IKernelSizes
 
     /// <summary>Computes rows in double precision.</summary>
     public abstract void Wide(AttentionProblem problem, in WorkItem item);
+
+    /// <summary>Gives the functions of a call the form that these kernels run; before it is planned.</summary>
+    public abstract void Bind(AttentionProblem problem);
 
     /// <summary>The weights of a row in double precision, one for each key of its sequence.</summary>
     public abstract void Weigh(AttentionProblem problem, in SequenceProblem sequence, int query, int head, Span<double> weights);
@@ -102,6 +106,12 @@ internal sealed unsafe class CpuKernels<TS, TV, TTile>(CpuInstructionSet instruc
             (int query, int head) = problem.RowAt(item.Head, item.RowStart + r);
             WideRow<TS, TV>.Write(problem, sequence, query, head);
         }
+    }
+
+    public override void Bind(AttentionProblem problem)
+    {
+        if (problem.ScoreFunction is not null || problem.MaskFunction is not null) FunctionBinder<TS, TV>.Bind(problem);
+        else (problem.BoundScore, problem.BoundMask) = (null, null);
     }
 
     public override void Weigh(AttentionProblem problem, in SequenceProblem sequence, int query, int head, Span<double> weights) =>

@@ -17,6 +17,9 @@ internal unsafe struct SequenceProblem
     public int QueryLength;
     public int KeyLength;
 
+    /// <summary>Its place in the call.</summary>
+    public int Index;
+
     /// <summary>The position of query 0 on the key axis.</summary>
     public long QueryOffset;
 }
@@ -70,6 +73,12 @@ internal sealed unsafe class AttentionProblem
     public ReadOnlyMemory<float> SinkLogits;
     public bool RowInvariant;
 
+    /// <summary>Functions that the caller has written, and, where the processor computes, the form that its kernels run; null for none.</summary>
+    public ScoreFunction? ScoreFunction;
+    public MaskFunction? MaskFunction;
+    public BoundScore? BoundScore;
+    public BoundMask? BoundMask;
+
     /// <summary>Whether the call's numbers leave <see cref="FloatRange"/>: its rows are then computed in double precision.</summary>
     public bool IsBeyondFloats;
 
@@ -92,9 +101,16 @@ internal sealed unsafe class AttentionProblem
     public long LogSumExpHeadStride;
     public long LogSumExpQueryStride;
 
+    /// <summary>Whether a key that is excluded by its bias is known only with its score: a score function comes after it.</summary>
+    public bool HidesByScore => ScoreFunction is not null;
+
+    /// <summary>Whether something beside positions tells before the products which keys are seen.</summary>
+    public bool HasVisibility => Mask != null || BoundMask is not null || (Bias != null && !HidesByScore);
+
     /// <summary>What scores go through beside the scale.</summary>
     public ScoreSteps Steps =>
-        (SoftCap > 0 ? ScoreSteps.SoftCap : ScoreSteps.None) | (Bias != null ? ScoreSteps.Bias : ScoreSteps.None) | (AlibiSlopes.IsEmpty ? ScoreSteps.None : ScoreSteps.Alibi) | (Mask != null ? ScoreSteps.Mask : ScoreSteps.None);
+        (SoftCap > 0 ? ScoreSteps.SoftCap : ScoreSteps.None) | (Bias != null ? ScoreSteps.Bias : ScoreSteps.None) | (AlibiSlopes.IsEmpty ? ScoreSteps.None : ScoreSteps.Alibi) | (Mask != null ? ScoreSteps.Mask : ScoreSteps.None) |
+        (ScoreFunction is null ? ScoreSteps.None : ScoreSteps.Function) | (MaskFunction is null ? ScoreSteps.None : ScoreSteps.MaskFunction);
 
     public Span<SequenceProblem> Sequences => _sequences.AsSpan(0, SequenceCount);
 
@@ -149,6 +165,9 @@ internal sealed unsafe class AttentionProblem
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public byte* BiasOf(in SequenceProblem sequence, int query, int head) =>
         Bias == null ? null : Bias + ((sequence.BiasStart + (head * BiasHeadStride) + (query * BiasQueryStride)) * BiasType.Size());
+
+    /// <summary>A row as functions are asked about it.</summary>
+    public static FunctionRow FunctionRowOf(in SequenceProblem sequence, int query, int head) => new(sequence.Index, head, query, sequence.QueryOffset + query);
 
     /// <summary>The keys that query <paramref name="query"/> of <paramref name="sequence"/> may see by position.</summary>
     public KeyRange RangeOf(in SequenceProblem sequence, int query) =>

@@ -96,6 +96,7 @@ internal static unsafe partial class ProblemBuilder
         for (int s = 0; s < problem.SequenceCount; s++)
         {
             ref SequenceProblem sequence = ref problem.Sequences[s];
+            sequence.Index = s;
             if (!offsets.IsEmpty && Math.Abs((double)offsets[s]) > AttentionOptions.MaxQueryOffset)
             {
                 ArgumentChecks.Throw($"QueryOffsets[{s}] is {offsets[s]}; expected a magnitude of at most 2^40.", "operands");
@@ -104,6 +105,32 @@ internal static unsafe partial class ProblemBuilder
             sequence.QueryOffset = !offsets.IsEmpty ? offsets[s]
                 : options.QueryOffset ?? (options.Alignment == AttentionAlignment.BottomRight ? (long)sequence.KeyLength - sequence.QueryLength : 0);
         }
+
+        problem.ScoreFunction = options.ScoreFunction;
+        problem.MaskFunction = options.MaskFunction;
+        if (options.ScoreFunction is not null || options.MaskFunction is not null) CheckFunctions(problem);
+    }
+
+    /// <summary>Tables of functions have what the call asks of them, and its positions are floats.</summary>
+    private static void CheckFunctions(AttentionProblem problem)
+    {
+        int queries = 0, keys = 0;
+        for (int s = 0; s < problem.SequenceCount; s++)
+        {
+            ref readonly SequenceProblem sequence = ref problem.Sequences[s];
+            queries = Math.Max(queries, sequence.QueryLength);
+            keys = Math.Max(keys, sequence.KeyLength);
+            long farthest = Math.Max(Math.Max(Math.Abs(sequence.QueryOffset), Math.Abs(sequence.QueryOffset + sequence.QueryLength)), sequence.KeyLength);
+            if (farthest > FloatRange.LargestDistance)
+            {
+                ArgumentChecks.Throw(
+                    $"{(problem.ScoreFunction is not null ? nameof(AttentionOptions.ScoreFunction) : nameof(AttentionOptions.MaskFunction))} takes positions and keys up to 2^24; sequence {s} has {sequence.KeyLength} keys, and queries from position {sequence.QueryOffset} on.",
+                    "options");
+            }
+        }
+
+        problem.ScoreFunction?.Needs.Check(problem.SequenceCount, problem.QueryHeads, queries, keys, "options");
+        problem.MaskFunction?.Needs.Check(problem.SequenceCount, problem.QueryHeads, queries, keys, "options");
     }
 
     /// <summary>Mask, bias and log-sum-exp: broadcast to [batch, heads, queries, keys] by stride 0.</summary>

@@ -11,6 +11,8 @@ internal enum ScoreSteps
     Bias = 2,
     Alibi = 4,
     Mask = 8,
+    Function = 16,
+    MaskFunction = 32,
 }
 
 /// <summary>
@@ -24,21 +26,37 @@ internal interface IScoreSteps
     /// <summary><c>s = softCap * tanh(s / softCap)</c>.</summary>
     void SoftCap();
 
-    /// <summary><c>s = s + bias</c>; a bias of negative infinity excludes the key.</summary>
+    /// <summary><c>s = s + bias</c>; a bias of negative infinity excludes the key, and makes the score negative infinity whatever it was before.</summary>
     void Bias();
 
     /// <summary><c>s = s - slope * |p - j|</c> for the query's position p and the key's j.</summary>
     void Alibi();
 
+    /// <summary><c>s = f(s)</c> for the caller's score function; negative infinity excludes the key, and nothing else that was added: the function may make a number of the negative infinity of a bias.</summary>
+    void Function();
+
     /// <summary>Excludes keys where the boolean mask is false.</summary>
     void Mask();
+
+    /// <summary>Excludes keys that the caller's mask function does not keep.</summary>
+    void MaskFunction();
 }
 
 /// <summary>
-/// The order of the steps, in the one place that has it: scale, soft cap, bias, ALiBi, mask (the order of the ONNX operator Attention). Positions exclude keys beforehand: <see cref="KeyRange"/>.
+/// The order of the steps, in the one place that has it: scale, soft cap, bias, ALiBi, score function, masks (the order of the ONNX operator Attention, which has no functions). Positions exclude keys beforehand: <see cref="KeyRange"/>.
 /// </summary>
 internal static class ScoreLaw
 {
+    /// <summary>Refuses a call with functions, for a backend whose kernels have no such step yet.</summary>
+    /// <param name="problem">The call.</param>
+    /// <param name="backend">The backend, as users know it.</param>
+    /// <exception cref="NotSupportedException">The call has a score or mask function.</exception>
+    public static void RefuseFunctions(AttentionProblem problem, string backend)
+    {
+        if ((problem.ScoreFunction?.ToString() ?? problem.MaskFunction?.ToString()) is not { } name) return;
+        throw new NotSupportedException($"The {backend} kernels have no {(problem.ScoreFunction is null ? "mask" : "score")} functions yet, and the call has {name}. The CPU computes it.");
+    }
+
     /// <summary>Takes scores through those steps that are present, in the order of the law.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Apply<TSteps>(scoped ref TSteps steps, ScoreSteps present)
@@ -48,6 +66,8 @@ internal static class ScoreLaw
         if ((present & ScoreSteps.SoftCap) != ScoreSteps.None) steps.SoftCap();
         if ((present & ScoreSteps.Bias) != ScoreSteps.None) steps.Bias();
         if ((present & ScoreSteps.Alibi) != ScoreSteps.None) steps.Alibi();
+        if ((present & ScoreSteps.Function) != ScoreSteps.None) steps.Function();
         if ((present & ScoreSteps.Mask) != ScoreSteps.None) steps.Mask();
+        if ((present & ScoreSteps.MaskFunction) != ScoreSteps.None) steps.MaskFunction();
     }
 }

@@ -8,7 +8,7 @@ namespace FusedAttention;
 /// </summary>
 /// <remarks>
 /// The score of query <c>i</c> (position <c>p</c> on the key axis) and key <c>j</c> is built in this order:
-/// <c>s = Scale * dot(q, k)</c>; <c>s = SoftCap * tanh(s / SoftCap)</c>; <c>s += bias</c>; <c>s -= AlibiSlopes[head] * |p - j|</c>; then the masks.
+/// <c>s = Scale * dot(q, k)</c>; <c>s = SoftCap * tanh(s / SoftCap)</c>; <c>s += bias</c>; <c>s -= AlibiSlopes[head] * |p - j|</c>; <see cref="ScoreFunction"/>; then the masks.
 /// The weights are <c>exp(s)</c> over the sum of <c>exp(s)</c> of the allowed keys and, with a sink, <c>exp(SinkLogits[head])</c>.
 /// </remarks>
 public sealed partial record AttentionOptions
@@ -86,6 +86,18 @@ public sealed partial record AttentionOptions
     }
 
     /// <summary>
+    /// A change to every score that the caller has written, as the last step before the masks; null, the default, for none. The processor has it as a part of its loops; GPUs refuse a call with one so far.
+    /// Whole numbers in a function are 32-bit floats, so positions and keys of a call reach 2^24 at most.
+    /// </summary>
+    public ScoreFunction? ScoreFunction { get; init; }
+
+    /// <summary>
+    /// Keys that a query may see, by a rule that the caller has written, beside <see cref="Mask"/> and what tensors exclude; null, the default, for none. Tiles of keys that it leaves nothing of are not read. The rest of
+    /// <see cref="ScoreFunction"/> holds here too.
+    /// </summary>
+    public MaskFunction? MaskFunction { get; init; }
+
+    /// <summary>
     /// Use one arithmetic for any number of query rows, so that decoding token by token, a prefill in chunks of any size and one whole prefill give
     /// the same bits. Costs speed where there are few rows: see the README.
     /// </summary>
@@ -101,6 +113,8 @@ public sealed partial record AttentionOptions
         if (HasAlibi) words.Add($"ALiBi ({AlibiSlopes.Length} slopes)");
         if (SoftCap > 0) words.Add(string.Create(CultureInfo.InvariantCulture, $"soft cap {SoftCap}"));
         if (HasSinks) words.Add($"sinks ({SinkLogits.Length})");
+        if (ScoreFunction is not null) words.Add($"scores by {ScoreFunction}");
+        if (MaskFunction is not null) words.Add($"masked by {MaskFunction}");
         if (RowInvariant) words.Add("row-invariant");
         return string.Join(", ", words);
     }

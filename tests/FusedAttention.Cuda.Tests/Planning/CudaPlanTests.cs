@@ -171,6 +171,9 @@ public sealed class CudaPlanTests
         Assert.Contains("up to 1024; the key dimension is 1025", Refused(new(1, 1, 1, 1, 1, 1025, 64)), StringComparison.Ordinal);
         Assert.Contains("65536", Refused(new(1, 1, 1, 65536, 65536, 8)), StringComparison.Ordinal);
         Assert.Contains("the CUDA kernels compute in 32 bits", Refused(new(1, 1, 1, 2, 2, 64), new AttentionOptions { Scale = 1025 }), StringComparison.Ordinal);
+        AttentionOptions scores = new() { ScoreFunction = ScoreFunction.Of(new TanhCap(5)) }, masks = new() { MaskFunction = MaskFunction.Of(new GlobalLocalMask(1, 2)) };
+        Assert.Equal("The CUDA kernels have no score functions yet, and the call has TanhCap. The CPU computes it.", Refused(new(1, 1, 1, 2, 2, 64), scores));
+        Assert.Equal("The CUDA kernels have no mask functions yet, and the call has GlobalLocalMask. The CPU computes it.", Refused(new(1, 1, 1, 2, 2, 64), masks));
 
         static string Refused(AttentionShape shape, AttentionOptions? options = null) => Assert.Throws<NotSupportedException>(() => Plan<Half, Half>(shape, options)).Message;
     }

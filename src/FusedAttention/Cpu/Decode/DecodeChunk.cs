@@ -122,7 +122,7 @@ internal static unsafe class DecodeChunk<TS, TV, TE, TCheap, TProducts>
 
     private static bool IsHidden(AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, KeyRange keys)
     {
-        if (problem.Mask == null && problem.Bias == null) return false;
+        if (!problem.HasVisibility) return false;
         for (int h = 0; h < item.HeadCount; h++)
         {
             for (int r = 0; r < item.RowCount; r++)
@@ -145,24 +145,36 @@ internal static unsafe class DecodeChunk<TS, TV, TE, TCheap, TProducts>
         int firstVector = pass.Start / (2 * TS.Width) * 2;
         int endVector = (pass.Stop + (2 * TS.Width) - 1) / (2 * TS.Width) * 2;
         bool hasLarge = TE.Largest > FloatRange.LargestKey && AnyLarge(item, at, firstVector, endVector);
-        for (int h = 0; h < item.HeadCount; h++)
+        if (onlySeen)
         {
-            for (int r = 0; r < item.RowCount; r++)
-            {
-                int row = (h * at.RowsPerHead) + r;
-                (int query, int head) = problem.RowAt(item.Head + h, r);
-                KeyRange range = problem.RangeOf(sequence, query).Intersect(tile + pass.Start, tile + pass.Stop);
-                float* scores = at.Scores + ((nint)row * DecodeTiles.ScoreStride);
-                if (hasLarge && AnyLargeSeen(problem, sequence, query, head, range, scores, tile)) at.Sum[row] = float.NaN;
-                ScoreRowContext context = units.IsPlain ? default : ScoreRowContext.Of(problem, sequence, query, head, tile);
-                ScoreRow<TS, TV>.Update(
-                    scores, firstVector, endVector, (int)(range.Start - tile), (int)(range.End - tile),
-                    ref at.Max[row], ref at.Sum[row], at.Output + ((nint)row * at.OutputStride), at.OutputStride, units, context, at.Temporary);
-            }
+            AddSeenValues(problem, sequence, item, units, at, pass, tile, hasLarge, firstVector, endVector);
+            return;
         }
 
-        if (onlySeen) AddSeenValues(problem, sequence, item, at, pass, tile);
-        else TProducts.Outputs(pass);
+        for (int h = 0; h < item.HeadCount; h++)
+        {
+            for (int r = 0; r < item.RowCount; r++) Softmax(problem, sequence, item, units, at, pass, tile, hasLarge, firstVector, endVector, h, r, null);
+        }
+
+        TProducts.Outputs(pass);
+    }
+
+    /// <summary>One row of a head from scores to weights. Tells what its score function excludes, if <paramref name="excluded"/> is not null.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Softmax(
+        AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, in ScoreUnits units, in DecodeLayout at, in DecodePass pass, long tile, bool hasLarge, int firstVector, int endVector,
+        int h, int r, bool* excluded)
+    {
+        int row = (h * at.RowsPerHead) + r;
+        (int query, int head) = problem.RowAt(item.Head + h, r);
+        KeyRange range = problem.RangeOf(sequence, query).Intersect(tile + pass.Start, tile + pass.Stop);
+        float* scores = at.Scores + ((nint)row * DecodeTiles.ScoreStride);
+        if (hasLarge && AnyLargeSeen(problem, sequence, query, head, range, scores, tile)) at.Sum[row] = float.NaN;
+        ScoreRowContext context = units.IsPlain ? default : ScoreRowContext.Of(problem, sequence, query, head, tile);
+        context.Excluded = excluded;
+        ScoreRow<TS, TV>.Update(
+            scores, firstVector, endVector, (int)(range.Start - tile), (int)(range.End - tile),
+            ref at.Max[row], ref at.Sum[row], at.Output + ((nint)row * at.OutputStride), at.OutputStride, units, context, at.Temporary);
     }
 
     /// <summary>
@@ -197,27 +209,33 @@ internal static unsafe class DecodeChunk<TS, TV, TE, TCheap, TProducts>
 
     private static bool AnyLargeSeen(AttentionProblem problem, in SequenceProblem sequence, int query, int head, KeyRange range, float* scores, long tile)
     {
-        var visibility = new RowVisibility(problem, sequence, query, head);
+        var visibility = RowVisibility.OfProducts(problem, sequence, query, head);
         for (long key = range.Start; key < range.End; key++)
         {
-            if (!(Math.Abs(scores[key - tile]) <= problem.LargestProduct) && visibility.Sees(key)) return true;
+            if (Math.Abs(scores[key - tile]) <= problem.LargestProduct || !visibility.Sees(key)) continue;
+            if (!RowVisibility.IsExcludedByScore(problem, sequence, query, head, key)) return true;
         }
 
         return false;
     }
 
     /// <summary>
-    /// O += P V, row by row and only over keys that the row sees. The same chains of multiply-adds as <see cref="DecodeProducts{TS, TV, TE, TCheap}.Outputs"/>, less those that would add 0, so the bits are those
+    /// Softmax and O += P V, row by row and only over keys that the row sees. The same chains of multiply-adds as <see cref="DecodeProducts{TS, TV, TE, TCheap}.Outputs"/>, less those that would add 0, so the bits are those
     /// that zeros at hidden keys would give.
     /// </summary>
-    private static void AddSeenValues(AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, in DecodeLayout at, in DecodePass pass, long tile)
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static void AddSeenValues(
+        AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, in ScoreUnits units, in DecodeLayout at, in DecodePass pass, long tile, bool hasLarge, int firstVector, int endVector)
     {
         int dim = problem.ValueDim;
+        bool* excluded = stackalloc bool[DecodeTiles.Keys];
         for (int h = 0; h < item.HeadCount; h++)
         {
             nint offset = (nint)((item.Head + h) * problem.ValueHeadStride * TE.Size);
             for (int r = 0; r < item.RowCount; r++)
             {
+                new Span<bool>(excluded, DecodeTiles.Keys).Clear();
+                Softmax(problem, sequence, item, units, at, pass, tile, hasLarge, firstVector, endVector, h, r, excluded);
                 nint row = (h * at.RowsPerHead) + r;
                 (int query, int head) = problem.RowAt(item.Head + h, r);
                 KeyRange range = problem.RangeOf(sequence, query);
@@ -232,7 +250,7 @@ internal static unsafe class DecodeChunk<TS, TV, TE, TCheap, TProducts>
                         TV sum = TS.Zero;
                         for (int i = j; i < end; i++)
                         {
-                            if (weights[i] == 0 && !(tile + i >= range.Start && tile + i < range.End && visibility.Sees(tile + i))) continue;
+                            if (weights[i] == 0 && (excluded[i] || !(tile + i >= range.Start && tile + i < range.End && visibility.Sees(tile + i)))) continue;
                             byte* value = (byte*)(pass.Rows.Values[i] + offset);
                             if (d + TS.Width <= dim)
                             {

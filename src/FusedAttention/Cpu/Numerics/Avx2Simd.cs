@@ -122,6 +122,39 @@ internal readonly unsafe struct Avx2Simd : ISimd<V>
     public static V Select(V mask, V a, V b) => Vector256.ConditionalSelect(mask, a, b);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V LessOrEqual(V a, V b) => Vector256.LessThanOrEqual(a, b);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V And(V a, V b) => a & b;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Or(V a, V b) => a | b;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Not(V a) => ~a;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static uint Bits(V mask) => mask.ExtractMostSignificantBits();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Sqrt(V a) => Vector256.Sqrt(a);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Floor(V a) => Vector256.Floor(a);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Gather(float* table, V index) => Avx2.GatherVector256(table, Avx.ConvertToVector256Int32WithTruncation(index), sizeof(float));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V SplitLogarithm(V x, out V mantissa)
+    {
+        // Bits of a float are a logarithm as they stand; those of sqrt(1/2) taken away, the exponent's field counts from there.
+        Vector256<int> n = (x.AsInt32() - Vector256.Create(ScalarSimd.BitsOfRootHalf)) >> 23;
+        mantissa = (x.AsInt32() - (n << 23)).AsSingle();
+        return Vector256.ConvertToSingle(n);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static V SplitExponent(V x, out V fraction)
     {
         // The sum leaves round(x) in its low bits.

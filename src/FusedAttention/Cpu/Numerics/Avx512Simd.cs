@@ -120,6 +120,39 @@ internal readonly unsafe struct Avx512Simd : ISimd<V>
     public static V Select(V mask, V a, V b) => Vector512.ConditionalSelect(mask, a, b);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V LessOrEqual(V a, V b) => Vector512.LessThanOrEqual(a, b);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V And(V a, V b) => a & b;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Or(V a, V b) => a | b;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Not(V a) => ~a;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static uint Bits(V mask) => (uint)mask.ExtractMostSignificantBits();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Sqrt(V a) => Vector512.Sqrt(a);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Floor(V a) => Vector512.Floor(a);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Gather(float* table, V index) => Vector512.Create(Avx2.GatherVector256(table, Avx512F.ConvertToVector512Int32WithTruncation(index).GetLower(), sizeof(float)), Avx2.GatherVector256(table, Avx512F.ConvertToVector512Int32WithTruncation(index).GetUpper(), sizeof(float)));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V SplitLogarithm(V x, out V mantissa)
+    {
+        // Bits of a float are a logarithm as they stand; those of sqrt(1/2) taken away, the exponent's field counts from there.
+        Vector512<int> n = (x.AsInt32() - Vector512.Create(ScalarSimd.BitsOfRootHalf)) >> 23;
+        mantissa = (x.AsInt32() - (n << 23)).AsSingle();
+        return Vector512.ConvertToSingle(n);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static V SplitExponent(V x, out V fraction)
     {
         V n = Avx512F.RoundScale(x, 0);

@@ -77,6 +77,31 @@ internal unsafe interface ISimd<TV>
     /// <summary>a where the mask is set, else b.</summary>
     static abstract TV Select(TV mask, TV a, TV b);
 
+    /// <summary>All ones where a is at most b; zeros where one is NaN.</summary>
+    static abstract TV LessOrEqual(TV a, TV b);
+
+    /// <summary>Bit by bit, for masks.</summary>
+    static abstract TV And(TV a, TV b);
+
+    /// <summary>Bit by bit, for masks.</summary>
+    static abstract TV Or(TV a, TV b);
+
+    /// <summary>Bit by bit, for masks.</summary>
+    static abstract TV Not(TV a);
+
+    /// <summary>One bit a lane of a mask, the first lane's lowest.</summary>
+    static abstract uint Bits(TV mask);
+
+    static abstract TV Sqrt(TV a);
+
+    static abstract TV Floor(TV a);
+
+    /// <summary>table[(int)index] lane by lane; every index lies in the table.</summary>
+    static abstract TV Gather(float* table, TV index);
+
+    /// <summary>Splits a positive normal number into 2^n and a mantissa between the square roots of 1/2 and 2, and returns n.</summary>
+    static abstract TV SplitLogarithm(TV x, out TV mantissa);
+
     /// <summary>Splits x into an integer n and a fraction from -1/2 to 1/2. The result stands for n, in a form that only <see cref="ScaleByExponent"/> reads.</summary>
     static abstract TV SplitExponent(TV x, out TV fraction);
 

@@ -80,6 +80,32 @@ internal readonly unsafe struct ScalarSimd : ISimd<float>
 
     public static float Select(float mask, float a, float b) => BitConverter.SingleToUInt32Bits(mask) != 0 ? a : b;
 
+    public static float LessOrEqual(float a, float b) => BitConverter.UInt32BitsToSingle(a <= b ? uint.MaxValue : 0);
+
+    public static float And(float a, float b) => BitConverter.UInt32BitsToSingle(BitConverter.SingleToUInt32Bits(a) & BitConverter.SingleToUInt32Bits(b));
+
+    public static float Or(float a, float b) => BitConverter.UInt32BitsToSingle(BitConverter.SingleToUInt32Bits(a) | BitConverter.SingleToUInt32Bits(b));
+
+    public static float Not(float a) => BitConverter.UInt32BitsToSingle(~BitConverter.SingleToUInt32Bits(a));
+
+    public static uint Bits(float mask) => BitConverter.SingleToUInt32Bits(mask) >> 31;
+
+    public static float Sqrt(float a) => MathF.Sqrt(a);
+
+    public static float Floor(float a) => MathF.Floor(a);
+
+    public static float Gather(float* table, float index) => table[(int)index];
+
+    /// <summary>The bits of the square root of 1/2.</summary>
+    public const int BitsOfRootHalf = 0x3F3504F3;
+
+    public static float SplitLogarithm(float x, out float mantissa)
+    {
+        int n = (BitConverter.SingleToInt32Bits(x) - BitsOfRootHalf) >> 23;
+        mantissa = BitConverter.Int32BitsToSingle(BitConverter.SingleToInt32Bits(x) - (n << 23));
+        return n;
+    }
+
     /// <summary>1.5 * 2^23: added to a float of small magnitude, it rounds it to an integer, which the low bits of the sum hold.</summary>
     public const float RoundingShift = 12582912f;
 

@@ -137,6 +137,39 @@ internal readonly unsafe struct Vector128Simd : ISimd<V>
     public static V Select(V mask, V a, V b) => Vector128.ConditionalSelect(mask, a, b);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V LessOrEqual(V a, V b) => Vector128.LessThanOrEqual(a, b);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V And(V a, V b) => a & b;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Or(V a, V b) => a | b;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Not(V a) => ~a;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static uint Bits(V mask) => mask.ExtractMostSignificantBits();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Sqrt(V a) => Vector128.Sqrt(a);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Floor(V a) => Vector128.Floor(a);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Gather(float* table, V index) => Vector128.Create(table[Index(index, 0)], table[Index(index, 1)], table[Index(index, 2)], table[Index(index, 3)]);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V SplitLogarithm(V x, out V mantissa)
+    {
+        // Bits of a float are a logarithm as they stand; those of sqrt(1/2) taken away, the exponent's field counts from there.
+        Vector128<int> n = (x.AsInt32() - Vector128.Create(ScalarSimd.BitsOfRootHalf)) >> 23;
+        mantissa = (x.AsInt32() - (n << 23)).AsSingle();
+        return Vector128.ConvertToSingle(n);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static V SplitExponent(V x, out V fraction)
     {
         // The sum leaves round(x) in its low bits.
@@ -260,4 +293,7 @@ internal readonly unsafe struct Vector128Simd : ISimd<V>
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static Vector128<ushort> Doubled(ushort* source) => Vector128.Load(source) + Vector128.Load(source);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static int Index(V index, int lane) => Vector128.ConvertToInt32Native(index).GetElement(lane);
 }

@@ -48,15 +48,16 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
         }
 
         if (hasLargeKeys) MarkLargeScores(problem, sequence, item, at, tile, start, stop, strip, stripEnd);
-        for (int t = 0; t < tiles; t++)
-        {
-            if (start[t] < stop[t]) Softmax(problem, sequence, item, units, at, tile.First, start[t], stop[t], strip, strip + (t * TTile.Rows));
-        }
-
         if (onlySeen)
         {
-            AddSeenValues(problem, sequence, item, at, tile, start, stop, strip, stripEnd);
+            AddSeenValues(problem, sequence, item, units, at, tile, start, stop, strip, stripEnd);
             return;
+        }
+
+        for (int t = 0; t < tiles; t++)
+        {
+            int firstRow = strip + (t * TTile.Rows);
+            if (start[t] < stop[t]) Softmax(problem, sequence, units, at, tile.First, start[t], stop[t], strip, firstRow, Math.Min(firstRow + TTile.Rows, item.RowCount), null);
         }
 
         for (int panel = 0; panel * PanelWidth < at.OutputStride; panel++)
@@ -72,14 +73,13 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
         }
     }
 
-    /// <summary>The rows of one register tile from scores to weights.</summary>
+    /// <summary>Rows of one register tile from scores to weights. One row at a time tells what its score function excludes, if <paramref name="excluded"/> is not null.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Softmax(
-        AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, in ScoreUnits units, in PrefillLayout at, long tile, int start, int stop, int strip, int firstRow)
+        AttentionProblem problem, in SequenceProblem sequence, in ScoreUnits units, in PrefillLayout at, long tile, int start, int stop, int strip, int firstRow, int endRow, bool* excluded)
     {
         int firstVector = start / PanelWidth * 2;
         int endVector = (stop + PanelWidth - 1) / PanelWidth * 2;
-        int endRow = Math.Min(firstRow + TTile.Rows, item.RowCount);
         float* scores = at.Scores + ((nint)(firstRow - strip) * TileKeys);
         float* output = at.Output + ((nint)firstRow * at.OutputStride);
         if (units.IsPlain)
@@ -93,6 +93,7 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
         for (int r = firstRow; r < endRow; r++)
         {
             ScoreRowContext context = ScoreRowContext.Of(problem, sequence, at.RowQuery[r], at.RowHead[r], tile);
+            context.Excluded = excluded;
             ScoreRow<TS, TV>.Update(
                 scores, firstVector, endVector, (int)Math.Max(at.RowStart[r] - tile, start), (int)Math.Min(at.RowEnd[r] - tile, stop),
                 ref at.Max[r], ref at.Sum[r], output, at.OutputStride, units, context, at.Temporary);
@@ -102,15 +103,19 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
     }
 
     /// <summary>
-    /// O += P V where a value is infinite or NaN: row by row, and only over keys that the row sees, since 0 times such a value is NaN. The same chains of multiply-adds as a register tile's,
+    /// Softmax and O += P V where a value is infinite or NaN: row by row, and only over keys that the row sees, since 0 times such a value is NaN. The same chains of multiply-adds as a register tile's,
     /// less those that would add 0, so the bits are those that zeros at hidden keys would give.
     /// </summary>
     private static void AddSeenValues(
-        AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, in PrefillLayout at, in KeyTile tile, int* starts, int* stops, int strip, int stripEnd)
+        AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, in ScoreUnits units, in PrefillLayout at, in KeyTile tile, int* starts, int* stops, int strip, int stripEnd)
     {
+        bool* excluded = stackalloc bool[TileKeys];
         for (int r = strip; r < Math.Min(stripEnd, item.RowCount); r++)
         {
             int t = (r - strip) / TTile.Rows;
+            if (starts[t] >= stops[t]) continue;
+            new Span<bool>(excluded, TileKeys).Clear();
+            Softmax(problem, sequence, units, at, tile.First, starts[t], stops[t], strip, r, r + 1, excluded);
             var visibility = new RowVisibility(problem, sequence, at.RowQuery[r], at.RowHead[r]);
             float* weights = at.Scores + ((nint)(r - strip) * TileKeys);
             for (int panel = 0; panel * PanelWidth < at.OutputStride; panel++)
@@ -120,13 +125,12 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
                 TV sum0 = TS.Zero, sum1 = TS.Zero;
                 for (int j = starts[t]; j < stops[t]; j++)
                 {
-                    if (weights[j] == 0 && !Sees(at, visibility, r, tile.First + j)) continue;
+                    if (weights[j] == 0 && (excluded[j] || !Sees(at, visibility, r, tile.First + j))) continue;
                     TV weight = TS.Create(weights[j]);
                     sum0 = TS.MultiplyAdd(weight, TS.Load(value + ((nint)j * PanelWidth)), sum0);
                     sum1 = TS.MultiplyAdd(weight, TS.Load(value + ((nint)j * PanelWidth) + TS.Width), sum1);
                 }
 
-                if (starts[t] >= stops[t]) continue;
                 TS.Store(output, TS.Add(TS.Load(output), sum0));
                 TS.Store(output + TS.Width, TS.Add(TS.Load(output + TS.Width), sum1));
             }
@@ -140,11 +144,12 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
         for (int r = strip; r < Math.Min(stripEnd, item.RowCount); r++)
         {
             int t = (r - strip) / TTile.Rows;
-            var visibility = new RowVisibility(problem, sequence, at.RowQuery[r], at.RowHead[r]);
+            var visibility = RowVisibility.OfProducts(problem, sequence, at.RowQuery[r], at.RowHead[r]);
             float* scores = at.Scores + ((nint)(r - strip) * TileKeys);
             for (int j = starts[t]; j < stops[t]; j++)
             {
-                if (!(Math.Abs(scores[j]) <= problem.LargestProduct) && Sees(at, visibility, r, tile.First + j)) at.Sum[r] = float.NaN;
+                if (Math.Abs(scores[j]) <= problem.LargestProduct || !Sees(at, visibility, r, tile.First + j)) continue;
+                if (!RowVisibility.IsExcludedByScore(problem, sequence, at.RowQuery[r], at.RowHead[r], tile.First + j)) at.Sum[r] = float.NaN;
             }
         }
     }

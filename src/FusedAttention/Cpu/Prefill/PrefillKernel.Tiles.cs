@@ -16,8 +16,8 @@ namespace FusedAttention.Cpu.Prefill;
 /// </remarks>
 internal static unsafe partial class PrefillKernel<TS, TV, TTile>
 {
-    /// <summary>Whether the dimensions are served: the buffers of the float kernel hold the tiles from 16 dims on.</summary>
-    public static bool TakesTiles(AttentionProblem problem) => problem.KeyDim is >= 16 and <= 256 && problem.ValueDim is >= 16 and <= 256;
+    /// <summary>Whether the call is served: the buffers of the float kernel hold the tiles from 16 dims on, and no function of scores excludes keys whose values would have to be left out.</summary>
+    public static bool TakesTiles(AttentionProblem problem) => problem.KeyDim is >= 16 and <= 256 && problem.ValueDim is >= 16 and <= 256 && problem.ScoreFunction is null && problem.MaskFunction is null;
 
     /// <summary>Working memory of an item by tile products.</summary>
     public static long TileScratchBytes(in PrefillSizes sizes) => ScratchBytes(sizes) + ((long)sizes.Rows * sizeof(float));
@@ -145,7 +145,7 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
         int rows = Math.Min(stripEnd, item.RowCount) - strip;
         float* before = stackalloc float[TTile.Rows];
         for (int r = 0; r < rows; r++) before[r] = at.Max[strip + r];
-        Softmax(problem, sequence, item, units, at, tile.First, *start, *stop, strip, strip);
+        Softmax(problem, sequence, units, at, tile.First, *start, *stop, strip, strip, strip + rows, null);
 
         int firstVector = *start / PanelWidth * 2;
         int endVector = (*stop + PanelWidth - 1) / PanelWidth * 2;

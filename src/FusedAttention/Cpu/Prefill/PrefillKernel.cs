@@ -148,7 +148,7 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static KeyTile Next(AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, in PrefillLayout at, KeyRange block, long first, int parity)
     {
-        bool byPosition = problem.Mask == null && problem.Bias == null;
+        bool byPosition = !problem.HasVisibility;
         int* starts = at.Starts(parity);
         int* stops = at.Stops(parity);
         for (; first < block.End; first += TileKeys)
@@ -175,11 +175,11 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
         return default;
     }
 
-    /// <summary>Narrows the interval of a register tile to what the masks and biases of its rows leave of it.</summary>
+    /// <summary>Narrows the interval of a register tile to what the masks, mask functions and biases of its rows leave of it.</summary>
     [SkipLocalsInit]
     private static void Narrow(AttentionProblem problem, in SequenceProblem sequence, in PrefillLayout at, long tile, int firstRow, int endRow, ref int start, ref int stop)
     {
-        if (VisibleColumns.AreNeededByOne(problem, sequence, at.RowQuery[firstRow], at.RowHead[firstRow], tile + start, tile + stop)) return;
+        if (problem.BoundMask is null && VisibleColumns.AreNeededByOne(problem, sequence, at.RowQuery[firstRow], at.RowHead[firstRow], tile + start, tile + stop)) return;
         nint* room = stackalloc nint[2 * TTile.Rows];
         var columns = new VisibleColumns(problem, room, TTile.Rows);
         for (int r = firstRow; r < endRow; r++) columns.Add(problem, sequence, at.RowQuery[r], at.RowHead[r]);
@@ -188,6 +188,34 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
         columns.Narrow(ref firstKey, ref endKey);
         start = (int)(firstKey - tile);
         stop = (int)(endKey - tile);
+        if (start < stop && problem.BoundMask is { } mask) NarrowByFunction(problem, mask, sequence, at, tile, firstRow, endRow, ref start, ref stop);
+    }
+
+    /// <summary>
+    /// The least interval with all keys that the function keeps for one of the rows. Of each row only what would widen it is looked at, from both ends: a function that keeps the ends costs two vectors a row, and one that
+    /// keeps nothing a few operations for each vector of the tile, against two multiply-adds a dimension.
+    /// </summary>
+    private static void NarrowByFunction(
+        AttentionProblem problem, BoundMask mask, in SequenceProblem sequence, in PrefillLayout at, long tile, int firstRow, int endRow, ref int start, ref int stop)
+    {
+        bool byHead = problem.MaskFunction!.DependsOnHead;
+        int first = (int)tile + stop, last = (int)tile + start;
+        (int firstKey, int endKey) = (last, first);
+        for (int r = firstRow; r < endRow; r++)
+        {
+            // Heads of one query stand side by side.
+            if (!byHead && r > firstRow && at.RowQuery[r] == at.RowQuery[r - 1]) continue;
+            FunctionRow row = AttentionProblem.FunctionRowOf(sequence, at.RowQuery[r], at.RowHead[r]);
+            (int ownStart, int ownEnd) = (Math.Max(at.RowStart[r], firstKey), Math.Min(at.RowEnd[r], endKey));
+            int outside = Math.Min(ownEnd, first);
+            int kept = ownStart < outside ? mask.First(row, ownStart, outside) : outside;
+            if (kept < outside) first = kept;
+            outside = Math.Max(ownStart, last);
+            if (outside < ownEnd) last = mask.End(row, outside, ownEnd);
+        }
+
+        start = (int)(first - tile);
+        stop = (int)(last - tile);
     }
 
     /// <summary>

@@ -43,13 +43,32 @@ internal unsafe ref struct ScorePasses<TS, TV>(
         if (_row.Slope != 0) SubtractAlibi(s, first, end, TakeScale(), _row.Slope, _row.RelativePosition);
     }
 
+    public void Function()
+    {
+        nint before = first * TS.Width;
+        _row.ScoreFunction!.Apply(_row.Place, s + before, _row.Tile + before, end - first, TakeScale());
+        if (_row.Excluded != null) NoteExcluded();
+    }
+
     public readonly void Mask() => ApplyMask(s, start, stop, _row.Mask);
+
+    public readonly void MaskFunction()
+    {
+        nint before = first * TS.Width;
+        _row.MaskFunction!.Apply(_row.Place, s + before, _row.Tile + before, end - first);
+    }
 
     /// <summary>Applies the scale if no step has taken it along.</summary>
     public void Finish()
     {
         float scale = TakeScale();
         if (scale != 1) Multiply(s, first, end, scale);
+    }
+
+    /// <summary>Tells which keys the function excludes, where their values must not be looked at: the weight alone does not tell, as that of a seen key may be 0 too.</summary>
+    private readonly void NoteExcluded()
+    {
+        for (int j = start; j < stop; j++) _row.Excluded[j] = float.IsNegativeInfinity(s[j]);
     }
 
     private float TakeScale()

@@ -25,6 +25,17 @@ internal unsafe struct ScoreRowContext
     /// <summary>Mask of the tile's first key, or null. Only keys in range are read.</summary>
     public byte* Mask;
 
+    /// <summary>The call's functions, if it has some, and the row as they are asked about it.</summary>
+    public BoundScore? ScoreFunction;
+    public BoundMask? MaskFunction;
+    public FunctionRow Place;
+
+    /// <summary>The tile's first key.</summary>
+    public long Tile;
+
+    /// <summary>Receives, for the tile's keys in range, whether the score function excludes them; null where nobody asks.</summary>
+    public bool* Excluded;
+
     /// <summary>The context of one row for the tile of keys that starts at <paramref name="tile"/>.</summary>
     public static ScoreRowContext Of(AttentionProblem problem, in SequenceProblem sequence, int query, int head, long tile)
     {
@@ -40,6 +51,9 @@ internal unsafe struct ScoreRowContext
         if (context.Bias != null) context.Bias += tile * problem.BiasType.Size();
         context.Mask = problem.MaskOf(sequence, query, head);
         if (context.Mask != null) context.Mask += tile;
+        if (problem.BoundScore is null && problem.BoundMask is null) return context;
+        (context.ScoreFunction, context.MaskFunction, context.Tile) = (problem.BoundScore, problem.BoundMask, tile);
+        context.Place = AttentionProblem.FunctionRowOf(sequence, query, head);
         return context;
     }
 

@@ -3,12 +3,12 @@ using FusedAttention.Problems;
 namespace FusedAttention.Cpu.Rows;
 
 /// <summary>
-/// The units of a call's stored scores, the same for all its rows. Where nothing but a mask is applied to dot products they are stored as they are, and the scale goes into the exponential.
+/// The units of a call's stored scores, the same for all its rows. Where nothing but masks are applied to dot products they are stored as they are, and the scale goes into the exponential.
 /// </summary>
 internal readonly struct ScoreUnits
 {
     private const double Log2E = 1.4426950408889634;
-    private const ScoreSteps InNaturalUnits = ScoreSteps.SoftCap | ScoreSteps.Bias | ScoreSteps.Alibi;
+    private const ScoreSteps InNaturalUnits = ScoreSteps.SoftCap | ScoreSteps.Bias | ScoreSteps.Alibi | ScoreSteps.Function;
 
     public ScoreUnits(AttentionProblem problem)
     {

@@ -25,7 +25,7 @@ internal unsafe ref struct VisibleColumns
     {
         _masks = room;
         _biases = room + rows;
-        if (problem.Bias == null) return;
+        if (problem.Bias == null || problem.HidesByScore) return;
         _biasBytes = problem.BiasType.Size();
         _excluded = problem.BiasType.NegativeInfinity();
     }
@@ -49,7 +49,7 @@ internal unsafe ref struct VisibleColumns
     public void Add(AttentionProblem problem, in SequenceProblem sequence, int query, int head)
     {
         Add(_masks, ref _maskCount, (nint)problem.MaskOf(sequence, query, head));
-        Add(_biases, ref _biasCount, (nint)problem.BiasOf(sequence, query, head));
+        if (_biasBytes > 0) Add(_biases, ref _biasCount, (nint)problem.BiasOf(sequence, query, head));
     }
 
     /// <summary>Narrows [start, end): to nothing where no row has a key in it.</summary>

@@ -79,7 +79,7 @@ internal static unsafe partial class WideRow<TS, TV>
                     return;
                 }
 
-                if (double.IsNegativeInfinity(s) && double.IsNegativeInfinity(max)) continue;
+                if (double.IsNegativeInfinity(s) && (double.IsNegativeInfinity(max) || problem.ScoreFunction is not null)) continue;
                 if (s > max)
                 {
                     double rescale = Math.Exp(max - s);
@@ -137,7 +137,7 @@ internal static unsafe partial class WideRow<TS, TV>
         for (int d = 0; d < length; d++) row[d] *= factor;
     }
 
-    /// <summary>The steps of the law on one number; keys that a mask or bias excludes never come here.</summary>
+    /// <summary>The steps of the law on one number; keys that a mask, mask function or bias excludes never come here.</summary>
     private struct WideScore : IScoreSteps
     {
         private readonly ScoreSteps _steps;
@@ -147,6 +147,8 @@ internal static unsafe partial class WideRow<TS, TV>
         private readonly long _position;
         private readonly byte* _bias;
         private readonly AttentionElementType _biasType;
+        private readonly ScoreFunction? _function;
+        private readonly FunctionRow _place;
         private double _score;
         private long _key;
 
@@ -159,6 +161,8 @@ internal static unsafe partial class WideRow<TS, TV>
             _position = sequence.QueryOffset + query;
             _bias = problem.BiasOf(sequence, query, head);
             _biasType = problem.BiasType;
+            _function = problem.ScoreFunction;
+            _place = AttentionProblem.FunctionRowOf(sequence, query, head);
         }
 
         public double Of(double product, long key)
@@ -173,17 +177,27 @@ internal static unsafe partial class WideRow<TS, TV>
 
         public void SoftCap() => _score = _softCap * Math.Tanh(_score / _softCap);
 
-        public void Bias() => _score += _biasType switch
+        public void Bias()
         {
-            AttentionElementType.Float32 => Float32Element.LoadOne(_bias, (nint)_key),
-            AttentionElementType.Float16 => Float16Element.LoadOne(_bias, (nint)_key),
-            AttentionElementType.BFloat16 => BFloat16Element.LoadOne(_bias, (nint)_key),
-            _ => throw ElementTypes.Unknown(_biasType),
-        };
+            double bias = _biasType switch
+            {
+                AttentionElementType.Float32 => Float32Element.LoadOne(_bias, (nint)_key),
+                AttentionElementType.Float16 => Float16Element.LoadOne(_bias, (nint)_key),
+                AttentionElementType.BFloat16 => BFloat16Element.LoadOne(_bias, (nint)_key),
+                _ => throw ElementTypes.Unknown(_biasType),
+            };
+            _score = double.IsNegativeInfinity(bias) ? bias : _score + bias;
+        }
 
         public void Alibi() => _score -= _slope * Math.Abs((double)(_position - _key));
 
+        public void Function() => _score = _function!.Evaluate(_score, _place.Batch, _place.Head, _place.Query, _place.Position, (int)_key);
+
         public readonly void Mask()
+        {
+        }
+
+        public readonly void MaskFunction()
         {
         }
     }
