@@ -171,6 +171,7 @@ public sealed class CudaPlanTests
         Assert.Contains("up to 1024; the key dimension is 1025", Refused(new(1, 1, 1, 1, 1, 1025, 64)), StringComparison.Ordinal);
         Assert.Contains("65536", Refused(new(1, 1, 1, 65536, 65536, 8)), StringComparison.Ordinal);
         Assert.Contains("the CUDA kernels compute in 32 bits", Refused(new(1, 1, 1, 2, 2, 64), new AttentionOptions { Scale = 1025 }), StringComparison.Ordinal);
+        Assert.Contains("Int8; the CUDA kernels take", Assert.Throws<NotSupportedException>(static () => Plan<Half, sbyte>(new(1, 1, 9, 2, 2, 64))).Message, StringComparison.Ordinal);
 
         static string Refused(AttentionShape shape, AttentionOptions? options = null) => Assert.Throws<NotSupportedException>(() => Plan<Half, Half>(shape, options)).Message;
     }

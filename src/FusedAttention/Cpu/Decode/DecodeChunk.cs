@@ -144,7 +144,9 @@ internal static unsafe class DecodeChunk<TS, TV, TE, TCheap, TProducts>
         TProducts.Scores(pass);
         int firstVector = pass.Start / (2 * TS.Width) * 2;
         int endVector = (pass.Stop + (2 * TS.Width) - 1) / (2 * TS.Width) * 2;
-        bool hasLarge = TE.Largest > FloatRange.LargestKey && AnyLarge(item, at, firstVector, endVector);
+        bool mayBeLarge = TE.Largest > FloatRange.LargestKey;
+        if (TE.TakesScales) mayBeLarge = ScaleScores(problem, sequence, item, at, pass, tile, firstVector, endVector);
+        bool hasLarge = mayBeLarge && AnyLarge(item, at, firstVector, endVector);
         for (int h = 0; h < item.HeadCount; h++)
         {
             for (int r = 0; r < item.RowCount; r++)
@@ -161,8 +163,41 @@ internal static unsafe class DecodeChunk<TS, TV, TE, TCheap, TProducts>
             }
         }
 
+        if (TE.TakesScales) ScaleWeights(problem, sequence, item, at, pass, tile, firstVector, endVector);
         if (onlySeen) AddSeenValues(problem, sequence, item, at, pass, tile);
         else TProducts.Outputs(pass);
+    }
+
+    /// <summary>Multiplies scores by the scales of their keys. Says whether one of these, hidden ones included, leaves <see cref="FloatRange"/>.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
+    private static bool ScaleScores(
+        AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, in DecodeLayout at, in DecodePass pass, long tile, int firstVector, int endVector)
+    {
+        bool large = false;
+        if (problem.KeyScale.IsAbsent) return large;
+        for (int h = 0; h < item.HeadCount; h++)
+        {
+            float* scales = at.KeyScales + ((nint)h * TileKeys);
+            large |= ScaleRows<TS, TV>.Gather(
+                problem, sequence, problem.KeyScale, sequence.KeyScaleStart, item.Head + h, (int)(tile + pass.Start), (int)(tile + pass.Stop), FloatRange.LargestKeyScale, scales + pass.Start);
+            ScaleRows<TS, TV>.ScaleScores(at.Scores + ((nint)h * at.RowsPerHead * DecodeTiles.ScoreStride), DecodeTiles.ScoreStride, item.RowCount, scales, firstVector, endVector);
+        }
+
+        return large;
+    }
+
+    /// <summary>Multiplies weights by the scales of their values.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
+    private static void ScaleWeights(
+        AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, in DecodeLayout at, in DecodePass pass, long tile, int firstVector, int endVector)
+    {
+        if (problem.ValueScale.IsAbsent) return;
+        for (int h = 0; h < item.HeadCount; h++)
+        {
+            float* scales = at.ValueScales + ((nint)h * TileKeys);
+            ScaleRows<TS, TV>.Gather(problem, sequence, problem.ValueScale, sequence.ValueScaleStart, item.Head + h, (int)(tile + pass.Start), (int)(tile + pass.Stop), float.PositiveInfinity, scales + pass.Start);
+            ScaleRows<TS, TV>.ScaleWeights(at.Scores + ((nint)h * at.RowsPerHead * DecodeTiles.ScoreStride), DecodeTiles.ScoreStride, item.RowCount, scales, firstVector, endVector);
+        }
     }
 
     /// <summary>

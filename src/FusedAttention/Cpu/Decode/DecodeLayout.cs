@@ -29,6 +29,10 @@ internal readonly unsafe struct DecodeLayout
     public readonly float* Sum;
     public readonly float* Scores;
     public readonly float* Temporary;
+
+    /// <summary>Scales of the tile's keys and values, <see cref="DecodeTiles.Keys"/> a head, where the call has them.</summary>
+    public readonly float* KeyScales;
+    public readonly float* ValueScales;
     private readonly nint* _rows;
 
     public DecodeLayout(byte* scratch, int heads, int rows, int keyDim, int valueDim, int vectorWidth)
@@ -44,6 +48,8 @@ internal readonly unsafe struct DecodeLayout
         Sum = memory.Take<float>(all);
         Scores = memory.Take<float>(all * DecodeTiles.ScoreStride);
         Temporary = memory.Take<float>(DecodeTiles.Keys);
+        KeyScales = memory.Take<float>((long)heads * DecodeTiles.Keys);
+        ValueScales = memory.Take<float>((long)heads * DecodeTiles.Keys);
         _rows = memory.Take<nint>(2 * RowsOfTile);
         Bytes = memory.Used;
     }

@@ -47,10 +47,20 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
             }
         }
 
+        for (int t = 0; !problem.KeyScale.IsAbsent && t < tiles; t++)
+        {
+            if (start[t] < stop[t]) ScaleRows<TS, TV>.ScaleScores(at.Scores + ((nint)t * TTile.Rows * TileKeys), TileKeys, TTile.Rows, at.KeyScales, FirstVector(start[t]), EndVector(stop[t]));
+        }
+
         if (hasLargeKeys) MarkLargeScores(problem, sequence, item, at, tile, start, stop, strip, stripEnd);
         for (int t = 0; t < tiles; t++)
         {
             if (start[t] < stop[t]) Softmax(problem, sequence, item, units, at, tile.First, start[t], stop[t], strip, strip + (t * TTile.Rows));
+        }
+
+        for (int t = 0; !problem.ValueScale.IsAbsent && t < tiles; t++)
+        {
+            if (start[t] < stop[t]) ScaleRows<TS, TV>.ScaleWeights(at.Scores + ((nint)t * TTile.Rows * TileKeys), TileKeys, TTile.Rows, at.ValueScales, FirstVector(start[t]), EndVector(stop[t]));
         }
 
         if (onlySeen)
@@ -72,13 +82,19 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
         }
     }
 
+    /// <summary>The first vector of the panel of a key.</summary>
+    private static int FirstVector(int start) => start / PanelWidth * 2;
+
+    /// <summary>The end of the vectors of the panels of keys that end here.</summary>
+    private static int EndVector(int stop) => (stop + PanelWidth - 1) / PanelWidth * 2;
+
     /// <summary>The rows of one register tile from scores to weights.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Softmax(
         AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, in ScoreUnits units, in PrefillLayout at, long tile, int start, int stop, int strip, int firstRow)
     {
-        int firstVector = start / PanelWidth * 2;
-        int endVector = (stop + PanelWidth - 1) / PanelWidth * 2;
+        int firstVector = FirstVector(start);
+        int endVector = EndVector(stop);
         int endRow = Math.Min(firstRow + TTile.Rows, item.RowCount);
         float* scores = at.Scores + ((nint)(firstRow - strip) * TileKeys);
         float* output = at.Output + ((nint)firstRow * at.OutputStride);
