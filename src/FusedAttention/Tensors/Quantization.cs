@@ -18,6 +18,51 @@ internal static unsafe class Quantization
     private const uint LargestBits = 0x43E00000;
     private const float SubnormalShift = 16384;
 
+    /// <summary>A row to codes of a type, with its scale where that lies beside them.</summary>
+    public static void Row(AttentionElementType type, float* row, int count, byte* codes, float* scale)
+    {
+        switch (type)
+        {
+            case AttentionElementType.Int8:
+                *scale = Int8Scale(LargestMagnitude(row, count));
+                ToInt8(row, count, *scale, (sbyte*)codes);
+                break;
+            case AttentionElementType.Float8E4M3:
+                *scale = Float8Scale(LargestMagnitude(row, count));
+                ToFloat8(row, count, *scale, (Float8E4M3*)codes);
+                break;
+            case AttentionElementType.Q8Block:
+                ToQ8Blocks(row, count, (Q8Block*)codes);
+                break;
+            default:
+                throw ElementTypes.Unknown(type);
+        }
+    }
+
+    /// <summary>The way back: the numbers that codes and scale stand for, rounded to floats.</summary>
+    /// <param name="type">Of the codes.</param>
+    /// <param name="codes">A row of them.</param>
+    /// <param name="scale">What they are multiplied with; not looked at where blocks hold their own.</param>
+    /// <param name="row">Receives the numbers.</param>
+    /// <param name="count">How many they are.</param>
+    public static void ToFloats(AttentionElementType type, byte* codes, float scale, float* row, int count)
+    {
+        switch (type)
+        {
+            case AttentionElementType.Int8:
+                for (int i = 0; i < count; i++) row[i] = ((sbyte*)codes)[i] * scale;
+                break;
+            case AttentionElementType.Float8E4M3:
+                for (int i = 0; i < count; i++) row[i] = ((Float8E4M3*)codes)[i] * scale;
+                break;
+            case AttentionElementType.Q8Block:
+                for (int i = 0; i < count; i++) row[i] = ((Q8Block*)codes)[i / Q8Block.Length][i % Q8Block.Length];
+                break;
+            default:
+                throw ElementTypes.Unknown(type);
+        }
+    }
+
     /// <summary>The largest magnitude of a row; what is NaN may be passed over.</summary>
     public static float LargestMagnitude(float* row, int count)
     {

@@ -109,6 +109,27 @@ public sealed class EightBitSweepTests
         }
     }
 
+    /// <summary>A score that overflows to minus infinity would lose its weight without a trace.</summary>
+    [Theory]
+    [InlineData(1)]
+    [InlineData(40)]
+    public void Scores_that_scales_make_overflow_downwards_keep_their_weight(int queries)
+    {
+        foreach (CpuInstructionSet variant in Variants.Supported)
+        {
+            Problem problem = Plain(AttentionElementType.Int8, queries, keys: 40);
+            problem = problem with
+            {
+                Query = [[.. problem.Query[0].Select(static x => MathF.ScaleB(Math.Abs(x), 30))]],
+                Key = [[.. problem.Key[0].Select(static x => -Math.Abs(x))]],
+                KeyScales = [[.. problem.KeyScales![0].Select(static x => MathF.ScaleB(x, 100))]],
+                Options = new AttentionOptions { Scale = MathF.ScaleB(1, -58) },
+                Execution = new CpuExecution { InstructionSet = variant },
+            };
+            Caller.Run(problem).AssertClose(problem, RowByRow.Solve(problem));
+        }
+    }
+
     internal static Problem Plain(AttentionElementType type, int queries, int keys)
     {
         var generator = new ProblemGenerator(queries + keys);

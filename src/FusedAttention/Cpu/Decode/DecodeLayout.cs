@@ -35,7 +35,7 @@ internal readonly unsafe struct DecodeLayout
     public readonly float* ValueScales;
     private readonly nint* _rows;
 
-    public DecodeLayout(byte* scratch, int heads, int rows, int keyDim, int valueDim, int vectorWidth)
+    public DecodeLayout(byte* scratch, int heads, int rows, int keyDim, int valueDim, int vectorWidth, bool hasScales)
     {
         var memory = new ScratchMemory(scratch);
         RowsPerHead = rows == 1 ? 1 : (rows + DecodeTiles.Rows - 1) / DecodeTiles.Rows * DecodeTiles.Rows;
@@ -48,8 +48,8 @@ internal readonly unsafe struct DecodeLayout
         Sum = memory.Take<float>(all);
         Scores = memory.Take<float>(all * DecodeTiles.ScoreStride);
         Temporary = memory.Take<float>(DecodeTiles.Keys);
-        KeyScales = memory.Take<float>((long)heads * DecodeTiles.Keys);
-        ValueScales = memory.Take<float>((long)heads * DecodeTiles.Keys);
+        KeyScales = hasScales ? memory.Take<float>((long)heads * DecodeTiles.Keys) : null;
+        ValueScales = hasScales ? memory.Take<float>((long)heads * DecodeTiles.Keys) : null;
         _rows = memory.Take<nint>(2 * RowsOfTile);
         Bytes = memory.Used;
     }

@@ -44,7 +44,7 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
     public static void Run(AttentionProblem problem, in WorkItem item, in ScoreUnits units, byte* scratch, HalfKernels? halves)
     {
         ref readonly SequenceProblem sequence = ref problem.Sequences[item.Sequence];
-        PrefillLayout at = LayoutOf(scratch, new(item.RowCount, problem.KeyDim, problem.ValueDim, PrefillSizes.AreLong(sequence.KeyLength)));
+        PrefillLayout at = LayoutOf(scratch, new(item.RowCount, problem.KeyDim, problem.ValueDim, PrefillSizes.AreLong(sequence.KeyLength), problem.KeyValueType.TakesScales()));
         Sum(problem, sequence, item, units, at, halves, onlySeen: false);
         if (WriteRows(problem, sequence, item, units, at)) return;
 

@@ -59,8 +59,8 @@ internal readonly unsafe struct PrefillLayout
         Temporary = memory.Take<float>(Math.Max((long)PrefillTiles.Keys, (long)Math.Max(panel, tileRows) * sizes.KeyDim));
         KeyRows = memory.Take<nint>(PrefillTiles.Keys);
         ValueRows = memory.Take<nint>(PrefillTiles.Keys);
-        KeyScales = memory.Take<float>(PrefillTiles.Keys);
-        ValueScales = memory.Take<float>(PrefillTiles.Keys);
+        KeyScales = sizes.HasScales ? memory.Take<float>(PrefillTiles.Keys) : null;
+        ValueScales = sizes.HasScales ? memory.Take<float>(PrefillTiles.Keys) : null;
         RowQuery = memory.Take<int>(sizes.Rows);
         RowHead = memory.Take<int>(sizes.Rows);
         RowStart = memory.Take<int>(sizes.Rows);
