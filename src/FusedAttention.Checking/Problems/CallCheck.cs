@@ -48,7 +48,7 @@ public static class CallCheck
             throw new UsageException($"Query, key and value must be of one rank, [queries, heads, dim] or [batch, queries, heads, dim]; these are {q}, {k} and {v}.");
         bool sameTokens = k.Shape.AsSpan()[..^1].SequenceEqual(v.Shape.AsSpan()[..^1]);
         bool sameBatch = call.Layout != SequenceLayout.Dense || q.Rank == 3 || q.Shape[0] == k.Shape[0];
-        if (!sameTokens || !sameBatch || q.Shape[^1] != call.KeyDim)
+        if (!sameTokens || !sameBatch || q.Shape[^1] != k.Shape[^1] * k.ElementType.Numbers())
             throw new UsageException($"Key and value must have the same tokens and heads, and query the same batch and dim as key; these are {q}, {k} and {v}.");
         if (call.KeyValueHeads < 1 || call.Heads < 1 || call.Heads % call.KeyValueHeads != 0)
             throw new UsageException($"{call.Heads} query heads are not a multiple of {call.KeyValueHeads} key/value heads: {q}, {k}.");

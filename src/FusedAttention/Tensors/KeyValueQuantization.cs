@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Runtime.CompilerServices;
 using FusedAttention.Tensors;
 
@@ -26,20 +27,7 @@ public static unsafe class KeyValueQuantization
     public static void ToInt8<T>(ReadOnlySpan<T> rows, int dim, Span<sbyte> codes, Span<float> scales)
         where T : unmanaged
     {
-        AttentionElementType type = Check(rows, dim, codes.Length);
-        CheckScales(scales.Length, rows.Length / dim);
-        float[] row = new float[dim];
-        fixed (T* source = rows)
-        fixed (sbyte* code = codes)
-        fixed (float* widened = row)
-        {
-            for (long r = 0; r < scales.Length; r++)
-            {
-                ElementConversion.Convert(type, source + (r * dim), AttentionElementType.Float32, widened, dim);
-                scales[(int)r] = Quantization.Int8Scale(Quantization.LargestMagnitude(widened, dim));
-                Quantization.ToInt8(widened, dim, scales[(int)r], code + (r * dim));
-            }
-        }
+        fixed (sbyte* first = codes) Quantize(AttentionElementType.Int8, rows, dim, (byte*)first, codes.Length, scales);
     }
 
     /// <summary>Rows to <see cref="Float8E4M3"/>, and a scale for each row.</summary>
@@ -51,20 +39,7 @@ public static unsafe class KeyValueQuantization
     public static void ToFloat8<T>(ReadOnlySpan<T> rows, int dim, Span<Float8E4M3> codes, Span<float> scales)
         where T : unmanaged
     {
-        AttentionElementType type = Check(rows, dim, codes.Length);
-        CheckScales(scales.Length, rows.Length / dim);
-        float[] row = new float[dim];
-        fixed (T* source = rows)
-        fixed (Float8E4M3* code = codes)
-        fixed (float* widened = row)
-        {
-            for (long r = 0; r < scales.Length; r++)
-            {
-                ElementConversion.Convert(type, source + (r * dim), AttentionElementType.Float32, widened, dim);
-                scales[(int)r] = Quantization.Float8Scale(Quantization.LargestMagnitude(widened, dim));
-                Quantization.ToFloat8(widened, dim, scales[(int)r], code + (r * dim));
-            }
-        }
+        fixed (Float8E4M3* first = codes) Quantize(AttentionElementType.Float8E4M3, rows, dim, (byte*)first, codes.Length, scales);
     }
 
     /// <summary>Rows to <see cref="Float8E4M3"/> by one scale that is given.</summary>
@@ -121,18 +96,25 @@ public static unsafe class KeyValueQuantization
         }
     }
 
-    private static AttentionElementType Check<T>(ReadOnlySpan<T> rows, int dim, int codes)
+    private static void Quantize<T>(AttentionElementType type, ReadOnlySpan<T> rows, int dim, byte* codes, int count, Span<float> scales)
         where T : unmanaged
     {
-        AttentionElementType type = ElementTypes.Of<T>(nameof(rows));
+        AttentionElementType source = ElementTypes.Of<T>(nameof(rows));
         if (dim < 1) throw new ArgumentOutOfRangeException(nameof(dim), dim, $"dim is {dim}; expected 1 or more.");
         if (rows.Length % dim != 0) throw new ArgumentException($"rows has {rows.Length} elements, which are no whole rows of {dim}.", nameof(rows));
-        if (codes != rows.Length) throw new ArgumentException($"codes has {codes} elements; expected {rows.Length}, as many as rows has.", nameof(codes));
-        return type;
-    }
+        if (count != rows.Length) throw new ArgumentException($"codes has {count} elements; expected {rows.Length}, as many as rows has.", nameof(codes));
+        if (scales.Length != rows.Length / dim) throw new ArgumentException($"scales has {scales.Length} elements; expected {rows.Length / dim}, one a row.", nameof(scales));
+        float[] widened = ArrayPool<float>.Shared.Rent(dim);
+        fixed (T* first = rows)
+        fixed (float* row = widened, scale = scales)
+        {
+            for (long r = 0; r < scales.Length; r++)
+            {
+                ElementConversion.Convert(source, first + (r * dim), AttentionElementType.Float32, row, dim);
+                Quantization.Row(type, row, dim, codes + (r * dim), scale + r);
+            }
+        }
 
-    private static void CheckScales(int scales, int rows)
-    {
-        if (scales != rows) throw new ArgumentException($"scales has {scales} elements; expected {rows}, one a row.", nameof(scales));
+        ArrayPool<float>.Shared.Return(widened);
     }
 }
