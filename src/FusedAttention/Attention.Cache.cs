@@ -11,14 +11,14 @@ public static unsafe partial class Attention
     /// call runs.
     /// </summary>
     /// <typeparam name="TQuery">Element type of query and output.</typeparam>
-    /// <typeparam name="T">Element type of the cache: that of the query, or <see cref="Half"/> or <see cref="BFloat16"/> under <see cref="float"/> queries.</typeparam>
+    /// <typeparam name="T">Element type of the cache: that of the query, or <see cref="Half"/> or <see cref="BFloat16"/> under <see cref="float"/> queries, or one of 8 bits.</typeparam>
     /// <param name="query"><c>[batch.TotalQueries, heads, KeyDim]</c>.</param>
     /// <param name="output"><c>[batch.TotalQueries, heads, ValueDim]</c>; must not overlap an input or itself.</param>
     /// <param name="cache">Keys and values.</param>
     /// <param name="layer">From 0 to Layers - 1.</param>
     /// <param name="batch">Sequences of the cache, each with the query tokens that are its last ones.</param>
     /// <param name="options">Scale, mask and the rest; null for <see cref="AttentionOptions.Default"/>.</param>
-    /// <param name="operands">Boolean mask, bias, query offsets, log-sum-exp output.</param>
+    /// <param name="operands">Boolean mask, bias, query offsets, log-sum-exp output. Scales are the cache's.</param>
     /// <param name="execution">Threads and instruction set; null for <see cref="CpuExecution.Default"/>.</param>
     /// <param name="cancellationToken">Cancels the call between pieces of its work.</param>
     /// <exception cref="ArgumentOutOfRangeException">There is no such layer.</exception>
@@ -44,7 +44,17 @@ public static unsafe partial class Attention
         ArgumentNullException.ThrowIfNull(cache);
         cache.PrepareRead(layer, batch);
         using MappedBlockStorage.Lease lease = cache.Hold(layer);
-        ForwardPaged(query, cache.GetKeys(layer), cache.GetValues(layer), output, batch.Sequences, options, operands, execution, cancellationToken);
+        if (typeof(T) != typeof(sbyte) && typeof(T) != typeof(Float8E4M3))
+        {
+            ForwardPaged(query, cache.GetKeys(layer), cache.GetValues(layer), output, batch.Sequences, options, operands, execution, cancellationToken);
+            return;
+        }
+
+        if (!operands.KeyScale.IsEmpty || !operands.ValueScale.IsEmpty) throw new ArgumentException("KeyScale and ValueScale are the cache's own; expected none.", nameof(operands));
+        AttentionOperands scaled = operands;
+        scaled.KeyScale = cache.GetKeyScales(layer);
+        scaled.ValueScale = cache.GetValueScales(layer);
+        ForwardPaged(query, cache.GetKeys(layer), cache.GetValues(layer), output, batch.Sequences, options, scaled, execution, cancellationToken);
     }
 
     /// <summary>Attention of a batch over one layer of a cache, on tensors.</summary>

@@ -1,6 +1,7 @@
 using System.Numerics.Tensors;
 using FusedAttention.Cpu.Planning;
 using FusedAttention.Problems;
+using FusedAttention.Tensors;
 
 namespace FusedAttention;
 
@@ -29,18 +30,19 @@ public static partial class Attention
         AttentionProblem problem = ShapeProblem.Dense<TQuery, TKeyValue>(shape, options, operands);
         if (problem.SequenceCount == 0 || shape.QueryLength == 0) return;
         (int queries, int keys) = Rehearsal.Lengths(problem, problem.Sequences[0]);
+        int numbers = problem.KeyValueType.Numbers(), keyElements = shape.KeyDim / numbers, valueElements = shape.ValueDim / numbers;
         AttentionShape small = shape with
         {
             Batch = 1,
             QueryLength = queries,
             KeyLength = keys,
             QueryStrides = Compact(shape.QueryStrides, queries, shape.QueryHeads, shape.KeyDim),
-            KeyStrides = Compact(shape.KeyStrides, keys, shape.KeyValueHeads, shape.KeyDim),
-            ValueStrides = Compact(shape.ValueStrides, keys, shape.KeyValueHeads, shape.ValueDim),
+            KeyStrides = Compact(shape.KeyStrides, keys, shape.KeyValueHeads, keyElements),
+            ValueStrides = Compact(shape.ValueStrides, keys, shape.KeyValueHeads, valueElements),
             OutputStrides = Compact(shape.OutputStrides, queries, shape.QueryHeads, shape.ValueDim),
         };
         TQuery[] query = new TQuery[(long)queries * shape.QueryHeads * shape.KeyDim], output = new TQuery[(long)queries * shape.QueryHeads * shape.ValueDim];
-        TKeyValue[] key = new TKeyValue[(long)keys * shape.KeyValueHeads * shape.KeyDim], value = new TKeyValue[(long)keys * shape.KeyValueHeads * shape.ValueDim];
+        TKeyValue[] key = new TKeyValue[(long)keys * shape.KeyValueHeads * keyElements], value = new TKeyValue[(long)keys * shape.KeyValueHeads * valueElements];
         AttentionOperands given = Operands(operands, [queries, keys], [1, shape.QueryHeads, queries]);
         options = options with { QueryOffset = null };
         for (int i = 0; i < Rehearsal.Calls; i++) Forward<TQuery, TKeyValue>(query, key, value, output, small, options, given, execution);
@@ -66,6 +68,7 @@ public static partial class Attention
         where TKeyValue : unmanaged
     {
         options ??= AttentionOptions.Default;
+        int numbers = ElementTypes.OfKeyValue<TKeyValue>("key").Numbers(), keyElements = shape.KeyDim / numbers, valueElements = shape.ValueDim / numbers;
         List<(int Queries, int Keys)> sequences = Rehearsal.Sequences(ShapeProblem.Sequences<TQuery, TKeyValue>(shape, queryLengths, keyLengths, blockSize, options, operands));
         int queries = sequences.Sum(static s => s.Queries), keys = sequences.Sum(static s => s.Keys), longest = sequences.Select(static s => s.Keys).DefaultIfEmpty().Max();
         if (queries == 0) return;
@@ -76,7 +79,7 @@ public static partial class Attention
         if (blockSize is not int size)
         {
             int[] cumulativeKeys = [0, .. sequences.Select((_, s) => sequences.Take(s + 1).Sum(static t => t.Keys))];
-            Tensor<TKeyValue> key = Zeros<TKeyValue>(keys, shape.KeyValueHeads, shape.KeyDim), value = Zeros<TKeyValue>(keys, shape.KeyValueHeads, shape.ValueDim);
+            Tensor<TKeyValue> key = Zeros<TKeyValue>(keys, shape.KeyValueHeads, keyElements), value = Zeros<TKeyValue>(keys, shape.KeyValueHeads, valueElements);
             for (int i = 0; i < Rehearsal.Calls; i++) ForwardVariableLength(query, key, value, output, cumulativeQueries, cumulativeKeys, options, given, execution);
             return;
         }
@@ -85,7 +88,7 @@ public static partial class Attention
         size = Math.Min(size, Math.Max(1, longest));
         int blocks = (longest + size - 1) / size;
         int[] contexts = [.. sequences.Select(static s => s.Keys)], tables = [.. Enumerable.Range(0, sequences.Count * blocks).Select(i => i % blocks)];
-        Tensor<TKeyValue> keyCache = Zeros<TKeyValue>(blocks, size, shape.KeyValueHeads, shape.KeyDim), valueCache = Zeros<TKeyValue>(blocks, size, shape.KeyValueHeads, shape.ValueDim);
+        Tensor<TKeyValue> keyCache = Zeros<TKeyValue>(blocks, size, shape.KeyValueHeads, keyElements), valueCache = Zeros<TKeyValue>(blocks, size, shape.KeyValueHeads, valueElements);
         for (int i = 0; i < Rehearsal.Calls; i++) ForwardPaged(query, keyCache, valueCache, output, new(cumulativeQueries, contexts, tables, blocks), options, given, execution);
     }
 

@@ -42,13 +42,15 @@ public static unsafe partial class Attention
         fixed (TKeyValue* k = key)
         fixed (bool* mask = operands.BooleanMask)
         fixed (byte* bias = operands.Bias)
+        fixed (float* keyScale = operands.KeyScale)
         {
             // Values as wide as keys, and an output as wide as queries, neither of which is anywhere: the row ends before it needs them.
             AttentionOperands read = operands;
             read.LogSumExp = default;
+            read.ValueScale = default;
             CallTensors tensors = CallTensors.Of(
-                TensorArgument.Of(q, queries, nameof(query)), TensorArgument.Of(k, keys, nameof(key)), TensorArgument.Of<TKeyValue>(null, keys, nameof(key)), TensorArgument.Of<TQuery>(null, Packed(queries), nameof(query)))
-                .With(mask, bias, null, read);
+                TensorArgument.Of(q, queries, nameof(query)), TensorArgument.OfKeyValue(k, keys, nameof(key)), TensorArgument.OfKeyValue<TKeyValue>(null, keys, nameof(key)), TensorArgument.Of<TQuery>(null, Packed(queries), nameof(query)))
+                .With(mask, bias, null, read, keyScale);
             var problem = new AttentionProblem();
             ProblemBuilder.Dense(problem, tensors, options, read);
             CheckIndex(batchIndex, problem.SequenceCount, nameof(batchIndex), "sequences");

@@ -11,7 +11,8 @@ namespace FusedAttention;
 /// </summary>
 /// <remarks>
 /// <para>Element types: query and output are <see cref="float"/>, <see cref="Half"/> or <see cref="BFloat16"/>; key and value have the type of the query, or
-/// are <see cref="Half"/> or <see cref="BFloat16"/> under <see cref="float"/> queries. Sums are always 32-bit.</para>
+/// are <see cref="Half"/> or <see cref="BFloat16"/> under <see cref="float"/> queries, or under any query have 8 bits: <see cref="sbyte"/> or <see cref="Float8E4M3"/> with scales beside them
+/// (<see cref="AttentionOperands.KeyScale"/>), or <see cref="Q8Block"/>. Sums are always 32-bit.</para>
 /// <para>Query heads are a multiple of key/value heads; query head <c>h</c> uses key/value head <c>h / (heads / kvHeads)</c>.</para>
 /// <para>A row without an allowed key gives zeros, never NaN; so does one whose allowed keys all score negative infinity. Keys and values at places that no query of the call may see by position, length
 /// or page are never read, and what a row may not see cannot change a bit of its result, whatever it holds. What it sees follows IEEE arithmetic.</para>
@@ -51,8 +52,8 @@ public static unsafe partial class Attention
         fixed (TQuery* o = output)
         {
             ForwardDense(
-                TensorArgument.Of(q, TensorLayout.Of(query), nameof(query)), TensorArgument.Of(k, TensorLayout.Of(key), nameof(key)),
-                TensorArgument.Of(v, TensorLayout.Of(value), nameof(value)), TensorArgument.Of(o, TensorLayout.Of(output), nameof(output)), options, operands, execution, cancellationToken);
+                TensorArgument.Of(q, TensorLayout.Of(query), nameof(query)), TensorArgument.OfKeyValue(k, TensorLayout.Of(key), nameof(key)),
+                TensorArgument.OfKeyValue(v, TensorLayout.Of(value), nameof(value)), TensorArgument.Of(o, TensorLayout.Of(output), nameof(output)), options, operands, execution, cancellationToken);
         }
     }
 
@@ -98,7 +99,7 @@ public static unsafe partial class Attention
         where TQuery : unmanaged
         where TKeyValue : unmanaged
     {
-        ShapeLayouts layouts = ShapeLayouts.Of(shape);
+        ShapeLayouts layouts = ShapeLayouts.Of<TKeyValue>(shape);
         ShapeLayouts.CheckLength(query.Length, layouts.Query, "query");
         ShapeLayouts.CheckLength(key.Length, layouts.Key, "key");
         ShapeLayouts.CheckLength(value.Length, layouts.Value, "value");
@@ -109,8 +110,8 @@ public static unsafe partial class Attention
         fixed (TQuery* o = output)
         {
             ForwardDense(
-                TensorArgument.Of(q, layouts.Query, nameof(query)), TensorArgument.Of(k, layouts.Key, nameof(key)),
-                TensorArgument.Of(v, layouts.Value, nameof(value)), TensorArgument.Of(o, layouts.Output, nameof(output)), options, operands, execution, cancellationToken);
+                TensorArgument.Of(q, layouts.Query, nameof(query)), TensorArgument.OfKeyValue(k, layouts.Key, nameof(key)),
+                TensorArgument.OfKeyValue(v, layouts.Value, nameof(value)), TensorArgument.Of(o, layouts.Output, nameof(output)), options, operands, execution, cancellationToken);
         }
     }
 
@@ -141,14 +142,14 @@ public static unsafe partial class Attention
         where TQuery : unmanaged
         where TKeyValue : unmanaged
     {
-        ShapeLayouts layouts = ShapeLayouts.Of(shape);
+        ShapeLayouts layouts = ShapeLayouts.Of<TKeyValue>(shape);
         ShapeLayouts.CheckPointer(query, layouts.Query, "query");
         ShapeLayouts.CheckPointer(key, layouts.Key, "key");
         ShapeLayouts.CheckPointer(value, layouts.Value, "value");
         ShapeLayouts.CheckPointer(output, layouts.Output, "output");
         ForwardDense(
-            TensorArgument.Of(query, layouts.Query, nameof(query)), TensorArgument.Of(key, layouts.Key, nameof(key)),
-            TensorArgument.Of(value, layouts.Value, nameof(value)), TensorArgument.Of(output, layouts.Output, nameof(output)), options, operands, execution, cancellationToken);
+            TensorArgument.Of(query, layouts.Query, nameof(query)), TensorArgument.OfKeyValue(key, layouts.Key, nameof(key)),
+            TensorArgument.OfKeyValue(value, layouts.Value, nameof(value)), TensorArgument.Of(output, layouts.Output, nameof(output)), options, operands, execution, cancellationToken);
     }
 
     /// <summary>Attention on sequences of different lengths, packed one after the other: <c>[total tokens, head, dim]</c>.</summary>
@@ -188,10 +189,12 @@ public static unsafe partial class Attention
         fixed (bool* mask = operands.BooleanMask)
         fixed (byte* bias = operands.Bias)
         fixed (float* logSumExp = operands.LogSumExp)
+        fixed (float* keyScale = operands.KeyScale)
+        fixed (float* valueScale = operands.ValueScale)
         {
             CallTensors tensors = CallTensors.Of(
-                TensorArgument.Of(q, TensorLayout.Of(query), nameof(query)), TensorArgument.Of(k, TensorLayout.Of(key), nameof(key)),
-                TensorArgument.Of(v, TensorLayout.Of(value), nameof(value)), TensorArgument.Of(o, TensorLayout.Of(output), nameof(output))).With(mask, bias, logSumExp, operands);
+                TensorArgument.Of(q, TensorLayout.Of(query), nameof(query)), TensorArgument.OfKeyValue(k, TensorLayout.Of(key), nameof(key)),
+                TensorArgument.OfKeyValue(v, TensorLayout.Of(value), nameof(value)), TensorArgument.Of(o, TensorLayout.Of(output), nameof(output))).With(mask, bias, logSumExp, operands, keyScale, valueScale);
             options ??= AttentionOptions.Default;
             CpuCall call = CpuCall.Rent();
             try
@@ -267,10 +270,12 @@ public static unsafe partial class Attention
         fixed (bool* mask = operands.BooleanMask)
         fixed (byte* bias = operands.Bias)
         fixed (float* logSumExp = operands.LogSumExp)
+        fixed (float* keyScale = operands.KeyScale)
+        fixed (float* valueScale = operands.ValueScale)
         {
             CallTensors tensors = CallTensors.Of(
-                TensorArgument.Of(q, TensorLayout.Of(query), nameof(query)), TensorArgument.Of(k, TensorLayout.Of(keyCache), nameof(keyCache)),
-                TensorArgument.Of(v, TensorLayout.Of(valueCache), nameof(valueCache)), TensorArgument.Of(o, TensorLayout.Of(output), nameof(output))).With(mask, bias, logSumExp, operands);
+                TensorArgument.Of(q, TensorLayout.Of(query), nameof(query)), TensorArgument.OfKeyValue(k, TensorLayout.Of(keyCache), nameof(keyCache)),
+                TensorArgument.OfKeyValue(v, TensorLayout.Of(valueCache), nameof(valueCache)), TensorArgument.Of(o, TensorLayout.Of(output), nameof(output))).With(mask, bias, logSumExp, operands, keyScale, valueScale);
             options ??= AttentionOptions.Default;
             CpuCall call = CpuCall.Rent();
             try
@@ -320,8 +325,10 @@ public static unsafe partial class Attention
         fixed (bool* mask = operands.BooleanMask)
         fixed (byte* bias = operands.Bias)
         fixed (float* logSumExp = operands.LogSumExp)
+        fixed (float* keyScale = operands.KeyScale)
+        fixed (float* valueScale = operands.ValueScale)
         {
-            CallTensors tensors = CallTensors.Of(query, key, value, output).With(mask, bias, logSumExp, operands);
+            CallTensors tensors = CallTensors.Of(query, key, value, output).With(mask, bias, logSumExp, operands, keyScale, valueScale);
             options ??= AttentionOptions.Default;
             CpuCall call = CpuCall.Rent();
             try

@@ -43,7 +43,7 @@ public sealed class KernelSpecialisationTests(ITestOutputHelper output)
             yield return KernelLibrary.Main(AttentionKernel.Plain, KernelTraits.Of(problem, isAligned: true));
         }
 
-        foreach (AttentionElementType type in Enum.GetValues<AttentionElementType>())
+        foreach (AttentionElementType type in Elements.Wide)
         {
             yield return MergePlan.Function(type, AttentionElementType.Float32, hasSinks: false, hasLogSumExp: false);
         }

@@ -1,4 +1,5 @@
 using System.Numerics.Tensors;
+using System.Runtime.CompilerServices;
 using Xunit;
 
 namespace FusedAttention.Testing;
@@ -21,6 +22,15 @@ internal static unsafe class Caller
             (AttentionElementType.Float32, AttentionElementType.BFloat16) => Run<float, BFloat16>(problem, a, target, cancellationToken),
             (AttentionElementType.Float16, AttentionElementType.Float16) => Run<Half, Half>(problem, a, target, cancellationToken),
             (AttentionElementType.BFloat16, AttentionElementType.BFloat16) => Run<BFloat16, BFloat16>(problem, a, target, cancellationToken),
+            (AttentionElementType.Float32, AttentionElementType.Int8) => Run<float, sbyte>(problem, a, target, cancellationToken),
+            (AttentionElementType.Float16, AttentionElementType.Int8) => Run<Half, sbyte>(problem, a, target, cancellationToken),
+            (AttentionElementType.BFloat16, AttentionElementType.Int8) => Run<BFloat16, sbyte>(problem, a, target, cancellationToken),
+            (AttentionElementType.Float32, AttentionElementType.Float8E4M3) => Run<float, Float8E4M3>(problem, a, target, cancellationToken),
+            (AttentionElementType.Float16, AttentionElementType.Float8E4M3) => Run<Half, Float8E4M3>(problem, a, target, cancellationToken),
+            (AttentionElementType.BFloat16, AttentionElementType.Float8E4M3) => Run<BFloat16, Float8E4M3>(problem, a, target, cancellationToken),
+            (AttentionElementType.Float32, AttentionElementType.Q8Block) => Run<float, Q8Block>(problem, a, target, cancellationToken),
+            (AttentionElementType.Float16, AttentionElementType.Q8Block) => Run<Half, Q8Block>(problem, a, target, cancellationToken),
+            (AttentionElementType.BFloat16, AttentionElementType.Q8Block) => Run<BFloat16, Q8Block>(problem, a, target, cancellationToken),
             _ => throw new NotSupportedException($"{problem.QueryType} over {problem.KeyValueType}"),
         };
     }
@@ -47,30 +57,35 @@ internal static unsafe class Caller
             CallForm.Packed => (1, p.KeyLengths.Sum()),
             _ => (blocks, p.BlockSize),
         };
-        using var key = Strided<TKeyValue>.Create(a.Key, keyBatch, keyRows, p.KeyValueHeads, p.KeyDim, a.Placement, TestMemory<TKeyValue>.Poison);
-        using var value = Strided<TKeyValue>.Create(a.Value, keyBatch, keyRows, p.KeyValueHeads, p.ValueDim, a.Placement, TestMemory<TKeyValue>.Poison);
-        WriteKeys(p, a, table, entries, key, value);
+        using var key = Strided<TKeyValue>.Create(a.Key, keyBatch, keyRows, p.KeyValueHeads, p.KeyDim / Elements.Numbers(p.KeyValueType), a.Placement, TestMemory<TKeyValue>.Poison);
+        using var value = Strided<TKeyValue>.Create(a.Value, keyBatch, keyRows, p.KeyValueHeads, p.ValueDim / Elements.Numbers(p.KeyValueType), a.Placement, TestMemory<TKeyValue>.Poison);
+        using Strided<float>? keyScale = PlaceScales(p.KeyScalePattern, keyBatch, keyRows, p.KeyValueHeads, a), valueScale = PlaceScales(p.ValueScalePattern, keyBatch, keyRows, p.KeyValueHeads, a);
+        WriteKeys(p, a, table, entries, key, value, keyScale, valueScale);
+        AttentionOperands scales = default;
+        int scaleRank = p.Form == CallForm.Paged ? 3 : Rank(p, a) - 1;
+        if (keyScale is not null) scales.KeyScale = keyScale.AsReadOnlyTensorSpan(scaleRank);
+        if (valueScale is not null) scales.ValueScale = valueScale.AsReadOnlyTensorSpan(scaleRank);
 
         switch (p.Bias is null ? AttentionElementType.Float32 : p.BiasType)
         {
             case AttentionElementType.Float16:
             {
                 using Strided<Half>? bias = Place(p.Bias, a, v => (Half)v);
-                Call(p, a, query, key, value, output, logSumExp, mask, bias is null ? default : bias.AsReadOnlyTensorSpan(BiasRank(p, a)), table, entries, target, cancellationToken);
+                Call(p, a, query, key, value, output, logSumExp, mask, bias is null ? default : bias.AsReadOnlyTensorSpan(BiasRank(p, a)), table, entries, scales, target, cancellationToken);
                 break;
             }
 
             case AttentionElementType.BFloat16:
             {
                 using Strided<BFloat16>? bias = Place(p.Bias, a, v => (BFloat16)v);
-                Call(p, a, query, key, value, output, logSumExp, mask, bias is null ? default : bias.AsReadOnlyTensorSpan(BiasRank(p, a)), table, entries, target, cancellationToken);
+                Call(p, a, query, key, value, output, logSumExp, mask, bias is null ? default : bias.AsReadOnlyTensorSpan(BiasRank(p, a)), table, entries, scales, target, cancellationToken);
                 break;
             }
 
             default:
             {
                 using Strided<float>? bias = Place(p.Bias, a, v => v);
-                Call(p, a, query, key, value, output, logSumExp, mask, bias is null ? default : bias.AsReadOnlyTensorSpan(BiasRank(p, a)), table, entries, target, cancellationToken);
+                Call(p, a, query, key, value, output, logSumExp, mask, bias is null ? default : bias.AsReadOnlyTensorSpan(BiasRank(p, a)), table, entries, scales, target, cancellationToken);
                 break;
             }
         }
@@ -82,12 +97,12 @@ internal static unsafe class Caller
 
     private static void Call<TQuery, TKeyValue>(
         Problem p, Arrangement a, Strided<TQuery> query, Strided<TKeyValue> key, Strided<TKeyValue> value, Strided<TQuery> output,
-        Strided<float>? logSumExp, Strided<bool>? mask, AttentionBias bias, int[] table, int entries, ICallTarget? target, CancellationToken cancellationToken)
+        Strided<float>? logSumExp, Strided<bool>? mask, AttentionBias bias, int[] table, int entries, scoped in AttentionOperands scales, ICallTarget? target, CancellationToken cancellationToken)
         where TQuery : unmanaged
         where TKeyValue : unmanaged
     {
         int rank = Rank(p, a);
-        var operands = new AttentionOperands { QueryOffsets = p.QueryOffsets, Bias = bias };
+        var operands = new AttentionOperands { QueryOffsets = p.QueryOffsets, Bias = bias, KeyScale = scales.KeyScale, ValueScale = scales.ValueScale };
         if (mask is not null) operands.BooleanMask = mask.AsReadOnlyTensorSpan(Math.Min(p.Mask!.Rank, rank));
         if (logSumExp is not null) operands.LogSumExp = logSumExp.AsTensorSpan(rank - 1);
         if (p.Form == CallForm.Dense && p.PassesKeyLengths) operands.KeyLengths = p.KeyLengths;
@@ -215,7 +230,46 @@ internal static unsafe class Caller
         }
     }
 
-    private static void WriteKeys<T>(Problem p, Arrangement a, int[] table, int entries, Strided<T> key, Strided<T> value)
+    /// <summary>Room for scales: lengths of 1 where they do not vary.</summary>
+    private static Strided<float>? PlaceScales(ScalePattern pattern, int batch, int tokens, int heads, Arrangement a)
+    {
+        (int b, int t, int h) = pattern switch
+        {
+            ScalePattern.One => (1, 1, 1),
+            ScalePattern.PerHead => (1, 1, heads),
+            ScalePattern.PerToken => (batch, tokens, 1),
+            ScalePattern.PerSequenceAndHead => (batch, 1, heads),
+            _ => (batch, tokens, heads),
+        };
+        return pattern == ScalePattern.None ? null : Strided<float>.CreateRows(1, b, t, h, a.RowGap, a.Placement, TestMemory<float>.Poison);
+    }
+
+    private static void WriteScales(Strided<float>? placed, float[][]? scales, ScalePattern pattern, int sequence, int token, int kvHead, int kvHeads, int batch, int row)
+    {
+        if (placed is null) return;
+        bool byToken = pattern is ScalePattern.PerToken or ScalePattern.PerTokenAndHead;
+        placed[0, byToken || pattern == ScalePattern.PerSequenceAndHead ? batch : 0, byToken ? row : 0, pattern is ScalePattern.One or ScalePattern.PerToken ? 0 : kvHead] = scales![sequence][(token * kvHeads) + kvHead];
+    }
+
+    /// <summary>The rows of a token: numbers, or blocks of them with their scales.</summary>
+    private static void WriteRow<T>(Strided<T> target, long batch, long row, int head, ReadOnlySpan<float> numbers, float[]? scales, int scaleIndex)
+        where T : unmanaged
+    {
+        if (typeof(T) != typeof(Q8Block))
+        {
+            for (int d = 0; d < numbers.Length; d++) target[batch, row, head, d] = Elements.From<T>(numbers[d]);
+            return;
+        }
+
+        for (int n = 0; n < numbers.Length / Q8Block.Length; n++)
+        {
+            var block = new Q8Block { Scale = (Half)scales![scaleIndex + n] };
+            for (int i = 0; i < Q8Block.Length; i++) block.Codes[i] = (sbyte)numbers[(n * Q8Block.Length) + i];
+            target[batch, row, head, n] = Unsafe.BitCast<Q8Block, T>(block);
+        }
+    }
+
+    private static void WriteKeys<T>(Problem p, Arrangement a, int[] table, int entries, Strided<T> key, Strided<T> value, Strided<float>? keyScale, Strided<float>? valueScale)
         where T : unmanaged
     {
         int firstKey = 0;
@@ -233,8 +287,10 @@ internal static unsafe class Caller
                 for (int g = 0; g < p.KeyValueHeads; g++)
                 {
                     int token = (j * p.KeyValueHeads) + g;
-                    for (int d = 0; d < p.KeyDim; d++) key[b, t, g, d] = Elements.From<T>(p.Key[s][(token * p.KeyDim) + d]);
-                    for (int d = 0; d < p.ValueDim; d++) value[b, t, g, d] = Elements.From<T>(p.Value[s][(token * p.ValueDim) + d]);
+                    WriteRow(key, b, t, g, p.Key[s].AsSpan(token * p.KeyDim, p.KeyDim), p.KeyScales?[s], token * (p.KeyDim / Elements.Numbers(p.KeyValueType)));
+                    WriteRow(value, b, t, g, p.Value[s].AsSpan(token * p.ValueDim, p.ValueDim), p.ValueScales?[s], token * (p.ValueDim / Elements.Numbers(p.KeyValueType)));
+                    WriteScales(keyScale, p.KeyScales, p.KeyScalePattern, s, j, g, p.KeyValueHeads, b, t);
+                    WriteScales(valueScale, p.ValueScales, p.ValueScalePattern, s, j, g, p.KeyValueHeads, b, t);
                 }
             }
 

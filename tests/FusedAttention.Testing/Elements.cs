@@ -2,14 +2,22 @@ using System.Runtime.CompilerServices;
 
 namespace FusedAttention.Testing;
 
-/// <summary>Conversions and bits of the three element types, for code that is generic over them.</summary>
+/// <summary>Conversions and bits of the element types, for code that is generic over them.</summary>
 internal static class Elements
 {
+    /// <summary>The types of more than 8 bits: of queries, outputs and biases, and of all tensors on GPUs.</summary>
+    public static AttentionElementType[] Wide { get; } = [AttentionElementType.Float32, AttentionElementType.Float16, AttentionElementType.BFloat16];
+
+    /// <summary>How many numbers an element of a tensor holds: one, or those of a block.</summary>
+    public static int Numbers(AttentionElementType type) => type == AttentionElementType.Q8Block ? Q8Block.Length : 1;
+
     public static AttentionElementType TypeOf<T>()
         where T : unmanaged
         => typeof(T) == typeof(float) ? AttentionElementType.Float32
             : typeof(T) == typeof(Half) ? AttentionElementType.Float16
             : typeof(T) == typeof(BFloat16) ? AttentionElementType.BFloat16
+            : typeof(T) == typeof(sbyte) ? AttentionElementType.Int8
+            : typeof(T) == typeof(Float8E4M3) ? AttentionElementType.Float8E4M3
             : throw new NotSupportedException(typeof(T).Name);
 
     public static T From<T>(float value)
@@ -18,6 +26,8 @@ internal static class Elements
         if (typeof(T) == typeof(float)) return Unsafe.BitCast<float, T>(value);
         if (typeof(T) == typeof(Half)) return Unsafe.BitCast<Half, T>((Half)value);
         if (typeof(T) == typeof(BFloat16)) return Unsafe.BitCast<BFloat16, T>((BFloat16)value);
+        if (typeof(T) == typeof(sbyte)) return Unsafe.BitCast<sbyte, T>((sbyte)value);
+        if (typeof(T) == typeof(Float8E4M3)) return Unsafe.BitCast<Float8E4M3, T>((Float8E4M3)value);
         throw new NotSupportedException(typeof(T).Name);
     }
 
@@ -35,6 +45,8 @@ internal static class Elements
     {
         AttentionElementType.Float16 => (float)(Half)value,
         AttentionElementType.BFloat16 => (BFloat16)value,
+        AttentionElementType.Float8E4M3 => (Float8E4M3)value,
+        AttentionElementType.Int8 or AttentionElementType.Q8Block => Math.Clamp(MathF.Round(value), -128, 127),
         _ => value,
     };
 

@@ -27,6 +27,19 @@ internal sealed record Broadcast<T>(T[] Values, int Batch, int Heads, int Querie
     public override string ToString() => $"[{Batch}, {Heads}, {Queries}, {Keys}] as rank {Rank}";
 }
 
+/// <summary>Over what the scales of 8-bit keys or values vary: what the tensor of them has dimensions of 1 for.</summary>
+public enum ScalePattern
+{
+    None,
+    One,
+    PerHead,
+    PerToken,
+    PerTokenAndHead,
+
+    /// <summary>Dense calls: per batch row and head.</summary>
+    PerSequenceAndHead,
+}
+
 /// <summary>
 /// One attention problem apart from where it lies in memory: per sequence, plain arrays of numbers already rounded to the element types.
 /// Everything that tests exchange (the generator, the oracle, the caller) speaks of this.
@@ -63,6 +76,16 @@ internal sealed record Problem
 
     /// <summary>Per sequence [token, kvHead, valueDim].</summary>
     public required float[][] Value { get; init; }
+
+    /// <summary>8-bit keys: <see cref="Key"/> has codes, and these are what they are multiplied with, [token, kvHead] or, in blocks, [token, kvHead, block]. Null for 1.</summary>
+    public float[][]? KeyScales { get; init; }
+
+    /// <summary>The same for values.</summary>
+    public float[][]? ValueScales { get; init; }
+
+    public ScalePattern KeyScalePattern { get; init; }
+
+    public ScalePattern ValueScalePattern { get; init; }
 
     public AttentionOptions Options { get; init; } = AttentionOptions.Default;
 
@@ -126,6 +149,12 @@ internal sealed record Problem
         return union.To == 0 ? (0, 0) : union;
     }
 
+    /// <summary>The numbers of a sequence's keys, scales included.</summary>
+    public double[] KeyNumbers(int sequence) => Scaled(Key[sequence], KeyScales?[sequence]);
+
+    /// <summary>The numbers of its values.</summary>
+    public double[] ValueNumbers(int sequence) => Scaled(Value[sequence], ValueScales?[sequence]);
+
     /// <summary>One sequence of the problem, alone; masks and biases must not vary by batch row or packed query.</summary>
     public Problem Only(int sequence) => this with
     {
@@ -135,6 +164,8 @@ internal sealed record Problem
         Query = [Query[sequence]],
         Key = [Key[sequence]],
         Value = [Value[sequence]],
+        KeyScales = KeyScales is null ? null : [KeyScales[sequence]],
+        ValueScales = ValueScales is null ? null : [ValueScales[sequence]],
         QueryOffsets = QueryOffsets is null ? null : [QueryOffsets[sequence]],
     };
 
@@ -154,6 +185,8 @@ internal sealed record Problem
             Query = [Query[0][(from * Heads * KeyDim)..(to * Heads * KeyDim)]],
             Key = [Key[0][..(keys * KeyValueHeads * KeyDim)]],
             Value = [Value[0][..(keys * KeyValueHeads * ValueDim)]],
+            KeyScales = KeyScales is null ? null : [KeyScales[0][..(keys * KeyScales[0].Length / KeyLengths[0])]],
+            ValueScales = ValueScales is null ? null : [ValueScales[0][..(keys * ValueScales[0].Length / KeyLengths[0])]],
         };
     }
 
@@ -180,6 +213,7 @@ internal sealed record Problem
         text.Append($", heads {Heads}/{KeyValueHeads}, dims {KeyDim}/{ValueDim}, queries [{string.Join(' ', QueryLengths)}], keys [{string.Join(' ', KeyLengths)}]");
         if (Form == CallForm.Dense && PassesKeyLengths) text.Append($" of {KeyCapacity}");
         if (Form == CallForm.Paged) text.Append($", blocks of {BlockSize}");
+        if (KeyScalePattern != ScalePattern.None || ValueScalePattern != ScalePattern.None) text.Append($", scales {KeyScalePattern} and {ValueScalePattern}");
         text.Append($", {Options.Mask}, {Options.Alignment}");
         if (Options.Scale is float scale) text.Append($", scale {scale}");
         if (Options.QueryOffset is long offset) text.Append($", offset {offset}");
@@ -195,5 +229,13 @@ internal sealed record Problem
         if (Execution.InstructionSet != CpuInstructionSet.Auto) text.Append($", {Execution.InstructionSet}");
         if (Execution.MaxDegreeOfParallelism != -1) text.Append($", {Execution.MaxDegreeOfParallelism} threads");
         return text.ToString();
+    }
+
+    private static double[] Scaled(float[] numbers, float[]? scales)
+    {
+        double[] scaled = new double[numbers.Length];
+        int width = scales is null || scales.Length == 0 ? 1 : numbers.Length / scales.Length;
+        for (int i = 0; i < scaled.Length; i++) scaled[i] = scales is null ? numbers[i] : (double)numbers[i] * scales[i / width];
+        return scaled;
     }
 }

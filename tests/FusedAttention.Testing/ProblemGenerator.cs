@@ -47,6 +47,42 @@ internal sealed class ProblemGenerator(int seed, bool isLarge = false)
         return allowsOperands ? WithOperands(problem) : problem;
     }
 
+    /// <summary>A problem with keys and values of 8 bits.</summary>
+    /// <param name="type">Of keys and values; null for a random one.</param>
+    public Problem NextEightBitProblem(AttentionElementType? type = null)
+    {
+        Problem problem = NextProblem();
+        return WithEightBits(problem with { QueryType = Pick(Elements.Wide) }, type ?? Pick([AttentionElementType.Int8, AttentionElementType.Float8E4M3, AttentionElementType.Q8Block]));
+    }
+
+    /// <summary>The problem with keys and values of 8 bits, whose numbers are about as large as they were.</summary>
+    public Problem WithEightBits(Problem problem, AttentionElementType type)
+    {
+        int numbers = Elements.Numbers(type);
+        problem = Fill(problem with
+        {
+            KeyValueType = type,
+            KeyDim = (problem.KeyDim + numbers - 1) / numbers * numbers,
+            ValueDim = (problem.ValueDim + numbers - 1) / numbers * numbers,
+        });
+        bool isFloat = type == AttentionElementType.Float8E4M3;
+        ScalePattern[] patterns = [
+            ScalePattern.One, ScalePattern.PerHead, ScalePattern.PerToken, ScalePattern.PerTokenAndHead, ScalePattern.PerTokenAndHead,
+            problem.Form == CallForm.Dense ? ScalePattern.PerSequenceAndHead : ScalePattern.PerTokenAndHead, isFloat ? ScalePattern.None : ScalePattern.PerHead];
+        (ScalePattern keys, ScalePattern values) = numbers > 1 ? (ScalePattern.None, ScalePattern.None) : (Pick(patterns), Pick(patterns));
+        (float amplitude, float scale) = isFloat ? (1f, 1f) : (40f, 0.025f);
+        float valueScale = Pick([1f, 1f, 20f]) * scale;
+        return problem with
+        {
+            Key = [.. problem.KeyLengths.Select(n => Numbers(n * problem.KeyValueHeads * problem.KeyDim, amplitude, type))],
+            Value = [.. problem.KeyLengths.Select(n => Numbers(n * problem.KeyValueHeads * problem.ValueDim, amplitude, type))],
+            KeyScalePattern = keys,
+            ValueScalePattern = values,
+            KeyScales = Scales(problem, keys, problem.KeyDim / numbers, scale),
+            ValueScales = Scales(problem, values, problem.ValueDim / numbers, valueScale),
+        };
+    }
+
     public Arrangement NextArrangement(Placement placement = Placement.Margins) => new()
     {
         Query = Pick(Enum.GetValues<TensorOrder>()),
@@ -168,7 +204,7 @@ internal sealed class ProblemGenerator(int seed, bool isLarge = false)
     {
         if (Chance(8)) problem = problem with { QueryOffsets = [.. problem.QueryLengths.Select(_ => NextOffset(problem))] };
         if (Chance(6)) problem = WithMask(problem);
-        return Chance(5) ? WithBias(problem, Pick(Enum.GetValues<AttentionElementType>())) : problem;
+        return Chance(5) ? WithBias(problem, Pick(Elements.Wide)) : problem;
     }
 
     public Problem WithMask(Problem problem) => problem with { Mask = NextBroadcast(problem, _ => !Chance(3)) };
@@ -207,6 +243,37 @@ internal sealed class ProblemGenerator(int seed, bool isLarge = false)
         }
 
         return numbers;
+    }
+
+    /// <summary>Scales of one size, some of them 0: [token, kvHead], or [token, kvHead, block] and rounded to binary16 where there are blocks.</summary>
+    private float[][]? Scales(Problem problem, ScalePattern pattern, int blocks, float scale)
+    {
+        bool hasBlocks = problem.KeyValueType == AttentionElementType.Q8Block;
+        if (pattern == ScalePattern.None && !hasBlocks) return null;
+        int heads = problem.KeyValueHeads;
+        float[] perHead = [.. Enumerable.Range(0, heads).Select(_ => Next())];
+        return [.. problem.KeyLengths.Select(keys =>
+        {
+            float[] own = [.. Enumerable.Range(0, heads).Select(_ => Next())];
+            float[] perToken = [.. Enumerable.Range(0, keys).Select(_ => Next())];
+            if (hasBlocks) return [.. Enumerable.Range(0, keys * heads * blocks).Select(_ => (float)(Half)Next())];
+            float[] scales = new float[keys * heads];
+            for (int i = 0; i < scales.Length; i++)
+            {
+                scales[i] = pattern switch
+                {
+                    ScalePattern.One => perHead[0],
+                    ScalePattern.PerHead => perHead[i % heads],
+                    ScalePattern.PerToken => perToken[i / heads],
+                    ScalePattern.PerSequenceAndHead => own[i % heads],
+                    _ => Next(),
+                };
+            }
+
+            return scales;
+        })];
+
+        float Next() => Chance(25) ? 0 : scale * (float)(0.5 + _random.NextDouble());
     }
 
     private int Reach() => Pick([0, 1, 2, 7, 15, 16, 31, 64, 100, 300]);

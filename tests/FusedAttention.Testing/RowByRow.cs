@@ -59,6 +59,7 @@ internal static class RowByRow
         for (int s = 0; s < sequences; s++)
         {
             int queries = problem.QueryLengths[s];
+            (double[] keys, double[] values) = (problem.KeyNumbers(s), problem.ValueNumbers(s));
             solution.Magnitude[s] = new double[queries * problem.Heads * problem.ValueDim];
             solution.Square[s] = new double[queries * problem.Heads * problem.ValueDim];
             solution.Output[s] = new double[queries * problem.Heads * problem.ValueDim];
@@ -67,7 +68,7 @@ internal static class RowByRow
             solution.LogSumExpLimit[s] = new double[problem.Heads * queries];
             for (int i = 0; i < queries; i++)
             {
-                for (int h = 0; h < problem.Heads; h++) SolveRow(problem, solution, s, i, h);
+                for (int h = 0; h < problem.Heads; h++) SolveRow(problem, keys, values, solution, s, i, h);
             }
         }
 
@@ -75,11 +76,11 @@ internal static class RowByRow
     }
 
     /// <summary>The score of one query and key in double precision with its error limit, or null where the key is not allowed.</summary>
-    private static (double Score, double Error)? Score(Problem problem, int s, int i, int h, int j)
+    private static (double Score, double Error)? Score(Problem problem, double[] keys, int s, int i, int h, int j)
     {
         int kvHead = h / (problem.Heads / problem.KeyValueHeads);
         ReadOnlySpan<float> q = problem.Query[s].AsSpan(((i * problem.Heads) + h) * problem.KeyDim, problem.KeyDim);
-        ReadOnlySpan<float> k = problem.Key[s].AsSpan(((j * problem.KeyValueHeads) + kvHead) * problem.KeyDim, problem.KeyDim);
+        ReadOnlySpan<double> k = keys.AsSpan(((j * problem.KeyValueHeads) + kvHead) * problem.KeyDim, problem.KeyDim);
         int row = problem.Form == CallForm.Dense ? i : problem.FirstQuery(s) + i;
         int batch = problem.Form == CallForm.Dense ? s : 0;
         if (problem.Mask is not null && !problem.Mask.At(batch, h, row, j)) return null;
@@ -100,13 +101,13 @@ internal static class RowByRow
     }
 
     /// <summary>The score before functions and masks.</summary>
-    private static (double Score, double Error) Sum(Problem problem, int s, int i, int h, int j, ReadOnlySpan<float> q, ReadOnlySpan<float> k, double bias)
+    private static (double Score, double Error) Sum(Problem problem, int s, int i, int h, int j, ReadOnlySpan<float> q, ReadOnlySpan<double> k, double bias)
     {
         double dot = 0;
         double magnitude = 0;
         for (int d = 0; d < q.Length; d++)
         {
-            double product = (double)q[d] * k[d];
+            double product = q[d] * k[d];
             dot += product;
             magnitude += Math.Abs(product);
         }
@@ -132,7 +133,7 @@ internal static class RowByRow
         return (score + bias - alibi, error);
     }
 
-    private static void SolveRow(Problem problem, Solution solution, int s, int i, int h)
+    private static void SolveRow(Problem problem, double[] keys, double[] valueNumbers, Solution solution, int s, int i, int h)
     {
         (int from, int to) = problem.KeyRange(s, i);
         int dim = problem.ValueDim;
@@ -143,7 +144,7 @@ internal static class RowByRow
         double maximum = sink;
         for (int j = from; j < to; j++)
         {
-            if (Score(problem, s, i, h, j) is not (double score, double error)) continue;
+            if (Score(problem, keys, s, i, h, j) is not (double score, double error)) continue;
             allowed.Add((j, score, error));
             maximum = Math.Max(maximum, score);
         }
@@ -169,7 +170,7 @@ internal static class RowByRow
             double weight = Math.Exp(score - maximum) / sum;
             lseError += weight * error;
             values.Add((weight, error, ((key * problem.KeyValueHeads) + kvHead) * dim));
-            for (int d = 0; d < dim; d++) output[d] += weight * problem.Value[s][values[^1].Offset + d];
+            for (int d = 0; d < dim; d++) output[d] += weight * valueNumbers[values[^1].Offset + d];
         }
 
         double sumFactor = U * (8 + Math.Sqrt(allowed.Count));
@@ -180,7 +181,7 @@ internal static class RowByRow
             double moved = 0;
             foreach ((double weight, double error, int offset) in values)
             {
-                double v = problem.Value[s][offset + d];
+                double v = valueNumbers[offset + d];
                 magnitude[d] += weight * Math.Max(Math.Abs(v), Math.Abs(v - output[d]));
                 square[d] += weight * v * weight * v;
                 moved += weight * ((Math.Abs(v - output[d]) * error) + (sumFactor * Math.Abs(v)));

@@ -60,7 +60,7 @@ public sealed class HiddenKeysTests
     [InlineData(900, 900)]
     public void Padding_behind_a_mask_may_hold_anything(int queries, int keys)
     {
-        foreach (AttentionElementType type in Enum.GetValues<AttentionElementType>())
+        foreach (AttentionElementType type in Elements.Wide)
         {
             foreach (bool rowInvariant in new[] { false, true })
             {

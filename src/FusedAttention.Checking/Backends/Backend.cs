@@ -29,6 +29,9 @@ public abstract class Backend
         if (variant is not null) throw new ArgumentException($"{Name} has no variant {variant}.", nameof(variant));
     }
 
+    /// <summary>Whether it takes keys and values of 8 bits.</summary>
+    public virtual bool TakesEightBits => false;
+
     /// <summary>A call on this backend's own tensors.</summary>
     /// <exception cref="UsageException">The library does not compute on these element types.</exception>
     public PreparedCall Prepare(CallInputs call) => ElementTypeDispatch.Run(call.Query.ElementType, call.Key.ElementType, new Preparing(this, call));

@@ -45,6 +45,8 @@ public abstract class HostCall<TQuery, TKeyValue> : PreparedCall
         };
         if (Call.Mask is LoadedTensor mask) operands.BooleanMask = mask.AsTensorSpan<bool>();
         if (Call.Bias is LoadedTensor bias) operands.Bias = Bias(bias);
+        if (Call.KeyScale is LoadedTensor keyScale) operands.KeyScale = keyScale.AsTensorSpan<float>();
+        if (Call.ValueScale is LoadedTensor valueScale) operands.ValueScale = valueScale.AsTensorSpan<float>();
         if (Call.KeyLengths is int[] keyLengths) operands.KeyLengths = keyLengths;
 
         switch (Call.Layout)

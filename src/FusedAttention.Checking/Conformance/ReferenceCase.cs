@@ -29,16 +29,11 @@ public sealed class ReferenceCase
             "paged" => SequenceLayout.Paged,
             string other => throw new NotReferenceFormException($"layout is '{other}', not dense, varlen or paged"),
         };
-        ElementType = Text("dtype") switch
-        {
-            "fp32" => TensorElementType.Float32,
-            "fp16" => TensorElementType.Float16,
-            "bf16" => TensorElementType.BFloat16,
-            string other => throw new NotReferenceFormException($"dtype is '{other}', not fp32, fp16 or bf16"),
-        };
+        ElementType = TypeOf(Text("dtype"));
+        KeyValueType = KeyValueTypeOf(_metadata, ElementType);
         Query = Tensor("q", ElementType);
-        Key = Tensor(Layout == SequenceLayout.Paged ? "k_cache" : "k", ElementType);
-        Value = Tensor(Layout == SequenceLayout.Paged ? "v_cache" : "v", ElementType);
+        Key = Tensor(Layout == SequenceLayout.Paged ? "k_cache" : "k", KeyValueType);
+        Value = Tensor(Layout == SequenceLayout.Paged ? "v_cache" : "v", KeyValueType);
         CheckRanks();
         Options = ReadOptions();
     }
@@ -49,7 +44,11 @@ public sealed class ReferenceCase
 
     public SequenceLayout Layout { get; }
 
+    /// <summary>Element type of query and output.</summary>
     public TensorElementType ElementType { get; }
+
+    /// <summary>Element type of key and value: that of the query, or one of 8 bits.</summary>
+    public TensorElementType KeyValueType { get; }
 
     /// <summary>Scale, mask, alignment, ALiBi, soft cap, sinks and functions; the caller adds how to run it.</summary>
     public AttentionOptions Options { get; }
@@ -61,6 +60,10 @@ public sealed class ReferenceCase
 
     /// <summary><c>v</c>, or the value cache of a paged case.</summary>
     public LoadedTensor Value { get; }
+
+    public LoadedTensor? KeyScale => Optional("k_scale", TensorElementType.Float32);
+
+    public LoadedTensor? ValueScale => Optional("v_scale", TensorElementType.Float32);
 
     public LoadedTensor? Bias => _tensors.GetValueOrDefault("bias");
 
@@ -100,6 +103,22 @@ public sealed class ReferenceCase
 
         return new(Path.GetFileNameWithoutExtension(path), file.Names.Select(file.Read), file.Metadata);
     }
+
+    internal static TensorElementType TypeOf(string dtype) => dtype switch
+    {
+        "fp32" => TensorElementType.Float32,
+        "fp16" => TensorElementType.Float16,
+        "bf16" => TensorElementType.BFloat16,
+        _ => throw new NotReferenceFormException($"dtype is '{dtype}', not fp32, fp16 or bf16"),
+    };
+
+    internal static TensorElementType KeyValueTypeOf(IReadOnlyDictionary<string, string> metadata, TensorElementType absent) => metadata.GetValueOrDefault("kv_dtype") switch
+    {
+        null => absent,
+        "int8" => TensorElementType.Int8,
+        "e4m3" => TensorElementType.Float8E4M3,
+        string other => throw new NotReferenceFormException($"kv_dtype is '{other}', not int8 or e4m3"),
+    };
 
     private AttentionOptions ReadOptions()
     {

@@ -53,7 +53,16 @@ public static class ReferenceFolder
             run.CancellationToken.ThrowIfCancellationRequested();
             try
             {
-                outcomes.Add(ReferenceRunner.Run(ReferenceCase.Load(file), run, backend));
+                if (QuantizeCase.TryLoad(file) is QuantizeCase quantize)
+                {
+                    outcomes.Add(quantize.Run());
+                }
+                else
+                {
+                    ReferenceCase reference = ReferenceCase.Load(file);
+                    if (reference.KeyValueType.IsEightBit() && !backend.TakesEightBits) skipped.Add((Path.GetRelativePath(directory, file), $"the {backend.Name} backend takes no keys and values of 8 bits"));
+                    else outcomes.Add(ReferenceRunner.Run(reference, run, backend));
+                }
             }
             catch (NotReferenceFormException e)
             {

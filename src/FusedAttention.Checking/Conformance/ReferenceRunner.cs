@@ -73,6 +73,8 @@ public static class ReferenceRunner
             Query = reference.Query,
             Key = reference.Key,
             Value = reference.Value,
+            KeyScale = reference.KeyScale,
+            ValueScale = reference.ValueScale,
             Mask = reference.Mask,
             Bias = reference.Bias,
             KeyLengths = reference.KeyLengths.IsEmpty ? null : reference.KeyLengths.ToArray(),

@@ -18,6 +18,8 @@ public sealed class CpuBackend : Backend
 
     public override string Clock => "wall clock";
 
+    public override bool TakesEightBits => true;
+
     public override (string Name, string Value)[] Facts() => [("backend", Name), ("processor", Processor.Name ?? "unknown")];
 
     public override void ThrowIfNotSupported(RunOptions run)

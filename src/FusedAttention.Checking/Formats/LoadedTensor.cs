@@ -49,10 +49,10 @@ public sealed class LoadedTensor
         where T : unmanaged
         => new(Elements<T>(), Lengths(Shape.AsSpan()));
 
-    /// <summary>The elements as numbers in double precision: exact for every type but 64-bit integers beyond 2^53.</summary>
+    /// <summary>The elements as numbers in double precision: exact for every type but 64-bit integers beyond 2^53. Blocks become the numbers that they hold.</summary>
     public double[] ToDoubles()
     {
-        double[] result = new double[ElementCount];
+        double[] result = new double[checked(ElementCount * ElementType.Numbers())];
         switch (ElementType)
         {
             case TensorElementType.Float32: Widen(Elements<float>(), result, static x => x); break;
@@ -61,6 +61,11 @@ public sealed class LoadedTensor
             case TensorElementType.Float64: Elements<double>().CopyTo(result); break;
             case TensorElementType.Int32: Widen(Elements<int>(), result, static x => x); break;
             case TensorElementType.Int64: Widen(Elements<long>(), result, static x => x); break;
+            case TensorElementType.Int8: Widen(Elements<sbyte>(), result, static x => x); break;
+            case TensorElementType.Float8E4M3: Widen(Elements<Float8E4M3>(), result, static x => x); break;
+            case TensorElementType.Q8Block:
+                for (int i = 0; i < result.Length; i++) result[i] = Elements<Q8Block>()[i / Q8Block.Length][i % Q8Block.Length];
+                break;
             default: Widen(Bytes, result, static x => x); break;
         }
 
@@ -130,6 +135,9 @@ public sealed class LoadedTensor
         if (typeof(T) == typeof(long)) return TensorElementType.Int64;
         if (typeof(T) == typeof(bool)) return TensorElementType.Boolean;
         if (typeof(T) == typeof(byte)) return TensorElementType.UInt8;
+        if (typeof(T) == typeof(sbyte)) return TensorElementType.Int8;
+        if (typeof(T) == typeof(Float8E4M3)) return TensorElementType.Float8E4M3;
+        if (typeof(T) == typeof(Q8Block)) return TensorElementType.Q8Block;
         throw new NotSupportedException($"No file format here holds elements of {typeof(T)}.");
     }
 

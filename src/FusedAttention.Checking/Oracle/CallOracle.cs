@@ -30,8 +30,8 @@ public static class CallOracle
         int rows = call.Batch * call.QueryLength * call.Heads;
         var result = new OracleResult(new double[(long)rows * call.ValueDim], new double[rows], new double[rows], new double[rows], new double[rows]);
         double[] query = call.Query.ToDoubles();
-        double[] key = call.Key.ToDoubles();
-        double[] value = call.Value.ToDoubles();
+        double[] key = Scaled(call.Key, call.KeyScale);
+        double[] value = Scaled(call.Value, call.ValueScale);
         double[]? bias = call.Bias?.ToDoubles();
         for (int s = 0; s < call.SequenceCount; s++)
         {
@@ -59,6 +59,26 @@ public static class CallOracle
             mask: call.Mask is LoadedTensor mask ? Broadcast(call, sequence, mask, i => mask.Bytes[i] != 0) : null,
             bias: bias is null ? null : Broadcast(call, sequence, call.Bias!, i => bias[i]),
             sequence: sequence.Index);
+    }
+
+    /// <summary>Numbers of keys or values: codes times scales, <c>[batch or blocks, tokens, heads]</c> by broadcast.</summary>
+    private static double[] Scaled(LoadedTensor codes, LoadedTensor? scale)
+    {
+        double[] numbers = codes.ToDoubles();
+        if (scale is null) return numbers;
+        ReadOnlySpan<float> scales = scale.Elements<float>();
+        (int headLength, int headStride) = Dimension(scale, 1);
+        (int tokenLength, int tokenStride) = Dimension(scale, 2);
+        (int batchLength, int batchStride) = Dimension(scale, 3);
+        (int heads, int tokens, int dim) = ((int)codes.Shape[^2], (int)codes.Shape[^3], (int)codes.Shape[^1]);
+        for (int i = 0; i < numbers.Length; i++)
+        {
+            int row = i / dim, token = row / heads;
+            numbers[i] *= scales[
+                (headLength > 1 ? row % heads * headStride : 0) + (tokenLength > 1 ? token % tokens * tokenStride : 0) + (batchLength > 1 ? token / tokens * batchStride : 0)];
+        }
+
+        return numbers;
     }
 
     private static double[] Gather(CallInputs call, CallSequence sequence, double[] all, int width)

@@ -30,6 +30,8 @@ public static class CallCheck
                 break;
         }
 
+        CheckScale(call.KeyScale, call.Key);
+        CheckScale(call.ValueScale, call.Value);
         int keys = MaxKeys(call);
         CheckBroadcast(call, call.Mask, keys);
         CheckBroadcast(call, call.Bias, keys);
@@ -46,7 +48,7 @@ public static class CallCheck
             throw new UsageException($"Query, key and value must be of one rank, [queries, heads, dim] or [batch, queries, heads, dim]; these are {q}, {k} and {v}.");
         bool sameTokens = k.Shape.AsSpan()[..^1].SequenceEqual(v.Shape.AsSpan()[..^1]);
         bool sameBatch = call.Layout != SequenceLayout.Dense || q.Rank == 3 || q.Shape[0] == k.Shape[0];
-        if (!sameTokens || !sameBatch || q.Shape[^1] != k.Shape[^1])
+        if (!sameTokens || !sameBatch || q.Shape[^1] != k.Shape[^1] * k.ElementType.Numbers())
             throw new UsageException($"Key and value must have the same tokens and heads, and query the same batch and dim as key; these are {q}, {k} and {v}.");
         if (call.KeyValueHeads < 1 || call.Heads < 1 || call.Heads % call.KeyValueHeads != 0)
             throw new UsageException($"{call.Heads} query heads are not a multiple of {call.KeyValueHeads} key/value heads: {q}, {k}.");
@@ -106,6 +108,15 @@ public static class CallCheck
         bool fits = tensor.Rank >= 1 && tensor.Rank <= full.Length && (call.Layout == SequenceLayout.Dense ? tensor.Shape[^1] == keys : tensor.Shape[^1] >= keys);
         for (int i = 2; fits && i <= tensor.Rank; i++) fits = tensor.Shape[^i] == 1 || tensor.Shape[^i] == full[^i];
         if (!fits) throw new UsageException($"{tensor} does not broadcast to {LoadedTensor.Describe(full)}: leading dimensions may be absent or 1, the last may not.");
+    }
+
+    private static void CheckScale(LoadedTensor? scale, LoadedTensor codes)
+    {
+        if (scale is null) return;
+        if (scale.ElementType != TensorElementType.Float32) throw new UsageException($"The scales {scale} must be of F32.");
+        bool fits = scale.Rank < codes.Rank;
+        for (int i = 1; fits && i <= scale.Rank; i++) fits = scale.Shape[^i] == 1 || scale.Shape[^i] == codes.Shape[^(i + 1)];
+        if (!fits) throw new UsageException($"{scale} does not broadcast to {codes} without its last dimension: leading dimensions may be absent or 1.");
     }
 
     private static void CheckPerHead(int count, int heads, string what)

@@ -29,6 +29,12 @@ public sealed class CallInputs
     /// <summary>Values, laid out as <see cref="Key"/>.</summary>
     public required LoadedTensor Value { get; init; }
 
+    /// <summary>What 8-bit keys are multiplied with, broadcast against <see cref="Key"/> without its last dimension; null for 1.</summary>
+    public LoadedTensor? KeyScale { get; init; }
+
+    /// <summary>The same for <see cref="Value"/>.</summary>
+    public LoadedTensor? ValueScale { get; init; }
+
     public LoadedTensor? Mask { get; init; }
 
     public LoadedTensor? Bias { get; init; }
@@ -63,7 +69,7 @@ public sealed class CallInputs
 
     public int KeyDim => (int)Query.Shape[^1];
 
-    public int ValueDim => (int)Value.Shape[^1];
+    public int ValueDim => (int)Value.Shape[^1] * Value.ElementType.Numbers();
 
     public int BlockSize => (int)Key.Shape[1];
 

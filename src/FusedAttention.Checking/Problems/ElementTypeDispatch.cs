@@ -23,11 +23,12 @@ public static class ElementTypeDispatch
     {
         (TensorElementType.Float32, TensorElementType.Float32 or TensorElementType.Float16 or TensorElementType.BFloat16)
             or (TensorElementType.Float16, TensorElementType.Float16)
-            or (TensorElementType.BFloat16, TensorElementType.BFloat16) => RunAny(query, keyValue, work),
-        _ => throw new UsageException($"Attention is not defined here on queries of {query.SafeTensorsName()} with keys and values of {keyValue.SafeTensorsName()}: both are F32, F16 or BF16, or F32 queries go with F16 or BF16; --dtype and --kv-dtype convert."),
+            or (TensorElementType.BFloat16, TensorElementType.BFloat16)
+            or (TensorElementType.Float32 or TensorElementType.Float16 or TensorElementType.BFloat16, TensorElementType.Int8 or TensorElementType.Float8E4M3 or TensorElementType.Q8Block) => RunAny(query, keyValue, work),
+        _ => throw new UsageException($"Attention is not defined here on queries of {query.SafeTensorsName()} with keys and values of {keyValue.SafeTensorsName()}: both are F32, F16 or BF16, F32 queries go with F16 or BF16, or keys and values are of I8 or F8_E4M3; --dtype and --kv-dtype convert."),
     };
 
-    /// <summary>Runs work on any pair of the three types that the library computes on.</summary>
+    /// <summary>Runs work on any pair of the types that the library computes on; only the second may be of 8 bits.</summary>
     /// <exception cref="NotSupportedException">One of the two is none of them.</exception>
     public static TResult RunAny<TResult>(TensorElementType first, TensorElementType second, ITypedWork<TResult> work) => first switch
     {
@@ -43,6 +44,9 @@ public static class ElementTypeDispatch
             TensorElementType.Float32 => work.Run<TFirst, float>(),
             TensorElementType.Float16 => work.Run<TFirst, Half>(),
             TensorElementType.BFloat16 => work.Run<TFirst, BFloat16>(),
+            TensorElementType.Int8 => work.Run<TFirst, sbyte>(),
+            TensorElementType.Float8E4M3 => work.Run<TFirst, Float8E4M3>(),
+            TensorElementType.Q8Block => work.Run<TFirst, Q8Block>(),
             _ => throw NotSupported(second),
         };
 

@@ -183,8 +183,8 @@ internal sealed unsafe class CudaBlockStorage : BlockStorage
 
             int count = Math.Min(current.Count, rows - row);
             for (int i = 0; i < count; i++) ((long*)first)[row + i] = SlotOf(current.Block, current.Slot + i);
-            Format.Store(CacheFormat.Keys, keys, current.Row, count, first + keysAt + (row * keyBytes));
-            Format.Store(CacheFormat.Values, values, current.Row, count, first + valuesAt + (row * valueBytes));
+            Format.Store(CachePart.Keys, keys, current.Row, count, first + keysAt + (row * keyBytes), null);
+            Format.Store(CachePart.Values, values, current.Row, count, first + valuesAt + (row * valueBytes), null);
             current = new(current.Row + count, current.Block, current.Slot + count, current.Count - count);
             row += count;
         }

@@ -55,6 +55,7 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, WarpgroupTile?
             throw new NotSupportedException($"The CUDA kernels take up to {TileTable.MostKeyValueHeads} key/value heads; the call has {problem.KeyValueHeads}.");
         FloatRange.Require(problem, "CUDA");
         ScoreLaw.RefuseFunctions(problem, "CUDA");
+        ArgumentChecks.WiderThanEightBits(problem.KeyValueType, "CUDA");
         bool hasMatrices = isAligned && device.Major >= TileTable.FirstMatrixMajor && TileTable.HasMatrixTypes(problem);
         PrefillTile? prefill = hasMatrices ? TileTable.Prefill(problem.KeyDim, problem.ValueDim, device, KernelTraits.Of(problem, isAligned).Features) : null;
         DecodeTile? decode = hasMatrices ? TileTable.Decode(problem.KeyDim, problem.ValueDim, device) : null;

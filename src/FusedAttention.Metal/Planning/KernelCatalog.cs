@@ -1,6 +1,7 @@
 using FusedAttention.Devices;
 using FusedAttention.Metal.Launching;
 using FusedAttention.Problems;
+using FusedAttention.Tensors;
 
 namespace FusedAttention.Metal.Planning;
 
@@ -41,9 +42,9 @@ internal static class KernelCatalog
 
     private static IEnumerable<KernelFunction> Others()
     {
-        foreach (AttentionElementType partial in Enum.GetValues<AttentionElementType>())
+        foreach (AttentionElementType partial in ElementTypes.Wide.ToArray())
         {
-            foreach (AttentionElementType output in Enum.GetValues<AttentionElementType>()) yield return MergePlan.Function(partial, output, hasSinks: true, hasLogSumExp: true);
+            foreach (AttentionElementType output in ElementTypes.Wide.ToArray()) yield return MergePlan.Function(partial, output, hasSinks: true, hasLogSumExp: true);
             foreach (KernelFunction function in CachePlan.Functions(new CacheShape(partial, 1, 1, 1))) yield return function;
         }
 

@@ -40,6 +40,7 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, DecodeTile? De
 
         FloatRange.Require(problem, "Metal");
         ScoreLaw.RefuseFunctions(problem, "Metal");
+        ArgumentChecks.WiderThanEightBits(problem.KeyValueType, "Metal");
         bool isWithinReach = Math.Max(problem.KeyTokenStride, problem.ValueTokenStride) <= TileTable.MostTokenStride;
         PrefillTile? prefill = device.HasKnownLaneMap && isWithinReach ? TileTable.Prefill(problem.KeyDim, problem.ValueDim, problem.QueryType, problem.KeyValueType) : null;
         DecodeTile? decode = isWithinReach ? TileTable.Decode(problem.KeyDim, problem.ValueDim) : null;

@@ -35,7 +35,7 @@ internal abstract unsafe class CpuKernels : IKernelSizes
     public abstract long PrefillScratch(in PrefillSizes sizes);
 
     /// <inheritdoc />
-    public abstract long DecodeScratch(int heads, int rows, int keyDim, int valueDim);
+    public abstract long DecodeScratch(int heads, int rows, int keyDim, int valueDim, bool hasScales);
 
     public abstract void Prefill(AttentionProblem problem, in WorkItem item, in ScoreUnits units, byte* scratch);
 
@@ -82,7 +82,7 @@ internal sealed unsafe class CpuKernels<TS, TV, TTile>(CpuInstructionSet instruc
     public override long PrefillScratch(in PrefillSizes sizes) => 
         Math.Max(PrefillKernel<TS, TV, TTile>.ScratchBytes(sizes), tiles is null ? 0 : PrefillKernel<TS, TV, TileStrip>.TileScratchBytes(sizes));
 
-    public override long DecodeScratch(int heads, int rows, int keyDim, int valueDim) => DecodeKernel<TS, TV>.ScratchBytes(heads, rows, keyDim, valueDim);
+    public override long DecodeScratch(int heads, int rows, int keyDim, int valueDim, bool hasScales) => DecodeKernel<TS, TV>.ScratchBytes(heads, rows, keyDim, valueDim, hasScales);
 
     public override void Prefill(AttentionProblem problem, in WorkItem item, in ScoreUnits units, byte* scratch)
     {

@@ -11,7 +11,7 @@ public abstract partial class KeyValueCache
 {
     /// <summary>Writes a sequence, with its keys and values in all layers, to a stream, from which <see cref="Load"/> makes it again in any cache of the same layers, heads and dimensions.</summary>
     /// <remarks>
-    /// 64 bytes and <c>Layers * KeyValueHeads * (KeyDim + ValueDim)</c> elements of the cache's type a token; tokens before <see cref="GetFirstPosition"/> are left out. Other sequences may be changed meanwhile, this one may not. The tokens
+    /// 64 bytes, and <c>Layers * KeyValueHeads * (KeyDim + ValueDim)</c> elements of the cache's type a token and their scales; tokens before <see cref="GetFirstPosition"/> are left out. Other sequences may be changed meanwhile, this one may not. The tokens
     /// themselves are not known here: keep them beside it.
     /// </remarks>
     /// <param name="sequence">The sequence.</param>
@@ -37,7 +37,7 @@ public abstract partial class KeyValueCache
         foreach (ArraySegment<byte> part in PartsOf(sequence)) await destination.WriteAsync(part, cancellationToken).ConfigureAwait(false);
     }
 
-    /// <summary>Makes a new sequence of what <see cref="Save"/> wrote. In a cache of the same element type it has the same bits; another one rounds as <c>Write</c> does. Blocks may be of another size.</summary>
+    /// <summary>Makes a new sequence of what <see cref="Save"/> wrote. In a cache of the same element type it has the same bits, scales included; another one rounds or quantizes as <c>Write</c> does. Blocks may be of another size.</summary>
     /// <remarks>The stream is trusted as the model is: lengths are checked against the cache, what keys and values are is not.</remarks>
     /// <param name="source">A stream that stands where <see cref="Save"/> began; it is read to the sequence's end, no further, and stays open.</param>
     /// <returns>The sequence: as long as the saved one, with the same tokens dropped.</returns>
@@ -164,7 +164,9 @@ public abstract partial class KeyValueCache
     {
         fixed (byte* first = buffer)
         {
-            TokenRows keys = PackedKeys(saved.ElementType, first), values = PackedValues(saved.ElementType, first + (piece.Tokens * saved.KeyBytes));
+            byte* firstValue = first + (piece.Tokens * saved.KeyBytes);
+            float* keyScales = saved.ScaleBytes == 0 ? null : (float*)(firstValue + (piece.Tokens * saved.ValueBytes)), valueScales = keyScales == null ? null : keyScales + (piece.Tokens * Options.KeyValueHeads);
+            TokenRows keys = new(saved.ElementType, first, keyScales, Options.KeyValueHeads, Options.KeyDim), values = new(saved.ElementType, firstValue, valueScales, Options.KeyValueHeads, Options.ValueDim);
             Write(piece.Layer, sequence, piece.Position, piece.Tokens, keys, values);
         }
     }

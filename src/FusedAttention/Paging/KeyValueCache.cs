@@ -12,7 +12,7 @@ namespace FusedAttention;
 /// <remarks>
 /// <para>One step of a model: <see cref="Extend(ReadOnlySpan{CacheSequence}, ReadOnlySpan{int})"/> by the new tokens, add the sequences to a <see cref="PagedBatch"/>, and for each layer <c>Write</c> and
 /// then <c>ForwardPaged</c> with the cache, the layer and the batch. With one layer <c>Append</c> does the first and the third at once. All layers share a sequence's block table. Rows may be float, Half or
-/// BFloat16 whatever the cache holds: they are rounded to nearest, ties to even.</para>
+/// BFloat16 whatever the cache holds: they are rounded to nearest, ties to even, or quantized to 8 bits, each token and head by itself (<see cref="KeyValueQuantization"/>).</para>
 /// <para>Threads: every method may be called from any thread; one lock serialises the bookkeeping, and contents are copied outside of it, except for copies on write. Blocks in use never
 /// move, so a call that reads some sequences (<c>ForwardPaged</c>) may run while others are created, appended to, forked, freed, even where they share blocks with those that are read. A
 /// sequence itself must not be changed (appended to, written, truncated, dropped from, freed) while a call reads or writes it; two threads must not write one sequence at once. Breaking this rule

@@ -11,7 +11,10 @@ namespace FusedAttention;
 /// view must not be used after that: dispose the cache when no call runs (a <c>using</c> that encloses the calls does). Calls that are given the cache itself hold the memory while they run, and the block
 /// tables of a living <see cref="PagedBatch"/> keep it alive.
 /// </remarks>
-/// <typeparam name="T"><see cref="float"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
+/// <typeparam name="T">
+/// <see cref="float"/>, <see cref="Half"/> or <see cref="BFloat16"/>; or 8 bits, into which rows are quantized as they are written, each token and head by itself, by the rules of <see cref="KeyValueQuantization"/>: <see cref="sbyte"/> or
+/// <see cref="Float8E4M3"/>, whose scales the cache keeps beside them, or <see cref="Q8Block"/>, whose dimensions must be multiples of 32.
+/// </typeparam>
 public sealed class PagedKeyValueCache<T> : KeyValueCache
     where T : unmanaged
 {
@@ -19,7 +22,7 @@ public sealed class PagedKeyValueCache<T> : KeyValueCache
 
     /// <summary>Allocates the whole pool. The system gives memory to it as blocks are first written.</summary>
     /// <param name="options">The sizes.</param>
-    /// <exception cref="ArgumentException">The sizes do not fit the address space.</exception>
+    /// <exception cref="ArgumentException">The sizes do not fit the address space, or a dimension is no multiple of a block's 32 numbers.</exception>
     /// <exception cref="NotSupportedException"><typeparamref name="T"/> is not an element type of attention.</exception>
     /// <exception cref="OutOfMemoryException">The system refuses the memory.</exception>
     public PagedKeyValueCache(PagedKeyValueCacheOptions options)
@@ -38,7 +41,7 @@ public sealed class PagedKeyValueCache<T> : KeyValueCache
         _storage = storage;
     }
 
-    /// <summary>A layer's keys, <c>[Blocks, BlockSize, KeyValueHeads, KeyDim]</c>. Slots that were never written hold anything.</summary>
+    /// <summary>A layer's keys, <c>[Blocks, BlockSize, KeyValueHeads, KeyDim]</c>, or <c>KeyDim / 32</c> blocks. Slots that were never written hold anything.</summary>
     /// <param name="layer">From 0 to Layers - 1.</param>
     /// <exception cref="ArgumentOutOfRangeException">There is no such layer.</exception>
     /// <exception cref="ObjectDisposedException">The cache is disposed.</exception>
@@ -48,7 +51,7 @@ public sealed class PagedKeyValueCache<T> : KeyValueCache
         return _storage.View<T>(CacheFormat.Keys, layer);
     }
 
-    /// <summary>A layer's values, <c>[Blocks, BlockSize, KeyValueHeads, ValueDim]</c>. Slots that were never written hold anything.</summary>
+    /// <summary>A layer's values, <c>[Blocks, BlockSize, KeyValueHeads, ValueDim]</c>, or <c>ValueDim / 32</c> blocks. Slots that were never written hold anything.</summary>
     /// <param name="layer">From 0 to Layers - 1.</param>
     /// <exception cref="ArgumentOutOfRangeException">There is no such layer.</exception>
     /// <exception cref="ObjectDisposedException">The cache is disposed.</exception>
@@ -56,6 +59,24 @@ public sealed class PagedKeyValueCache<T> : KeyValueCache
     {
         CheckLayer(layer);
         return _storage.View<T>(CacheFormat.Values, layer);
+    }
+
+    /// <summary>The scales of a layer's keys, <c>[Blocks, BlockSize, KeyValueHeads]</c>: what a call over <see cref="GetKeys"/> has as <see cref="AttentionOperands.KeyScale"/>. Absent in a cache of another type than <see cref="sbyte"/> and <see cref="Float8E4M3"/>.</summary>
+    /// <param name="layer">From 0 to Layers - 1.</param>
+    /// <exception cref="ArgumentOutOfRangeException">There is no such layer.</exception>
+    /// <exception cref="ObjectDisposedException">The cache is disposed.</exception>
+    public ReadOnlyTensorSpan<float> GetKeyScales(int layer = 0)
+    {
+        CheckLayer(layer);
+        return _storage.Format.HasScales ? _storage.ScalesView(CacheFormat.KeyScales, layer) : default;
+    }
+
+    /// <summary>The scales of a layer's values, <c>[Blocks, BlockSize, KeyValueHeads]</c>.</summary>
+    /// <inheritdoc cref="GetKeyScales"/>
+    public ReadOnlyTensorSpan<float> GetValueScales(int layer = 0)
+    {
+        CheckLayer(layer);
+        return _storage.Format.HasScales ? _storage.ScalesView(CacheFormat.ValueScales, layer) : default;
     }
 
     /// <summary><see cref="GetKeys"/> by its first name.</summary>
@@ -86,6 +107,6 @@ public sealed class PagedKeyValueCache<T> : KeyValueCache
     private static HostBlockStorage CreateStorage(PagedKeyValueCacheOptions options)
     {
         ArgumentNullException.ThrowIfNull(options);
-        return new(options, CacheFormat.Of<T>(options));
+        return new(options, CacheFormat.OfHost<T>(options));
     }
 }

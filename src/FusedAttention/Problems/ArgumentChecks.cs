@@ -11,8 +11,15 @@ internal static unsafe class ArgumentChecks
 
     public static void TypePair(AttentionElementType query, AttentionElementType keyValue, string name)
     {
-        if (query == keyValue || query == AttentionElementType.Float32) return;
-        throw new ArgumentException($"{name} is {keyValue} under a query of {query}; it must have the query's type, or be Float16 or BFloat16 under a Float32 query.", name);
+        if (query == keyValue || query == AttentionElementType.Float32 || keyValue.IsEightBit()) return;
+        throw new ArgumentException($"{name} is {keyValue} under a query of {query}; it must have the query's type or 8 bits, or be Float16 or BFloat16 under a Float32 query.", name);
+    }
+
+    /// <summary>Refuses 8-bit keys and values, for a backend that has no kernels for them.</summary>
+    /// <exception cref="NotSupportedException">They are of 8 bits.</exception>
+    public static void WiderThanEightBits(AttentionElementType keyValue, string backend)
+    {
+        if (keyValue.IsEightBit()) throw new NotSupportedException($"Keys and values are {keyValue}; the {backend} kernels take Float32, Float16 and BFloat16. The CPU takes 8 bits too.");
     }
 
     public static void Rank(in TensorLayout layout, string name, int rank, string shape)

@@ -13,6 +13,8 @@ internal unsafe struct SequenceProblem
     public long MaskStart;
     public long BiasStart;
     public long LogSumExpStart;
+    public long KeyScaleStart;
+    public long ValueScaleStart;
     public int* BlockTable;
     public int QueryLength;
     public int KeyLength;
@@ -22,6 +24,17 @@ internal unsafe struct SequenceProblem
 
     /// <summary>The position of query 0 on the key axis.</summary>
     public long QueryOffset;
+}
+
+/// <summary>Scales beside 8-bit keys or values: by the strides of their broadcast, 0 where one scale serves many. All zeros where there are none.</summary>
+internal unsafe struct ScaleTensor
+{
+    public float* First;
+    public long BlockStride;
+    public long TokenStride;
+    public long HeadStride;
+
+    public readonly bool IsAbsent => First == null;
 }
 
 /// <summary>
@@ -63,6 +76,10 @@ internal sealed unsafe class AttentionProblem
     public bool TablesAreElsewhere;
     public long KeyBlockStride;
     public long ValueBlockStride;
+
+    // Scales of 8-bit keys and values.
+    public ScaleTensor KeyScale;
+    public ScaleTensor ValueScale;
 
     // Semantics.
     public float Scale;
@@ -215,7 +232,7 @@ internal sealed unsafe class AttentionProblem
             if (sequence.QueryLength > 0) keys += RangeOf(sequence, 0, sequence.QueryLength - 1).Length;
         }
 
-        return keys * KeyValueHeads * (KeyDim + ValueDim) * KeyValueType.Size();
+        return keys * KeyValueHeads * (KeyValueType.RowBytes(KeyDim) + KeyValueType.RowBytes(ValueDim));
     }
 
     /// <summary>The sum of clamp(start + i, 0, max) for i in [0, count).</summary>

@@ -12,6 +12,8 @@ internal unsafe struct CallTensors
     public TensorArgument Mask;
     public TensorArgument Bias;
     public TensorArgument LogSumExp;
+    public TensorArgument KeyScale;
+    public TensorArgument ValueScale;
 
     /// <exception cref="ArgumentException">Keys and values of this type do not go with the query's.</exception>
     public static CallTensors Of(in TensorArgument query, in TensorArgument key, in TensorArgument value, in TensorArgument output)
@@ -21,10 +23,12 @@ internal unsafe struct CallTensors
     }
 
     /// <summary>The same with the operands' tensors, which are pinned at these addresses.</summary>
-    public readonly CallTensors With(bool* mask, byte* bias, float* logSumExp, scoped in AttentionOperands operands) => this with
+    public readonly CallTensors With(bool* mask, byte* bias, float* logSumExp, scoped in AttentionOperands operands, float* keyScale = null, float* valueScale = null) => this with
     {
         Mask = TensorArgument.OfMask(mask, TensorLayout.Of(operands.BooleanMask)),
         Bias = TensorArgument.Of(bias, operands.Bias.Layout, operands.Bias.ElementType, "Bias"),
         LogSumExp = TensorArgument.Of(logSumExp, TensorLayout.Of(operands.LogSumExp), "LogSumExp"),
+        KeyScale = TensorArgument.Of(keyScale, TensorLayout.Of(operands.KeyScale), "KeyScale"),
+        ValueScale = TensorArgument.Of(valueScale, TensorLayout.Of(operands.ValueScale), "ValueScale"),
     };
 }

@@ -16,6 +16,9 @@ internal static class FloatRange
     /// <summary>2^40: the largest element of a key.</summary>
     public const float LargestKey = 1099511627776f;
 
+    /// <summary>2^31: the largest scale of a key of 8-bit codes, which are at most 448.</summary>
+    public const float LargestKeyScale = LargestKey / 512;
+
     /// <summary>What a dot product may exceed the largest query by: 2^40 x 4,096.</summary>
     private const float ProductOverQuery = LargestKey * 4096;
 

@@ -25,11 +25,13 @@ internal static unsafe partial class ProblemBuilder
         ReadOnlySpan<long> value = tensors.Value.Layout.Lengths;
         ArgumentChecks.Heads(query[2], key[2], "query", call.Key.Name);
         ArgumentChecks.Dim(query[3], "query", "head dimension");
-        ArgumentChecks.Length(tensors.Key.Layout, call.Key.Name, 3, query[3], "query's head dimension");
+        int numbers = call.Key.Type.Numbers();
+        if (numbers > 1 && query[3] % numbers != 0) ArgumentChecks.Throw($"query has a head dimension of {query[3]}; over keys in blocks of {numbers} numbers it must be a multiple of {numbers}.", "query");
+        ArgumentChecks.Length(tensors.Key.Layout, call.Key.Name, 3, query[3] / numbers, numbers == 1 ? "query's head dimension" : "the number of blocks of query's head dimension");
         ArgumentChecks.Length(tensors.Value.Layout, call.Value.Name, 2, key[2], "the number of key heads");
-        ArgumentChecks.Dim(value[3], call.Value.Name, "head dimension");
+        ArgumentChecks.Dim(value[3] * numbers, call.Value.Name, "head dimension");
         ArgumentChecks.Length(tensors.Output.Layout, "output", 2, query[2], "query's number of heads");
-        ArgumentChecks.Length(tensors.Output.Layout, "output", 3, value[3], "the value dimension");
+        ArgumentChecks.Length(tensors.Output.Layout, "output", 3, value[3] * numbers, "the value dimension");
         ArgumentChecks.ContiguousLast(tensors.Query.Layout, "query");
         ArgumentChecks.ContiguousLast(tensors.Key.Layout, call.Key.Name);
         ArgumentChecks.ContiguousLast(tensors.Value.Layout, call.Value.Name);
@@ -58,7 +60,7 @@ internal static unsafe partial class ProblemBuilder
         problem.KeyValueHeads = (int)tensors.Key.Layout.Lengths[2];
         problem.Group = problem.QueryHeads / problem.KeyValueHeads;
         problem.KeyDim = (int)tensors.Query.Layout.Lengths[3];
-        problem.ValueDim = (int)tensors.Value.Layout.Lengths[3];
+        problem.ValueDim = (int)tensors.Value.Layout.Lengths[3] * tensors.Value.Type.Numbers();
         problem.BlockSize = 0;
         problem.TablesAreElsewhere = false;
         problem.KeyBlockStride = 0;
@@ -184,6 +186,38 @@ internal static unsafe partial class ProblemBuilder
         }
     }
 
+    /// <summary>Scales of 8-bit keys and values: broadcast to [batch or blocks, tokens, kvHeads] of keys and values by stride 0.</summary>
+    /// <param name="problem">The call.</param>
+    /// <param name="tensors">Its tensors.</param>
+    /// <param name="rank">Of a full tensor of scales: that of keys, less the head dimension.</param>
+    private static void SetScales(AttentionProblem problem, in CallTensors tensors, int rank)
+    {
+        problem.KeyScale = CheckScale(tensors.KeyScale, tensors.Key, rank);
+        problem.ValueScale = CheckScale(tensors.ValueScale, tensors.Value, rank);
+    }
+
+    private static ScaleTensor CheckScale(in TensorArgument scale, in TensorArgument codes, int rank)
+    {
+        if (scale.IsAbsent) return default;
+        if (!codes.Type.TakesScales())
+        {
+            string has = codes.Type == AttentionElementType.Q8Block ? ", which hold their own" : "";
+            ArgumentChecks.Throw($"{scale.Name} goes with elements of Int8 or Float8E4M3; {codes.Name} has elements of {codes.Type}{has}.", "operands");
+        }
+
+        TensorLayout layout = scale.Layout.Rank <= rank ? scale.Layout.PaddedTo(3) : default(TensorLayout).PaddedTo(3);
+        bool matches = scale.Layout.Rank <= rank;
+        for (int i = 0; matches && i < 3; i++) matches = layout.Lengths[i] == 1 || layout.Lengths[i] == codes.Layout.Lengths[i];
+        if (!matches)
+        {
+            ReadOnlySpan<long> lengths = codes.Layout.Lengths;
+            string first = rank == 3 ? $"1 or {lengths[0]}, " : "";
+            ArgumentChecks.Throw($"{scale.Name} has shape {scale.Layout}; expected [{first}1 or {lengths[1]}, 1 or {lengths[2]}], leading dimensions may be left out.", "operands");
+        }
+
+        return new() { First = (float*)scale.Pointer, BlockStride = layout.Strides[0], TokenStride = layout.Strides[1], HeadStride = layout.Strides[2] };
+    }
+
     private static TensorLayout CheckScoreLayout(
         in TensorLayout layout, string name, int rank, long sequences, long heads, long queries, long keys, bool exactKeys)
     {
@@ -248,6 +282,8 @@ internal static unsafe partial class ProblemBuilder
             ArgumentChecks.NotOverlapping(written, argument, tensors.Value);
             ArgumentChecks.NotOverlapping(written, argument, tensors.Mask);
             ArgumentChecks.NotOverlapping(written, argument, tensors.Bias);
+            ArgumentChecks.NotOverlapping(written, argument, tensors.KeyScale);
+            ArgumentChecks.NotOverlapping(written, argument, tensors.ValueScale);
         }
     }
 

@@ -33,6 +33,7 @@ internal static unsafe partial class ProblemBuilder
         }
 
         SetTensors(problem, tensors);
+        SetScales(problem, tensors, rank - 1);
         problem.SetSequenceCount(batchRows);
         for (int b = 0; b < batchRows; b++)
         {
@@ -45,6 +46,8 @@ internal static unsafe partial class ProblemBuilder
             sequence.OutputStart = b * tensors.Output.Layout.Strides[0];
             sequence.KeyStart = b * tensors.Key.Layout.Strides[0];
             sequence.ValueStart = b * tensors.Value.Layout.Strides[0];
+            sequence.KeyScaleStart = b * problem.KeyScale.BlockStride;
+            sequence.ValueScaleStart = b * problem.ValueScale.BlockStride;
         }
 
         SetSemantics(problem, options, operands);
@@ -71,6 +74,7 @@ internal static unsafe partial class ProblemBuilder
         }
 
         SetTensors(problem, tensors);
+        SetScales(problem, tensors, rank: 2);
         problem.SetSequenceCount(cumulativeQueries.Length - 1);
         int maxKeys = 0;
         for (int s = 0; s < problem.SequenceCount; s++)
@@ -80,6 +84,8 @@ internal static unsafe partial class ProblemBuilder
             sequence.KeyLength = cumulativeKeys[s + 1] - cumulativeKeys[s];
             sequence.KeyStart = cumulativeKeys[s] * tensors.Key.Layout.Strides[1];
             sequence.ValueStart = cumulativeKeys[s] * tensors.Value.Layout.Strides[1];
+            sequence.KeyScaleStart = cumulativeKeys[s] * problem.KeyScale.TokenStride;
+            sequence.ValueScaleStart = cumulativeKeys[s] * problem.ValueScale.TokenStride;
             maxKeys = Math.Max(maxKeys, sequence.KeyLength);
         }
 
@@ -135,6 +141,7 @@ internal static unsafe partial class ProblemBuilder
 
         int blockSize = (int)tensors.Key.Layout.Lengths[1];
         SetTensors(problem, tensors);
+        SetScales(problem, tensors, rank: 3);
         problem.BlockSize = Math.Max(1, blockSize);
         problem.TablesAreElsewhere = !hasTables;
         problem.KeyBlockStride = tensors.Key.Layout.Strides[0];

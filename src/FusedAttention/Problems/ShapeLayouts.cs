@@ -13,14 +13,22 @@ internal readonly unsafe struct ShapeLayouts
 
     public TensorLayout Output { get; private init; }
 
-    public static ShapeLayouts Of(in AttentionShape shape)
+    /// <summary>The layouts of a call on keys and values of a type: where that has blocks of numbers, their strides and last dimensions count blocks.</summary>
+    public static ShapeLayouts Of<TKeyValue>(in AttentionShape shape)
+        where TKeyValue : unmanaged
     {
+        int numbers = ElementTypes.OfKeyValue<TKeyValue>("key").Numbers();
         NotNegative(shape.Batch, nameof(shape.Batch));
         NotNegative(shape.QueryLength, nameof(shape.QueryLength));
         NotNegative(shape.KeyLength, nameof(shape.KeyLength));
         ArgumentChecks.Heads(shape.QueryHeads, shape.KeyValueHeads, "shape", "shape");
         ArgumentChecks.Dim(shape.KeyDim, "shape", "key dimension");
         ArgumentChecks.Dim(shape.ValueDim, "shape", "value dimension");
+        if (shape.KeyDim % numbers != 0 || shape.ValueDim % numbers != 0)
+        {
+            ArgumentChecks.Throw($"shape has a key dimension of {shape.KeyDim} and a value dimension of {shape.ValueDim}; in blocks of {numbers} numbers both must be multiples of {numbers}.", "shape");
+        }
+
         NotNegative(shape.QueryStrides, nameof(shape.QueryStrides));
         NotNegative(shape.KeyStrides, nameof(shape.KeyStrides));
         NotNegative(shape.ValueStrides, nameof(shape.ValueStrides));
@@ -28,8 +36,8 @@ internal readonly unsafe struct ShapeLayouts
         return new ShapeLayouts
         {
             Query = LayoutOf(shape.Batch, shape.QueryLength, shape.QueryHeads, shape.KeyDim, shape.QueryStrides),
-            Key = LayoutOf(shape.Batch, shape.KeyLength, shape.KeyValueHeads, shape.KeyDim, shape.KeyStrides),
-            Value = LayoutOf(shape.Batch, shape.KeyLength, shape.KeyValueHeads, shape.ValueDim, shape.ValueStrides),
+            Key = LayoutOf(shape.Batch, shape.KeyLength, shape.KeyValueHeads, shape.KeyDim / numbers, shape.KeyStrides),
+            Value = LayoutOf(shape.Batch, shape.KeyLength, shape.KeyValueHeads, shape.ValueDim / numbers, shape.ValueStrides),
             Output = LayoutOf(shape.Batch, shape.QueryLength, shape.QueryHeads, shape.ValueDim, shape.OutputStrides),
         };
     }

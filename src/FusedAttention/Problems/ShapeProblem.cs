@@ -10,7 +10,7 @@ internal static unsafe class ShapeProblem
         where TQuery : unmanaged
         where TKeyValue : unmanaged
     {
-        ShapeLayouts layouts = ShapeLayouts.Of(shape);
+        ShapeLayouts layouts = ShapeLayouts.Of<TKeyValue>(shape);
         var problem = new AttentionProblem();
         ProblemBuilder.Dense(problem, Tensors<TQuery, TKeyValue>(layouts.Query, layouts.Key, layouts.Value, layouts.Output), options, default);
         SetOperands(problem, operands);
@@ -31,7 +31,7 @@ internal static unsafe class ShapeProblem
         if (blockSize is < 1) throw new ArgumentException($"blockSize is {blockSize}; expected 1 or more, or null for a packed call.", nameof(blockSize));
         int[] cumulativeQueries = Cumulate(queryLengths, nameof(queryLengths));
         int[] cumulativeKeys = Cumulate(keyLengths, nameof(keyLengths));
-        ShapeLayouts layouts = ShapeLayouts.Of(shape with { Batch = 1, QueryLength = cumulativeQueries[^1], KeyLength = cumulativeKeys[^1] });
+        ShapeLayouts layouts = ShapeLayouts.Of<TKeyValue>(shape with { Batch = 1, QueryLength = cumulativeQueries[^1], KeyLength = cumulativeKeys[^1] });
         var problem = new AttentionProblem();
         ProblemBuilder.Packed(
             problem,
@@ -48,8 +48,8 @@ internal static unsafe class ShapeProblem
         where TQuery : unmanaged
         where TKeyValue : unmanaged
         => CallTensors.Of(
-            TensorArgument.Of<TQuery>(null, query, nameof(query)), TensorArgument.Of<TKeyValue>(null, key, nameof(key)),
-            TensorArgument.Of<TKeyValue>(null, value, nameof(value)), TensorArgument.Of<TQuery>(null, output, nameof(output)));
+            TensorArgument.Of<TQuery>(null, query, nameof(query)), TensorArgument.OfKeyValue<TKeyValue>(null, key, nameof(key)),
+            TensorArgument.OfKeyValue<TKeyValue>(null, value, nameof(value)), TensorArgument.Of<TQuery>(null, output, nameof(output)));
 
     private static void SetOperands(AttentionProblem problem, OperandKinds operands)
     {

@@ -23,6 +23,12 @@ internal unsafe struct TensorArgument
         where T : unmanaged
         => Of(pointer, layout, ElementTypes.Of<T>(name), name);
 
+    /// <summary>The same for keys and values, which may be of 8 bits.</summary>
+    /// <exception cref="ArgumentException">Attention does not compute on elements of <typeparamref name="T"/>.</exception>
+    public static TensorArgument OfKeyValue<T>(T* pointer, in TensorLayout layout, string name)
+        where T : unmanaged
+        => Of(pointer, layout, ElementTypes.OfKeyValue<T>(name), name);
+
     public static TensorArgument Of(void* pointer, in TensorLayout layout, AttentionElementType type, string name) =>
         new() { Pointer = (byte*)pointer, Layout = layout, Type = type, ElementBytes = type.Size(), Name = name };
 

@@ -31,6 +31,16 @@ public ref struct AttentionOperands
     public ReadOnlySpan<long> QueryOffsets { get; set; }
 
     /// <summary>
+    /// For keys of <see cref="sbyte"/> or <see cref="Float8E4M3"/>: what their codes are multiplied with; absent means 1. Dense <c>[batch or 1, keys or 1, kvHeads or 1]</c>, packed <c>[total keys or 1, kvHeads or 1]</c>,
+    /// paged <c>[blocks or 1, blockSize or 1, kvHeads or 1]</c>; leading dimensions may be left out. Any strides. Finite and 0 or more where a query may see the key; elsewhere it is not read, or does not show.
+    /// </summary>
+    /// <remarks>A scale is constant over the head dimension, so it multiplies the dot product: a scale of 0 makes a key of zeros and excludes nothing.</remarks>
+    public ReadOnlyTensorSpan<float> KeyScale { get; set; }
+
+    /// <summary>The same for values, whose scale multiplies the weight.</summary>
+    public ReadOnlyTensorSpan<float> ValueScale { get; set; }
+
+    /// <summary>
     /// Receives the log-sum-exp of each row's scores, natural logarithm, the sink included: dense <c>[batch, heads, queries]</c> (or
     /// <c>[heads, queries]</c> for rank-3 calls), packed and paged <c>[heads, total queries]</c>. A row without keys gets negative infinity, or its sink's logit.
     /// </summary>

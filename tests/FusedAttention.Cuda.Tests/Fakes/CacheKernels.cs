@@ -12,7 +12,7 @@ internal static unsafe class CacheKernels
 {
     public static void Run(KernelFunction function, uint tokens, byte[] parameters)
     {
-        AttentionElementType[] types = Enum.GetValues<AttentionElementType>();
+        AttentionElementType[] types = Elements.Wide;
         foreach (AttentionElementType source in types)
             foreach (AttentionElementType stored in types)
                 if (function == CachePlan.Function(source, stored)) Append(source, stored, tokens, parameters);

@@ -174,6 +174,7 @@ public sealed class CudaPlanTests
         AttentionOptions scores = new() { ScoreFunction = ScoreFunction.Of(new TanhCap(5)) }, masks = new() { MaskFunction = MaskFunction.Of(new GlobalLocalMask(1, 2)) };
         Assert.Equal("The CUDA kernels have no score functions yet, and the call has TanhCap. The CPU computes it.", Refused(new(1, 1, 1, 2, 2, 64), scores));
         Assert.Equal("The CUDA kernels have no mask functions yet, and the call has GlobalLocalMask. The CPU computes it.", Refused(new(1, 1, 1, 2, 2, 64), masks));
+        Assert.Contains("Int8; the CUDA kernels take", Assert.Throws<NotSupportedException>(static () => Plan<Half, sbyte>(new(1, 1, 9, 2, 2, 64))).Message, StringComparison.Ordinal);
 
         static string Refused(AttentionShape shape, AttentionOptions? options = null) => Assert.Throws<NotSupportedException>(() => Plan<Half, Half>(shape, options)).Message;
     }

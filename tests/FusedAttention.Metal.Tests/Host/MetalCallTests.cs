@@ -17,6 +17,14 @@ public sealed class MetalCallTests : IDisposable
     public void Dispose() => _runtime.Dispose();
 
     [Fact]
+    public void Keys_of_8_bits_are_refused()
+    {
+        using MetalTensor<float> query = _device.Allocate<float>(5, 8, 64), output = _device.Allocate<float>(5, 8, 64);
+        using MetalTensor<sbyte> key = _device.Allocate<sbyte>(70, 2, 64);
+        Assert.Contains("8-bit types are for keys and values of calls on the CPU", Assert.Throws<ArgumentException>("key", () => MetalAttention.Forward(query, key, key, output)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void A_call_queues_its_work_and_returns()
     {
         using MetalTensor<Half> query = _device.Allocate<Half>(2, 5, 8, 64), output = _device.Allocate<Half>(2, 5, 8, 64);

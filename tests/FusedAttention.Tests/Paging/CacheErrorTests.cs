@@ -121,7 +121,7 @@ public sealed class CacheErrorTests
         Assert.Equal("options", e.ParamName);
         Assert.Contains("A cache of these sizes does not fit the address space", e.Message, StringComparison.Ordinal);
         Assert.Contains("Blocks = 2147483647", e.Message, StringComparison.Ordinal);
-        Assert.Equal("A cache holds float, Half or BFloat16, not System.Double.", Assert.Throws<NotSupportedException>(() => new PagedKeyValueCache<double>(Options())).Message);
+        Assert.Equal("A cache holds float, Half, BFloat16, sbyte, Float8E4M3 or Q8Block, not System.Double.", Assert.Throws<NotSupportedException>(() => new PagedKeyValueCache<double>(Options())).Message);
 
         static string Message(Action action) => Assert.ThrowsAny<ArgumentException>(action).Message.ReplaceLineEndings("\n");
         static string? Parameter(Action action) => Assert.ThrowsAny<ArgumentException>(action).ParamName;

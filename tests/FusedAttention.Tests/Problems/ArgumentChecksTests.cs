@@ -14,11 +14,17 @@ public sealed unsafe class ArgumentChecksTests
         Assert.Equal(AttentionElementType.Float16, ElementTypes.Of<Half>("query"));
         Assert.Equal(AttentionElementType.BFloat16, ElementTypes.Of<BFloat16>("query"));
         Refused("query", () => ElementTypes.Of<double>("query"), "Double");
+        Refused("query", () => ElementTypes.Of<sbyte>("query"), "SByte", "keys and values");
+        Assert.Equal(AttentionElementType.Int8, ElementTypes.OfKeyValue<sbyte>("key"));
+        Assert.Equal(AttentionElementType.Float8E4M3, ElementTypes.OfKeyValue<Float8E4M3>("key"));
+        Assert.Equal(AttentionElementType.Q8Block, ElementTypes.OfKeyValue<Q8Block>("key"));
+        Assert.Equal(AttentionElementType.Float16, ElementTypes.OfKeyValue<Half>("key"));
+        Refused("key", () => ElementTypes.OfKeyValue<byte>("key"), "Byte");
         Refused("query", () => ElementTypes.Of<ushort>("query"), "UInt16");
     }
 
     [Fact]
-    public void Keys_have_the_querys_type_or_16_bits_under_float()
+    public void Keys_have_the_querys_type_or_16_bits_under_float_or_8_bits()
     {
         AttentionElementType[] types = [AttentionElementType.Float32, AttentionElementType.Float16, AttentionElementType.BFloat16];
         foreach (AttentionElementType query in types)
@@ -28,6 +34,8 @@ public sealed unsafe class ArgumentChecksTests
                 if (query == keyValue || query == AttentionElementType.Float32) ArgumentChecks.TypePair(query, keyValue, "key");
                 else Refused("key", () => ArgumentChecks.TypePair(query, keyValue, "key"), $"{keyValue}", $"{query}");
             }
+
+            foreach (AttentionElementType keyValue in (AttentionElementType[])[AttentionElementType.Int8, AttentionElementType.Float8E4M3, AttentionElementType.Q8Block]) ArgumentChecks.TypePair(query, keyValue, "key");
         }
     }
 

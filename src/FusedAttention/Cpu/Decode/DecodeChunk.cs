@@ -144,7 +144,10 @@ internal static unsafe class DecodeChunk<TS, TV, TE, TCheap, TProducts>
         TProducts.Scores(pass);
         int firstVector = pass.Start / (2 * TS.Width) * 2;
         int endVector = (pass.Stop + (2 * TS.Width) - 1) / (2 * TS.Width) * 2;
-        bool hasLarge = TE.Largest > FloatRange.LargestKey && AnyLarge(item, at, firstVector, endVector);
+        bool mayBeLarge = TE.Largest > FloatRange.LargestKey;
+        if (TE.TakesScales) mayBeLarge = ScaleScores(problem, sequence, item, at, pass, tile, firstVector, endVector);
+        bool hasLarge = mayBeLarge && AnyLarge(item, at, firstVector, endVector);
+        if (TE.TakesScales) GatherValueScales(problem, sequence, item, at, pass, tile);
         if (onlySeen)
         {
             AddSeenValues(problem, sequence, item, units, at, pass, tile, hasLarge, firstVector, endVector);
@@ -154,6 +157,11 @@ internal static unsafe class DecodeChunk<TS, TV, TE, TCheap, TProducts>
         for (int h = 0; h < item.HeadCount; h++)
         {
             for (int r = 0; r < item.RowCount; r++) Softmax(problem, sequence, item, units, at, pass, tile, hasLarge, firstVector, endVector, h, r, null);
+        }
+
+        if (TE.TakesScales && !problem.ValueScale.IsAbsent)
+        {
+            for (int h = 0; h < item.HeadCount; h++) ScaleWeights(at, h, 0, item.RowCount, firstVector, endVector);
         }
 
         TProducts.Outputs(pass);
@@ -176,6 +184,40 @@ internal static unsafe class DecodeChunk<TS, TV, TE, TCheap, TProducts>
             scores, firstVector, endVector, (int)(range.Start - tile), (int)(range.End - tile),
             ref at.Max[row], ref at.Sum[row], at.Output + ((nint)row * at.OutputStride), at.OutputStride, units, context, at.Temporary);
     }
+
+    /// <summary>Multiplies scores by the scales of their keys. Says whether one of these, hidden ones included, leaves <see cref="FloatRange"/>.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
+    private static bool ScaleScores(
+        AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, in DecodeLayout at, in DecodePass pass, long tile, int firstVector, int endVector)
+    {
+        bool large = false;
+        if (problem.KeyScale.IsAbsent) return large;
+        for (int h = 0; h < item.HeadCount; h++)
+        {
+            float* scales = at.KeyScales + ((nint)h * TileKeys);
+            large |= ScaleRows<TS, TV>.Gather(
+                problem, sequence, problem.KeyScale, sequence.KeyScaleStart, item.Head + h, (int)(tile + pass.Start), (int)(tile + pass.Stop), FloatRange.LargestKeyScale, scales + pass.Start);
+            ScaleRows<TS, TV>.ScaleScores(at.Scores + ((nint)h * at.RowsPerHead * DecodeTiles.ScoreStride), DecodeTiles.ScoreStride, item.RowCount, scales, firstVector, endVector);
+        }
+
+        return large;
+    }
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static void GatherValueScales(AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, in DecodeLayout at, in DecodePass pass, long tile)
+    {
+        if (problem.ValueScale.IsAbsent) return;
+        for (int h = 0; h < item.HeadCount; h++)
+        {
+            ScaleRows<TS, TV>.Gather(
+                problem, sequence, problem.ValueScale, sequence.ValueScaleStart, item.Head + h, (int)(tile + pass.Start), (int)(tile + pass.Stop), float.PositiveInfinity,
+                at.ValueScales + ((nint)h * TileKeys) + pass.Start);
+        }
+    }
+
+    /// <summary>Multiplies weights of rows of a head by the scales of their values.</summary>
+    private static void ScaleWeights(in DecodeLayout at, int head, int row, int rows, int firstVector, int endVector) => ScaleRows<TS, TV>.ScaleWeights(
+        at.Scores + ((((nint)head * at.RowsPerHead) + row) * DecodeTiles.ScoreStride), DecodeTiles.ScoreStride, rows, at.ValueScales + ((nint)head * TileKeys), firstVector, endVector);
 
     /// <summary>
     /// Whether a dot product of the tile may leave <see cref="FloatRange"/>, hidden ones and what memory held before included: a sum of squares over all rows, one multiply-add a vector, that says yes from
@@ -236,6 +278,7 @@ internal static unsafe class DecodeChunk<TS, TV, TE, TCheap, TProducts>
             {
                 new Span<bool>(excluded, DecodeTiles.Keys).Clear();
                 Softmax(problem, sequence, item, units, at, pass, tile, hasLarge, firstVector, endVector, h, r, excluded);
+                if (TE.TakesScales && !problem.ValueScale.IsAbsent) ScaleWeights(at, h, r, 1, firstVector, endVector);
                 nint row = (h * at.RowsPerHead) + r;
                 (int query, int head) = problem.RowAt(item.Head + h, r);
                 KeyRange range = problem.RangeOf(sequence, query);

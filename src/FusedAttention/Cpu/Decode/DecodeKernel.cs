@@ -19,7 +19,7 @@ internal static unsafe class DecodeKernel<TS, TV>
     where TS : struct, ISimd<TV>
     where TV : unmanaged
 {
-    public static long ScratchBytes(int heads, int rows, int keyDim, int valueDim) => new DecodeLayout(null, heads, rows, keyDim, valueDim, TS.Width).Bytes;
+    public static long ScratchBytes(int heads, int rows, int keyDim, int valueDim, bool hasScales) => new DecodeLayout(null, heads, rows, keyDim, valueDim, TS.Width, hasScales).Bytes;
 
     /// <summary>Computes a chunk, and writes its rows or leaves them for the merge.</summary>
     /// <param name="problem">The call.</param>
@@ -31,7 +31,7 @@ internal static unsafe class DecodeKernel<TS, TV>
     /// <param name="halves">Machine code for binary16; null for intrinsics.</param>
     public static void Run(AttentionProblem problem, in WorkItem item, in ScoreUnits units, byte* scratch, float* partials, int[] remainingChunks, HalfKernels? halves)
     {
-        var at = new DecodeLayout(scratch, item.HeadCount, item.RowCount, problem.KeyDim, problem.ValueDim, TS.Width);
+        var at = new DecodeLayout(scratch, item.HeadCount, item.RowCount, problem.KeyDim, problem.ValueDim, TS.Width, problem.KeyValueType.TakesScales());
         HalfDecodeCode code = default;
         switch (problem.KeyValueType)
         {
@@ -46,6 +46,15 @@ internal static unsafe class DecodeKernel<TS, TV>
                 break;
             case AttentionElementType.BFloat16:
                 DecodeChunk<TS, TV, BFloat16Element, BFloat16Element, DecodeProducts<TS, TV, BFloat16Element, BFloat16Element>>.Run(problem, item, units, at, code);
+                break;
+            case AttentionElementType.Int8:
+                DecodeChunk<TS, TV, Int8Element, Int8Element, DecodeProducts<TS, TV, Int8Element, Int8Element>>.Run(problem, item, units, at, code);
+                break;
+            case AttentionElementType.Float8E4M3:
+                DecodeChunk<TS, TV, Float8E4M3Element, Float8E4M3Element, DecodeProducts<TS, TV, Float8E4M3Element, Float8E4M3Element>>.Run(problem, item, units, at, code);
+                break;
+            case AttentionElementType.Q8Block:
+                DecodeChunk<TS, TV, Q8BlockElement, Q8BlockElement, DecodeProducts<TS, TV, Q8BlockElement, Q8BlockElement>>.Run(problem, item, units, at, code);
                 break;
             default:
                 throw ElementTypes.Unknown(problem.KeyValueType);

@@ -29,9 +29,13 @@ internal readonly unsafe struct DecodeLayout
     public readonly float* Sum;
     public readonly float* Scores;
     public readonly float* Temporary;
+
+    /// <summary>Scales of the tile's keys and values, <see cref="DecodeTiles.Keys"/> a head, where the call has them.</summary>
+    public readonly float* KeyScales;
+    public readonly float* ValueScales;
     private readonly nint* _rows;
 
-    public DecodeLayout(byte* scratch, int heads, int rows, int keyDim, int valueDim, int vectorWidth)
+    public DecodeLayout(byte* scratch, int heads, int rows, int keyDim, int valueDim, int vectorWidth, bool hasScales)
     {
         var memory = new ScratchMemory(scratch);
         RowsPerHead = rows == 1 ? 1 : (rows + DecodeTiles.Rows - 1) / DecodeTiles.Rows * DecodeTiles.Rows;
@@ -44,6 +48,8 @@ internal readonly unsafe struct DecodeLayout
         Sum = memory.Take<float>(all);
         Scores = memory.Take<float>(all * DecodeTiles.ScoreStride);
         Temporary = memory.Take<float>(DecodeTiles.Keys);
+        KeyScales = hasScales ? memory.Take<float>((long)heads * DecodeTiles.Keys) : null;
+        ValueScales = hasScales ? memory.Take<float>((long)heads * DecodeTiles.Keys) : null;
         _rows = memory.Take<nint>(2 * RowsOfTile);
         Bytes = memory.Used;
     }

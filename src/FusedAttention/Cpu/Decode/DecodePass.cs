@@ -35,14 +35,14 @@ internal readonly unsafe ref struct DecodePass(
     public readonly bool IsByToken = ReadsByToken(at, item);
 
     /// <summary>Values that one chain of multiply-adds takes.</summary>
-    public readonly int ValueStep = DecodeTiles.ValueStep(at.RowsPerHead, problem.KeyValueHeads * (long)problem.ValueDim * problem.KeyValueType.Size(), item.VisibleKeys);
+    public readonly int ValueStep = DecodeTiles.ValueStep(at.RowsPerHead, problem.KeyValueHeads * (long)problem.KeyValueType.RowBytes(problem.ValueDim), item.VisibleKeys);
 
     private readonly nint _keyHeadStride = (nint)(problem.KeyHeadStride * problem.KeyValueType.Size());
     private readonly nint _valueHeadStride = (nint)(problem.ValueHeadStride * problem.KeyValueType.Size());
-    private readonly int _keyBytes = problem.KeyDim * problem.KeyValueType.Size();
-    private readonly int _valueBytes = problem.ValueDim * problem.KeyValueType.Size();
+    private readonly int _keyBytes = problem.KeyValueType.RowBytes(problem.KeyDim);
+    private readonly int _valueBytes = problem.KeyValueType.RowBytes(problem.ValueDim);
     private readonly int _ahead = DecodeTiles.TokensAhead(
-        ReadsByToken(at, item), problem.KeyValueHeads * (long)problem.KeyDim * problem.KeyValueType.Size());
+        ReadsByToken(at, item), problem.KeyValueHeads * (long)problem.KeyValueType.RowBytes(problem.KeyDim));
 
     /// <summary>The tokens that are used some time after the keys from <paramref name="j"/> on: later keys, or the tile's first values.</summary>
     public TokensAhead AfterKeys(int j)

@@ -42,7 +42,7 @@ internal readonly unsafe struct DecodeProducts<TS, TV, TE, TCheap> : IDecodeProd
         }
 
         nint headStride = (nint)(problem.KeyHeadStride * TE.Size);
-        int step = DecodeTiles.KeyStep(pass.At.RowsPerHead, problem.KeyValueHeads * (long)problem.KeyDim * TE.Size, KeysOfProduct);
+        int step = DecodeTiles.KeyStep(pass.At.RowsPerHead, problem.KeyValueHeads * (long)TE.Bytes(problem.KeyDim), KeysOfProduct);
         for (int j = pass.Start; j < pass.Stop; j += step)
         {
             int count = Math.Min(step, pass.Stop - j);
@@ -186,7 +186,7 @@ internal readonly unsafe struct DecodeProducts<TS, TV, TE, TCheap> : IDecodeProd
         DotProducts<TS, TV, T>.OneRow(query, keys, offset, Math.Min(block, whole), scores, 1);
         for (int d = block; d < whole; d += block)
         {
-            DotProducts<TS, TV, T>.OneRow(query + d, keys, offset + (d * T.Size), Math.Min(block, whole - d), sums, 1);
+            DotProducts<TS, TV, T>.OneRow(query + d, keys, offset + T.Bytes(d), Math.Min(block, whole - d), sums, 1);
             for (int i = 0; i < 8; i++) scores[i] += sums[i];
         }
 

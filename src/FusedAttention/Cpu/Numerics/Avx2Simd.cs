@@ -66,6 +66,16 @@ internal readonly unsafe struct Avx2Simd : ISimd<V>
     public static V LoadBFloat16(ushort* source) => (Avx2.ConvertToVector256Int32(source) << 16).AsSingle();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V LoadInt8(sbyte* source) => Avx.ConvertToVector256Single(Avx2.ConvertToVector256Int32(source));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V LoadFloat8(byte* source)
+    {
+        V rebased = ((Avx2.ConvertToVector256Int32((sbyte*)source) << 20) & Vector256.Create(Float8Bits.SignAndMagnitude)).AsSingle() * Vector256.Create(Float8Bits.Rebase);
+        return rebased | Vector256.Equals(Vector256.Abs(rebased), Vector256.Create(Float8Bits.NaNValue));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Prefetch(byte* address) => Sse.Prefetch1(address);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -66,6 +66,16 @@ internal readonly unsafe struct Avx512Simd : ISimd<V>
     public static V LoadBFloat16(ushort* source) => (Avx512F.ConvertToVector512Int32(Vector256.Load(source)) << 16).AsSingle();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V LoadInt8(sbyte* source) => Avx512F.ConvertToVector512Single(Avx512F.ConvertToVector512Int32(Vector128.Load(source)));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V LoadFloat8(byte* source)
+    {
+        V rebased = ((Avx512F.ConvertToVector512Int32(Vector128.Load((sbyte*)source)) << 20) & Vector512.Create(Float8Bits.SignAndMagnitude)).AsSingle() * Vector512.Create(Float8Bits.Rebase);
+        return rebased | Vector512.Equals(Vector512.Abs(rebased), Vector512.Create(Float8Bits.NaNValue));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Prefetch(byte* address) => Sse.Prefetch1(address);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -5,13 +5,19 @@ namespace FusedAttention.Cpu.Numerics;
 /// <summary>An element type of keys and values, as kernels load it: widened to 32-bit floats on the way into a register.</summary>
 internal unsafe interface IElement
 {
-    /// <summary>Bytes of an element.</summary>
+    /// <summary>Bytes of an element, or of a block of them: strides count these.</summary>
     static abstract int Size { get; }
+
+    /// <summary>Bytes of so many elements of a row: whole blocks where there are blocks.</summary>
+    static abstract nint Bytes(nint count);
+
+    /// <summary>Whether scales may lie beside the elements.</summary>
+    static abstract bool TakesScales { get; }
 
     /// <summary>The largest finite magnitude.</summary>
     static abstract float Largest { get; }
 
-    /// <summary>A vector of elements from <paramref name="index"/> on.</summary>
+    /// <summary>A vector of elements from <paramref name="index"/> on, a multiple of the vector's width where elements are in blocks.</summary>
     static abstract TV Load<TS, TV>(byte* source, nint index)
         where TS : struct, ISimd<TV>
         where TV : unmanaged;
@@ -34,6 +40,10 @@ internal unsafe interface IWritableElement : IElement
 internal readonly unsafe struct Float32Element : IWritableElement
 {
     public static int Size => sizeof(float);
+
+    public static nint Bytes(nint count) => count * sizeof(float);
+
+    public static bool TakesScales => false;
 
     public static float Largest => float.MaxValue;
 
@@ -60,6 +70,10 @@ internal readonly unsafe struct Float32Element : IWritableElement
 internal readonly unsafe struct Float16Element : IWritableElement
 {
     public static int Size => sizeof(ushort);
+
+    public static nint Bytes(nint count) => count * sizeof(ushort);
+
+    public static bool TakesScales => false;
 
     public static float Largest => 65504;
 
@@ -89,6 +103,10 @@ internal readonly unsafe struct UnrebasedFloat16Element : IElement
 {
     public static int Size => sizeof(ushort);
 
+    public static nint Bytes(nint count) => count * sizeof(ushort);
+
+    public static bool TakesScales => false;
+
     public static float Largest => 65504;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -105,6 +123,10 @@ internal readonly unsafe struct UnrebasedFloat16Element : IElement
 internal readonly unsafe struct BFloat16Element : IWritableElement
 {
     public static int Size => sizeof(ushort);
+
+    public static nint Bytes(nint count) => count * sizeof(ushort);
+
+    public static bool TakesScales => false;
 
     public static float Largest => 3.3895314e38f;
 

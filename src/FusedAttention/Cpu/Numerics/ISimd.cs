@@ -34,6 +34,11 @@ internal unsafe interface ISimd<TV>
 
     static abstract TV LoadBFloat16(ushort* source);
 
+    static abstract TV LoadInt8(sbyte* source);
+
+    /// <summary>Exact widening of <see cref="Float8E4M3"/>, NaN and subnormals included.</summary>
+    static abstract TV LoadFloat8(byte* source);
+
     /// <summary>Whether one of <paramref name="dim"/> binary16 values in one of <paramref name="count"/> rows is infinite or NaN.</summary>
     static abstract bool AnySpecialHalf(nint* rows, nint offset, int count, int dim);
 

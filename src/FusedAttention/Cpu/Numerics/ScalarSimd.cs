@@ -25,6 +25,10 @@ internal readonly unsafe struct ScalarSimd : ISimd<float>
 
     public static float LoadBFloat16(ushort* source) => BFloat16.FromBits(*source);
 
+    public static float LoadInt8(sbyte* source) => *source;
+
+    public static float LoadFloat8(byte* source) => Float8E4M3.FromBits(*source);
+
     public static bool AnySpecialHalf(nint* rows, nint offset, int count, int dim) => AnySpecialHalf(rows, offset, count, 0, dim);
 
     /// <summary>The same for elements [start, dim) of each row: what is left over after whole vectors.</summary>

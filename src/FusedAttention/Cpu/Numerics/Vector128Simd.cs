@@ -66,6 +66,16 @@ internal readonly unsafe struct Vector128Simd : ISimd<V>
         (Vector128.WidenLower(Vector128.CreateScalarUnsafe(Unsafe.ReadUnaligned<long>(source)).AsUInt16()) << 16).AsSingle();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V LoadInt8(sbyte* source) => Vector128.ConvertToSingle(Widen(source));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V LoadFloat8(byte* source)
+    {
+        V rebased = ((Widen((sbyte*)source) << 20) & Vector128.Create(Float8Bits.SignAndMagnitude)).AsSingle() * Vector128.Create(Float8Bits.Rebase);
+        return rebased | Vector128.Equals(Vector128.Abs(rebased), Vector128.Create(Float8Bits.NaNValue));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Prefetch(byte* address)
     {
         // .NET has no prefetch for Arm.
@@ -296,4 +306,7 @@ internal readonly unsafe struct Vector128Simd : ISimd<V>
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static int Index(V index, int lane) => Vector128.ConvertToInt32Native(index).GetElement(lane);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector128<int> Widen(sbyte* source) => Vector128.WidenLower(Vector128.WidenLower(Vector128.CreateScalarUnsafe(Unsafe.ReadUnaligned<int>(source)).AsSByte()));
 }

@@ -1,6 +1,7 @@
 using FusedAttention.Cpu.Rows;
 using FusedAttention.Planning;
 using FusedAttention.Problems;
+using FusedAttention.Tensors;
 
 namespace FusedAttention.Cpu.Planning;
 
@@ -106,7 +107,7 @@ internal sealed class CpuPlan
     {
         PrefillSequences++;
         int most = (int)Math.Min(rowsPerItem, (long)sequence.QueryLength * problem.Group);
-        ScratchBytes = Math.Max(ScratchBytes, kernels.PrefillScratch(new(most, problem.KeyDim, problem.ValueDim, PrefillSizes.AreLong(sequence.KeyLength))));
+        ScratchBytes = Math.Max(ScratchBytes, kernels.PrefillScratch(new(most, problem.KeyDim, problem.ValueDim, PrefillSizes.AreLong(sequence.KeyLength), problem.KeyValueType.TakesScales())));
         AddRows(problem, index, sequence, WorkKind.Prefill, rowsPerItem);
     }
 
@@ -166,7 +167,7 @@ internal sealed class CpuPlan
             }
 
             if (chunks.Count > 1) PartialFloats += chunks.Count * partialStride;
-            ScratchBytes = Math.Max(ScratchBytes, kernels.DecodeScratch(headCount, rows, problem.KeyDim, problem.ValueDim));
+            ScratchBytes = Math.Max(ScratchBytes, kernels.DecodeScratch(headCount, rows, problem.KeyDim, problem.ValueDim, problem.KeyValueType.TakesScales()));
         }
     }
 

@@ -12,6 +12,6 @@ internal interface IKernelSizes
     /// <summary>Bytes of working memory that a prefill item takes.</summary>
     long PrefillScratch(in PrefillSizes sizes);
 
-    /// <summary>Bytes of working memory that a decode of so many key/value heads and rows a head takes.</summary>
-    long DecodeScratch(int heads, int rows, int keyDim, int valueDim);
+    /// <summary>Bytes of working memory that a decode of so many key/value heads and rows a head takes, with scales beside keys and values or without.</summary>
+    long DecodeScratch(int heads, int rows, int keyDim, int valueDim, bool hasScales);
 }

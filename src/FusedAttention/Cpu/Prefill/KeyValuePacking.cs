@@ -25,6 +25,9 @@ internal static unsafe class KeyValuePacking<TS, TV>
         AttentionElementType.Float32 => Pack<Float32Element>(problem, head, start, stop, keyRows, valueRows, key, value, temporary),
         AttentionElementType.Float16 => Pack<Float16Element>(problem, head, start, stop, keyRows, valueRows, key, value, temporary, halves),
         AttentionElementType.BFloat16 => Pack<BFloat16Element>(problem, head, start, stop, keyRows, valueRows, key, value, temporary),
+        AttentionElementType.Int8 => Pack<Int8Element>(problem, head, start, stop, keyRows, valueRows, key, value, temporary),
+        AttentionElementType.Float8E4M3 => Pack<Float8E4M3Element>(problem, head, start, stop, keyRows, valueRows, key, value, temporary),
+        AttentionElementType.Q8Block => Pack<Q8BlockElement>(problem, head, start, stop, keyRows, valueRows, key, value, temporary),
         _ => throw ElementTypes.Unknown(problem.KeyValueType),
     };
 
@@ -60,13 +63,13 @@ internal static unsafe class KeyValuePacking<TS, TV>
         {
             int j = Math.Clamp(panelStart + i, start, stop - 1);
             nint row = rows[j] + headOffset;
-            if (TE.Size == sizeof(float))
+            if (typeof(TE) == typeof(Float32Element))
             {
                 source[i] = row;
                 continue;
             }
 
-            // 16-bit keys are widened to a small row-major block first, which stays in the first-level cache.
+            // Keys of 16 or 8 bits are widened to a small row-major block first, which stays in the first-level cache.
             float* widened = temporary + ((nint)i * dim);
             source[i] = (nint)widened;
             if (panelStart + i == j && widen == 0) RowConversion<TS, TV>.Widen<TE>((byte*)row, widened, dim);

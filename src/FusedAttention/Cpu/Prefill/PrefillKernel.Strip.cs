@@ -47,6 +47,11 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
             }
         }
 
+        for (int t = 0; !problem.KeyScale.IsAbsent && t < tiles; t++)
+        {
+            if (start[t] < stop[t]) ScaleRows<TS, TV>.ScaleScores(at.Scores + ((nint)t * TTile.Rows * TileKeys), TileKeys, TTile.Rows, at.KeyScales, FirstVector(start[t]), EndVector(stop[t]));
+        }
+
         if (hasLargeKeys) MarkLargeScores(problem, sequence, item, at, tile, start, stop, strip, stripEnd);
         if (onlySeen)
         {
@@ -58,6 +63,11 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
         {
             int firstRow = strip + (t * TTile.Rows);
             if (start[t] < stop[t]) Softmax(problem, sequence, units, at, tile.First, start[t], stop[t], strip, firstRow, Math.Min(firstRow + TTile.Rows, item.RowCount), null);
+        }
+
+        for (int t = 0; !problem.ValueScale.IsAbsent && t < tiles; t++)
+        {
+            if (start[t] < stop[t]) ScaleRows<TS, TV>.ScaleWeights(at.Scores + ((nint)t * TTile.Rows * TileKeys), TileKeys, TTile.Rows, at.ValueScales, FirstVector(start[t]), EndVector(stop[t]));
         }
 
         for (int panel = 0; panel * PanelWidth < at.OutputStride; panel++)
@@ -73,13 +83,19 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
         }
     }
 
+    /// <summary>The first vector of the panel of a key.</summary>
+    private static int FirstVector(int start) => start / PanelWidth * 2;
+
+    /// <summary>The end of the vectors of the panels of keys that end here.</summary>
+    private static int EndVector(int stop) => (stop + PanelWidth - 1) / PanelWidth * 2;
+
     /// <summary>Rows of one register tile from scores to weights. One row at a time tells what its score function excludes, if <paramref name="excluded"/> is not null.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Softmax(
         AttentionProblem problem, in SequenceProblem sequence, in ScoreUnits units, in PrefillLayout at, long tile, int start, int stop, int strip, int firstRow, int endRow, bool* excluded)
     {
-        int firstVector = start / PanelWidth * 2;
-        int endVector = (stop + PanelWidth - 1) / PanelWidth * 2;
+        int firstVector = FirstVector(start);
+        int endVector = EndVector(stop);
         float* scores = at.Scores + ((nint)(firstRow - strip) * TileKeys);
         float* output = at.Output + ((nint)firstRow * at.OutputStride);
         if (units.IsPlain)
@@ -118,6 +134,7 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
             Softmax(problem, sequence, units, at, tile.First, starts[t], stops[t], strip, r, r + 1, excluded);
             var visibility = new RowVisibility(problem, sequence, at.RowQuery[r], at.RowHead[r]);
             float* weights = at.Scores + ((nint)(r - strip) * TileKeys);
+            if (!problem.ValueScale.IsAbsent) ScaleRows<TS, TV>.ScaleWeights(weights, TileKeys, 1, at.ValueScales, FirstVector(starts[t]), EndVector(stops[t]));
             for (int panel = 0; panel * PanelWidth < at.OutputStride; panel++)
             {
                 float* value = at.Value + ((nint)panel * PanelWidth * TileKeys);

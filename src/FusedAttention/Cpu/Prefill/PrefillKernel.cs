@@ -44,7 +44,7 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
     public static void Run(AttentionProblem problem, in WorkItem item, in ScoreUnits units, byte* scratch, HalfKernels? halves)
     {
         ref readonly SequenceProblem sequence = ref problem.Sequences[item.Sequence];
-        PrefillLayout at = LayoutOf(scratch, new(item.RowCount, problem.KeyDim, problem.ValueDim, PrefillSizes.AreLong(sequence.KeyLength)));
+        PrefillLayout at = LayoutOf(scratch, new(item.RowCount, problem.KeyDim, problem.ValueDim, PrefillSizes.AreLong(sequence.KeyLength), problem.KeyValueType.TakesScales()));
         Sum(problem, sequence, item, units, at, halves, onlySeen: false);
         if (WriteRows(problem, sequence, item, units, at)) return;
 
@@ -73,6 +73,7 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
             }
 
             bool hasLargeKeys = KeyValuePacking<TS, TV>.Pack(problem, item.Head, tile.Start, tile.Stop, at.KeyRows, at.ValueRows, at.Key, at.Value, at.Temporary, halves);
+            if (problem.KeyValueType.TakesScales()) hasLargeKeys |= GatherScales(problem, sequence, item, at, tile);
 
             // The addresses have served; from now on they are those of the next tile, which the strips ask for bit by bit while they compute this one.
             KeyTile next = Next(problem, sequence, item, at, block, tile.First + TileKeys, tile.Parity ^ 1);
@@ -127,6 +128,18 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
         new Span<float>(at.Output, at.PaddedRows * at.OutputStride).Clear();
         LongSums.Start(at, item.RowCount);
         return problem.RangeOf(sequence, at.RowQuery[0], at.RowQuery[item.RowCount - 1]);
+    }
+
+    /// <summary>Gathers the scales of a tile of 8-bit keys and values. Says whether one of a key, hidden ones included, leaves <see cref="FloatRange"/>.</summary>
+    private static bool GatherScales(AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, in PrefillLayout at, in KeyTile tile)
+    {
+        (int start, int end) = ((int)(tile.First + tile.Start), (int)(tile.First + tile.Stop));
+        bool isBeyond = false;
+        if (!problem.KeyScale.IsAbsent)
+            isBeyond = ScaleRows<TS, TV>.Gather(problem, sequence, problem.KeyScale, sequence.KeyScaleStart, item.Head, start, end, FloatRange.LargestKeyScale, at.KeyScales + tile.Start);
+        if (!problem.ValueScale.IsAbsent)
+            ScaleRows<TS, TV>.Gather(problem, sequence, problem.ValueScale, sequence.ValueScaleStart, item.Head, start, end, float.PositiveInfinity, at.ValueScales + tile.Start);
+        return isBeyond;
     }
 
     /// <summary>Marks rows whose query leaves <see cref="FloatRange"/>: a sum of NaN has the row computed again at its end.</summary>
@@ -228,8 +241,8 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
         int size = problem.KeyValueType.Size();
         nint keyOffset = (nint)(head * problem.KeyHeadStride * size);
         nint valueOffset = (nint)(head * problem.ValueHeadStride * size);
-        int keyBytes = problem.KeyDim * size;
-        int valueBytes = problem.ValueDim * size;
+        int keyBytes = problem.KeyValueType.RowBytes(problem.KeyDim);
+        int valueBytes = problem.KeyValueType.RowBytes(problem.ValueDim);
         long keys = next.Stop - next.Start;
         int end = next.Start + (int)(keys * Math.Min(strip + StripRows, at.PaddedRows) / at.PaddedRows);
         for (int j = next.Start + (int)(keys * strip / at.PaddedRows); j < end; j++)

@@ -20,6 +20,10 @@ internal readonly unsafe struct PrefillLayout
     public readonly float* Temporary;
     public readonly nint* KeyRows;
     public readonly nint* ValueRows;
+
+    /// <summary>Scales of the tile's keys and values, where the call has them.</summary>
+    public readonly float* KeyScales;
+    public readonly float* ValueScales;
     public readonly int* RowQuery;
     public readonly int* RowHead;
     public readonly int* RowStart;
@@ -55,6 +59,8 @@ internal readonly unsafe struct PrefillLayout
         Temporary = memory.Take<float>(Math.Max((long)PrefillTiles.Keys, (long)Math.Max(panel, tileRows) * sizes.KeyDim));
         KeyRows = memory.Take<nint>(PrefillTiles.Keys);
         ValueRows = memory.Take<nint>(PrefillTiles.Keys);
+        KeyScales = sizes.HasScales ? memory.Take<float>(PrefillTiles.Keys) : null;
+        ValueScales = sizes.HasScales ? memory.Take<float>(PrefillTiles.Keys) : null;
         RowQuery = memory.Take<int>(sizes.Rows);
         RowHead = memory.Take<int>(sizes.Rows);
         RowStart = memory.Take<int>(sizes.Rows);

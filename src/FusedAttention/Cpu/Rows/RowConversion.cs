@@ -16,6 +16,9 @@ internal static unsafe class RowConversion<TS, TV>
             case AttentionElementType.Float32: Widen<Float32Element>(source, destination, count); break;
             case AttentionElementType.Float16: Widen<Float16Element>(source, destination, count); break;
             case AttentionElementType.BFloat16: Widen<BFloat16Element>(source, destination, count); break;
+            case AttentionElementType.Int8: Widen<Int8Element>(source, destination, count); break;
+            case AttentionElementType.Float8E4M3: Widen<Float8E4M3Element>(source, destination, count); break;
+            case AttentionElementType.Q8Block: Widen<Q8BlockElement>(source, destination, count); break;
             default: throw ElementTypes.Unknown(type);
         }
     }

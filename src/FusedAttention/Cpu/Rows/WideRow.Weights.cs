@@ -32,7 +32,7 @@ internal static unsafe partial class WideRow<TS, TV>
                 nint at, unused;
                 KeyRows.Locate(problem, sequence, key, key + 1, &at, &unused);
                 RowConversion<TS, TV>.Widen(problem.KeyValueType, (byte*)(at + keyOffset), keyRow, problem.KeyDim);
-                weights[key] = score.Of(Dot(queryRow, keyRow, problem.KeyDim), key);
+                weights[key] = score.Of(Dot(queryRow, keyRow, problem.KeyDim) * ScaleOf(problem, sequence, problem.KeyScale, sequence.KeyScaleStart, head / problem.Group, key), key);
                 max = Math.Max(max, weights[key]);
             }
 

@@ -60,6 +60,7 @@ internal static unsafe partial class WideRow<TS, TV>
         nint valueOffset = (nint)(head / problem.Group * problem.ValueHeadStride * size);
         var visibility = new RowVisibility(problem, sequence, query, head);
         var score = new WideScore(problem, sequence, query, head);
+        int keyValueHead = head / problem.Group;
         KeyRange range = problem.RangeOf(sequence, query);
         max = double.NegativeInfinity;
         sum = 0;
@@ -72,7 +73,7 @@ internal static unsafe partial class WideRow<TS, TV>
             {
                 if (!visibility.Sees(first + j)) continue;
                 RowConversion<TS, TV>.Widen(problem.KeyValueType, (byte*)(keys[j] + keyOffset), row, problem.KeyDim);
-                double s = score.Of(Dot(queryRow, row, problem.KeyDim), first + j);
+                double s = score.Of(Dot(queryRow, row, problem.KeyDim) * ScaleOf(problem, sequence, problem.KeyScale, sequence.KeyScaleStart, keyValueHead, (int)(first + j)), first + j);
                 if (double.IsNaN(s))
                 {
                     max = sum = double.NaN;
@@ -91,7 +92,8 @@ internal static unsafe partial class WideRow<TS, TV>
                 double weight = Math.Exp(s - max);
                 sum += weight;
                 RowConversion<TS, TV>.Widen(problem.KeyValueType, (byte*)(values[j] + valueOffset), row, problem.ValueDim);
-                for (int d = 0; d < problem.ValueDim; d++) output[d] += weight * row[d];
+                double scaled = weight * ScaleOf(problem, sequence, problem.ValueScale, sequence.ValueScaleStart, keyValueHead, (int)(first + j));
+                for (int d = 0; d < problem.ValueDim; d++) output[d] += scaled * row[d];
             }
         }
     }
@@ -117,6 +119,15 @@ internal static unsafe partial class WideRow<TS, TV>
         // A score of positive infinity has the weight exp(inf - inf), NaN, and the log-sum-exp infinity.
         if (double.IsNaN(sum)) *logSumExp = double.IsPositiveInfinity(max) ? float.PositiveInfinity : float.NaN;
         else *logSumExp = (float)(total == 0 ? double.NegativeInfinity : top + Math.Log(total));
+    }
+
+    /// <summary>The scale of a key or value; 1 where there are none.</summary>
+    private static float ScaleOf(AttentionProblem problem, in SequenceProblem sequence, in ScaleTensor tensor, long first, int head, int key)
+    {
+        if (tensor.IsAbsent) return 1;
+        float scale;
+        ScaleRows<TS, TV>.Gather(problem, sequence, tensor, first, head, key, key + 1, float.PositiveInfinity, &scale);
+        return scale;
     }
 
     private static double Dot(float* a, float* b, int length)

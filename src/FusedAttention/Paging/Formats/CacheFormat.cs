@@ -16,6 +16,12 @@ internal sealed class CacheFormat
     /// <summary>The plane of the values themselves.</summary>
     public const int Values = 1;
 
+    /// <summary>The plane of the keys' scales, where codes have scales beside them.</summary>
+    public const int KeyScales = 2;
+
+    /// <summary>The plane of the values' scales.</summary>
+    public const int ValueScales = 3;
+
     private readonly CachePlane[] _planes;
 
     private CacheFormat(AttentionElementType elementType, int heads, CachePlane[] planes)
@@ -32,6 +38,9 @@ internal sealed class CacheFormat
 
     public ReadOnlySpan<CachePlane> Planes => _planes;
 
+    /// <summary>Whether scales lie beside keys and values, one for each token and head.</summary>
+    public bool HasScales => _planes.Length > KeyScales;
+
     /// <summary>Keys and values as they are.</summary>
     /// <exception cref="NotSupportedException"><typeparamref name="T"/> is not an element type of attention.</exception>
     public static CacheFormat Of<T>(PagedKeyValueCacheOptions options)
@@ -39,19 +48,45 @@ internal sealed class CacheFormat
     {
         if (typeof(T) != typeof(float) && typeof(T) != typeof(Half) && typeof(T) != typeof(BFloat16))
             throw new NotSupportedException($"A cache holds float, Half or BFloat16, not {typeof(T)}.");
-        AttentionElementType type = ElementTypes.Of<T>(nameof(T));
-        return new(type, options.KeyValueHeads, [new("keys", CachePart.Keys, type, options.KeyDim), new("values", CachePart.Values, type, options.ValueDim)]);
+        return Of(ElementTypes.Of<T>(nameof(T)), options);
+    }
+
+    /// <summary>The same, or 8-bit codes: in host memory.</summary>
+    /// <exception cref="NotSupportedException"><typeparamref name="T"/> is not an element type of attention.</exception>
+    /// <exception cref="ArgumentException">A dimension is no multiple of what blocks hold.</exception>
+    public static CacheFormat OfHost<T>(PagedKeyValueCacheOptions options)
+        where T : unmanaged
+    {
+        if (typeof(T) == typeof(float) || typeof(T) == typeof(Half) || typeof(T) == typeof(BFloat16)) return Of<T>(options);
+        if (typeof(T) != typeof(sbyte) && typeof(T) != typeof(Float8E4M3) && typeof(T) != typeof(Q8Block))
+            throw new NotSupportedException($"A cache holds float, Half, BFloat16, sbyte, Float8E4M3 or Q8Block, not {typeof(T)}.");
+        AttentionElementType type = ElementTypes.OfKeyValue<T>(nameof(T));
+        if (options.KeyDim % type.Numbers() != 0 || options.ValueDim % type.Numbers() != 0)
+            throw new ArgumentException($"A cache of {typeof(T).Name} needs dimensions that are multiples of {type.Numbers()}; KeyDim is {options.KeyDim} and ValueDim {options.ValueDim}.", nameof(options));
+        return Of(type, options);
     }
 
     /// <summary>Bytes of a token in a plane, all heads.</summary>
     public long TokenBytes(int plane) => (long)Heads * _planes[plane].Elements * _planes[plane].ElementType.Size();
 
-    /// <summary>Writes what tokens are in one plane.</summary>
-    /// <param name="plane">Which.</param>
-    /// <param name="rows">Rows of the plane's part.</param>
+    /// <summary>Writes what tokens are in the planes of keys, or in those of values.</summary>
+    /// <param name="part">Which.</param>
+    /// <param name="rows">Rows of that part.</param>
     /// <param name="firstToken">The first of them that is written.</param>
     /// <param name="tokens">How many are.</param>
-    /// <param name="destination">Where the first token lies in the plane; the others follow.</param>
-    public unsafe void Store(int plane, in TokenRows rows, long firstToken, int tokens, byte* destination) =>
-        rows.CopyTo(_planes[plane].ElementType, destination, firstToken, tokens);
+    /// <param name="destination">Where the first token lies in the plane of the part itself; the others follow.</param>
+    /// <param name="scales">Where its scales lie; null where there are none.</param>
+    public unsafe void Store(CachePart part, in TokenRows rows, long firstToken, int tokens, byte* destination, float* scales)
+    {
+        AttentionElementType type = _planes[(int)part].ElementType;
+        if (type.IsEightBit()) rows.QuantizeTo(type, destination, scales, firstToken, tokens);
+        else rows.CopyTo(type, destination, firstToken, tokens);
+    }
+
+    private static CacheFormat Of(AttentionElementType type, PagedKeyValueCacheOptions options)
+    {
+        CachePlane keys = new("keys", CachePart.Keys, type, options.KeyDim / type.Numbers()), values = new("values", CachePart.Values, type, options.ValueDim / type.Numbers());
+        return new(type, options.KeyValueHeads, !type.TakesScales() ? [keys, values]
+            : [keys, values, new("scales of keys", CachePart.Keys, AttentionElementType.Float32, 1), new("scales of values", CachePart.Values, AttentionElementType.Float32, 1)]);
+    }
 }

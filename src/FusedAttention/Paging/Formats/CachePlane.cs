@@ -1,6 +1,6 @@
 namespace FusedAttention.Paging.Formats;
 
-/// <summary>Whose data a plane holds: it is written from the rows of the keys, or from those of the values.</summary>
+/// <summary>Whose data a plane holds: it is written from the rows of the keys, or from those of the values. The number of a part is that of its first plane, and the plane of its scales comes two later.</summary>
 internal enum CachePart
 {
     Keys,
@@ -11,5 +11,5 @@ internal enum CachePart
 /// <param name="Name">For messages.</param>
 /// <param name="Part">What is written to it.</param>
 /// <param name="ElementType">What it is stored as.</param>
-/// <param name="Elements">Elements of a token and head: a dimension of keys or values; 1 for a scale.</param>
+/// <param name="Elements">Elements of a token and head: a dimension of keys or values, or its blocks; 1 for a scale.</param>
 internal readonly record struct CachePlane(string Name, CachePart Part, AttentionElementType ElementType, int Elements);

@@ -22,6 +22,7 @@ internal readonly unsafe struct TokenRows
     private readonly RotaryTurns? _turns;
     private readonly int* _positions;
     private readonly int _firstPosition;
+    private readonly float* _scales;
 
     /// <summary>Packed rows.</summary>
     public TokenRows(AttentionElementType type, void* first, int heads, int dim)
@@ -33,6 +34,13 @@ internal readonly unsafe struct TokenRows
         _elementStride = 1;
         _headStride = dim;
         _tokenStride = (long)heads * dim;
+    }
+
+    /// <summary>Packed rows of 8-bit codes, with their scales <c>[tokens, heads]</c> where those lie beside them.</summary>
+    public TokenRows(AttentionElementType type, void* first, float* scales, int heads, int dim)
+        : this(type, first, heads, dim)
+    {
+        _scales = scales;
     }
 
     /// <summary>Rows of a tensor of rank 3. A dimension of length 1 is never stepped over: it is given the stride that makes its rows count as packed.</summary>
@@ -64,6 +72,12 @@ internal readonly unsafe struct TokenRows
     /// <summary>Copies tokens to packed rows of elements of some type, in runs as long as the strides allow.</summary>
     public void CopyTo(AttentionElementType type, byte* destination, long firstToken, int tokens)
     {
+        if (_type.IsEightBit())
+        {
+            Dequantize(type, destination, firstToken, tokens);
+            return;
+        }
+
         if (_turns is not null)
         {
             CopyRotated(_turns, type, destination, firstToken, tokens);
@@ -85,6 +99,51 @@ internal readonly unsafe struct TokenRows
             if (packedHeads) ElementConversion.Convert(_type, source, type, destination, width);
             else CopyHeads(source, type, destination);
         }
+    }
+
+    /// <summary>Quantizes tokens to packed rows of codes, each token and head by itself; codes of the same type are copied as they are.</summary>
+    /// <param name="type">Of the codes.</param>
+    /// <param name="codes">Receives them.</param>
+    /// <param name="scales">Receives one scale a token and head, where scales lie beside the codes.</param>
+    /// <param name="firstToken">The first token.</param>
+    /// <param name="tokens">How many.</param>
+    public void QuantizeTo(AttentionElementType type, byte* codes, float* scales, long firstToken, int tokens)
+    {
+        long rowBytes = type.RowBytes(_dim);
+        if (_type == type)
+        {
+            Buffer.MemoryCopy(_first + (firstToken * _heads * rowBytes), codes, tokens * _heads * rowBytes, tokens * _heads * rowBytes);
+            if (scales != null) Buffer.MemoryCopy(_scales + (firstToken * _heads), scales, (long)tokens * _heads * sizeof(float), (long)tokens * _heads * sizeof(float));
+            return;
+        }
+
+        float[] rented = ArrayPool<float>.Shared.Rent(_heads * _dim);
+        fixed (float* numbers = rented)
+        {
+            for (int token = 0; token < tokens; token++)
+            {
+                CopyTo(AttentionElementType.Float32, (byte*)numbers, firstToken + token, 1);
+                for (int head = 0; head < _heads; head++, codes += rowBytes) Quantization.Row(type, numbers + ((long)head * _dim), _dim, codes, scales == null ? null : scales++);
+            }
+        }
+
+        ArrayPool<float>.Shared.Return(rented);
+    }
+
+    private void Dequantize(AttentionElementType type, byte* destination, long firstToken, int tokens)
+    {
+        long rowBytes = _type.RowBytes(_dim);
+        float[] rented = ArrayPool<float>.Shared.Rent(_dim);
+        fixed (float* numbers = rented)
+        {
+            for (long row = firstToken * _heads; row < (firstToken + tokens) * _heads; row++, destination += (long)_dim * type.Size())
+            {
+                Quantization.ToFloats(_type, _first + (row * rowBytes), _scales == null ? 1 : _scales[row], numbers, _dim);
+                ElementConversion.Convert(AttentionElementType.Float32, numbers, type, destination, _dim);
+            }
+        }
+
+        ArrayPool<float>.Shared.Return(rented);
     }
 
     private void CopyRotated(RotaryTurns turns, AttentionElementType type, byte* destination, long firstToken, int tokens)

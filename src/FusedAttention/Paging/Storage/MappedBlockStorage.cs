@@ -22,6 +22,13 @@ internal abstract unsafe class MappedBlockStorage : BlockStorage
         return new((T*)PlaneOf(plane, layer), (nint)((long)Options.Blocks * Options.BlockSize * SlotBytes(plane) / sizeof(T)), lengths);
     }
 
+    /// <summary>A plane of scales, one a token and head, as a tensor of rank 3.</summary>
+    public ReadOnlyTensorSpan<float> ScalesView(int plane, int layer)
+    {
+        ReadOnlySpan<nint> lengths = [Options.Blocks, Options.BlockSize, Format.Heads];
+        return new((float*)PlaneOf(plane, layer), (nint)((long)Options.Blocks * Options.BlockSize * Format.Heads), lengths);
+    }
+
     /// <summary>Until the lease is disposed, the layer's memory is there, whatever other threads do; and a device has ended what it was to do with it.</summary>
     /// <exception cref="ObjectDisposedException">The memory is disposed.</exception>
     public Lease Hold(int layer) => new(this, layer);
@@ -31,8 +38,8 @@ internal abstract unsafe class MappedBlockStorage : BlockStorage
         using Lease lease = Hold(layer);
         foreach (SlotRun run in runs)
         {
-            for (int plane = 0; plane < Format.Planes.Length; plane++)
-                Format.Store(plane, Format.Planes[plane].Part == CachePart.Keys ? keys : values, run.Row, run.Count, At(plane, layer, run.Block, run.Slot));
+            Store(CachePart.Keys, layer, run, keys);
+            Store(CachePart.Values, layer, run, values);
         }
     }
 
@@ -66,6 +73,9 @@ internal abstract unsafe class MappedBlockStorage : BlockStorage
     protected abstract void Acquire(int layer);
 
     protected abstract void Release(int layer);
+
+    private void Store(CachePart part, int layer, in SlotRun run, in TokenRows rows) => Format.Store(
+        part, rows, run.Row, run.Count, At((int)part, layer, run.Block, run.Slot), Format.HasScales ? (float*)At((int)part + CacheFormat.KeyScales, layer, run.Block, run.Slot) : null);
 
     private byte* At(int plane, int layer, int block, int slot) => PlaneOf(plane, layer) + OffsetOf(plane, block, slot);
 

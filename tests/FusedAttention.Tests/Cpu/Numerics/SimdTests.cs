@@ -32,6 +32,7 @@ public sealed unsafe class SimdTests
         Exponential<TS, TV>();
         HyperbolicTangent<TS, TV>();
         AllHalves<TS, TV>();
+        AllBytes<TS, TV>();
         Narrowing<TS, TV>();
         Specials<TS, TV>();
     }
@@ -89,6 +90,22 @@ public sealed unsafe class SimdTests
 
             TS.Store(widened, TS.LoadBFloat16(bits));
             for (int i = 0; i < TS.Width; i++) AssertSame(BFloat16.FromBits(bits[i]), widened[i]);
+        }
+    }
+
+    private static void AllBytes<TS, TV>()
+        where TS : struct, ISimd<TV>
+        where TV : unmanaged
+    {
+        byte* bits = stackalloc byte[TS.Width];
+        float* widened = stackalloc float[TS.Width];
+        for (int first = 0; first < 256; first += TS.Width)
+        {
+            for (int i = 0; i < TS.Width; i++) bits[i] = (byte)(first + i);
+            TS.Store(widened, TS.LoadInt8((sbyte*)bits));
+            for (int i = 0; i < TS.Width; i++) Assert.Equal((sbyte)bits[i], widened[i]);
+            TS.Store(widened, TS.LoadFloat8(bits));
+            for (int i = 0; i < TS.Width; i++) AssertSame(Float8E4M3.FromBits(bits[i]), widened[i]);
         }
     }
 

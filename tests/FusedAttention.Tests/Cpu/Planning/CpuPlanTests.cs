@@ -316,6 +316,6 @@ public sealed class CpuPlanTests
 
         public long PrefillScratch(in PrefillSizes sizes) => sizes.Rows * 1000L;
 
-        public long DecodeScratch(int heads, int rows, int keyDim, int valueDim) => heads * rows * 10L;
+        public long DecodeScratch(int heads, int rows, int keyDim, int valueDim, bool hasScales) => heads * rows * 10L;
     }
 }

@@ -44,9 +44,9 @@ public sealed class CacheFormatTests
         fixed (BFloat16* bfloat = bfloats)
         {
             var rows = new TokenRows(AttentionElementType.Float32, first, layout);
-            CacheFormat.Of<Half>(options).Store(CacheFormat.Keys, rows, 1, 3, (byte*)half);
-            CacheFormat.Of<BFloat16>(options).Store(CacheFormat.Values, rows, 1, 3, (byte*)bfloat);
-            CacheFormat.Of<float>(options).Store(CacheFormat.Keys, rows, 1, 3, (byte*)sameType);
+            CacheFormat.Of<Half>(options).Store(CachePart.Keys, rows, 1, 3, (byte*)half, null);
+            CacheFormat.Of<BFloat16>(options).Store(CachePart.Values, rows, 1, 3, (byte*)bfloat, null);
+            CacheFormat.Of<float>(options).Store(CachePart.Keys, rows, 1, 3, (byte*)sameType, null);
         }
 
         for (int i = 0; i < halves.Length; i++)
