@@ -109,8 +109,8 @@ internal static partial class ProxyCompiler
             else if (Starts("v_mul_lo", "v_mad_u32", "v_mad_i32", "v_mul_u32")) products++;
             else if (Starts("v_lshl", "v_lshr", "v_ashr")) shifts++;
             else if (Starts("v_exp", "v_rcp", "v_log")) special++;
-            else if (Starts("ds_bpermute")) shuffles++;
-            else if (Starts("buffer_")) spills++;
+            else if (Starts("ds_bpermute", "simd_shuffle")) shuffles++;
+            else if (Starts("buffer_load", "buffer_store")) spills++;
             else if (Starts("global_", "flat_")) memory++;
             else rest++;
 

@@ -29,7 +29,7 @@ internal static partial class TextLint
 
     private static readonly HashSet<string> Includes = new(StringComparer.Ordinal) { "<metal_stdlib>", "<metal_simdgroup_matrix>", "<metal_simdgroup>", "<metal_atomic>", "<metal_math>" };
 
-    private static readonly HashSet<string> Pragmas = new(StringComparer.Ordinal) { "clang loop unroll(full)", "unroll", "once" };
+    private static readonly HashSet<string> Pragmas = new(StringComparer.Ordinal) { "clang loop unroll(full)", "clang loop unroll(disable)", "unroll", "once" };
 
     /// <summary>What is wrong with a file, a line each; nothing if it keeps to the rules.</summary>
     public static string[] Check(string file, string text)

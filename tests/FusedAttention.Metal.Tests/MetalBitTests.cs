@@ -108,6 +108,7 @@ public sealed class MetalBitTests
     [InlineData(64, 3, 1, "window")]
     [InlineData(100, 2, 1, "alibi")]
     [InlineData(64, 6, 2, "cap and sinks")]
+    [InlineData(208, 2, 1, "causal")]
     public void Chunks_of_a_row_invariant_prefill_do_not_change_a_bit(int dim, int heads, int keyValueHeads, string features)
     {
         const int Queries = 75;

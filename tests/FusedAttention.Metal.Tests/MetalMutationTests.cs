@@ -15,7 +15,7 @@ public sealed class MetalMutationTests(ITestOutputHelper output)
     /// <summary>The kernel that runs, what stands in its text, what takes its place (empty: nothing), and which of several places is meant, from 0.</summary>
     public static TheoryData<string, string, string, int> Mistakes => new()
     {
-        // Barriers: around K, around V.
+        // Barriers: before the tiles, around K, around V.
         { "Prefill", "threadgroup_barrier(mem_flags::mem_threadgroup);", "", 0 },
         { "Prefill", "threadgroup_barrier(mem_flags::mem_threadgroup);", "", 1 },
         { "Prefill", "threadgroup_barrier(mem_flags::mem_threadgroup);", "", 2 },
@@ -26,7 +26,7 @@ public sealed class MetalMutationTests(ITestOutputHelper output)
         { "Decode", "threadgroup_barrier(mem_flags::mem_threadgroup);", "", 2 },
 
         // The running maximum.
-        { "Prefill", "fma(outputs[d], float2(rescale), sums)", "outputs[d] + sums", 0 },
+        { "Prefill", "fma(outputs[b].fragments[d], float2(rescale[b]), sums[b])", "outputs[b].fragments[d] + sums[b]", 0 },
         { "Prefill", "sum *= rescale;", "", 0 },
         { "Prefill", "x = max(x, simd_shuffle_xor(x, ushort(1)));", "", 0 },
         { "Decode", "if (simd_any(rescale != 1.0f)) rescale_outputs(state, rescale);", "", 0 },
@@ -41,7 +41,7 @@ public sealed class MetalMutationTests(ITestOutputHelper output)
         { "Prefill", "tile >= start_of_all && tile + TILE_KEYS <= end_of_all", "tile >= start_of_all && tile <= end_of_all", 0 },
         { "Prefill", "tile >= start_of_all && tile + TILE_KEYS <= end_of_all", "tile + TILE_KEYS >= start_of_all && tile + TILE_KEYS <= end_of_all", 0 },
         { "Prefill", "tile < end_of_any && tile + TILE_KEYS > start_of_any", "tile + 8 < end_of_any && tile + TILE_KEYS > start_of_any", 0 },
-        { "Prefill", "int last = min(first + 8, item.end_row) - 1;", "int last = min(first + 4, item.end_row) - 1;", 0 },
+        { "Prefill", "int last = min(first + ROW_BLOCKS * 8, item.end_row) - 1;", "int last = min(first + ROW_BLOCKS * 4, item.end_row) - 1;", 0 },
         { "Decode", "tile += slices * TILE_KEYS", "tile += TILE_KEYS", 0 },
         { "Plain", "key < row.start || key >= row.end", "key < row.start || key > row.end", 0 },
         { "Plain", "position + parameters.right_reach + 1", "position + parameters.right_reach", 0 },
@@ -58,7 +58,7 @@ public sealed class MetalMutationTests(ITestOutputHelper output)
         { "Prefill", "return fast::exp2(difference * factor);", "return fast::exp2(score * factor - base * factor);", 0 },
 
         // Infinities and NaN.
-        { "Prefill", "*chunk = without_specials(*chunk, tile + j, specials);", "", 0 },
+        { "Prefill", "*chunk = without_specials(*chunk, key, specials);", "", 0 },
         { "Prefill", "0x7F800000u) + 0x00800000u", "0x7F800000u) + 0x00400000u", 0 },
         { "Prefill", "note_key(specials, key, x || y || z || w);", "", 0 },
         { "Plain", "span.first = found ? min(span.first, key) : span.first;", "span.first = found ? key : span.first;", 0 },
@@ -67,8 +67,13 @@ public sealed class MetalMutationTests(ITestOutputHelper output)
         { "Plain", "if (of_key != 0u && sees_key(row, key, parameters))", "if (of_key != 0u)", 0 },
         { "Plain", "uint all = special | special_of(x);", "uint all = special_of(x);", 0 },
 
-        // Rows, lanes and parts.
+        { "Prefill", "atomic_fetch_min_explicit(&notes->first_special, specials.first, memory_order_relaxed);", "", 0 },
+        { "Prefill", "atomic_fetch_max_explicit(&notes->end_special, specials.end, memory_order_relaxed);", "", 0 },
+
+        // Rows, lanes and splits.
         { "Prefill", "factors(q.x, q.z), factors(k0.x, k1.x)", "factors(q.x, q.y), factors(k0.x, k1.x)", 0 },
+        { "Prefill", "memory_order_relaxed) + row_simdgroup * (ROW_BLOCKS * 8);", "memory_order_relaxed);", 0 },
+        { "Prefill", "atomic_store_explicit(&notes->first_row, item.first_row, memory_order_relaxed);", "", 0 },
         { "Decode", "ushort(side * LANES + r * STEPS + step)", "ushort(r * STEPS + step)", 0 },
         { "Decode", "shared_outputs[(slot + r) * (VALUE_DIM / 4) + c * LANES + lane_of_key] = ", "shared_outputs[r * (VALUE_DIM / 4) + c * LANES + lane_of_key] = ", 0 },
         { "Decode", "weight_of(partial_statistics[at * 2], base, factor), o)", "1.0f, o)", 0 },
@@ -77,14 +82,62 @@ public sealed class MetalMutationTests(ITestOutputHelper output)
         { "Plain", "float total = sum * weight + precise::exp(sink - top);", "float total = sum * weight;", 0 },
     };
 
+    /// <summary>The same in what two simdgroups that share the dimensions of their rows tell each other.</summary>
+    public static TheoryData<string, string, int> MistakesOfParts => new()
+    {
+        { "threadgroup_barrier(mem_flags::mem_threadgroup);", "", 3 },
+        { "threadgroup_barrier(mem_flags::mem_threadgroup);", "", 4 },
+        { "threadgroup_barrier(mem_flags::mem_threadgroup);", "", 5 },
+        { "if (part > 0) put_scores(exchange, scores);", "", 0 },
+        { "scores[b].fragments[f] += others[b].fragments[f];", "", 0 },
+        { "if (DIM_PARTS > 1) put_scores(exchange, scores);", "", 0 },
+        { "if (DIM_PARTS > 1) factors_of_exchange(exchange, b).x = rescale[b];", "", 0 },
+        { "if (part == 0) factors_of_exchange(exchange, b).y = end_factor;", "", 0 },
+        { "factors_of_exchange(exchange, b).y = end_factor", "factors_of_exchange(exchange, b).x = end_factor", 0 },
+        { "row_simdgroup * (EXCHANGE_FRAGMENTS * 32) + int(lane)", "int(lane)", 0 },
+        { "(part * KEY_STEPS + step) * 16 + lane_column * 2", "step * 16 + lane_column * 2", 0 },
+        { "part * (KEY_STEPS * 16)", "0", 0 },
+        { "part * (VALUE_FRAGMENTS * 8) + lane_column", "lane_column", 0 },
+        { "int first_column = part * (VALUE_FRAGMENTS * 8);", "int first_column = 0;", 0 },
+        { "min(first_column + VALUE_FRAGMENTS * 8, values.columns)", "min(first_column, values.columns)", 0 },
+    };
+
     [Theory]
     [MemberData(nameof(Mistakes))]
     public void A_mistake_is_noticed(string kernel, string correct, string wrong, int occurrence)
     {
         var family = Enum.Parse<AttentionKernel>(kernel);
+        AssertNoticed(family, Problems(family), correct, wrong, occurrence);
+    }
+
+    [Theory]
+    [MemberData(nameof(MistakesOfParts))]
+    public void A_mistake_between_parts_of_the_dimensions_is_noticed(string correct, string wrong, int occurrence) =>
+        AssertNoticed(AttentionKernel.Prefill, ProblemsOfParts(), correct, wrong, occurrence);
+
+    [Fact]
+    public void Without_a_mistake_those_of_parts_pass()
+    {
+        foreach (Problem problem in ProblemsOfParts()) MetalProblems.Run(problem, null, AttentionKernel.Prefill).AssertClose(problem, RowByRow.Solve(problem));
+    }
+
+    [Theory]
+    [InlineData(nameof(AttentionKernel.Plain))]
+    [InlineData(nameof(AttentionKernel.Prefill))]
+    [InlineData(nameof(AttentionKernel.Decode))]
+    public void Without_a_mistake_all_of_them_pass(string kernel)
+    {
+        foreach (Problem problem in Problems(Enum.Parse<AttentionKernel>(kernel)))
+        {
+            MetalProblems.Run(problem, null, Enum.Parse<AttentionKernel>(kernel)).AssertClose(problem, RowByRow.Solve(problem));
+        }
+    }
+
+    private void AssertNoticed(AttentionKernel family, IEnumerable<Problem> problems, string correct, string wrong, int occurrence)
+    {
         using EmulatedRuntime runtime = MetalProblems.Start();
         using var mistaken = new EmulatedRuntime { Orders = [.. MetalProblems.AllOrders], Source = function => Mutate(KernelSource.Compose(function), correct, wrong, occurrence) };
-        foreach (Problem problem in Problems(family))
+        foreach (Problem problem in problems)
         {
             try
             {
@@ -100,27 +153,23 @@ public sealed class MetalMutationTests(ITestOutputHelper output)
         Assert.Fail("Nothing noticed it.");
     }
 
-    [Theory]
-    [InlineData(nameof(AttentionKernel.Plain))]
-    [InlineData(nameof(AttentionKernel.Prefill))]
-    [InlineData(nameof(AttentionKernel.Decode))]
-    public void Without_a_mistake_all_of_them_pass(string kernel)
-    {
-        foreach (Problem problem in Problems(Enum.Parse<AttentionKernel>(kernel)))
-        {
-            MetalProblems.Run(problem, null, Enum.Parse<AttentionKernel>(kernel)).AssertClose(problem, RowByRow.Solve(problem));
-        }
-    }
-
     private static string Mutate(string text, string correct, string wrong, int occurrence)
     {
         int at = -1;
-        for (int i = 0; i <= occurrence; i++) at = text.IndexOf(correct, at + 1, StringComparison.Ordinal);
-        Assert.True(at >= 0, $"The text has no \"{correct}\" number {occurrence}.");
+        for (int i = 0; i <= occurrence; i++)
+        {
+            // Not an assertion: that would count as the mistake's being noticed.
+            at = text.IndexOf(correct, at + 1, StringComparison.Ordinal);
+            if (at < 0) throw new InvalidOperationException($"The text has no \"{correct}\" number {i}.");
+        }
+
         return text[..at] + wrong + text[(at + correct.Length)..];
     }
 
-    private static IEnumerable<Problem> Problems(AttentionKernel family)
+    /// <summary>In floats, with 11 steps of 16 dimensions for Q K^T and 19 fragments of 8 for P V: neither is even.</summary>
+    private static IEnumerable<Problem> ProblemsOfParts() => Problems(AttentionKernel.Prefill, keyDim: 168, valueDim: 152);
+
+    private static IEnumerable<Problem> Problems(AttentionKernel family, int keyDim = 64, int valueDim = 64)
     {
         bool isFew = family == AttentionKernel.Decode;
         int queries = isFew ? 3 : 37;
@@ -131,8 +180,8 @@ public sealed class MetalMutationTests(ITestOutputHelper output)
             Form = CallForm.Dense,
             Heads = 6,
             KeyValueHeads = 2,
-            KeyDim = 64,
-            ValueDim = 64,
+            KeyDim = keyDim,
+            ValueDim = valueDim,
             QueryLengths = [queries, queries],
             KeyLengths = [keys, 45],
             KeyCapacity = keys + 3,
@@ -150,7 +199,8 @@ public sealed class MetalMutationTests(ITestOutputHelper output)
             Name = "window, rows without keys",
             Options = one.Options with { Mask = AttentionMask.Window(9, 4), Alignment = AttentionAlignment.TopLeft, QueryOffset = 40, SinkLogits = [0, 1, 2, 3, 4, float.NegativeInfinity] },
         };
-        yield return generator.Fill(one with { Form = CallForm.Paged, BlockSize = 16, Options = one.Options with { AlibiSlopes = AlibiSlopes.ForHeads(6), SoftCap = 5 } }) with { Name = "paged, ALiBi, soft cap" };
+        yield return generator.Fill(one with { KeyLengths = [0, 45], Options = one.Options with { Mask = AttentionMask.Full } }) with { Name = "no keys" };
+        yield return generator.Fill(one with { Form = CallForm.Paged, BlockSize = 24, Options = one.Options with { AlibiSlopes = AlibiSlopes.ForHeads(6), SoftCap = 5 } }) with { Name = "paged, ALiBi, soft cap" };
         yield return generator.Fill(one with { Options = one.Options with { Mask = AttentionMask.Full, AlibiSlopes = AlibiSlopes.ForHeads(6) } }) with { Name = "ALiBi on both sides" };
         float[] bias = generator.Numbers(queries * (keys + 3), 2, AttentionElementType.Float32);
         for (int i = 0; i < bias.Length; i++)
@@ -166,9 +216,9 @@ public sealed class MetalMutationTests(ITestOutputHelper output)
         Problem special = generator.Fill(one) with { Name = "special values", Mask = new Broadcast<bool>([.. bias.Select(x => x > 0)], 1, 1, queries, keys + 3) };
         foreach (float[] values in special.Value)
         {
-            int tokens = values.Length / 128;
-            for (int n = 0; n < 24; n++) values[((n * 7) % tokens * 128) + (n * 5 % 128)] = (n % 3) switch { 0 => float.NaN, 1 => float.PositiveInfinity, _ => float.NegativeInfinity };
-            for (int d = 0; d < 64; d++) values[((tokens - 1 - (d % 3)) * 128) + d] = d % 4 == 0 ? float.NaN : float.PositiveInfinity;
+            int tokens = values.Length / (2 * valueDim);
+            for (int n = 0; n < 24; n++) values[((n * 7) % tokens * 2 * valueDim) + (n * 5 % (2 * valueDim))] = (n % 3) switch { 0 => float.NaN, 1 => float.PositiveInfinity, _ => float.NegativeInfinity };
+            for (int d = 0; d < valueDim; d++) values[((tokens - 1 - (d % 3)) * 2 * valueDim) + d] = d % 4 == 0 ? float.NaN : float.PositiveInfinity;
         }
 
         yield return special;
@@ -180,7 +230,7 @@ public sealed class MetalMutationTests(ITestOutputHelper output)
         {
             Name = "large logits",
             Query = [.. large.Query.Select(numbers => Integers(numbers, 40))],
-            Key = [.. large.Key.Select(numbers => Integers(numbers, 3).Select((x, i) => (i % 64) switch { 0 => 2000, 1 => 1, _ => x }).ToArray())],
+            Key = [.. large.Key.Select(numbers => Integers(numbers, 3).Select((x, i) => (i % keyDim) switch { 0 => 2000, 1 => 1, _ => x }).ToArray())],
             Options = one.Options with { Mask = AttentionMask.Full, Scale = 1f / 16 },
         };
     }

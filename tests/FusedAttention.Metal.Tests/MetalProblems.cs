@@ -7,7 +7,10 @@ namespace FusedAttention.Metal.Tests;
 /// <summary>Random problems for the Metal kernels, of a few element types and dimensions: each combination is a library to compile.</summary>
 internal static class MetalProblems
 {
-    /// <summary>Every pair of types; dimensions with tiles of 32, 16 and 8 keys, with 16, 8, 4 and 2 lanes a key, and some that only the plain kernel takes.</summary>
+    /// <summary>
+    /// Every pair of types; dimensions with tiles of 32, 16 and 8 keys, with two blocks of rows a simdgroup and two simdgroups for the dimensions of each, for odd numbers of steps and fragments too; with 16, 8, 4 and 2 lanes a
+    /// key, and some that only the plain kernel takes.
+    /// </summary>
     public static readonly (AttentionElementType Query, AttentionElementType KeyValue, int KeyDim, int ValueDim)[] Specialisations =
     [
         (AttentionElementType.Float32, AttentionElementType.Float32, 64, 64),
@@ -17,6 +20,8 @@ internal static class MetalProblems
         (AttentionElementType.Float32, AttentionElementType.BFloat16, 80, 40),
         (AttentionElementType.Float32, AttentionElementType.Float32, 256, 256),
         (AttentionElementType.Float16, AttentionElementType.Float16, 100, 33),
+        (AttentionElementType.Float16, AttentionElementType.Float16, 232, 216),
+        (AttentionElementType.BFloat16, AttentionElementType.BFloat16, 88, 96),
     ];
 
     public static ProblemGenerator Generator(int seed) => new(seed) { Specialisations = Specialisations };

@@ -41,7 +41,7 @@ public sealed partial class MetalReferenceTests
     /// <summary>Whether a kernel takes these dimensions.</summary>
     internal static bool Takes(AttentionKernel family, int keyDim, int valueDim, AttentionElementType keyValueType) => family switch
     {
-        AttentionKernel.Prefill => TileTable.Prefill(keyDim, valueDim, keyValueType, rowBlocks: 1) is not null,
+        AttentionKernel.Prefill => TileTable.Prefill(keyDim, valueDim, keyValueType, rowBlocks: 1, dimParts: 1) is not null,
         AttentionKernel.Decode => TileTable.Decode(keyDim, valueDim) is not null,
         _ => true,
     };

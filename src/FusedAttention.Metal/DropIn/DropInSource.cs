@@ -16,9 +16,6 @@ internal static partial class DropInSource
     /// <summary>Simdgroups of a threadgroup: 256 threads, and with eight rows each 64 queries.</summary>
     private const int Simdgroups = 8;
 
-    /// <summary>Of threadgroup memory: what 32 simdgroups have seen of infinities and NaN, two numbers each, though only eight compute.</summary>
-    private const int SpanBytes = 32 * 2 * sizeof(int);
-
     /// <summary>The function constants that are the same in all variants.</summary>
     private static readonly ImmutableArray<SourceDefinition> FixedConstants =
     [
@@ -48,7 +45,7 @@ internal static partial class DropInSource
     public static ImmutableArray<int> DefaultHeadDims { get; } = [64, 128];
 
     /// <summary>Whether the kernels have tiles for a head dimension. A call's own may be any number up to the largest of the file.</summary>
-    public static bool Takes(int headDim) => TileTable.Prefill(headDim, headDim, AttentionElementType.Float16, rowBlocks: 1) is not null && TileTable.Decode(headDim, headDim) is not null;
+    public static bool Takes(int headDim) => Prefill(headDim) is not null && TileTable.Decode(headDim, headDim) is not null;
 
     /// <summary>The file.</summary>
     /// <param name="headDims">The head dimensions to have copies for, each of which <see cref="Takes"/>; a call runs in the smallest that is large enough.</param>
@@ -62,12 +59,12 @@ internal static partial class DropInSource
             if (!Takes(dim)) throw new ArgumentException($"The drop-in's kernels take head dimensions that are multiples of 8 from 32 to 256, with enough common factors; {dim} is none.", nameof(headDims));
         }
 
-        int stagedBytes = dims.Max(dim => Prefill(dim).ThreadgroupBytes);
-        var text = new StringBuilder(DropInHeader.Of(dims, stagedBytes + SpanBytes));
+        int stagedBytes = dims.Max(static dim => Prefill(dim)!.Value.ThreadgroupBytes);
+        var text = new StringBuilder(DropInHeader.Of(dims, stagedBytes));
         var explained = new HashSet<string>(StringComparer.Ordinal);
         Append(text, KernelSource.Includes);
         text.Append("\n#define FUSED_ATTENTION_STANDS_ALONE\n");
-        Define(text, [new("QUERY_T", "half"), new("KEY_VALUE_T", "half"), KernelLibrary.Define("SIMDGROUPS", Simdgroups), KernelLibrary.Define("ROW_BLOCKS", 1), .. FixedConstants]);
+        Define(text, [new("QUERY_T", "half"), new("KEY_VALUE_T", "half"), KernelLibrary.Define("SIMDGROUPS", Simdgroups), KernelLibrary.Define("ROW_BLOCKS", 1), KernelLibrary.Define("DIM_PARTS", 1), .. FixedConstants]);
         foreach (string file in (string[])[.. KernelSource.Shared, "special_values.metal", "fragments.metal", "drop_in_slopes.metal", "drop_in.metal"]) Append(text, file);
         foreach (int dim in dims)
         {
@@ -86,7 +83,8 @@ internal static partial class DropInSource
         return text.ToString();
     }
 
-    private static PrefillTile Prefill(int dim) => TileTable.Prefill(dim, dim, AttentionElementType.Float16, rowBlocks: 1)!.Value;
+    /// <summary>One block of rows a simdgroup, with all dimensions: 64 queries a threadgroup, as the originals have it.</summary>
+    private static PrefillTile? Prefill(int dim) => TileTable.Prefill(dim, dim, AttentionElementType.Float16, rowBlocks: 1, dimParts: 1);
 
     /// <param name="text">Receives the copy.</param>
     /// <param name="variant">Which one.</param>
@@ -101,7 +99,7 @@ internal static partial class DropInSource
             KernelLibrary.Define("KEY_DIM", dim),
             KernelLibrary.Define("VALUE_DIM", dim),
             .. variant.Files == PrefillFiles
-                ? [KernelLibrary.Define("TILE_KEYS", Prefill(dim).Keys)]
+                ? [KernelLibrary.Define("TILE_KEYS", Prefill(dim)!.Value.Keys)]
                 : (ImmutableArray<SourceDefinition>)[KernelLibrary.Define("LANES", TileTable.Decode(dim, dim)!.Value.Lanes), KernelLibrary.Define("ROWS", 1)],
         ];
         text.Append('\n');

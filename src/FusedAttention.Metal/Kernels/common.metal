@@ -14,6 +14,9 @@
 // Loops over private arrays: an array that is not indexed by constants after unrolling leaves the registers for device memory.
 #define UNROLL _Pragma("clang loop unroll(full)")
 
+// Loops that are hardly ever entered.
+#define ROLLED _Pragma("clang loop unroll(disable)")
+
 // How many threads a threadgroup of a kernel has: without it a compiler must leave room in the registers for as many as a device runs (1,024).
 #define THREADGROUP_OF(threads) [[max_total_threads_per_threadgroup(threads)]]
 

@@ -303,9 +303,9 @@ INLINE void attend_item(
         Row of_output = row_at(index, head, sequence, operands, parameters);
         if (item.partial >= 0) {
             device float *to = partial_outputs + partial_row(item.partial, head, index, sequence, parameters) * VALUE_DIM;
-            add_specials<4, 4 * LANES>(to, of_output, values, specials, lane_of_key * 4, parameters);
+            add_specials<4, 4 * LANES>(to, of_output, values, specials, lane_of_key * 4, values.columns, parameters);
         } else {
-            add_specials<4, 4 * LANES>(output_row(output, of_output, sequence, parameters), of_output, values, specials, lane_of_key * 4, parameters);
+            add_specials<4, 4 * LANES>(output_row(output, of_output, sequence, parameters), of_output, values, specials, lane_of_key * 4, values.columns, parameters);
         }
     }
 }

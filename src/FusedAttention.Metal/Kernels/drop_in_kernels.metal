@@ -4,9 +4,9 @@
 // The copy of a head dimension's kernels that a call needs: the first that is wide enough.
 #define ATTEND_QUERIES(dim) \
     if (call.head_dim <= dim) { \
-        if (is_general) general_##dim::attend_queries(query, key, value, output, call, batch, head, tile, staged, special_keys, staging_index, simdgroup_index, lane); \
-        else if (call.use_alibi != 0) alibi_##dim::attend_queries(query, key, value, output, call, batch, head, tile, staged, special_keys, staging_index, simdgroup_index, lane); \
-        else scaled_##dim::attend_queries(query, key, value, output, call, batch, head, tile, staged, special_keys, staging_index, simdgroup_index, lane); \
+        if (is_general) general_##dim::attend_queries(query, key, value, output, call, batch, head, tile, staged, staging_index, simdgroup_index, lane); \
+        else if (call.use_alibi != 0) alibi_##dim::attend_queries(query, key, value, output, call, batch, head, tile, staged, staging_index, simdgroup_index, lane); \
+        else scaled_##dim::attend_queries(query, key, value, output, call, batch, head, tile, staged, staging_index, simdgroup_index, lane); \
     } else
 
 #define ATTEND_TOKEN(dim) \
@@ -23,7 +23,6 @@ INLINE void attend_sequences(
     constant FusedAttentionParams &params,
     uint batches,
     threadgroup half *staged,
-    threadgroup int2 *special_keys,
     uint3 place,
     uint3 grid,
     uint threads,
@@ -69,9 +68,8 @@ kernel void fused_attention(
 {
     (void)unused;
     threadgroup half4 tile_memory[STAGED_BYTES / 8];
-    threadgroup int2 special_keys[MOST_SIMDGROUPS];
     attend_sequences(
-        query, key, value, output, params, 1, (threadgroup half *)tile_memory, special_keys, place, grid, threads.x * threads.y * threads.z, thread_index, simdgroup_index, lane);
+        query, key, value, output, params, 1, (threadgroup half *)tile_memory, place, grid, threads.x * threads.y * threads.z, thread_index, simdgroup_index, lane);
 }
 
 kernel void fused_attention_f16(
@@ -88,9 +86,8 @@ kernel void fused_attention_f16(
     uint lane [[thread_index_in_simdgroup]])
 {
     threadgroup half4 tile_memory[STAGED_BYTES / 8];
-    threadgroup int2 special_keys[MOST_SIMDGROUPS];
     attend_sequences(
-        query, key, value, output, params, 1, (threadgroup half *)tile_memory, special_keys, place, grid, threads.x * threads.y * threads.z, thread_index, simdgroup_index, lane);
+        query, key, value, output, params, 1, (threadgroup half *)tile_memory, place, grid, threads.x * threads.y * threads.z, thread_index, simdgroup_index, lane);
 }
 
 kernel void fused_attention_batched(
@@ -108,9 +105,8 @@ kernel void fused_attention_batched(
     uint lane [[thread_index_in_simdgroup]])
 {
     threadgroup half4 tile_memory[STAGED_BYTES / 8];
-    threadgroup int2 special_keys[MOST_SIMDGROUPS];
     attend_sequences(
-        query, key, value, output, params, batch_size, (threadgroup half *)tile_memory, special_keys, place, grid, threads.x * threads.y * threads.z, thread_index, simdgroup_index, lane);
+        query, key, value, output, params, batch_size, (threadgroup half *)tile_memory, place, grid, threads.x * threads.y * threads.z, thread_index, simdgroup_index, lane);
 }
 
 // Keys of a sequence that are there: with a stride of the tables, num_blocks is the number of blocks, and a sequence ends before the first block that does not exist.

@@ -10,7 +10,6 @@ INLINE void attend_queries(
     uint head,
     uint tile,
     threadgroup half *staged,
-    threadgroup int2 *special_keys,
     uint thread_index,
     uint simdgroup_index,
     uint lane)
@@ -38,5 +37,5 @@ INLINE void attend_queries(
     values.first = value + start;
 
     Operands operands = {nullptr, nullptr, nullptr, nullptr, {call.use_alibi != 0 ? int(call.num_heads) : 0}};
-    attend_block(query, keys, values, output, int(head), item, sequence, operands, parameters, staged, special_keys, thread_index, simdgroup_index, lane);
+    attend_block(query, keys, values, output, int(head), item, sequence, operands, parameters, staged, thread_index, simdgroup_index, lane);
 }

@@ -105,7 +105,7 @@ THREADGROUP_OF(SIMDGROUPS * 32) kernel void plain(
             for (int i = 0; i < VALUE_SLOTS; i++) {
                 if (i * 32 + lane < VALUE_DIM) to[i * 32 + lane] = narrow<QUERY_T>(outputs[i] * row_end.factor);
             }
-            add_specials<1, 32>(to, row, values, specials, lane, parameters);
+            add_specials<1, 32>(to, row, values, specials, lane, values.columns, parameters);
             if (has_log_sum_exp && lane == 0) store_log_sum_exp(row_end.log_sum_exp, row, operands, sequence, parameters);
         } else {
             long partial = partial_row(item.partial, head, index, sequence, parameters);
@@ -114,7 +114,7 @@ THREADGROUP_OF(SIMDGROUPS * 32) kernel void plain(
             for (int i = 0; i < VALUE_SLOTS; i++) {
                 if (i * 32 + lane < VALUE_DIM) to[i * 32 + lane] = outputs[i];
             }
-            add_specials<1, 32>(to, row, values, specials, lane, parameters);
+            add_specials<1, 32>(to, row, values, specials, lane, values.columns, parameters);
             if (lane == 0) {
                 partial_statistics[partial * 2] = maximum;
                 partial_statistics[partial * 2 + 1] = sum;

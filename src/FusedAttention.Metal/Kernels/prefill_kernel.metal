@@ -19,8 +19,7 @@ THREADGROUP_OF(THREADS) kernel void prefill(
     uint simdgroup_index [[simdgroup_index_in_threadgroup]],
     uint lane [[thread_index_in_simdgroup]])
 {
-    threadgroup KEY_VALUE_T4 tile_memory[TILE_KEYS * TILE_STRIDE / 4];
-    threadgroup int2 special_keys[SIMDGROUPS];
+    threadgroup KEY_VALUE_T4 tile_memory[STAGED_ELEMENTS / 4];
 
     WorkItem item = items[place.x];
     SequenceEntry sequence = sequences[item.sequence];
@@ -29,5 +28,5 @@ THREADGROUP_OF(THREADS) kernel void prefill(
     KeyRows keys = keys_of(head, key, block_tables, sequence, parameters);
     KeyRows values = values_of(head, value, block_tables, sequence, parameters);
     attend_block(
-        query, keys, values, output, head, item, sequence, operands, parameters, (threadgroup KEY_VALUE_T *)tile_memory, special_keys, thread_index, simdgroup_index, lane);
+        query, keys, values, output, head, item, sequence, operands, parameters, (threadgroup KEY_VALUE_T *)tile_memory, thread_index, simdgroup_index, lane);
 }

@@ -181,7 +181,7 @@ INLINE void add_bias(thread Score &score, thread const Row &row, int key)
     score.value += bias;
 }
 
-// s = s - slope * |position - key|. Distances are taken from the tile's start: exact below 2^24, wherever the context begins.
+// s = s - slope * |position - key|. Distances are taken from the tile's start, or a key near it: exact below 2^24, wherever the context begins.
 INLINE void subtract_distance(thread Score &score, thread const Row &row, int tile, int j)
 {
     score.value -= row.slope * fabs(float(row.position - tile) - float(j));

@@ -65,17 +65,17 @@ INLINE KeySpan span_of_all(threadgroup const int2 *spans)
     return span;
 }
 
-// Adds what a row sees of the special values between two keys to its results, where they were stored: RUN columns from first_column on, and as many after each STRIDE. Only the
-// lane that has stored them may ask, since no other could be sure to find them.
+// Adds what a row sees of the special values between two keys to its results, where they were stored: RUN columns from first_column on, and as many after each STRIDE, up to end_column. Only
+// the lane that has stored them may ask, since no other could be sure to find them.
 template <int RUN, int STRIDE, typename T>
 INLINE void add_specials(
-    device T *results, thread const Row &row, thread const KeyRows &values, KeySpan specials, int first_column, PARAMETERS parameters)
+    device T *results, thread const Row &row, thread const KeyRows &values, KeySpan specials, int first_column, int end_column, PARAMETERS parameters)
 {
     int first = max(specials.first, row.start);
     int end = min(specials.end, row.end);
     if (first >= end) return;
-    for (int start = first_column; start < values.columns; start += STRIDE) {
-        for (int column = start; column < min(start + RUN, values.columns); column++) {
+    for (int start = first_column; start < end_column; start += STRIDE) {
+        for (int column = start; column < min(start + RUN, end_column); column++) {
             uint special = 0u;
             for (int key = first; key < end; key++) {
                 uint of_key = special_of(widen(key_row(values, key)[column]));

@@ -2,10 +2,12 @@ using FusedAttention.Tensors;
 
 namespace FusedAttention.Metal.Planning;
 
-/// <summary>Sizes of the prefill kernel: keys of a tile, simdgroups of a threadgroup, blocks of 8 rows of each, and the threadgroup memory that follows.</summary>
-internal readonly record struct PrefillTile(int Keys, int Simdgroups, int RowBlocks, int ThreadgroupBytes)
+/// <summary>
+/// Sizes of the prefill kernel: keys of a tile, simdgroups of a threadgroup, blocks of 8 rows of each, simdgroups that have the dimensions of the same rows among them, and the threadgroup memory that follows.
+/// </summary>
+internal readonly record struct PrefillTile(int Keys, int Simdgroups, int RowBlocks, int DimParts, int ThreadgroupBytes)
 {
-    public int Rows => Simdgroups * RowBlocks * 8;
+    public int Rows => Simdgroups / DimParts * RowBlocks * 8;
 }
 
 /// <summary>Sizes of the decode kernel: lanes that share a key, query rows that share its load, simdgroups of a threadgroup, and the threadgroup memory that follows.</summary>
@@ -67,7 +69,7 @@ internal static class TileTable
     private const int MinPrefillDim = 32;
     private const int MaxPrefillDim = 256;
 
-    /// <summary>Four simdgroups, so that a staged tile serves 32 rows, or 64 with two blocks of rows.</summary>
+    /// <summary>Four simdgroups for each part of the dimensions, so that a staged tile serves 32 rows, or 64 with two blocks of rows.</summary>
     private const int PrefillSimdgroups = 4;
 
     /// <summary>Four: decoding one query of a group of 8 with D = 128 makes two sets of four rows times two slices of the keys.</summary>
@@ -83,46 +85,55 @@ internal static class TileTable
     private const int DecodeMaxDim = 256;
 
     /// <summary>
-    /// The larger dimension up to which a prefill tile has 32 keys; beyond it has 16. A lane has keys * D / 256 elements in flight while it stages, keys / 4 scores, D / 4 outputs and D / 4 queries (half that in 16 bits): of
-    /// 128 registers D = 192 in 16 bits spills 444 bytes with 32 keys and 188 with 16, for the same share of matrix products. D = 128 loses little with 16 (0.72 for 0.75), spills 72 bytes in place of 184, its code (9.4 KB)
-    /// fits the instruction cache of an M1 (12 KB), and a tile lies in one block of a cache with 16 tokens a block, where one of 32 keys pays for an address a key. All by <c>ProxyBudgetTests</c>.
+    /// The larger dimension up to which a prefill tile has 32 keys, if it has one block of rows; all others have <see cref="SmallTileKeys"/>. D = 128 in half loses little with 16 keys (0.77 of the cycles are matrix products, for
+    /// 0.79), its code (8.2 KB, 10.4 with all features) fits the instruction cache of an M1 (12 KB), which that of 32 keys does not (11.4, 14.5), and a tile lies in one block of a cache with 16 tokens a block, where one of
+    /// 32 keys pays for an address a key. All by <c>ProxyBudgetTests</c>.
     /// </summary>
     private const int MostDimOf32Keys = 96;
 
-    /// <summary>Keys of a tile otherwise, and with two row blocks always.</summary>
     private const int SmallTileKeys = 16;
 
     /// <summary>
-    /// Registers that Q, O and S of two row blocks may take, where keys and values are halves and are multiplied as they are: what D = 64 takes (2 * (8 + 16 + 4)), with 127 of 128 registers in all and nothing spilled. By
-    /// <c>ProxyBudgetTests</c> the share of matrix products is then 0.736 with tiles of 16 keys, for 0.716 of one block and tiles of 32, which in a cache with 16 tokens a block have 0.57; and keys and values are
-    /// staged and loaded half as often.
+    /// Registers that Q, O and S of one block of rows may take for a simdgroup to have all dimensions: what D = 192 takes in half (24 + 48 + 4) or D = 144 in the other types (36 + 36 + 4), with 115 to 118 of 128 registers
+    /// in all, or 124 with all features, and nothing spilled. With more, two simdgroups share the dimensions: D = 256 takes 103 registers in half, 120 in bfloat16 and 121 in floats, where one simdgroup would spill 60 bytes
+    /// in half. What it costs is that of two simdgroups one has no softmax and waits: the other's loop has 0.68 of matrix products at D = 160 in floats, where 0.75 would spill, 32 bytes with all features.
     /// </summary>
-    private const int TwoBlocksOfHalves = 56;
+    private const int OneSimdgroup = 76;
 
-    /// <summary>The same where they are converted, which takes registers too: D = 48 in bfloat16 (0.652 for 0.619), D = 32 in floats (0.646 for 0.621). D = 64 in bfloat16 would spill 68 bytes.</summary>
-    private const int TwoBlocksConverted = 44;
+    /// <summary>
+    /// The same for two blocks of rows, which have keys and values staged and loaded half as often: what D = 64 takes where elements are converted (2 * (16 + 16 + 4)), with 115 registers in all, or 128 with all
+    /// features. By <c>ProxyBudgetTests</c> the share of matrix products is then 0.73 in floats with tiles of 16 keys, for 0.70 of one block and tiles of 32, and 0.71 for 0.66 in bfloat16; D = 80 in half has 0.77 for 0.74.
+    /// D = 72 in floats would spill 60 bytes with all features.
+    /// </summary>
+    private const int TwoBlocks = 72;
 
     /// <summary>The tile of a prefill, or null if its dimensions are not multiples of 8 from 32 to 256.</summary>
     public static PrefillTile? Prefill(int keyDim, int valueDim, AttentionElementType queryType, AttentionElementType keyValueType)
     {
-        const int Scores = SmallTileKeys / 4;
-        int queries = (keyDim + 15) / 16 * queryType.Size(), outputs = valueDim / 4;
-        bool hasTwoBlocks = 2 * (queries + outputs + Scores) <= (keyValueType == AttentionElementType.Float16 ? TwoBlocksOfHalves : TwoBlocksConverted);
-        return Prefill(keyDim, valueDim, keyValueType, hasTwoBlocks ? 2 : 1);
+        // Queries that are not multiplied as they lie are in registers as what they are multiplied as.
+        int queries = (keyDim + 15) / 16 * (queryType == AttentionElementType.Float16 ? 2 : 4);
+        int registers = queries + (valueDim / 4) + (SmallTileKeys / 4);
+        return Prefill(keyDim, valueDim, keyValueType, rowBlocks: 2 * registers <= TwoBlocks ? 2 : 1, dimParts: registers > OneSimdgroup ? 2 : 1);
     }
 
-    /// <summary>The same with so many blocks of 8 rows a simdgroup.</summary>
-    public static PrefillTile? Prefill(int keyDim, int valueDim, AttentionElementType keyValueType, int rowBlocks)
+    /// <summary>The same with so many blocks of 8 rows a simdgroup, and so many simdgroups for the dimensions of each.</summary>
+    public static PrefillTile? Prefill(int keyDim, int valueDim, AttentionElementType keyValueType, int rowBlocks, int dimParts)
     {
         if (!IsPrefillDim(keyDim) || !IsPrefillDim(valueDim)) return null;
-        int rowBytes = Math.Max((keyDim + 15) / 16 * 16, valueDim) * keyValueType.Size();
-        int keys = rowBlocks == 1 && Math.Max(keyDim, valueDim) <= MostDimOf32Keys ? 32 : SmallTileKeys;
+        int simdgroups = PrefillSimdgroups * dimParts;
+        int rowBytes = (Math.Max(PaddedTo(16 * dimParts, keyDim), PaddedTo(8 * dimParts, valueDim)) * keyValueType.Size()) + 16;
+        int keys = rowBlocks == 1 && dimParts == 1 && Math.Max(keyDim, valueDim) <= MostDimOf32Keys ? 32 : SmallTileKeys;
 
-        // A row takes 16 bytes more in threadgroup memory. 256 floats a row leave 8 keys: 16,640 bytes for 16 of them, 8,320 for 8.
-        if (keys * (rowBytes + 16) > MemoryBudget - SpanBytes(PrefillSimdgroups)) keys /= 2;
-        return new PrefillTile(keys, PrefillSimdgroups, rowBlocks, (keys * (rowBytes + 16)) + SpanBytes(PrefillSimdgroups));
+        // 256 floats a row leave 8 keys: 16,640 bytes for 16 of them alone.
+        if (Bytes(keys) > MemoryBudget) keys /= 2;
+        return new PrefillTile(keys, simdgroups, rowBlocks, dimParts, Bytes(keys));
 
         static bool IsPrefillDim(int dim) => dim % 8 == 0 && dim is >= MinPrefillDim and <= MaxPrefillDim;
+
+        static int PaddedTo(int multiple, int dim) => (dim + multiple - 1) / multiple * multiple;
+
+        // A row takes 16 bytes more than its elements. Behind the tile are the item's notes, and with two parts what their lanes exchange: two floats for every 8 keys, and two for the row.
+        int Bytes(int keys) => (keys * rowBytes) + 16 + (dimParts > 1 ? PrefillSimdgroups * rowBlocks * ((keys / 8) + 1) * 32 * 2 * sizeof(float) : 0);
     }
 
     /// <summary>

@@ -28,6 +28,9 @@ using namespace metal;
 // Loops over private arrays: an array that is not indexed by constants after unrolling leaves the registers for device memory.
 #define UNROLL _Pragma("clang loop unroll(full)")
 
+// Loops that are hardly ever entered.
+#define ROLLED _Pragma("clang loop unroll(disable)")
+
 // How many threads a threadgroup of a kernel has: without it a compiler must leave room in the registers for as many as a device runs (1,024).
 #define THREADGROUP_OF(threads) [[max_total_threads_per_threadgroup(threads)]]
 
@@ -414,7 +417,7 @@ INLINE void add_bias(thread Score &score, thread const Row &row, int key)
     score.value += bias;
 }
 
-// s = s - slope * |position - key|. Distances are taken from the tile's start: exact below 2^24, wherever the context begins.
+// s = s - slope * |position - key|. Distances are taken from the tile's start, or a key near it: exact below 2^24, wherever the context begins.
 INLINE void subtract_distance(thread Score &score, thread const Row &row, int tile, int j)
 {
     score.value -= row.slope * fabs(float(row.position - tile) - float(j));
@@ -577,17 +580,17 @@ INLINE KeySpan span_of_all(threadgroup const int2 *spans)
     return span;
 }
 
-// Adds what a row sees of the special values between two keys to its results, where they were stored: RUN columns from first_column on, and as many after each STRIDE. Only the
-// lane that has stored them may ask, since no other could be sure to find them.
+// Adds what a row sees of the special values between two keys to its results, where they were stored: RUN columns from first_column on, and as many after each STRIDE, up to end_column. Only
+// the lane that has stored them may ask, since no other could be sure to find them.
 template <int RUN, int STRIDE, typename T>
 INLINE void add_specials(
-    device T *results, thread const Row &row, thread const KeyRows &values, KeySpan specials, int first_column, PARAMETERS parameters)
+    device T *results, thread const Row &row, thread const KeyRows &values, KeySpan specials, int first_column, int end_column, PARAMETERS parameters)
 {
     int first = max(specials.first, row.start);
     int end = min(specials.end, row.end);
     if (first >= end) return;
-    for (int start = first_column; start < values.columns; start += STRIDE) {
-        for (int column = start; column < min(start + RUN, values.columns); column++) {
+    for (int start = first_column; start < end_column; start += STRIDE) {
+        for (int column = start; column < min(start + RUN, end_column); column++) {
             uint special = 0u;
             for (int key = first; key < end; key++) {
                 uint of_key = special_of(widen(key_row(values, key)[column]));
@@ -970,9 +973,9 @@ INLINE void attend_item(
         Row of_output = row_at(index, head, sequence, operands, parameters);
         if (item.partial >= 0) {
             device float *to = partial_outputs + partial_row(item.partial, head, index, sequence, parameters) * VALUE_DIM;
-            add_specials<4, 4 * LANES>(to, of_output, values, specials, lane_of_key * 4, parameters);
+            add_specials<4, 4 * LANES>(to, of_output, values, specials, lane_of_key * 4, values.columns, parameters);
         } else {
-            add_specials<4, 4 * LANES>(output_row(output, of_output, sequence, parameters), of_output, values, specials, lane_of_key * 4, parameters);
+            add_specials<4, 4 * LANES>(output_row(output, of_output, sequence, parameters), of_output, values, specials, lane_of_key * 4, values.columns, parameters);
         }
     }
 }

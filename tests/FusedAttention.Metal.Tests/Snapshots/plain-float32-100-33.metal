@@ -26,6 +26,9 @@ using namespace metal;
 // Loops over private arrays: an array that is not indexed by constants after unrolling leaves the registers for device memory.
 #define UNROLL _Pragma("clang loop unroll(full)")
 
+// Loops that are hardly ever entered.
+#define ROLLED _Pragma("clang loop unroll(disable)")
+
 // How many threads a threadgroup of a kernel has: without it a compiler must leave room in the registers for as many as a device runs (1,024).
 #define THREADGROUP_OF(threads) [[max_total_threads_per_threadgroup(threads)]]
 
@@ -412,7 +415,7 @@ INLINE void add_bias(thread Score &score, thread const Row &row, int key)
     score.value += bias;
 }
 
-// s = s - slope * |position - key|. Distances are taken from the tile's start: exact below 2^24, wherever the context begins.
+// s = s - slope * |position - key|. Distances are taken from the tile's start, or a key near it: exact below 2^24, wherever the context begins.
 INLINE void subtract_distance(thread Score &score, thread const Row &row, int tile, int j)
 {
     score.value -= row.slope * fabs(float(row.position - tile) - float(j));
@@ -575,17 +578,17 @@ INLINE KeySpan span_of_all(threadgroup const int2 *spans)
     return span;
 }
 
-// Adds what a row sees of the special values between two keys to its results, where they were stored: RUN columns from first_column on, and as many after each STRIDE. Only the
-// lane that has stored them may ask, since no other could be sure to find them.
+// Adds what a row sees of the special values between two keys to its results, where they were stored: RUN columns from first_column on, and as many after each STRIDE, up to end_column. Only
+// the lane that has stored them may ask, since no other could be sure to find them.
 template <int RUN, int STRIDE, typename T>
 INLINE void add_specials(
-    device T *results, thread const Row &row, thread const KeyRows &values, KeySpan specials, int first_column, PARAMETERS parameters)
+    device T *results, thread const Row &row, thread const KeyRows &values, KeySpan specials, int first_column, int end_column, PARAMETERS parameters)
 {
     int first = max(specials.first, row.start);
     int end = min(specials.end, row.end);
     if (first >= end) return;
-    for (int start = first_column; start < values.columns; start += STRIDE) {
-        for (int column = start; column < min(start + RUN, values.columns); column++) {
+    for (int start = first_column; start < end_column; start += STRIDE) {
+        for (int column = start; column < min(start + RUN, end_column); column++) {
             uint special = 0u;
             for (int key = first; key < end; key++) {
                 uint of_key = special_of(widen(key_row(values, key)[column]));
@@ -770,7 +773,7 @@ THREADGROUP_OF(SIMDGROUPS * 32) kernel void plain(
             for (int i = 0; i < VALUE_SLOTS; i++) {
                 if (i * 32 + lane < VALUE_DIM) to[i * 32 + lane] = narrow<QUERY_T>(outputs[i] * row_end.factor);
             }
-            add_specials<1, 32>(to, row, values, specials, lane, parameters);
+            add_specials<1, 32>(to, row, values, specials, lane, values.columns, parameters);
             if (has_log_sum_exp && lane == 0) store_log_sum_exp(row_end.log_sum_exp, row, operands, sequence, parameters);
         } else {
             long partial = partial_row(item.partial, head, index, sequence, parameters);
@@ -779,7 +782,7 @@ THREADGROUP_OF(SIMDGROUPS * 32) kernel void plain(
             for (int i = 0; i < VALUE_SLOTS; i++) {
                 if (i * 32 + lane < VALUE_DIM) to[i * 32 + lane] = outputs[i];
             }
-            add_specials<1, 32>(to, row, values, specials, lane, parameters);
+            add_specials<1, 32>(to, row, values, specials, lane, values.columns, parameters);
             if (lane == 0) {
                 partial_statistics[partial * 2] = maximum;
                 partial_statistics[partial * 2 + 1] = sum;

@@ -4,7 +4,13 @@ namespace metal {
 
 inline float proxy_shuffle(float x, uint lane) { return __builtin_astype(__builtin_amdgcn_ds_bpermute((int)(lane * 4u), __builtin_astype(x, int)), float); }
 inline float simd_shuffle(float x, ushort lane) { return proxy_shuffle(x, lane); }
-inline float simd_shuffle_xor(float x, ushort mask) { return proxy_shuffle(x, proxy_lane() ^ mask); }
+
+// The mask is known when compiling wherever the kernels ask, and takes no register of a lane.
+inline float simd_shuffle_xor(float x, ushort mask) {
+    float result;
+    __asm__("simd_shuffle_xor %0, %1, %2" : "=v"(result) : "v"(x), "s"((uint)mask));
+    return result;
+}
 inline float4 simd_shuffle_xor(float4 x, ushort mask) {
     return (float4)(simd_shuffle_xor(x.x, mask), simd_shuffle_xor(x.y, mask), simd_shuffle_xor(x.z, mask), simd_shuffle_xor(x.w, mask));
 }
