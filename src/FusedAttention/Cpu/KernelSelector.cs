@@ -47,7 +47,7 @@ internal static class KernelSelector
         CpuKernels plain = Select(instructionSet);
         if ((uint)machineCode >= MachineCodes) throw new ArgumentException($"MachineCode is {(int)machineCode}, which is no member of {nameof(CpuMachineCode)}.", nameof(machineCode));
         ref CpuKernels? selected = ref Selected[((int)instructionSet * MachineCodes) + (int)machineCode];
-        return selected ??= MachineCodeChoice.Of(plain.InstructionSet, machineCode).Halves is { } halves ? plain.With(halves) : plain;
+        return selected ??= MachineCodeChoice.Of(plain.InstructionSet, machineCode) is { Halves: var halves, Tiles: var tiles } && (halves, tiles) != default ? plain.With(halves, tiles) : plain;
     }
 
     /// <summary>The kernels of an instruction set, without machine code.</summary>
