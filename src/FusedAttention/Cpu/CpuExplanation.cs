@@ -70,9 +70,8 @@ internal static class CpuExplanation
         if (kernels.InstructionSet is not (CpuInstructionSet.Avx2 or CpuInstructionSet.Avx512)) return default;
         if (problem is { QueryType: AttentionElementType.BFloat16, KeyValueType: AttentionElementType.BFloat16 } && plan.PrefillSequences > 0)
         {
-            string tilesReason = MachineCodeChoice.Of(kernels.InstructionSet, execution.MachineCode).TilesReason;
-            if (kernels.Tiles is null) return ($"none: {tilesReason}", null);
-            return kernels.TilesOf(problem) is null ? ("none: tiles take dimensions from 16 to 256", null) : (tilesReason, () => TileKernels.Listing(problem.KeyDim, problem.ValueDim, PrefillTiles.Keys));
+            if (kernels.Tiles is not { } tiles) return ($"none: {MachineCodeChoice.Of(kernels.InstructionSet, execution.MachineCode).TilesRefusal}", null);
+            return kernels.TilesOf(problem) is null ? ("none: tiles take dimensions from 16 to 256", null) : (tiles.Reason, () => TileKernels.Listing(problem.KeyDim, problem.ValueDim, PrefillTiles.Keys));
         }
 
         if (problem.KeyValueType != AttentionElementType.Float16 || plan.PrefillSequences + plan.DecodeSequences == 0) return default;

@@ -12,8 +12,8 @@ internal sealed record MachineCodeChoice(HalfKernels? Halves, string Reason)
     /// <summary>The tile products for bfloat16; null if there are none.</summary>
     public TileKernelCache? Tiles { get; init; }
 
-    /// <summary>Why there are some or none, as <see cref="Reason"/>.</summary>
-    public string TilesReason { get; init; } = Reason;
+    /// <summary>Why there are none.</summary>
+    public string TilesRefusal { get; init; } = Reason;
 
     /// <summary>The environment variable that says what <see cref="CpuMachineCode.Auto"/> means; a name of that enumeration.</summary>
     public const string EnvironmentVariable = "FUSEDATTENTION_MACHINE_CODE";
@@ -51,7 +51,7 @@ internal sealed record MachineCodeChoice(HalfKernels? Halves, string Reason)
             string? lackingTiles = instructionSet == CpuInstructionSet.Avx512 ? code.TilesRefusal : "tiles come with AVX-512";
             return new((instructionSet == CpuInstructionSet.Avx2 ? Halves256 : Halves512).Value, $"binary16 by vcvtph2ps ({code.State})")
             {
-                Tiles = lackingTiles is null ? TilesOfAvx512.Value : null, TilesReason = lackingTiles ?? $"bfloat16 by tiles of AMX ({code.State})",
+                Tiles = lackingTiles is null ? TilesOfAvx512.Value : null, TilesRefusal = lackingTiles ?? "",
             };
         }
 

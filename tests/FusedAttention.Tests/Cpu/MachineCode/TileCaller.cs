@@ -1,28 +1,22 @@
 using System.Numerics.Tensors;
-using System.Runtime.Intrinsics;
 using FusedAttention.Cpu;
 using FusedAttention.Cpu.MachineCode;
 using FusedAttention.Cpu.MachineCode.Kernels;
-using FusedAttention.Cpu.Numerics;
 using FusedAttention.Cpu.Planning;
-using FusedAttention.Cpu.Prefill;
 using FusedAttention.Problems;
 using FusedAttention.Tensors;
-using CallingConvention = FusedAttention.Cpu.MachineCode.CallingConvention;
 
 namespace FusedAttention.Tests.Cpu.MachineCode;
 
 /// <summary>Calls by AVX-512's kernels with tile products for bfloat16: by the processor where it has tiles, or by the emulator.</summary>
 internal sealed unsafe class TileCaller(CpuExecution execution, bool emulates) : ICallTarget
 {
-    private static readonly TileKernelCache Emulated = new(static (keyDim, valueDim) => new TileEmulator(TileKernels.Emit(keyDim, valueDim, PrefillTiles.Keys, CallingConvention.SystemV)));
     private static readonly Lazy<TileKernelCache> Compiled = new(static () => TileKernelCache.Of(CodeHost.Current, PrefillTiles.Keys));
 
     /// <summary>Whether the processor has tiles and the process may use them.</summary>
     public static bool HasTiles => CodeHost.Current.MayUseTiles;
 
-    private readonly CpuKernels _kernels = new CpuKernels<Avx512Simd, Vector512<float>, RegisterTile14x2<Avx512Simd, Vector512<float>>>(
-        CpuInstructionSet.Avx512, null, emulates ? Emulated : Compiled.Value);
+    private readonly CpuKernels _kernels = EmulatedTiles.With(emulates ? EmulatedTiles.Products : Compiled.Value);
 
     public void Dense<TQuery, TKeyValue>(
         in ReadOnlyTensorSpan<TQuery> query, in ReadOnlyTensorSpan<TKeyValue> key, in ReadOnlyTensorSpan<TKeyValue> value, in TensorSpan<TQuery> output,

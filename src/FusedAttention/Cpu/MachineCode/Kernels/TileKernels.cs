@@ -48,14 +48,17 @@ internal sealed unsafe class CompiledTileKernels(CompiledKernel scores, Compiled
 }
 
 /// <summary>Tile products for all dimensions: made when first asked for, and kept.</summary>
+/// <param name="reason">For <c>Explain</c> and the tool: what they are.</param>
 /// <param name="make">Makes those of a key and a value dimension; null where the system has no memory for code.</param>
-internal sealed class TileKernelCache(Func<int, int, TileKernels?> make)
+internal sealed class TileKernelCache(string reason, Func<int, int, TileKernels?> make)
 {
     private readonly ConcurrentDictionary<(int KeyDim, int ValueDim), TileKernels?> _kernels = new();
     private readonly Lock _gate = new();
 
+    public string Reason => reason;
+
     /// <summary>By the processor.</summary>
-    public static TileKernelCache Of(CodeHost host, int tileKeys) => new((keyDim, valueDim) =>
+    public static TileKernelCache Of(CodeHost host, int tileKeys) => new($"bfloat16 by tiles of AMX ({host.State})", (keyDim, valueDim) =>
     {
         (Assembler scores, Assembler sums) = TileKernels.Emit(keyDim, valueDim, tileKeys, CallingConvention.Current);
         return host.Compile(scores) is { } compiledScores && host.Compile(sums) is { } compiledSums ? new CompiledTileKernels(compiledScores, compiledSums) : null;
