@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using System.Globalization;
-using System.Numerics.Tensors;
 using FusedAttention.Cpu.MachineCode;
 using Xunit;
 
@@ -35,16 +34,14 @@ public sealed class MachineCodeTimes(ITestOutputHelper output)
         Assert.SkipUnless(Variants.IsSupported(CpuInstructionSet.Avx512) && TileCaller.HasTiles, "This processor has no tiles, or this process may not use them.");
         BFloat16[] query = Draw(1), key = Draw(2), value = Draw(3), without = new BFloat16[query.Length], with = new BFloat16[query.Length];
         AttentionOptions options = new() { Mask = causal ? AttentionMask.Causal : AttentionMask.Full };
-        nint[] lengths = [1, tokens, Heads, dim];
         foreach (int threads in (int[])[-1, 1])
         {
             if (threads == 1 && tokens > 2048) continue;
             var execution = new CpuExecution { MaxDegreeOfParallelism = threads };
-            var tiles = new TileCaller(execution, emulates: false);
+            var shape = new AttentionShape(1, tokens, tokens, Heads, Heads, dim);
             (double off, double on) = Medians(
-                () => Attention.Forward<BFloat16, BFloat16>(query, key, value, without, new(1, tokens, tokens, Heads, Heads, dim), options, execution: execution),
-                () => tiles.Dense<BFloat16, BFloat16>(
-                    new ReadOnlyTensorSpan<BFloat16>(query, lengths), new ReadOnlyTensorSpan<BFloat16>(key, lengths), new ReadOnlyTensorSpan<BFloat16>(value, lengths), new TensorSpan<BFloat16>(with, lengths), options, default));
+                () => Attention.Forward<BFloat16, BFloat16>(query, key, value, without, shape, options, execution: execution with { MachineCode = CpuMachineCode.Off }),
+                () => Attention.Forward<BFloat16, BFloat16>(query, key, value, with, shape, options, execution: execution));
             double operations = 4.0 * tokens * tokens * Heads * dim / (causal ? 2 : 1);
             output.WriteLine(string.Create(CultureInfo.InvariantCulture,
                 $"times prefill bf16 {tokens} x {Heads} x {dim} {(causal ? "causal" : "full")} threads {threads}: intrinsics {off * 1e3:0.000} ms {operations / off / 1e12:0.000} TFLOP/s, tiles {on * 1e3:0.000} ms {operations / on / 1e12:0.000} TFLOP/s, {off / on:0.00} x"));
