@@ -66,6 +66,8 @@ if [ "$tests" = 1 ]; then
 fi
 
 if [ "$times" = 1 ]; then
+    printf '\n== parts\n'
+    FUSEDATTENTION_TIMES=1 FusedAttention.Tests/FusedAttention.Tests --filter-method '*MachineCodeTimes.Parts*' --no-ansi --no-progress --output Detailed --parallel none 2>&1 | grep -E '^ *(parts|failed)' | tee "$reports/parts.txt"
     if python3 -c 'import torch' 2>/dev/null; then
         step prefill timeout 240 python3 "$here/prefill.py" --seconds "$seconds"
     else
