@@ -27,7 +27,12 @@ internal sealed class CodeHost
     public CodeHost(ReadOnlySpan<ExecutableMemory> memories, Func<string, string?> environment)
     {
         _environment = environment;
-        _tilesRefusal = new(AskForTiles);
+        _tilesRefusal = new(() =>
+        {
+            string? refusal = AskForTiles();
+            if (IsAvailable) AttentionEventSource.Log.SetMachineCode(true, refusal is null ? $"{State}, with tiles" : $"{State}, without tiles: {refusal}");
+            return refusal;
+        });
         if (RuntimeInformation.ProcessArchitecture != Architecture.X64)
         {
             State = $"this process is {RuntimeInformation.ProcessArchitecture}, not x86-64";
