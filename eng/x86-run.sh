@@ -1,22 +1,21 @@
 #!/usr/bin/env bash
 # Tests and times machine code on this machine. Made by eng/x86-tests.sh; needs nothing, and times PyTorch beside it where Python has it.
-#   run.sh                        tests, then times
-#   --all                         all tests of the library, and not only those of machine code
-#   --seconds N                   how long a shape is timed, 1 if not given
-#   --no-tests --no-times --no-torch
+#   run.sh                        tests, then times: some four minutes
+#   --all                         all tests of the library, and not only those that machine code has a part in
+#   --seconds N                   how long a shape is timed, 4 if not given
+#   --no-tests --no-times
 #   --unpack FOLDER               where to; a folder beside this script if not given
-#   -- COMMAND                    nothing of that: run a command among the unpacked programs (bin/FusedAttention.Tests)
+#   -- COMMAND                    nothing of that: run a command among the unpacked programs (FusedAttention.Tests/FusedAttention.Tests)
 # Reports are copied to $OUT, if that is set. The exit code is 0 if all went well, 1 if something failed.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-all=0 seconds=1 tests=1 times=1 torch=1 folder=$here/unpacked command=()
+all=0 seconds=4 tests=1 times=1 folder=$here/unpacked command=()
 while [ $# -gt 0 ]; do
     case $1 in
         --all) all=1 ;;
         --seconds) seconds=$2; shift ;;
         --no-tests) tests=0 ;;
         --no-times) times=0 ;;
-        --no-torch) torch=0 ;;
         --unpack) folder=$2; shift ;;
         --) shift; command=("$@"); break ;;
         *) sed -n '2,9s/^# \{0,1\}//p' "$0"; [ "$1" = --help ]; exit $(($? * 2)) ;;
@@ -45,18 +44,36 @@ step() {
     "$@" 2>&1 | tee "$reports/$name.txt" || status=1
 }
 
+# A test program, of which what was skipped is told in numbers. One that hangs is ended.
+suite() {
+    local name=$1 program=$2 text=$reports/$1.txt
+    shift 2
+    printf '\n== %s: %s\n' "$name" "$program"
+    timeout 240 "$program/$program" "$@" --no-ansi --no-progress >"$text" 2>&1 || status=1
+    grep -v -E '^(skipped|$)|^  ' "$text" | tail -60
+    grep -E -A 12 '^failed' "$text" | head -120
+    tail -8 "$text"
+}
+
 { cat "$folder/commit"; grep -m1 'model name' /proc/cpuinfo; nproc; grep -m1 -o -w -E 'amx_bf16' /proc/cpuinfo || echo 'no amx_bf16'; } | tee "$reports/machine.txt"
-filter=(--filter-namespace FusedAttention.Tests.Cpu.MachineCode)
-[ "$all" = 1 ] && filter=()
-if [ "$tests" = 1 ]; then step tests bin/FusedAttention.Tests "${filter[@]}" --no-ansi --no-progress; fi
+if [ "$tests" = 1 ]; then
+    filter=(--filter-class '*.OracleSweepTests' '*.EdgeCaseTests' '*.GuardPageTests' '*.HiddenKeysTests' '*.BitIdentityTests' '*.VisibleBitsTests' '*.RowInvarianceTests' '*.AllocationTests' '*.CancellationTests'
+        '*.ConcurrencyTests' '*.FloatRangeTests' '*.MergeTests' '*.PrepareTests' '*.WeightsTests')
+    [ "$all" = 1 ] && filter=()
+    suite code FusedAttention.Tests --filter-namespace FusedAttention.Tests.Cpu.MachineCode
+    suite reference FusedAttention.Checking.Tests --filter-class '*.ReferenceTests'
+    suite calls FusedAttention.Tests "${filter[@]}"
+fi
+
 if [ "$times" = 1 ]; then
-    # Twice, with PyTorch in between: tiles have states of their own that come and go, and only neighbours in time compare.
-    export FUSEDATTENTION_TIMES=$seconds
-    step times1 bin/FusedAttention.Tests --filter-class '*MachineCodeTimes' --no-ansi --no-progress --output Detailed --parallel none
-    if [ "$torch" = 1 ] && python3 -c 'import torch' 2>/dev/null; then step torch python3 "$here/x86-torch.py" "$seconds"; fi
-    step times2 bin/FusedAttention.Tests --filter-class '*MachineCodeTimes' --no-ansi --no-progress --output Detailed --parallel none
-    printf '\n== in short\n'
-    grep -h -o -E 'times (prefill|decode|torch).*' "$reports"/times1.txt "$reports"/torch.txt "$reports"/times2.txt 2>/dev/null | sort | tee "$reports/short.txt"
+    printf '\n== parts\n'
+    FUSEDATTENTION_TIMES=1 FusedAttention.Tests/FusedAttention.Tests --filter-method '*MachineCodeTimes.Parts*' --no-ansi --no-progress --output Detailed --parallel none 2>&1 | grep -E '^ *(parts|failed)' | tee "$reports/parts.txt"
+    if python3 -c 'import torch' 2>/dev/null; then
+        step prefill timeout 240 python3 "$here/prefill.py" --seconds "$seconds"
+    else
+        export FUSEDATTENTION_TIMES=$seconds
+        step prefill FusedAttention.Tests/FusedAttention.Tests --filter-method '*MachineCodeTimes.Prefill*' --no-ansi --no-progress --output Detailed --parallel none
+    fi
 fi
 
 exit $status

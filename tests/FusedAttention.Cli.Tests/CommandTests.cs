@@ -247,6 +247,7 @@ public sealed class CommandTests : IDisposable
         ToolRun info = await ToolRun.Execute("info");
         info.AssertSucceeds();
         if (said is not null) Assert.Contains($"machine code: {said}", info.Output, StringComparison.Ordinal);
+        if (Attention.Explain<BFloat16, BFloat16>(new AttentionShape(1, 64, 64, 1, 1, 64)).MachineCode is { } tiles) Assert.Contains(tiles, info.Output, StringComparison.Ordinal);
     }
 
     [Fact]

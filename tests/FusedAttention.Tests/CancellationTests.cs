@@ -71,6 +71,6 @@ public sealed class CancellationTests
     private static void AssertUsable()
     {
         Problem problem = new ProblemGenerator(70_002).NextProblem();
-        Caller.Run(problem).AssertClose(problem, RowByRow.Solve(problem));
+        Caller.Run(problem).AssertClose(problem, CpuLimits.Of(problem));
     }
 }

@@ -53,7 +53,7 @@ public sealed class EdgeCaseTests
         {
             Problem problem = Create(CallForm.Dense, type, queries: 1, keys: 1, dim: dim);
             CallResult result = Caller.Run(problem);
-            result.AssertClose(problem, RowByRow.Solve(problem));
+            result.AssertClose(problem, CpuLimits.Of(problem));
             // A float may be off by the rounding of its own weight; two bytes cannot show that.
             if (type == AttentionElementType.Float32) continue;
             for (int h = 0; h < 2; h++) Assert.Equal(problem.Value[0], result.Output[0][(h * dim)..((h + 1) * dim)]);
@@ -66,7 +66,7 @@ public sealed class EdgeCaseTests
     {
         Problem problem = Create(CallForm.Dense, type, queries: 5, keys: 64);
         problem = problem with { Query = [new float[problem.Query[0].Length]] };
-        Caller.Run(problem).AssertClose(problem, RowByRow.Solve(problem));
+        Caller.Run(problem).AssertClose(problem, CpuLimits.Of(problem));
         Assert.Equal(Math.Log(64), Caller.Run(problem).LogSumExp![0][0], 1e-6);
     }
 
@@ -91,7 +91,7 @@ public sealed class EdgeCaseTests
                 CallResult result = Caller.Run(problem);
                 Assert.All(result.Output[0], x => Assert.True(float.IsFinite(x)));
                 Assert.All(result.LogSumExp![0], x => Assert.InRange(sign * x, 39_900, 40_100));
-                result.AssertClose(problem, RowByRow.Solve(problem));
+                result.AssertClose(problem, CpuLimits.Of(problem));
             }
         }
     }
@@ -108,7 +108,7 @@ public sealed class EdgeCaseTests
             problem = problem with { Bias = new(bias, 1, 1, queries, 40), BiasType = biasType == AttentionElementType.Float16 ? AttentionElementType.Float32 : biasType };
             if (biasType == AttentionElementType.BFloat16) problem = problem with { Bias = new([.. bias.Select(x => x == 0 ? 0 : (float)BFloat16.MinValue)], 1, 1, queries, 40) };
             CallResult result = Caller.Run(problem);
-            result.AssertClose(problem, RowByRow.Solve(problem));
+            result.AssertClose(problem, CpuLimits.Of(problem));
             Assert.Equal(Enumerable.Range(0, 40).Average(j => problem.Value[0][j * problem.ValueDim]), result.Output[0][0], 1e-5);
         }
     }
@@ -126,7 +126,7 @@ public sealed class EdgeCaseTests
                 CallResult result = Caller.Run(empty);
                 Assert.All(result.Output[0][..(2 * problem.ValueDim)], x => Assert.Equal(0, x));
                 Assert.Equal(float.NegativeInfinity, result.LogSumExp![0][0]);
-                result.AssertClose(empty, RowByRow.Solve(empty));
+                result.AssertClose(empty, CpuLimits.Of(empty));
             }
         }
     }
@@ -155,7 +155,7 @@ public sealed class EdgeCaseTests
     public void A_sink_of_negative_infinity_has_no_weight_and_a_large_one_all()
     {
         Problem problem = Create(CallForm.Dense, AttentionElementType.Float32, queries: 12, keys: 30);
-        Solution plain = RowByRow.Solve(problem);
+        Solution plain = CpuLimits.Of(problem);
         Caller.Run(problem with { Options = new AttentionOptions { SinkLogits = [float.NegativeInfinity, float.NegativeInfinity] } }).AssertClose(problem, plain);
 
         CallResult drowned = Caller.Run(problem with { Options = new AttentionOptions { SinkLogits = [3e38f, 1000] } });
@@ -172,10 +172,10 @@ public sealed class EdgeCaseTests
         Problem problem = Create(CallForm.Dense, AttentionElementType.Float32, queries: 5, keys: 9);
         problem = problem with { Options = new AttentionOptions { Mask = AttentionMask.Causal, QueryOffset = offset } };
         CallResult result = Caller.Run(problem);
-        result.AssertClose(problem, RowByRow.Solve(problem));
+        result.AssertClose(problem, CpuLimits.Of(problem));
         Assert.Equal(isEmpty, float.IsNegativeInfinity(result.LogSumExp![0][0]));
         Problem window = problem with { Options = problem.Options with { Mask = AttentionMask.Window(int.MaxValue, int.MaxValue) } };
-        Caller.Run(window).AssertClose(window, RowByRow.Solve(window));
+        Caller.Run(window).AssertClose(window, CpuLimits.Of(window));
     }
 
     [Theory]
@@ -187,7 +187,7 @@ public sealed class EdgeCaseTests
         foreach (int queries in (int[])[1, 18])
         {
             Problem problem = Create(CallForm.Dense, AttentionElementType.Float16, queries, keys: 21, dim: keyDim, valueDim: valueDim);
-            Caller.Run(problem).AssertClose(problem, RowByRow.Solve(problem));
+            Caller.Run(problem).AssertClose(problem, CpuLimits.Of(problem));
         }
     }
 
@@ -202,10 +202,10 @@ public sealed class EdgeCaseTests
         Problem problem = Create(CallForm.Dense, AttentionElementType.Float16, queries: 2, keys, dim: 8);
         problem = problem with { Options = new AttentionOptions { Mask = AttentionMask.Causal, SinkLogits = [1, -1] } };
         CallResult expected = Caller.Run(problem);
-        expected.AssertClose(problem, RowByRow.Solve(problem));
+        expected.AssertClose(problem, CpuLimits.Of(problem));
         Caller.Run(problem with { Form = CallForm.Paged, BlockSize = 33 }).AssertSameBits(expected, "paged");
         Problem invariant = problem with { Options = problem.Options with { RowInvariant = true } };
-        Caller.Run(invariant).AssertClose(invariant, RowByRow.Solve(invariant));
+        Caller.Run(invariant).AssertClose(invariant, CpuLimits.Of(invariant));
     }
 
     [Fact]

@@ -88,7 +88,7 @@ public sealed class FloatRangeTests
 
             // A cap far above all scores leaves them as they are, and the oracle's limit grows with the cap: so against the problem without one.
             if (cap < 1e9f) AssertRight(capped);
-            else Caller.Run(capped).AssertClose(problem, RowByRow.Solve(problem));
+            else Caller.Run(capped).AssertClose(problem, CpuLimits.Of(problem));
             Array.Clear(problem.Query[0]);
             AssertRight(problem with { Name = $"zeros, cap {cap}", Options = problem.Options with { SoftCap = cap } });
         }
@@ -144,14 +144,14 @@ public sealed class FloatRangeTests
         }
     }
 
-    private static void AssertRight(Problem problem) => Caller.Run(problem).AssertClose(problem, RowByRow.Solve(problem));
+    private static void AssertRight(Problem problem) => Caller.Run(problem).AssertClose(problem, CpuLimits.Of(problem));
 
     private static Solution WithoutLargestDistance(Problem problem)
     {
         // The same scores less a constant, which the softmax does not see: distances from the nearest key on.
         long offset = problem.Options.QueryOffset!.Value;
         long near = offset > 0 ? problem.KeyLengths[0] : -problem.QueryLengths[0];
-        return RowByRow.Solve(problem with { Options = problem.Options with { QueryOffset = near } });
+        return CpuLimits.Of(problem with { Options = problem.Options with { QueryOffset = near } });
     }
 
     private static Problem Create(int queries, int keys, AttentionElementType type, CpuInstructionSet variant, bool rowInvariant) => new ProblemGenerator(queries + keys).Fill(new Problem

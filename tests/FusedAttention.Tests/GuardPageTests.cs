@@ -43,7 +43,7 @@ public sealed class GuardPageTests
             problem = problem with { Execution = problem.Execution with { InstructionSet = variant } };
             Arrangement arrangement = generator.NextArrangement(placement);
             File.WriteAllText(trace, $"{problem}\n{arrangement}\n");
-            Caller.Run(problem, arrangement).AssertClose(problem, RowByRow.Solve(problem));
+            Caller.Run(problem, arrangement).AssertClose(problem, CpuLimits.Of(problem));
         }
 
         File.Delete(trace);
@@ -90,7 +90,7 @@ public sealed class GuardPageTests
                 foreach (CpuInstructionSet variant in Variants.Supported)
                 {
                     Problem forced = problem with { Options = AttentionOptions.Default, Execution = new CpuExecution { InstructionSet = variant, MaxDegreeOfParallelism = 1 } };
-                    Caller.Run(forced, new Arrangement { Placement = placement }).AssertClose(forced, RowByRow.Solve(forced));
+                    Caller.Run(forced, new Arrangement { Placement = placement }).AssertClose(forced, CpuLimits.Of(forced));
                 }
             }
         }

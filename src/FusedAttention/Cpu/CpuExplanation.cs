@@ -1,4 +1,5 @@
 using System.Text;
+using FusedAttention.Cpu.MachineCode.Kernels;
 using FusedAttention.Cpu.Planning;
 using FusedAttention.Cpu.Threading;
 using FusedAttention.Problems;
@@ -44,7 +45,7 @@ internal static class CpuExplanation
         {
             string reason = problem.RowInvariant ? "all, because RowInvariant asks for one arithmetic" : $"more than 1 query and more than {DecodeTiles.MaxRows} rows a key/value head";
             text.Append($"prefill          {Sequences(plan.PrefillSequences)} ({reason})\n");
-            text.Append($"                 tiles of {PrefillTiles.Keys} keys, register tile {kernels.TileRows} x {2 * kernels.VectorWidth}, strips of up to {PrefillTiles.StripRows} rows\n");
+            text.Append($"                 tiles of {PrefillTiles.Keys} keys, {(kernels.TilesOf(problem) is null ? $"register tile {kernels.PrefillRows(problem).Tile} x {2 * kernels.VectorWidth}, strips of up to {PrefillTiles.StripRows} rows" : $"strips of {TileKernels.Rows} rows")}\n");
         }
 
         if (plan.DecodeSequences > 0)
@@ -76,7 +77,14 @@ internal static class CpuExplanation
     /// <summary>What machine code the call uses, or why none, and its listing; null where there is none to speak of.</summary>
     private static (string? Text, Func<string>? Listing) UseOf(AttentionProblem problem, CpuPlan plan, CpuKernels kernels, CpuExecution execution)
     {
-        if (problem.KeyValueType != AttentionElementType.Float16 || kernels.InstructionSet is not (CpuInstructionSet.Avx2 or CpuInstructionSet.Avx512) || plan.PrefillSequences + plan.DecodeSequences == 0) return default;
+        if (kernels.InstructionSet is not (CpuInstructionSet.Avx2 or CpuInstructionSet.Avx512)) return default;
+        if (problem is { QueryType: AttentionElementType.BFloat16, KeyValueType: AttentionElementType.BFloat16 } && plan.PrefillSequences > 0)
+        {
+            if (kernels.Tiles is not { } tiles) return ($"none: {MachineCodeChoice.Of(kernels.InstructionSet, execution.MachineCode).TilesRefusal}", null);
+            return kernels.TilesOf(problem) is null ? ("none: tiles take dimensions from 16 to 256", null) : (tiles.Reason, () => TileKernels.Listing(problem.KeyDim, problem.ValueDim, PrefillTiles.Keys));
+        }
+
+        if (problem.KeyValueType != AttentionElementType.Float16 || plan.PrefillSequences + plan.DecodeSequences == 0) return default;
         string reason = MachineCodeChoice.Of(kernels.InstructionSet, execution.MachineCode).Reason;
         if (kernels.Halves is not { } halves) return ($"none: {reason}", null);
         (int keyDim, int valueDim) = (problem.KeyDim, problem.ValueDim);

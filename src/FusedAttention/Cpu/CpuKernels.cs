@@ -19,20 +19,26 @@ internal abstract unsafe class CpuKernels : IKernelSizes
     /// <summary>Its machine code for binary16; null where there is none or none may run.</summary>
     public abstract HalfKernels? Halves { get; }
 
+    /// <summary>Its tile products for bfloat16; null where there are none or none may run.</summary>
+    public abstract TileKernelCache? Tiles { get; }
+
     /// <summary>The same kernels with machine code.</summary>
-    public abstract CpuKernels With(HalfKernels halves);
+    public abstract CpuKernels With(HalfKernels? halves, TileKernelCache? tiles);
 
     /// <summary>32-bit lanes of a vector.</summary>
     public abstract int VectorWidth { get; }
 
     /// <inheritdoc />
-    public abstract int TileRows { get; }
+    public abstract PrefillRows PrefillRows(AttentionProblem problem);
 
     /// <inheritdoc />
     public abstract int PartialRowFloats(int valueDim);
 
     /// <inheritdoc />
-    public abstract long PrefillScratch(in PrefillSizes sizes);
+    public abstract long PrefillScratch(AttentionProblem problem, in PrefillSizes sizes);
+
+    /// <summary>The tile products that prefill a call; null where it is prefilled without.</summary>
+    public abstract TileKernels? TilesOf(AttentionProblem problem);
 
     /// <inheritdoc />
     public abstract long DecodeScratch(int heads, int rows, int keyDim, int valueDim, bool hasScales);
@@ -61,8 +67,8 @@ internal abstract unsafe class CpuKernels : IKernelSizes
 /// <inheritdoc />
 /// <param name="instructionSet">The instruction set.</param>
 /// <param name="halves">Machine code for binary16; null for intrinsics.</param>
-/// <param name="tiles">Tile products for bfloat16, by key and value dimension; null for none. AVX-512's kernels can have them; so far only tests give them any.</param>
-internal sealed unsafe class CpuKernels<TS, TV, TTile>(CpuInstructionSet instructionSet, HalfKernels? halves = null, Func<int, int, TileKernels>? tiles = null) : CpuKernels
+/// <param name="tiles">Tile products for bfloat16; null for none. Only AVX-512's kernels can have them.</param>
+internal sealed unsafe class CpuKernels<TS, TV, TTile>(CpuInstructionSet instructionSet, HalfKernels? halves = null, TileKernelCache? tiles = null) : CpuKernels
     where TS : struct, ISimd<TV>
     where TV : unmanaged
     where TTile : struct, IRegisterTile
@@ -71,24 +77,30 @@ internal sealed unsafe class CpuKernels<TS, TV, TTile>(CpuInstructionSet instruc
 
     public override HalfKernels? Halves => halves;
 
-    public override CpuKernels With(HalfKernels halves) => new CpuKernels<TS, TV, TTile>(instructionSet, halves, tiles);
+    public override TileKernelCache? Tiles => tiles;
+
+    public override CpuKernels With(HalfKernels? halves, TileKernelCache? tiles) => new CpuKernels<TS, TV, TTile>(instructionSet, halves, tiles);
 
     public override int VectorWidth => TS.Width;
 
-    public override int TileRows => tiles is null ? TTile.Rows : TileKernels.Rows;
+    public override PrefillRows PrefillRows(AttentionProblem problem) =>
+        TilesOf(problem) is null ? Planning.PrefillRows.OfFloats(TTile.Rows, problem.KeyDim, problem.ValueDim) : new(TileKernels.Rows, TileKernels.LeastItemRows, TileKernels.ItemRows);
 
     public override int PartialRowFloats(int valueDim) => DecodeMerge<TS, TV>.RowFloats(valueDim);
 
-    public override long PrefillScratch(in PrefillSizes sizes) => 
-        Math.Max(PrefillKernel<TS, TV, TTile>.ScratchBytes(sizes), tiles is null ? 0 : PrefillKernel<TS, TV, TileStrip>.TileScratchBytes(sizes));
+    public override long PrefillScratch(AttentionProblem problem, in PrefillSizes sizes) =>
+        TilesOf(problem) is null ? PrefillKernel<TS, TV, TTile>.ScratchBytes(sizes) : PrefillKernel<TS, TV, TileStrip>.TileScratchBytes(sizes);
+
+    public override TileKernels? TilesOf(AttentionProblem problem) =>
+        tiles is not null && PrefillKernel<TS, TV, TileStrip>.TakesTiles(problem) ? tiles.For(problem.KeyDim, problem.ValueDim) : null;
 
     public override long DecodeScratch(int heads, int rows, int keyDim, int valueDim, bool hasScales) => DecodeKernel<TS, TV>.ScratchBytes(heads, rows, keyDim, valueDim, hasScales);
 
     public override void Prefill(AttentionProblem problem, in WorkItem item, in ScoreUnits units, byte* scratch)
     {
-        if (tiles is not null && problem is { QueryType: AttentionElementType.BFloat16, KeyValueType: AttentionElementType.BFloat16 } && PrefillKernel<TS, TV, TileStrip>.TakesTiles(problem))
+        if (TilesOf(problem) is { } products)
         {
-            PrefillKernel<TS, TV, TileStrip>.RunTiles(problem, item, units, scratch, tiles(problem.KeyDim, problem.ValueDim));
+            PrefillKernel<TS, TV, TileStrip>.RunTiles(problem, item, units, scratch, products);
             return;
         }
 

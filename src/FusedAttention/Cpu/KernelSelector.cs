@@ -47,7 +47,18 @@ internal static class KernelSelector
         CpuKernels plain = Select(instructionSet);
         if ((uint)machineCode >= MachineCodes) throw new ArgumentException($"MachineCode is {(int)machineCode}, which is no member of {nameof(CpuMachineCode)}.", nameof(machineCode));
         ref CpuKernels? selected = ref Selected[((int)instructionSet * MachineCodes) + (int)machineCode];
-        return selected ??= MachineCodeChoice.Of(plain.InstructionSet, machineCode).Halves is { } halves ? plain.With(halves) : plain;
+        return selected ??= MachineCodeChoice.Of(plain.InstructionSet, machineCode) is { Halves: var halves, Tiles: var tiles } && (halves, tiles) != default ? plain.With(halves, tiles) : plain;
+    }
+
+    /// <summary>Has calls that may have machine code of an instruction set take kernels that are given: for tests of what this machine does not have.</summary>
+    internal static void Preset(CpuInstructionSet instructionSet, CpuKernels kernels)
+    {
+        foreach (CpuInstructionSet asked in (CpuInstructionSet[])[instructionSet, CpuInstructionSet.Auto])
+        {
+            if (Select(asked).InstructionSet != instructionSet) continue;
+            Selected[((int)asked * MachineCodes) + (int)CpuMachineCode.Auto] = kernels;
+            Selected[((int)asked * MachineCodes) + (int)CpuMachineCode.Required] = kernels;
+        }
     }
 
     /// <summary>The kernels of an instruction set, without machine code.</summary>

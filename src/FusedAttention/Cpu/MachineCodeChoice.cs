@@ -1,16 +1,24 @@
 using FusedAttention.Cpu.MachineCode;
 using FusedAttention.Cpu.MachineCode.Kernels;
+using FusedAttention.Cpu.Planning;
 
 namespace FusedAttention.Cpu;
 
 /// <summary>Whether an instruction set's kernels get machine code, and in words why or why not.</summary>
-/// <param name="Halves">The kernels; null if there are none.</param>
+/// <param name="Halves">The kernels for binary16; null if there are none.</param>
 /// <param name="Reason">For <c>Explain</c> and the tool.</param>
 internal sealed record MachineCodeChoice(HalfKernels? Halves, string Reason)
 {
+    /// <summary>The tile products for bfloat16; null if there are none.</summary>
+    public TileKernelCache? Tiles { get; init; }
+
+    /// <summary>Why there are none.</summary>
+    public string TilesRefusal { get; init; } = Reason;
+
     /// <summary>The environment variable that says what <see cref="CpuMachineCode.Auto"/> means; a name of that enumeration.</summary>
     public const string EnvironmentVariable = "FUSEDATTENTION_MACHINE_CODE";
 
+    private static readonly Lazy<TileKernelCache> TilesOfAvx512 = new(static () => TileKernelCache.Of(CodeHost.Current, PrefillTiles.Keys));
     private static readonly Lazy<HalfKernels> Halves256 = new(static () => new(CodeHost.Current, 256));
     private static readonly Lazy<HalfKernels> Halves512 = new(static () => new(CodeHost.Current, 512));
 
@@ -38,7 +46,15 @@ internal sealed record MachineCodeChoice(HalfKernels? Halves, string Reason)
             : !code.Features.HasF16C ? "this processor has no F16C"
             : instructionSet == CpuInstructionSet.Avx2 && CallingConvention.Current.LowVectors < 16 ? "the calling convention of this system keeps vector registers that AVX2 kernels need"
             : null;
-        if (lacking is null) return new((instructionSet == CpuInstructionSet.Avx2 ? Halves256 : Halves512).Value, $"binary16 by vcvtph2ps ({code.State})");
+        if (lacking is null)
+        {
+            string? lackingTiles = instructionSet == CpuInstructionSet.Avx512 ? code.TilesRefusal : "tiles come with AVX-512";
+            return new((instructionSet == CpuInstructionSet.Avx2 ? Halves256 : Halves512).Value, $"binary16 by vcvtph2ps ({code.State})")
+            {
+                Tiles = lackingTiles is null ? TilesOfAvx512.Value : null, TilesRefusal = lackingTiles ?? "",
+            };
+        }
+
         return asked == CpuMachineCode.Required
             ? throw new PlatformNotSupportedException($"{by} requires machine code for {instructionSet}, which cannot run here: {lacking}.")
             : new(null, lacking);

@@ -74,7 +74,7 @@ internal sealed unsafe class AttentionEventSource : EventSource
     }
 
     /// <param name="available">Whether machine code that C# writes can run in this process.</param>
-    /// <param name="state">How it comes to run, or why it does not: the kernels are those of the intrinsics then.</param>
+    /// <param name="state">How it comes to run, or why it does not: the kernels are those of the intrinsics then. Said again, with or without tiles and why, once tiles have been asked for.</param>
     [Event(3, Level = EventLevel.Informational, Keywords = Keywords.MachineCode, Message = "machine code: {0}, {1}")]
     public void MachineCode(bool available, string state) => WriteEvent(3, available ? 1 : 0, state);
 

@@ -71,8 +71,9 @@ public sealed class KernelSelectorTests
         Assert.SkipUnless(Variants.IsSupported(variant), $"{variant} is not available here.");
         CpuKernels kernels = KernelSelector.Select(variant);
         Assert.Equal(variant switch { CpuInstructionSet.Scalar => 1, CpuInstructionSet.Vector128 => 4, CpuInstructionSet.Avx2 => 8, _ => 16 }, kernels.VectorWidth);
-        Assert.InRange(kernels.TileRows, 1, PrefillTiles.StripRows);
-        Assert.InRange(kernels.TileRows, 1, PrefillTiles.MinItemRows);
+        PrefillRows rows = kernels.PrefillRows(new() { KeyDim = 64, ValueDim = 64 });
+        Assert.InRange(rows.Tile, 1, PrefillTiles.StripRows);
+        Assert.InRange(rows.Tile, 1, rows.Least);
         Assert.Equal(0, PrefillTiles.Keys % (2 * kernels.VectorWidth));
         Assert.Equal(0, DecodeTiles.Keys % (2 * kernels.VectorWidth));
         Assert.Equal(0, PrefillTiles.LongKeys % PrefillTiles.Keys);

@@ -74,6 +74,11 @@ public sealed class MachineCodeChoiceTests
             AssertSays(null, Attention.Explain<float, float>(new(1, 1, 64, 4, 1, 64), execution: execution));
             AssertSays(null, Attention.Explain<float, BFloat16>(new(1, 1, 64, 4, 1, 64), execution: execution));
             AssertSays(null, Attention.Explain<float, Half>(new(0, 1, 64, 4, 1, 64), execution: execution));
+            AssertSays(null, Attention.Explain<BFloat16, BFloat16>(new(1, 1, 64, 4, 1, 64), execution: execution));
+            string? tiles = set < CpuInstructionSet.Avx2 ? null : !has ? "none: " : set == CpuInstructionSet.Avx2 ? "none: tiles come with AVX-512"
+                : CodeHost.Current.TilesRefusal is { } refusal ? $"none: {refusal}" : "bfloat16 by tiles of AMX";
+            AssertSays(tiles, Attention.Explain<BFloat16, BFloat16>(new(1, 100, 64, 4, 1, 64), execution: execution));
+            AssertSays(null, Attention.Explain<float, BFloat16>(new(1, 100, 64, 4, 1, 64), execution: execution));
             if (set < CpuInstructionSet.Avx2) continue;
             AssertSays("none: off by CpuExecution.MachineCode", Attention.Explain<float, Half>(new(1, 1, 64, 4, 1, 64), execution: execution with { MachineCode = CpuMachineCode.Off }));
             if (!has) continue;

@@ -55,9 +55,12 @@ internal sealed class CpuProvider : IBackendProvider
     {
         try
         {
-            // Grouped heads of binary16: a call that has machine code if any has.
+            // Grouped heads of binary16, and a prefill of bfloat16: calls that have machine code if any have.
             AttentionExplanation explained = Attention.Explain<Half, Half>(new AttentionShape(1, 1, 64, 4, 1, 64));
-            return explained.MachineCode is { } code ? $"{explained.InstructionSet}, machine code: {code}" : $"{explained.InstructionSet}";
+            if (explained.MachineCode is not { } code) return $"{explained.InstructionSet}";
+            string tiles = Attention.Explain<BFloat16, BFloat16>(new AttentionShape(1, 64, 64, 1, 1, 64)).MachineCode!;
+            string more = string.Equals(tiles, code, StringComparison.Ordinal) ? "" : tiles.StartsWith("none", StringComparison.Ordinal) ? $"; bfloat16 {tiles}" : $"; {tiles}";
+            return $"{explained.InstructionSet}, machine code: {code}{more}";
         }
         catch (PlatformNotSupportedException e)
         {

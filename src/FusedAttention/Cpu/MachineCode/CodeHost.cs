@@ -20,13 +20,19 @@ internal sealed class CodeHost
 
     private readonly Func<string, string?> _environment;
     private readonly ExecutableMemory? _memory;
-    private bool? _mayUseTiles;
+    private readonly Lazy<string?> _tilesRefusal;
 
     /// <param name="memories">The ways to executable memory, best first.</param>
     /// <param name="environment">The variables of the process.</param>
     public CodeHost(ReadOnlySpan<ExecutableMemory> memories, Func<string, string?> environment)
     {
         _environment = environment;
+        _tilesRefusal = new(() =>
+        {
+            string? refusal = AskForTiles();
+            if (IsAvailable) AttentionEventSource.Log.SetMachineCode(true, refusal is null ? $"{State}, with tiles" : $"{State}, without tiles: {refusal}");
+            return refusal;
+        });
         if (RuntimeInformation.ProcessArchitecture != Architecture.X64)
         {
             State = $"this process is {RuntimeInformation.ProcessArchitecture}, not x86-64";
@@ -72,10 +78,23 @@ internal sealed class CodeHost
 
     public ProcessorFeatures Features { get; }
 
+    /// <summary>Whether kernels may use tiles.</summary>
+    public bool MayUseTiles => TilesRefusal is null;
+
     /// <summary>
-    /// Whether kernels may use tiles. A process has to ask for them once: their registers are 8 KB more that a signal handler's stack must hold. Only Linux is asked; asked on first use.
+    /// Why kernels may not use tiles; null if they may. A process has to ask for them once: their registers are 8 KB more that a signal handler's stack must hold. Only Linux is asked; asked on first use.
     /// </summary>
-    public bool MayUseTiles => _mayUseTiles ??= IsAvailable && Features.HasTilesOfBFloat16 && OperatingSystem.IsLinux() && Linux.syscall(Linux.ArchPrctl, Linux.RequestState, Linux.TileData) == 0;
+    public string? TilesRefusal => _tilesRefusal.Value;
+
+    private string? AskForTiles()
+    {
+        if (!IsAvailable) return State;
+        if (!Features.HasTilesOfBFloat16) return "this processor has no tiles of bfloat16 (AMX)";
+        if (!OperatingSystem.IsLinux()) return "tiles are used on Linux only";
+        if (Linux.syscall(Linux.ArchPrctl, Linux.RequestState, Linux.TileData) == 0) return null;
+        Linux.Refused("arch_prctl for tiles", out string refusal);
+        return $"the system refuses {refusal}";
+    }
 
     /// <summary>Makes a kernel callable; null if the system refuses it now, having allowed others before: for want of memory, say.</summary>
     public CompiledKernel? Compile(Assembler kernel)

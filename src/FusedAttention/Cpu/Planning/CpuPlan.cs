@@ -82,7 +82,7 @@ internal sealed class CpuPlan
         Cost = problem.AllowedPairs() * problem.QueryHeads * (problem.KeyDim + problem.ValueDim);
         Threads = (int)Math.Clamp(Cost / MinCostPerThread, 1, maxThreads);
 
-        int rowsPerItem = RowsPerItem(problem) / kernels.TileRows * kernels.TileRows;
+        int rowsPerItem = RowsPerItem(problem, kernels.PrefillRows(problem));
         int headsPerItem = HeadsPerItem(problem);
         for (int s = 0; s < problem.SequenceCount; s++)
         {
@@ -107,7 +107,7 @@ internal sealed class CpuPlan
     {
         PrefillSequences++;
         int most = (int)Math.Min(rowsPerItem, (long)sequence.QueryLength * problem.Group);
-        ScratchBytes = Math.Max(ScratchBytes, kernels.PrefillScratch(new(most, problem.KeyDim, problem.ValueDim, PrefillSizes.AreLong(sequence.KeyLength), problem.KeyValueType.TakesScales())));
+        ScratchBytes = Math.Max(ScratchBytes, kernels.PrefillScratch(problem, new(most, problem.KeyDim, problem.ValueDim, PrefillSizes.AreLong(sequence.KeyLength), problem.KeyValueType.TakesScales())));
         AddRows(problem, index, sequence, WorkKind.Prefill, rowsPerItem);
     }
 
@@ -172,17 +172,16 @@ internal sealed class CpuPlan
     }
 
     /// <summary>Large blocks of rows spread the cost of packing; smaller ones keep all threads busy when there are few.</summary>
-    private int RowsPerItem(AttentionProblem problem)
+    private int RowsPerItem(AttentionProblem problem, in PrefillRows rows)
     {
-        int rows = Math.Clamp(PrefillTiles.ItemFloats / (problem.KeyDim + problem.ValueDim), PrefillTiles.MinItemRows, PrefillTiles.ItemRows);
-        if (Threads == 1) return rows;
+        if (Threads == 1) return rows.Most / rows.Tile * rows.Tile;
         double all = 0;
         foreach (ref readonly SequenceProblem sequence in problem.Sequences)
         {
             if (!IsDecode(problem, sequence)) all += (double)sequence.QueryLength * problem.QueryHeads;
         }
 
-        return (int)Math.Clamp(all / (Threads * ItemsPerThread), PrefillTiles.MinItemRows, rows);
+        return (int)Math.Clamp(all / (Threads * ItemsPerThread), rows.Least, rows.Most) / rows.Tile * rows.Tile;
     }
 
     /// <summary>

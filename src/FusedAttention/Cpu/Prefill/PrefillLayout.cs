@@ -51,8 +51,8 @@ internal readonly unsafe struct PrefillLayout
         OutputStride = (sizes.ValueDim + panel - 1) / panel * panel;
         Query = memory.Take<float>(((long)PaddedRows * sizes.KeyDim) + queryOverrun);
         Output = memory.Take<float>((long)PaddedRows * OutputStride);
-        Max = memory.Take<float>(sizes.Rows);
-        Sum = memory.Take<float>(sizes.Rows);
+        Max = memory.Take<float>(PaddedRows);
+        Sum = memory.Take<float>(PaddedRows);
         Key = memory.Take<float>((long)PrefillTiles.Keys * sizes.KeyDim);
         Value = memory.Take<float>((long)PrefillTiles.Keys * OutputStride);
         Scores = memory.Take<float>((long)Math.Min(stripRows, PaddedRows) * PrefillTiles.Keys);

@@ -39,11 +39,31 @@ internal static unsafe class RowEnd<TS, TV>
             return 0;
         }
 
-        // In double precision, because it comes once a row; the logarithm only where it is asked for.
+        double factor = Factor(problem, head, max, sum, units, out double top, out double total);
+
+        // The factor is 1 at most, as the largest weight is 1: outputs are finite where the sums are. Looking at the products as they are rounded took so many registers that a prefill of 512 tokens
+        // to binary16 was 2 % slower (AVX2, D = 128).
+        FloatChecks<TS, TV>.AddNotFinite(output, problem.ValueDim, ref check);
+        RowConversion<TS, TV>.ScaleAndNarrow(problem.QueryType, output, (float)factor, problem.OutputOf(sequence, query, head), problem.ValueDim);
+        float* logSumExp = problem.LogSumExpOf(sequence, query, head);
+        if (logSumExp != null) *logSumExp = (float)(top + Math.Log(total));
+        return (float)factor;
+    }
+
+    /// <summary>Writes a row's log-sum-exp once more, of another sum: that of weights as they are, where <see cref="Write(AttentionProblem, in SequenceProblem, int, int, float, float, float*, in ScoreUnits)"/> had that of rounded ones.</summary>
+    public static void WriteLogSumExp(AttentionProblem problem, in SequenceProblem sequence, int query, int head, float max, float sum, in ScoreUnits units)
+    {
+        Factor(problem, head, max, sum, units, out double top, out double total);
+        *problem.LogSumExpOf(sequence, query, head) = (float)(top + Math.Log(total));
+    }
+
+    /// <summary>What makes the output of the sum of weighted values. In double precision, because it comes once a row; the logarithm only where it is asked for.</summary>
+    private static double Factor(AttentionProblem problem, int head, float max, float sum, in ScoreUnits units, out double top, out double total)
+    {
         double m = (double)max * units.NaturalScale;
         double sink = problem.SinkLogits.IsEmpty ? double.NegativeInfinity : problem.SinkLogits.Span[head];
-        double top = sum == 0 ? sink : m;
-        double total = sum == 0 ? 1 : sum;
+        top = sum == 0 ? sink : m;
+        total = sum == 0 ? 1 : sum;
         double factor = sum != 0 ? 1.0 / sum : 0;
         if (sum != 0 && !double.IsNegativeInfinity(sink))
         {
@@ -53,12 +73,6 @@ internal static unsafe class RowEnd<TS, TV>
             factor = Math.Exp(m - top) / total;
         }
 
-        // The factor is 1 at most, as the largest weight is 1: outputs are finite where the sums are. Looking at the products as they are rounded took so many registers that a prefill of 512 tokens
-        // to binary16 was 2 % slower (AVX2, D = 128).
-        FloatChecks<TS, TV>.AddNotFinite(output, problem.ValueDim, ref check);
-        RowConversion<TS, TV>.ScaleAndNarrow(problem.QueryType, output, (float)factor, problem.OutputOf(sequence, query, head), problem.ValueDim);
-        float* logSumExp = problem.LogSumExpOf(sequence, query, head);
-        if (logSumExp != null) *logSumExp = (float)(top + Math.Log(total));
-        return (float)factor;
+        return factor;
     }
 }

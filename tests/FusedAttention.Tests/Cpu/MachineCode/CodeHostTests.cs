@@ -87,6 +87,15 @@ public sealed class CodeHostTests
             Assert.Equal(late.States[^1], early.States[^1]);
         }
 
+        // Tiles are a question of their own, asked later.
+        if (CodeHost.Current.IsAvailable)
+        {
+            var host = new CodeHost(ExecutableMemory.OfThisSystem, NoVariables);
+            Assert.DoesNotContain("tiles", early.States[^1], StringComparison.Ordinal);
+            string expected = host.TilesRefusal is { } refusal ? $"True {host.State}, without tiles: {refusal}" : $"True {host.State}, with tiles";
+            Assert.Contains(early.States, state => string.Equals(state, expected, StringComparison.Ordinal));
+        }
+
         // What other tests find is the state of the process again.
         AttentionEventSource.Log.SetMachineCode(CodeHost.Current.IsAvailable, CodeHost.Current.State);
         Assert.Equal($"{CodeHost.Current.IsAvailable} {CodeHost.Current.State}", early.States[^1]);

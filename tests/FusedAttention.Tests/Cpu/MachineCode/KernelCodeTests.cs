@@ -46,8 +46,8 @@ public sealed class KernelCodeTests
             yield return ($"enabled state, {system}", convention, () => EnabledState.Emit(convention));
             foreach (int blocks in (int[])[1, 2, 3, 8, 16])
             {
-                if (blocks <= 8) yield return ($"tile scores, {blocks} blocks, {system}", convention, () => TileScores.Emit(blocks, PrefillTiles.Keys, convention));
-                yield return ($"tile sums, {blocks} blocks, {system}", convention, () => TileSums.Emit(blocks, PrefillTiles.Keys / 32, PrefillTiles.Keys * sizeof(float), (blocks + 1) / 2 * 32, convention));
+                if (blocks <= 8) yield return ($"tile scores, {blocks} blocks, {system}", convention, () => TileScores.Emit(blocks, convention));
+                yield return ($"tile sums, {blocks} blocks, {system}", convention, () => TileSums.Emit(blocks, PrefillTiles.Keys / 32, convention));
             }
 
             foreach (short bits in (short[])[256, 512])

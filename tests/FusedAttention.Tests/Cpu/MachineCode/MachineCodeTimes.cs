@@ -1,7 +1,11 @@
+using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Globalization;
-using System.Numerics.Tensors;
+using System.Runtime.InteropServices;
 using FusedAttention.Cpu.MachineCode;
+using FusedAttention.Cpu.MachineCode.Kernels;
+using FusedAttention.Cpu.Planning;
+using FusedAttention.Cpu.Prefill;
 using Xunit;
 
 namespace FusedAttention.Tests.Cpu.MachineCode;
@@ -35,16 +39,14 @@ public sealed class MachineCodeTimes(ITestOutputHelper output)
         Assert.SkipUnless(Variants.IsSupported(CpuInstructionSet.Avx512) && TileCaller.HasTiles, "This processor has no tiles, or this process may not use them.");
         BFloat16[] query = Draw(1), key = Draw(2), value = Draw(3), without = new BFloat16[query.Length], with = new BFloat16[query.Length];
         AttentionOptions options = new() { Mask = causal ? AttentionMask.Causal : AttentionMask.Full };
-        nint[] lengths = [1, tokens, Heads, dim];
         foreach (int threads in (int[])[-1, 1])
         {
             if (threads == 1 && tokens > 2048) continue;
             var execution = new CpuExecution { MaxDegreeOfParallelism = threads };
-            var tiles = new TileCaller(execution, emulates: false);
+            var shape = new AttentionShape(1, tokens, tokens, Heads, Heads, dim);
             (double off, double on) = Medians(
-                () => Attention.Forward<BFloat16, BFloat16>(query, key, value, without, new(1, tokens, tokens, Heads, Heads, dim), options, execution: execution),
-                () => tiles.Dense<BFloat16, BFloat16>(
-                    new ReadOnlyTensorSpan<BFloat16>(query, lengths), new ReadOnlyTensorSpan<BFloat16>(key, lengths), new ReadOnlyTensorSpan<BFloat16>(value, lengths), new TensorSpan<BFloat16>(with, lengths), options, default));
+                () => Attention.Forward<BFloat16, BFloat16>(query, key, value, without, shape, options, execution: execution with { MachineCode = CpuMachineCode.Off }),
+                () => Attention.Forward<BFloat16, BFloat16>(query, key, value, with, shape, options, execution: execution));
             double operations = 4.0 * tokens * tokens * Heads * dim / (causal ? 2 : 1);
             output.WriteLine(string.Create(CultureInfo.InvariantCulture,
                 $"times prefill bf16 {tokens} x {Heads} x {dim} {(causal ? "causal" : "full")} threads {threads}: intrinsics {off * 1e3:0.000} ms {operations / off / 1e12:0.000} TFLOP/s, tiles {on * 1e3:0.000} ms {operations / on / 1e12:0.000} TFLOP/s, {off / on:0.00} x"));
@@ -58,6 +60,87 @@ public sealed class MachineCodeTimes(ITestOutputHelper output)
             var numbers = new BFloat16[tokens * Heads * dim];
             for (int i = 0; i < numbers.Length; i++) numbers[i] = (BFloat16)((random.NextSingle() * 2) - 1);
             return numbers;
+        }
+    }
+
+    /// <summary>What the parts of a prefill take by themselves, in memory as a strip and a tile have it, on one thread and on all at once.</summary>
+    [Theory]
+    [InlineData(128)]
+    [InlineData(64)]
+    public unsafe void Parts_of_prefill_by_tiles(int dim)
+    {
+        Assert.SkipUnless(Seconds is not null, "FUSEDATTENTION_TIMES does not say for how long.");
+        Assert.SkipUnless(Variants.IsSupported(CpuInstructionSet.Avx512) && TileCaller.HasTiles, "This processor has no tiles, or this process may not use them.");
+        TileKernels kernels = TileKernelCache.Of(CodeHost.Current, PrefillTiles.Keys).For(dim, dim)!;
+        foreach (int threads in (int[])[1, Environment.ProcessorCount])
+        {
+            var lines = new ConcurrentBag<double[]>();
+            var barrier = new Barrier(threads);
+            BackgroundThread[] all = [.. Enumerable.Range(0, threads).Select(_ => BackgroundThread.Start(() => lines.Add(Parts(kernels, dim, barrier))))];
+            foreach (BackgroundThread thread in all) thread.Join();
+            string[] names = ["scores of a stage", "softmax", "softmax with exact sums", "sums of a stage", "sums of a tile", "packing keys of a tile", "packing values"];
+            for (int i = 0; i < names.Length; i++)
+            {
+                double median = lines.Select(line => line[i]).Order().ElementAt(threads / 2);
+                double products = i is 0 or 3 or 4 ? 2.0 * TileKernels.Rows * dim * (i == 4 ? 256 : 128) * threads / median / 1e12 : 0;
+                output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"parts dim {dim} threads {threads}: {names[i]} {median * 1e9:0} ns{(products > 0 ? $", {products:0.00} TFLOP/s" : "")}"));
+            }
+        }
+    }
+
+    private static unsafe double[] Parts(TileKernels kernels, int dim, Barrier barrier)
+    {
+        const int Keys = PrefillTiles.Keys, Rows = TileKernels.Rows;
+        byte* memory = (byte*)NativeMemory.AlignedAlloc(4 << 20, 4096);
+        new Span<byte>(memory, 4 << 20).Clear();
+        byte* query = memory, key = memory + (64 << 10), value = key + (256 << 10), source = value + (256 << 10);
+        float* scores = (float*)(source + (512 << 10)), output = scores + (Keys * Rows), max = output + (256 * Rows), sum = max + Rows, exact = sum + Rows;
+        uint* weights = (uint*)(exact + Rows);
+        nint* rows = (nint*)(weights + (Keys * Rows));
+        for (int i = 0; i < Keys; i++) rows[i] = (nint)(source + (i * dim * 8));
+        for (int i = 0; i < Rows; i++) max[i] = float.NegativeInfinity;
+        try
+        {
+            Action[] parts =
+            [
+                () =>
+                {
+                    var block = new TileScoresBlock { Configuration = TileConfiguration.Whole, Query = query, Keys = key, Scores = scores, KeyBlocks = 4 };
+                    kernels.Scores(&block);
+                },
+                () => TileSoftmax.Update(scores, 128, weights, max, sum, null, output, dim, 0.1f),
+                () => TileSoftmax.Update(scores, 128, weights, max, sum, exact, output, dim, 0.1f),
+                () => Sums(4),
+                () => Sums(8),
+                () => TilePacking.PackKeys(rows, 0, 0, Keys, dim, key),
+                () => TilePacking.PackValues(rows, 0, 0, Keys, dim, value),
+            ];
+            return [.. parts.Select(part =>
+            {
+                part();
+                barrier.SignalAndWait();
+                var times = new List<double>();
+                long start = Stopwatch.GetTimestamp();
+                while (Stopwatch.GetElapsedTime(start).TotalSeconds < 0.1)
+                {
+                    long begin = Stopwatch.GetTimestamp();
+                    for (int i = 0; i < 50; i++) part();
+                    times.Add(Stopwatch.GetElapsedTime(begin).TotalSeconds / 50);
+                }
+
+                times.Sort();
+                return times[times.Count / 2];
+            })];
+        }
+        finally
+        {
+            NativeMemory.AlignedFree(memory);
+        }
+
+        void Sums(int blocks)
+        {
+            var block = new TileSumsBlock { Configuration = TileConfiguration.Whole, Weights = (byte*)weights, Values = value, Output = output, KeyBlocks = blocks };
+            kernels.Sums(&block);
         }
     }
 

@@ -1,28 +1,22 @@
-using System.Collections.Concurrent;
 using System.Numerics.Tensors;
-using System.Runtime.Intrinsics;
 using FusedAttention.Cpu;
 using FusedAttention.Cpu.MachineCode;
 using FusedAttention.Cpu.MachineCode.Kernels;
-using FusedAttention.Cpu.Numerics;
 using FusedAttention.Cpu.Planning;
-using FusedAttention.Cpu.Prefill;
 using FusedAttention.Problems;
 using FusedAttention.Tensors;
-using CallingConvention = FusedAttention.Cpu.MachineCode.CallingConvention;
 
 namespace FusedAttention.Tests.Cpu.MachineCode;
 
 /// <summary>Calls by AVX-512's kernels with tile products for bfloat16: by the processor where it has tiles, or by the emulator.</summary>
 internal sealed unsafe class TileCaller(CpuExecution execution, bool emulates) : ICallTarget
 {
-    private static readonly ConcurrentDictionary<(int, int, bool), TileKernels> Kernels = [];
+    private static readonly Lazy<TileKernelCache> Compiled = new(static () => TileKernelCache.Of(CodeHost.Current, PrefillTiles.Keys));
 
     /// <summary>Whether the processor has tiles and the process may use them.</summary>
     public static bool HasTiles => CodeHost.Current.MayUseTiles;
 
-    private readonly CpuKernels _kernels = new CpuKernels<Avx512Simd, Vector512<float>, RegisterTile14x2<Avx512Simd, Vector512<float>>>(
-        CpuInstructionSet.Avx512, null, (keyDim, valueDim) => Kernels.GetOrAdd((keyDim, valueDim, emulates), static key => Make(key.Item1, key.Item2, key.Item3)));
+    private readonly CpuKernels _kernels = EmulatedTiles.With(emulates ? EmulatedTiles.Products : Compiled.Value);
 
     public void Dense<TQuery, TKeyValue>(
         in ReadOnlyTensorSpan<TQuery> query, in ReadOnlyTensorSpan<TKeyValue> key, in ReadOnlyTensorSpan<TKeyValue> value, in TensorSpan<TQuery> output,
@@ -81,13 +75,6 @@ internal sealed unsafe class TileCaller(CpuExecution execution, bool emulates) :
                 new PagedSequences(cumulativeQueries, contextLengths, blockTables, maxBlocksPerSequence), tables, options, operands);
             Run(call);
         }
-    }
-
-    private static TileKernels Make(int keyDim, int valueDim, bool emulates)
-    {
-        if (emulates) return new TileEmulator(TileKernels.Emit(keyDim, valueDim, PrefillTiles.Keys, CallingConvention.SystemV));
-        (FusedAttention.Cpu.MachineCode.Assembler scores, FusedAttention.Cpu.MachineCode.Assembler sums) = TileKernels.Emit(keyDim, valueDim, PrefillTiles.Keys, CallingConvention.Current);
-        return new CompiledTileKernels(CodeHost.Current.Compile(scores)!, CodeHost.Current.Compile(sums)!);
     }
 
     private static CallTensors Tensors<TQuery, TKeyValue>(TQuery* query, TensorLayout queryLayout, TKeyValue* key, TensorLayout keyLayout, TKeyValue* value, TensorLayout valueLayout, TQuery* output, TensorLayout outputLayout)

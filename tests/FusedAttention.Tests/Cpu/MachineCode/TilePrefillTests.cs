@@ -72,7 +72,7 @@ public sealed class TilePrefillTests
             var generator = Generator(seed);
             Problem problem = generator.NextProblem();
             CallResult expected = Caller.Run(problem, Arrangement.Plain, new TileCaller(new() { MaxDegreeOfParallelism = 1 }, emulates));
-            foreach (int threads in (int[])[2, -1])
+            foreach (int threads in (int[])[2, 8, 16, -1])
             {
                 Caller.Run(problem, generator.NextArrangement(), new TileCaller(new() { MaxDegreeOfParallelism = threads }, emulates)).AssertSameBits(expected, $"{problem} with {threads} threads");
             }
@@ -154,6 +154,33 @@ public sealed class TilePrefillTests
         problem = problem with { Query = [query], Key = [key] };
         CallResult actual = Caller.Run(problem, Arrangement.Plain with { WantsLogSumExp = true }, new TileCaller(problem.Execution, emulates));
         actual.AssertClose(problem, RowByRow.Solve(problem).WithRoundedWeights(AttentionElementType.BFloat16, AttentionElementType.BFloat16));
+    }
+
+    /// <summary>The collector does not wait for machine code: arrays of a call stay where they are, whatever it moves meanwhile, and callers beside each other do not meet.</summary>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void The_collector_may_run_meanwhile(bool emulates)
+    {
+        Skip(emulates);
+        Problem problem = Generator(132_000).NextProblem() with { Execution = new() };
+        CallResult expected = Caller.Run(problem, Arrangement.Plain, new TileCaller(problem.Execution, emulates));
+        bool stop = false;
+        BackgroundThread collector = BackgroundThread.Start(() =>
+        {
+            while (!Volatile.Read(ref stop))
+            {
+                _ = new byte[5000];
+                GC.Collect(1, GCCollectionMode.Forced, blocking: true, compacting: true);
+            }
+        });
+        BackgroundThread[] callers = [.. Enumerable.Range(0, 3).Select(_ => BackgroundThread.Start(() =>
+        {
+            for (int i = 0; i < 30; i++) Caller.Run(problem, Arrangement.Plain, new TileCaller(problem.Execution, emulates)).AssertSameBits(expected, "while the collector runs");
+        }))];
+        foreach (BackgroundThread caller in callers) caller.Join();
+        Volatile.Write(ref stop, true);
+        collector.Join();
     }
 
     private static ProblemGenerator Generator(int seed) => new(seed)

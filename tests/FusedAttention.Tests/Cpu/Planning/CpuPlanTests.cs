@@ -310,11 +310,11 @@ public sealed class CpuPlanTests
     {
         public const int Rows = 6;
 
-        public int TileRows => Rows;
+        public PrefillRows PrefillRows(AttentionProblem problem) => FusedAttention.Cpu.Planning.PrefillRows.OfFloats(Rows, problem.KeyDim, problem.ValueDim);
 
         public int PartialRowFloats(int valueDim) => valueDim + 2;
 
-        public long PrefillScratch(in PrefillSizes sizes) => sizes.Rows * 1000L;
+        public long PrefillScratch(AttentionProblem problem, in PrefillSizes sizes) => sizes.Rows * 1000L;
 
         public long DecodeScratch(int heads, int rows, int keyDim, int valueDim, bool hasScales) => heads * rows * 10L;
     }

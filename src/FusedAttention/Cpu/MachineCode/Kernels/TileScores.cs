@@ -28,34 +28,33 @@ internal unsafe struct TileConfiguration
     }
 }
 
-/// <summary>What a call of <see cref="TileScores"/> is about: a strip of 32 rows and pairs of blocks of 16 keys.</summary>
+/// <summary>What a call of <see cref="TileScores"/> is about: blocks of 32 keys and a strip of 32 rows.</summary>
 internal unsafe struct TileScoresBlock
 {
     public TileConfiguration Configuration;
 
-    /// <summary>The strip's rows in tiles: [16 rows][32 dims], first all dims of 16 rows.</summary>
+    /// <summary>The strip's rows in tiles: [16 pairs of dims][16 rows], first all dims of 16 rows.</summary>
     public byte* Query;
 
-    /// <summary>The keys in tiles: [16 pairs of dims][16 keys], first all dims of 16 keys.</summary>
+    /// <summary>The keys in tiles: [16 keys][32 dims], first all dims of 16 keys.</summary>
     public byte* Keys;
 
-    /// <summary>The first row's place for the first key.</summary>
+    /// <summary>The first key's place: [keys][32 rows].</summary>
     public float* Scores;
 
     /// <summary>Blocks of 32 keys; at least one.</summary>
-    public nint KeyPairs;
+    public nint KeyBlocks;
 }
 
-/// <summary>S = Q K^T of bfloat16 by tile products: 32 rows by 32 keys in four tiles of sums, two tiles of Q and two of K a step of 32 dims.</summary>
+/// <summary>S^T = K Q^T of bfloat16 by tile products: 32 keys by 32 rows in four tiles of sums, two tiles of K and two of Q a step of 32 dims. Transposed, so that a vector is one key of 16 rows.</summary>
 internal static unsafe class TileScores
 {
     /// <summary>Bytes of a tile.</summary>
     public const int TileBytes = 1024;
 
     /// <param name="dimBlocks">Blocks of 32 dims.</param>
-    /// <param name="scoreStride">Floats from a row of scores to the next.</param>
     /// <param name="convention">How it is called.</param>
-    public static Assembler Emit(int dimBlocks, int scoreStride, CallingConvention convention)
+    public static Assembler Emit(int dimBlocks, CallingConvention convention)
     {
         var k = new Assembler($"bf16 tile scores, dim {32 * dimBlocks}", convention);
         TileScoresBlock fields;
@@ -63,38 +62,38 @@ internal static unsafe class TileScores
         nint start = (nint)at;
         Gpr q = k.Gpr("query"), key = k.Gpr("keys"), s = k.Gpr("scores"), left = k.Gpr("left"), row = k.Gpr("tile_row"), scoreRow = k.Gpr("score_row");
         Tile c00 = k.Tile("c00"), c01 = k.Tile("c01"), c10 = k.Tile("c10"), c11 = k.Tile("c11"), a0 = k.Tile("a0"), a1 = k.Tile("a1"), b0 = k.Tile("b0"), b1 = k.Tile("b1");
-        int rowsBelow = 16 * scoreStride * sizeof(float);
+        const int ScoreRow = TileKernels.Rows * sizeof(float);
 
         k.Ldtilecfg(At(&at->Configuration, nameof(TileScoresBlock.Configuration)));
         k.Mov(q, At(&at->Query, nameof(TileScoresBlock.Query)));
         k.Mov(key, At(&at->Keys, nameof(TileScoresBlock.Keys)));
         k.Mov(s, At(&at->Scores, nameof(TileScoresBlock.Scores)));
-        k.Mov(left, At(&at->KeyPairs, nameof(TileScoresBlock.KeyPairs)));
+        k.Mov(left, At(&at->KeyBlocks, nameof(TileScoresBlock.KeyBlocks)));
         k.Mov(row, 64);
-        k.Mov(scoreRow, scoreStride * sizeof(float));
-        Label pair = new("pair");
-        k.Place(pair);
+        k.Mov(scoreRow, ScoreRow);
+        Label block = new("block");
+        k.Place(block);
         foreach (Tile c in (Tile[])[c00, c01, c10, c11]) k.Tilezero(c);
         for (int d = 0; d < dimBlocks; d++)
         {
-            k.Tileloadd(a0, (q + (d * TileBytes)).Plus(row));
-            k.Tileloadd(b0, (key + (d * TileBytes)).Plus(row));
+            k.Tileloadd(b0, (q + (d * TileBytes)).Plus(row));
+            k.Tileloadd(a0, (key + (d * TileBytes)).Plus(row));
             k.Tdpbf16ps(c00, a0, b0);
-            k.Tileloadd(b1, (key + ((dimBlocks + d) * TileBytes)).Plus(row));
+            k.Tileloadd(b1, (q + ((dimBlocks + d) * TileBytes)).Plus(row));
             k.Tdpbf16ps(c01, a0, b1);
-            k.Tileloadd(a1, (q + ((dimBlocks + d) * TileBytes)).Plus(row));
+            k.Tileloadd(a1, (key + ((dimBlocks + d) * TileBytes)).Plus(row));
             k.Tdpbf16ps(c10, a1, b0);
             k.Tdpbf16ps(c11, a1, b1);
         }
 
         k.Tilestored((s + 0).Plus(scoreRow), c00);
         k.Tilestored((s + 64).Plus(scoreRow), c01);
-        k.Tilestored((s + rowsBelow).Plus(scoreRow), c10);
-        k.Tilestored((s + (rowsBelow + 64)).Plus(scoreRow), c11);
+        k.Tilestored((s + (16 * ScoreRow)).Plus(scoreRow), c10);
+        k.Tilestored((s + ((16 * ScoreRow) + 64)).Plus(scoreRow), c11);
         k.Add(key, 2 * dimBlocks * TileBytes);
-        k.Add(s, 32 * sizeof(float));
+        k.Add(s, 32 * ScoreRow);
         k.Dec(left);
-        k.Jne(pair);
+        k.Jne(block);
         k.Return(releaseTiles: true);
         return k;
 

@@ -1,34 +1,33 @@
 namespace FusedAttention.Cpu.MachineCode.Kernels;
 
-/// <summary>What a call of <see cref="TileSums"/> is about: a strip of 32 rows and blocks of 32 keys.</summary>
+/// <summary>What a call of <see cref="TileSums"/> is about: blocks of 32 keys and a strip of 32 rows.</summary>
 internal unsafe struct TileSumsBlock
 {
     public TileConfiguration Configuration;
 
-    /// <summary>The first row's weight of the first key, bfloat16; rows are apart as rows of scores are, in whose place they stand.</summary>
+    /// <summary>The first keys' weights, bfloat16: [pairs of keys][32 rows], of a pair the even key first.</summary>
     public byte* Weights;
 
-    /// <summary>The values of the first block of keys in tiles: [16 pairs of keys][16 dims], first all keys of 16 dims.</summary>
+    /// <summary>The values of the first block of keys in tiles: [16 dims][32 keys], first all keys of 16 dims.</summary>
     public byte* Values;
 
-    /// <summary>The strip's first row of sums.</summary>
+    /// <summary>The strip's sums: [dims][32 rows].</summary>
     public float* Output;
 
     /// <summary>Blocks of 32 keys; at least one.</summary>
     public nint KeyBlocks;
 }
 
-/// <summary>O += P V of bfloat16 by tile products: 32 rows by 32 dims in four tiles of sums, which are loaded and stored once.</summary>
+/// <summary>O^T += V^T P^T of bfloat16 by tile products: 32 dims by 32 rows in four tiles of sums, which are loaded and stored once.</summary>
 internal static unsafe class TileSums
 {
     private const int TileBytes = TileScores.TileBytes;
+    private const int Row = TileKernels.Rows * sizeof(float);
 
     /// <param name="dimBlocks">Blocks of 16 dims.</param>
     /// <param name="keyBlocks">Blocks of 32 keys that values have room for.</param>
-    /// <param name="weightStride">Bytes from a row of weights to the next.</param>
-    /// <param name="outputStride">Floats from a row of sums to the next.</param>
     /// <param name="convention">How it is called.</param>
-    public static Assembler Emit(int dimBlocks, int keyBlocks, int weightStride, int outputStride, CallingConvention convention)
+    public static Assembler Emit(int dimBlocks, int keyBlocks, CallingConvention convention)
     {
         var k = new Assembler($"bf16 tile sums, dim {16 * dimBlocks}", convention);
         TileSumsBlock fields;
@@ -42,46 +41,44 @@ internal static unsafe class TileSums
         k.Ldtilecfg(At(&at->Configuration, nameof(TileSumsBlock.Configuration)));
         k.Mov(o, At(&at->Output, nameof(TileSumsBlock.Output)));
         k.Mov(row, 64);
+        k.Mov(stride, Row);
         for (int d = 0; d < dimBlocks; d += 2)
         {
-            int width = Math.Min(2, dimBlocks - d);
-            k.Mov(stride, outputStride * sizeof(float));
-            ForEachSum(d, width, (tile, place) => k.Tileloadd(tile, place));
+            int height = Math.Min(2, dimBlocks - d);
+            ForEachSum(d, height, (tile, place) => k.Tileloadd(tile, place));
             k.Mov(p, weights);
             k.Mov(v, values);
             if (d > 0) k.Add(v, d * keyBlocks * TileBytes);
             k.Mov(left, blocks);
-            k.Mov(stride, weightStride);
             Label keys = new($"dims{16 * d}");
             k.Place(keys);
-            k.Tileloadd(a0, (p + 0).Plus(stride));
-            k.Tileloadd(b0, (v + 0).Plus(row));
+            k.Tileloadd(b0, (p + 0).Plus(stride));
+            k.Tileloadd(a0, (v + 0).Plus(row));
             k.Tdpbf16ps(c[0, 0], a0, b0);
-            k.Tileloadd(a1, (p + (16 * weightStride)).Plus(stride));
-            k.Tdpbf16ps(c[1, 0], a1, b0);
-            if (width == 2)
+            k.Tileloadd(b1, (p + 64).Plus(stride));
+            k.Tdpbf16ps(c[0, 1], a0, b1);
+            if (height == 2)
             {
-                k.Tileloadd(b1, (v + (keyBlocks * TileBytes)).Plus(row));
-                k.Tdpbf16ps(c[0, 1], a0, b1);
+                k.Tileloadd(a1, (v + (keyBlocks * TileBytes)).Plus(row));
+                k.Tdpbf16ps(c[1, 0], a1, b0);
                 k.Tdpbf16ps(c[1, 1], a1, b1);
             }
 
-            k.Add(p, 64);
+            k.Add(p, 16 * Row);
             k.Add(v, TileBytes);
             k.Dec(left);
             k.Jne(keys);
-            k.Mov(stride, outputStride * sizeof(float));
-            ForEachSum(d, width, (tile, place) => k.Tilestored(place, tile));
+            ForEachSum(d, height, (tile, place) => k.Tilestored(place, tile));
         }
 
         k.Return(releaseTiles: true);
         return k;
 
-        void ForEachSum(int d, int width, Action<Tile, Mem> emit)
+        void ForEachSum(int d, int height, Action<Tile, Mem> emit)
         {
-            for (int r = 0; r < 2; r++)
+            for (int i = 0; i < height; i++)
             {
-                for (int i = 0; i < width; i++) emit(c[r, i], (o + (((r * 16 * outputStride) + ((d + i) * 16)) * sizeof(float))).Plus(stride));
+                for (int r = 0; r < 2; r++) emit(c[i, r], (o + ((16 * (d + i) * Row) + (64 * r))).Plus(stride));
             }
         }
 

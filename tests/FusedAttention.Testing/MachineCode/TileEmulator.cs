@@ -1,9 +1,9 @@
-using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
 using FusedAttention.Cpu.MachineCode.Kernels;
 using Iced.Intel;
 using Assembler = FusedAttention.Cpu.MachineCode.Assembler;
 
-namespace FusedAttention.Tests.Cpu.MachineCode;
+namespace FusedAttention.Testing;
 
 /// <summary>Runs the code of tile products instruction by instruction, as the decoder reads it, on the process's own memory: for machines without tiles.</summary>
 /// <remarks>Products are as the manual has them: pairs of bfloat16, the even element first, each sum rounded to nearest even, subnormals 0 on the way in and out.</remarks>
@@ -117,27 +117,26 @@ internal sealed unsafe class TileEmulator : TileKernels
 
         private static void Multiply(byte[] c, byte[] a, byte[] b)
         {
-            Span<float> sums = System.Runtime.InteropServices.MemoryMarshal.Cast<byte, float>(c.AsSpan());
-            ReadOnlySpan<ushort> left = System.Runtime.InteropServices.MemoryMarshal.Cast<byte, ushort>(a), right = System.Runtime.InteropServices.MemoryMarshal.Cast<byte, ushort>(b);
-            for (int m = 0; m < TileRows; m++)
+            ReadOnlySpan<ushort> left = System.Runtime.InteropServices.MemoryMarshal.Cast<byte, ushort>(a);
+            fixed (byte* sums = c, right = b)
             {
-                for (int k = 0; k < 16; k++)
+                for (int m = 0; m < TileRows; m++)
                 {
-                    float even = Widened(left[(m * 32) + (2 * k)]), odd = Widened(left[(m * 32) + (2 * k) + 1]);
-                    for (int n = 0; n < 16; n++)
+                    Vector512<float> sum = Vector512.Load((float*)sums + (m * 16));
+                    for (int k = 0; k < 16; k++)
                     {
-                        ref float sum = ref sums[(m * 16) + n];
-                        sum = Flushed(MathF.FusedMultiplyAdd(even, Widened(right[(k * 32) + (2 * n)]), sum));
-                        sum = Flushed(MathF.FusedMultiplyAdd(odd, Widened(right[(k * 32) + (2 * n) + 1]), sum));
+                        Vector512<uint> pairs = Vector512.Load((uint*)right + (k * 16));
+                        sum = Flushed(Vector512.FusedMultiplyAdd(Vector512.Create(Widened(left[(m * 32) + (2 * k)])), Flushed((pairs << 16).AsSingle()), sum));
+                        sum = Flushed(Vector512.FusedMultiplyAdd(Vector512.Create(Widened(left[(m * 32) + (2 * k) + 1])), Flushed((pairs & Vector512.Create(0xFFFF0000u)).AsSingle()), sum));
                     }
+
+                    sum.Store((float*)sums + (m * 16));
                 }
             }
         }
 
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        private static float Widened(ushort bits) => Flushed(BitConverter.Int32BitsToSingle(bits << 16));
+        private static float Widened(ushort bits) => float.IsSubnormal(BitConverter.Int32BitsToSingle(bits << 16)) ? 0 : BitConverter.Int32BitsToSingle(bits << 16);
 
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        private static float Flushed(float x) => float.IsSubnormal(x) ? 0 : x;
+        private static Vector512<float> Flushed(Vector512<float> x) => Vector512.ConditionalSelect(Vector512.LessThan(Vector512.Abs(x), Vector512.Create(1.17549435e-38f)), Vector512<float>.Zero, x);
     }
 }

@@ -4,7 +4,7 @@ using Xunit;
 using Assembler = FusedAttention.Cpu.MachineCode.Assembler;
 using Encoder = Iced.Intel.Encoder;
 
-namespace FusedAttention.Tests.Cpu.MachineCode;
+namespace FusedAttention.Testing;
 
 /// <summary>Emitted code as an independent decoder reads it, instruction by instruction beside what was asked for.</summary>
 internal static class Decoded
