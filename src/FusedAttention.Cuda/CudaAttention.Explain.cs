@@ -1,5 +1,7 @@
+using System.Text;
 using FusedAttention.Cuda.Calls;
 using FusedAttention.Cuda.Planning;
+using FusedAttention.Planning;
 using FusedAttention.Problems;
 
 namespace FusedAttention;
@@ -98,8 +100,15 @@ public static unsafe partial class CudaAttention
             Details = $"""
                 shape            {problem.SequenceCount} sequences, {problem.QueryHeads} query heads over {problem.KeyValueHeads}, dims {problem.KeyDim}/{problem.ValueDim}, {problem.QueryType} over {problem.KeyValueType}{(problem.BlockSize > 0 ? $", blocks of {problem.BlockSize}" : "")}
                 mask             {options.Mask}, {options.Alignment}
-                {plan.Details}
+                {DetailsOf(plan, options)}
                 """,
         };
+    }
+
+    private static string DetailsOf(CudaPlan plan, AttentionOptions options)
+    {
+        var text = new StringBuilder(plan.Details).Append('\n');
+        FunctionListing.AppendTo(text, options);
+        return text.ToString().TrimEnd('\n');
     }
 }

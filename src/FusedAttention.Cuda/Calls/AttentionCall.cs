@@ -108,6 +108,7 @@ internal sealed class AttentionCall : IDisposable
         _memory = default;
         _tensors = default;
         _blockTables = null;
+        (Problem.ScoreFunction, Problem.MaskFunction) = (null, null);
         Pool.Return(this);
     }
 
@@ -116,7 +117,11 @@ internal sealed class AttentionCall : IDisposable
         // Loading takes long and may fail: before the stream is taken, and before anything is on it.
         for (int i = 0; i < _plan.Launches; i++) device.Runtime.Prepare(_plan.FunctionAt(i));
         if (_blockTables is not null) device.Runtime.Prepare(TablePlan.Function);
+        Span<ulong> functionTables = stackalloc ulong[FunctionBinding.TablesOf(Problem)];
+        int tensors = _uses.All.Length;
+        for (int i = 0; i < functionTables.Length; i++) functionTables[i] = _uses.AddTable(device.TableCopies.Of(FunctionBinding.TableAt(Problem, i)));
         using Submission work = new(stream, _uses.All);
+        if (work.IsCapturing) stream.KeepForGraphs(_uses.All[tensors..]);
         MemoryPlace scratch = default, tables = default;
         if (_plan.ScratchBytes > 0) scratch = work.Transient.Take(_plan.ScratchBytes);
         if (_plan.StagedBytes > 0)
@@ -125,7 +130,7 @@ internal sealed class AttentionCall : IDisposable
             _plan.WriteTables(tables.Memory.Pointer + tables.Offset);
         }
 
-        _plan.Bind(_memory, _plan.ScratchBytes > 0 ? scratch.Address() : 0, Problem.BlockSize > 0 ? (int)_tensors.Key.Layout.Lengths[0] : 0, device.TensorMaps);
+        _plan.Bind(_memory, _plan.ScratchBytes > 0 ? scratch.Address() : 0, Problem.BlockSize > 0 ? (int)_tensors.Key.Layout.Lengths[0] : 0, device.TensorMaps, functionTables);
         (MemoryPlace From, MemoryPlace To)? ranges = _blockTables is not null && Problem.SequenceCount > TablePlan.MostInlineRanges ? StageRanges(work) : null;
         work.Begin();
         if (_plan.Counters > 0) _plan.SetCounters(work.Counters(_plan.Counters * sizeof(uint)).Address());

@@ -1,7 +1,8 @@
 using System.Diagnostics.CodeAnalysis;
 using System.Runtime.CompilerServices;
-using FusedAttention.Devices;
+using FusedAttention.Cuda.Kernels;
 using FusedAttention.Cuda.Memory;
+using FusedAttention.Devices;
 
 namespace FusedAttention.Cuda.Calls;
 
@@ -10,8 +11,8 @@ namespace FusedAttention.Cuda.Calls;
 /// </summary>
 internal struct CallUses : IDisposable
 {
-    /// <summary>Query, key, value, output, mask, bias, log-sum-exp, block tables.</summary>
-    private const int Most = 8;
+    /// <summary>Query, key, value, output, mask, bias, log-sum-exp, block tables, and the tables of functions.</summary>
+    private const int Most = 8 + FunctionBlock.MostTables;
 
     private Uses _uses;
     private int _count;
@@ -36,6 +37,15 @@ internal struct CallUses : IDisposable
         tensor.Memory.Hold();
         _uses[_count++] = new(tensor.Memory, isWritten);
         return tensor.Place;
+    }
+
+    /// <param name="memory">Of a table that the call's functions look up.</param>
+    /// <returns>Where it lies.</returns>
+    public ulong AddTable(TensorMemory memory)
+    {
+        memory.Hold();
+        _uses[_count++] = new(memory, IsWritten: false);
+        return memory.Memory.Address;
     }
 
     public void Dispose()

@@ -24,7 +24,7 @@ internal sealed class CallReader
         _tables = I64.Select(tables < CallBlock.LongParameterBytes, k.ParameterAddress() + tables, tables).As("tables");
     }
 
-    /// <summary>Where tables begin that travel with the block, from the block's beginning.</summary>
+    /// <summary>Where tables begin that travel with the block, from the block's beginning; with functions, behind what those have captured.</summary>
     public static int TablesBehindBlock => (Unsafe.SizeOf<CallBlock>() + 15) / 16 * 16;
 
     public KernelTraits Traits { get; }

@@ -74,14 +74,15 @@ internal sealed class DecodeEnd(PtxKernel k, CallReader call, WorkPlace place, D
     {
         k.Barrier();
         KeyRows values = KeyRows.Values(k, call, _sequence, _head);
+        KeyRows? keys = call.Traits.Has(CallFeatures.ScoreFunction) ? KeyRows.Keys(k, call, _sequence, _head) : null;
         k.For("special_row", warp, _rows, tile.Warps, local =>
         {
             RowReader row = place.RowAt(_item.FirstRow + local);
             I64 partial = PartialRows.Of(call, _sequence, _item.Partial, _head, _item.FirstRow + local);
             k.If(
                 _item.Partial < 0,
-                () => specials.AddTo(row, values, row.OutputElements, call.QueryFormat, lane),
-                () => specials.AddTo(row, values, PartialRows.Outputs(call, partial), ElementFormat.Float32, lane));
+                () => specials.AddTo(row, values, row.OutputElements, call.QueryFormat, lane, keys),
+                () => specials.AddTo(row, values, PartialRows.Outputs(call, partial), ElementFormat.Float32, lane, keys));
         });
     }
 

@@ -435,10 +435,11 @@ internal sealed class PrefillKernel
         {
             _k.WarpBarrier();
             KeyRows values = KeyRows.Values(_k, _call, place.Sequence, place.Head);
+            KeyRows? keys = _call.Traits.Has(CallFeatures.ScoreFunction) ? KeyRows.Keys(_k, _call, place.Sequence, place.Head) : null;
             _k.For("careful_row", 0, rows, 1, row =>
             {
                 RowReader reader = place.RowAt(firstRow + row);
-                _specials.AddTo(reader, values, reader.OutputElements, _call.QueryFormat, _lane);
+                _specials.AddTo(reader, values, reader.OutputElements, _call.QueryFormat, _lane, keys);
             });
         });
     }

@@ -16,14 +16,15 @@ internal sealed class RowReader
     /// <param name="k">The kernel.</param>
     /// <param name="call">The call.</param>
     /// <param name="sequence">The row's sequence.</param>
+    /// <param name="batch">Its number in the call.</param>
     /// <param name="query">The row's query.</param>
     /// <param name="head">The row's query head.</param>
     /// <param name="start">The first key that counts.</param>
     /// <param name="end">Behind the last one.</param>
-    public RowReader(PtxKernel k, CallReader call, SequenceReader sequence, I32 query, I32 head, I32 start, I32 end)
+    public RowReader(PtxKernel k, CallReader call, SequenceReader sequence, I32 batch, I32 query, I32 head, I32 start, I32 end)
     {
         (_k, _call, _sequence) = (k, call, sequence);
-        (Query, Head, Start, End) = (query, head, start, end);
+        (Batch, Query, Head, Start, End) = (batch, query, head, start, end);
         Position = sequence.QueryOffset + query.Widen();
         if (call.Traits.Has(CallFeatures.Alibi)) Slope = call.AlibiSlope(Head);
         if (call.Traits.Has(CallFeatures.Mask))
@@ -44,10 +45,13 @@ internal sealed class RowReader
         I32 group = call.Group, query = call.QueryOf(index);
         I64 position = sequence.QueryOffset + query.Widen(), keys = sequence.KeyLength.Widen();
         return new(
-            k, call, sequence, query, I32.MultiplyAdd(keyValueHead, group, index - (query * group)),
+            k, call, sequence, item.Sequence, query, I32.MultiplyAdd(keyValueHead, group, index - (query * group)),
             I32.Max(Bound(position - call.LeftReach, keys), item.FirstKey),
             I32.Min(Bound(position + call.RightReach + 1, keys), item.EndKey));
     }
+
+    /// <summary>The number of its sequence in the call.</summary>
+    public I32 Batch { get; }
 
     public I32 Query { get; }
 

@@ -13,7 +13,7 @@ namespace FusedAttention.Cuda.Kernels;
 /// weights share: below 2^-18 as long as m c is at most 128. Beyond that the largest weight would not round to 1 (the error is 2^-8 at logits of 4e4), and it is <c>exp2((s - m) c)</c>: a matter of the row
 /// alone.</para>
 /// <para>With ALiBi scores are in powers of two, <c>s c</c> less the slope times the distance, and weights <c>exp2(s - m)</c>.</para>
-/// <para>A bias may be as low as the most negative float, whose product with log2(e) would overflow: there scores are in natural logarithms, and c is log2(e). Where all scores are as low as that, m c is not at most 128.</para>
+/// <para>A score function takes and gives natural logarithms, which scores are in there, and c is log2(e). So it is with a bias, which may be as low as the most negative float, whose product with log2(e) would overflow. Where all scores are as low as that, m c is not at most 128.</para>
 /// </remarks>
 internal sealed class RowWeights
 {
@@ -49,20 +49,18 @@ internal sealed class RowWeights
         _isLeft = lastKey is null ? null : lastKey.Widen() <= row.Position;
     }
 
-    private bool IsNatural => _call.Traits.Has(CallFeatures.Bias);
-
     /// <summary>Natural logarithms in a unit of scores.</summary>
-    public static F32 Unit(CallReader call) => call.Traits.Has(CallFeatures.Bias) ? 1 : HasDistance(call) ? Ln2 : call.Traits.Has(CallFeatures.SoftCap) ? call.SoftCap : call.Scale;
+    public static F32 Unit(CallReader call) => IsNatural(call) ? 1 : HasDistance(call) ? Ln2 : call.Traits.Has(CallFeatures.SoftCap) ? call.SoftCap : call.Scale;
 
     /// <summary>Powers of two in a unit of what is in registers.</summary>
-    public static F32 Factor(CallReader call) => call.Traits.Has(CallFeatures.Bias) ? Log2E : (call.Traits.Has(CallFeatures.SoftCap) ? call.SoftCap : call.Scale) * Log2E;
+    public static F32 Factor(CallReader call) => IsNatural(call) ? Log2E : (call.Traits.Has(CallFeatures.SoftCap) ? call.SoftCap : call.Scale) * Log2E;
 
-    /// <summary>From products to what scores and weights are made of, in place: the soft cap, the mask, and with a bias everything.</summary>
+    /// <summary>From products to what scores and weights are made of, in place: the soft cap, the masks, and with a bias or a score function everything.</summary>
     /// <param name="products">The registers, and how far their keys are behind the first.</param>
     /// <param name="isWhole">Whether the row may see all of the tile's keys by position.</param>
     public void Prepare((F32 Score, int Column)[] products, bool isWhole)
     {
-        if (IsNatural)
+        if (IsNatural(_call))
         {
             ScoreWriter.Modify(_k, _call, _row, products, _first, _sees, _biasOf);
             return;
@@ -103,12 +101,14 @@ internal sealed class RowWeights
     public static F32 Rescale(CallReader call, F32 from, F32 to, F32 factor)
     {
         F32 @base = ScoreWriter.BaseOf(to);
-        return call.Traits.Has(CallFeatures.Alibi) && !call.Traits.Has(CallFeatures.Bias) ? (from - @base).Exp2() : ((from - @base) * factor).Exp2();
+        return HasDistance(call) ? (from - @base).Exp2() : ((from - @base) * factor).Exp2();
     }
 
     private static Predicate IsSmall(F32 maximum, F32 factor) => (maximum * factor).Abs() <= 128;
 
-    private static bool HasDistance(CallReader call) => call.Traits.Has(CallFeatures.Alibi) && !call.Traits.Has(CallFeatures.Bias);
+    private static bool IsNatural(CallReader call) => call.Traits.Has(CallFeatures.Bias | CallFeatures.ScoreFunction);
+
+    private static bool HasDistance(CallReader call) => call.Traits.Has(CallFeatures.Alibi) && !IsNatural(call);
 
     /// <summary>
     /// To powers of two, with ALiBi's part. Up to the row's position that rises with the column, which is a constant of the instruction: counted from the last one, which is the nearest to the query, so that
@@ -149,6 +149,12 @@ internal sealed class RowWeights
         foreach ((F32 score, int column) in products) score.Set(F32.Select(_sees?.Invoke(column) ?? IsSet(column, isWhole), score, float.NegativeInfinity));
     }
 
+    private void ApplyMaskFunction((F32 Score, int Column)[] products)
+    {
+        RowFunction function = RowFunctions.Of(_k, _call, _row, _first)!.Keep!;
+        foreach ((F32 score, int column) in products) score.Set(F32.Select(function.Keeps(column), score, float.NegativeInfinity));
+    }
+
     /// <summary>Whether the mask has the key. A mask has an element for each key of the sequence: beyond the row's last one the nearest is read.</summary>
     private Predicate IsSet(int column, bool isWhole)
     {
@@ -169,10 +175,10 @@ internal sealed class RowWeights
 
         public void Alibi() => row.AddDistances(products);
 
-        public void Function() => throw new InvalidOperationException("The kernels have no functions.");
+        public void Function() => throw new InvalidOperationException("Scores with a function are in natural logarithms.");
 
         public void Mask() => row.ApplyMask(products, isWhole);
 
-        public void MaskFunction() => throw new InvalidOperationException("The kernels have no functions.");
+        public void MaskFunction() => row.ApplyMaskFunction(products);
     }
 }

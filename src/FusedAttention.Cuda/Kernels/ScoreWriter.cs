@@ -29,13 +29,13 @@ internal static class ScoreWriter
 
     private static ReadOnlySpan<float> TanhDenominator => [1f, 0.4646146f, 0.0246918779f, 0.000261932815f];
 
-    private const CallFeatures Modifying = CallFeatures.SoftCap | CallFeatures.Bias | CallFeatures.Alibi;
+    private const CallFeatures Modifying = CallFeatures.SoftCap | CallFeatures.Bias | CallFeatures.Alibi | CallFeatures.ScoreFunction;
 
     /// <summary>Whether scores are in units of the natural logarithm.</summary>
     public static bool HasNaturalScores(in KernelTraits traits) => (traits.Features & Modifying) != CallFeatures.None;
 
     /// <summary>Whether scores change between product and exponential even where every key is in reach.</summary>
-    public static bool ModifiesScores(in KernelTraits traits) => (traits.Features & (Modifying | CallFeatures.Mask)) != CallFeatures.None;
+    public static bool ModifiesScores(in KernelTraits traits) => (traits.Features & (Modifying | CallFeatures.Mask | CallFeatures.MaskFunction)) != CallFeatures.None;
 
     /// <summary>Natural logarithms in a unit of scores.</summary>
     public static F32 Unit(CallReader call) => HasNaturalScores(call.Traits) ? 1 : call.Scale;
@@ -52,12 +52,8 @@ internal static class ScoreWriter
     /// <param name="distance">The query's position less the key's; null without ALiBi.</param>
     /// <param name="isSeen">Whether the mask has the key; null: that is looked up.</param>
     /// <param name="bias">The key's bias; null: that is looked up.</param>
-    public static F32 ScoreOf(PtxKernel k, CallReader call, RowReader? row, F32 product, I32 key, F32? distance, Predicate? isSeen = null, F32? bias = null)
-    {
-        var steps = new Steps(k, call, row, product, key, distance, isSeen, bias);
-        ScoreLaw.Apply(ref steps, StepsOf(call.Traits));
-        return steps.Score();
-    }
+    public static F32 ScoreOf(PtxKernel k, CallReader call, RowReader? row, F32 product, I32 key, F32? distance, Predicate? isSeen = null, F32? bias = null) =>
+        ScoreOf(k, call, row, product, key, distance, isSeen, bias, RowFunctions.Of(k, call, row, key), 0);
 
     /// <summary>Takes products of one row with several keys through the steps, in place.</summary>
     /// <param name="k">The kernel.</param>
@@ -72,14 +68,23 @@ internal static class ScoreWriter
         KernelTraits traits = call.Traits;
         if (!ModifiesScores(traits)) return;
         F32? distance = row?.Slope is null ? null : (row.Position - first.Widen()).ToF32();
+        RowFunctions? functions = RowFunctions.Of(k, call, row, first);
         bool reads = (traits.Has(CallFeatures.Mask) && sees is null) || (traits.Has(CallFeatures.Bias) && biasOf is null);
         foreach ((F32 score, int column) in products)
         {
             // Masks and biases have an element for each key of the sequence: beyond the row's last one the nearest is read.
             I32 key = first + column;
             if (reads) key = I32.Max(I32.Min(key, row!.End - 1), 0);
-            score.Set(ScoreOf(k, call, row, score, key, distance is null ? null : distance - (float)column, sees?.Invoke(column), biasOf?.Invoke(column)));
+            score.Set(ScoreOf(k, call, row, score, key, distance is null ? null : distance - (float)column, sees?.Invoke(column), biasOf?.Invoke(column), functions, column));
         }
+    }
+
+    private static F32 ScoreOf(
+        PtxKernel k, CallReader call, RowReader? row, F32 product, I32 key, F32? distance, Predicate? isSeen, F32? bias, RowFunctions? functions, int column)
+    {
+        var steps = new Steps(k, call, row, product, key, distance, isSeen, bias, functions, column);
+        ScoreLaw.Apply(ref steps, StepsOf(call.Traits));
+        return steps.Score();
     }
 
     /// <summary>Negative infinity in place of scores whose keys are out of the row's reach.</summary>
@@ -100,7 +105,8 @@ internal static class ScoreWriter
     /// <summary>The steps that a call has.</summary>
     public static ScoreSteps StepsOf(in KernelTraits traits) =>
         (traits.Has(CallFeatures.SoftCap) ? ScoreSteps.SoftCap : ScoreSteps.None) | (traits.Has(CallFeatures.Bias) ? ScoreSteps.Bias : ScoreSteps.None)
-        | (traits.Has(CallFeatures.Alibi) ? ScoreSteps.Alibi : ScoreSteps.None) | (traits.Has(CallFeatures.Mask) ? ScoreSteps.Mask : ScoreSteps.None);
+        | (traits.Has(CallFeatures.Alibi) ? ScoreSteps.Alibi : ScoreSteps.None) | (traits.Has(CallFeatures.Mask) ? ScoreSteps.Mask : ScoreSteps.None)
+        | (traits.Has(CallFeatures.ScoreFunction) ? ScoreSteps.Function : ScoreSteps.None) | (traits.Has(CallFeatures.MaskFunction) ? ScoreSteps.MaskFunction : ScoreSteps.None);
 
     /// <summary>
     /// x P(x^2) / Q(x^2) of degrees 13 and 6, fitted to 3e-7 relatively up to 7.9, where tanh is 1 to half a unit: a dozen multiply-adds and one reciprocal, which run beside products, where two
@@ -147,7 +153,7 @@ internal static class ScoreWriter
         return sum;
     }
 
-    private struct Steps(PtxKernel k, CallReader call, RowReader? row, F32 product, I32 key, F32? distance, Predicate? isSeen, F32? keyBias) : IScoreSteps
+    private struct Steps(PtxKernel k, CallReader call, RowReader? row, F32 product, I32 key, F32? distance, Predicate? isSeen, F32? keyBias, RowFunctions? functions, int column) : IScoreSteps
     {
         private F32 _score = product;
         private Predicate? _isHidden;
@@ -162,19 +168,23 @@ internal static class ScoreWriter
         public void Bias()
         {
             F32 bias = keyBias ?? k.LoadElement(CallReader.FormatOf(call.Traits.BiasType), row!.Bias! + (key.Widen() * BiasBytes()));
-            Hide(bias.Is(float.NegativeInfinity));
+            Predicate isHiding = bias.Is(float.NegativeInfinity);
             // A bias of the most negative float may not become an infinity, which would hide the key: NaN passes.
             F32 sum = ScalesWithBias ? F32.MultiplyAdd(_score, call.Scale, bias) : _score + bias;
             _score = F32.From("max.NaN.f32", sum, (F32)float.MinValue);
+
+            // A function has the last word.
+            if (functions?.Score is null) Hide(isHiding);
+            else _score = F32.Select(isHiding, float.NegativeInfinity, _score);
         }
 
         public void Alibi() => _score = F32.MultiplyAdd(-row!.Slope!, distance!.Abs(), _score);
 
-        public readonly void Function() => throw new InvalidOperationException("The kernels have no functions.");
+        public void Function() => _score = functions!.Score!.ScoreOf(_score, column);
 
         public void Mask() => Hide(isSeen is null ? k.LoadByte(row!.Mask! + key.Widen()).Is(0) : !isSeen);
 
-        public readonly void MaskFunction() => throw new InvalidOperationException("The kernels have no functions.");
+        public void MaskFunction() => Hide(!functions!.Keep!.Keeps(column));
 
         public readonly F32 Score() => _isHidden is null ? _score : F32.Select(_isHidden, float.NegativeInfinity, _score);
 

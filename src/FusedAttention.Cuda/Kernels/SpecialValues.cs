@@ -1,4 +1,5 @@
 using FusedAttention.Cuda.Ptx;
+using FusedAttention.Devices;
 
 namespace FusedAttention.Cuda.Kernels;
 
@@ -79,7 +80,8 @@ internal sealed class SpecialValues(PtxKernel k, CallReader call, Shared span, I
     /// <param name="results">Where its results lie.</param>
     /// <param name="format">Of the results.</param>
     /// <param name="lane">Of the warp.</param>
-    public void AddTo(RowReader row, KeyRows values, Global results, ElementFormat format, I32 lane)
+    /// <param name="keys">The keys of that head; looked at where there is a score function.</param>
+    public void AddTo(RowReader row, KeyRows values, Global results, ElementFormat format, I32 lane, KeyRows? keys)
     {
         I32[] found = k.LoadVector<I32>(span, 2);
         I32 first = I32.Max(found[0], row.Start), end = I32.Min(found[1], row.End);
@@ -90,7 +92,7 @@ internal sealed class SpecialValues(PtxKernel k, CallReader call, Shared span, I
             k.For("special_key", first, end, 1, key =>
             {
                 F32 value = k.LoadElement(call.KeyValueFormat, values.Of(key) + I64.Product(column, 2));
-                k.If(!value.IsFinite(), () => k.If(Sees(row, key), () => special.Set(special | BitsOf(value))));
+                k.If(!value.IsFinite(), () => k.If(Sees(row, key, keys), () => special.Set(special | BitsOf(value))));
             });
             k.If(special.IsNot(0), () =>
             {
@@ -104,9 +106,12 @@ internal sealed class SpecialValues(PtxKernel k, CallReader call, Shared span, I
     }
 
     /// <summary>Whether a row sees a key in its reach.</summary>
-    private Predicate Sees(RowReader row, I32 key)
+    private Predicate Sees(RowReader row, I32 key, KeyRows? keys)
     {
         Predicate sees = (key >= row.Start) & (key < row.End);
+
+        // A score function may exclude any key, by its score: as that is rare, and so is this place, it is computed again.
+        if (call.Traits.Has(CallFeatures.ScoreFunction)) return sees & ScoreOf(row, key, keys!).IsNot(float.NegativeInfinity);
         if (row.Mask is not null) sees &= k.LoadByte(row.Mask + key.Widen()).IsNot(0);
         if (row.Bias is not null)
         {
@@ -114,7 +119,20 @@ internal sealed class SpecialValues(PtxKernel k, CallReader call, Shared span, I
             sees &= k.LoadElement(format, row.Bias + (key.Widen() * (format == ElementFormat.Float32 ? 4 : 2))).IsNot(float.NegativeInfinity);
         }
 
+        if (call.Traits.Has(CallFeatures.MaskFunction)) sees &= RowFunctions.Of(k, call, row, key)!.Keep!.Keeps(0);
         return sees;
+    }
+
+    private F32 ScoreOf(RowReader row, I32 key, KeyRows keys)
+    {
+        F32 product = k.Variable("special_product", (F32)0);
+        (Global query, Global elements) = (row.QueryElements, keys.Of(key));
+        k.For("special_dim", 0, call.Traits.KeyDim, 1, dim =>
+        {
+            I64 at = I64.Product(dim, 2);
+            product.AddProduct(k.LoadElement(call.QueryFormat, query + at), k.LoadElement(call.KeyValueFormat, elements + at));
+        });
+        return ScoreWriter.ScoreOf(k, call, row, product, key, row.Slope is null ? null : (row.Position - key.Widen()).ToF32());
     }
 
     private static I32 BitsOf(F32 value)

@@ -207,7 +207,7 @@ internal sealed class WarpgroupConsumer
             // Rows beyond the item's repeat its last one, and are not stored.
             I32 row = I32.Min(_rowOfLane + (8 * r), lastRow), query = _call.QueryOf(row);
             (I32 start, I32 end) = ranges.Of(query, item);
-            return new RowReader(_k, _call, sequence, ranges.FirstQuery + query, I32.MultiplyAdd(head, group, row - (query * group)), start, end);
+            return new RowReader(_k, _call, sequence, item.Sequence, ranges.FirstQuery + query, I32.MultiplyAdd(head, group, row - (query * group)), start, end);
         })];
     }
 

@@ -59,11 +59,12 @@ internal sealed class WarpgroupResults(PtxKernel k, CallReader call, I32 lane, I
         k.WarpBarrier();
         var specials = new SpecialValues(k, call, slot.Specials, lane);
         KeyRows values = KeyRows.Values(k, call, place.Sequence, place.Head);
+        KeyRows? keys = call.Traits.Has(CallFeatures.ScoreFunction) ? KeyRows.Keys(k, call, place.Sequence, place.Head) : null;
         I32 firstRow = place.Item.FirstRow + rowOfLane - (lane >>> 2);
         k.For("careful_row", firstRow, I32.Min(firstRow + 16, place.Item.EndRow), 1, index =>
         {
             RowReader row = place.RowAt(index);
-            specials.AddTo(row, values, row.OutputElements, call.QueryFormat, lane);
+            specials.AddTo(row, values, row.OutputElements, call.QueryFormat, lane, keys);
         });
     }
 }

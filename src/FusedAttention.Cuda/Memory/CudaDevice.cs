@@ -27,6 +27,7 @@ public sealed partial class CudaDevice
     {
         Runtime = runtime;
         TensorMaps = new(runtime);
+        TableCopies = new(this);
     }
 
     /// <summary>As the driver calls it, <c>NVIDIA H100 80GB HBM3</c>.</summary>
@@ -73,6 +74,9 @@ public sealed partial class CudaDevice
 
     /// <summary>Tensors as the device's copy unit is told of them.</summary>
     internal TensorMapCache TensorMaps { get; }
+
+    /// <summary>Tables that the functions of calls look up.</summary>
+    internal TableCopies TableCopies { get; }
 
     /// <summary>The form of the prefill kernel that calls get where both take them: for tests, and for timing one beside the other.</summary>
     internal PrefillForm PrefillForm { get; set; } = PrefillForms.Default;
@@ -146,6 +150,7 @@ public sealed partial class CudaDevice
     /// <summary>Ends the device, for tests: those of the system live as long as the process. Streams other than the default one are disposed before.</summary>
     internal void Close()
     {
+        TableCopies.Dispose();
         _default?.Dispose();
         Retired.Collect();
         Runtime.Dispose();

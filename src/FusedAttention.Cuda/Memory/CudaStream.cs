@@ -13,7 +13,7 @@ namespace FusedAttention;
 /// <remarks>
 /// <para>Calls return when their work is queued. Streams run beside each other; where two of them use the same tensor, one of them writing it, this library lets the later call wait for the earlier one,
 /// on the device. It knows of calls through its own streams only: work that the caller queues on <see cref="Handle"/> in other ways is in the order of that stream, and no other stream waits for it.</para>
-/// <para>Graphs: while the caller captures the stream (<c>cuStreamBeginCapture</c>), calls go into the graph. Tables and working memory that they have stay with this object until it is disposed, so
+/// <para>Graphs: while the caller captures the stream (<c>cuStreamBeginCapture</c>), calls go into the graph. Tables, those of functions too, and working memory that they have stay with this object until it is disposed, so
 /// dispose it after the graphs; the tensors that captured calls use are the caller's to keep, and to keep in order with other streams.</para>
 /// <para>A stream has working memory of its own, so create as many as run side by side and keep them; one that is not disposed lives as long as the process. All methods may be called from any number of
 /// threads at once.</para>
@@ -26,6 +26,9 @@ public sealed partial class CudaStream : IDisposable
 
     /// <summary>How far this stream has been told to wait for others, so that it is told once.</summary>
     private readonly List<StreamUse> _waited = [];
+
+    /// <summary>What captured calls read that is nobody else's to keep.</summary>
+    private readonly HashSet<TensorMemory> _captured = [];
 
     /// <summary>Outgrown; kernels under way use them, and all of them together are no longer than the last.</summary>
     private readonly List<CudaMemory> _outgrown = [];
@@ -116,6 +119,7 @@ public sealed partial class CudaStream : IDisposable
             _tableFaults = null;
             _counters?.Dispose();
             foreach (CudaMemory memory in _outgrown) memory.Dispose();
+            _captured.Clear();
             CapturedTransient.Dispose();
             CapturedPinned.Dispose();
             Transient.Close();
@@ -163,6 +167,16 @@ public sealed partial class CudaStream : IDisposable
         if (place >= 0) _waited[place] = waited;
         else if (_waited.FindIndex(static use => !use.IsPending) is var over and >= 0) _waited[over] = waited;
         else _waited.Add(waited);
+    }
+
+    /// <summary>Keeps the tables of a captured call's functions as long as its graph may run, which is ordered against no other stream: so their copies have arrived when this returns.</summary>
+    internal void KeepForGraphs(ReadOnlySpan<MemoryUse> tables)
+    {
+        foreach (MemoryUse use in tables) use.Memory.AwaitWrites();
+        lock (Queueing)
+        {
+            foreach (MemoryUse use in tables) _captured.Add(use.Memory);
+        }
     }
 
     /// <summary>Zeroed memory, the same for all calls, which leave it at zero. Under <see cref="Queueing"/>.</summary>

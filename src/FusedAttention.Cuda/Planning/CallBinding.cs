@@ -12,14 +12,16 @@ internal static unsafe class CallBinding
 {
     /// <summary>Whether the tables of a call travel in its launches' parameter, behind the block: where they have room, and none of them is the device's.</summary>
     /// <param name="problem">The call.</param>
+    /// <param name="traits">What its kernels are specialised for.</param>
     /// <param name="layout">Of the tables.</param>
     /// <param name="end">Where the parameter has something else; <see cref="CallBlock.MostParameterBytes"/> if nowhere.</param>
     /// <param name="isLong">Whether there is room behind that too.</param>
     /// <returns>Where they begin in the parameter; 0: they are copied to the device.</returns>
-    public static int TablesAt(AttentionProblem problem, in ScratchLayout layout, int end, bool isLong)
+    public static int TablesAt(AttentionProblem problem, in KernelTraits traits, in ScratchLayout layout, int end, bool isLong)
     {
         if (problem.TablesAreElsewhere) return 0;
-        if (layout.TableBytes <= end - CallReader.TablesBehindBlock) return CallReader.TablesBehindBlock;
+        int first = CallReader.TablesBehindBlock + FunctionBlock.BytesOf(traits);
+        if (layout.TableBytes <= end - first) return first;
         return isLong && layout.TableBytes <= CallBlock.LongParameterBytes - CallBlock.MostParameterBytes ? CallBlock.MostParameterBytes : 0;
     }
 

@@ -33,7 +33,7 @@ internal sealed unsafe class CudaPlan
 
     /// <summary>Where in the parameter they do.</summary>
     private int TablesAt => CallBinding.TablesAt(
-        _problem, _plan.Scratch, HasBoxes ? DecodeBoxBlock.Offset : HasWarpgroups ? WarpgroupBlock.Offset : CallBlock.MostParameterBytes, _tiles.HasLongParameters);
+        _problem, _traits, _plan.Scratch, HasBoxes ? DecodeBoxBlock.Offset : HasWarpgroups ? WarpgroupBlock.Offset : CallBlock.MostParameterBytes, _tiles.HasLongParameters);
 
     /// <summary>Bytes of tables that are staged: written by <see cref="WriteTables"/> and copied to the beginning of the scratch memory; 0 where they are inline.</summary>
     public long StagedBytes => HasInlineTables ? 0 : _plan.Scratch.TableBytes;
@@ -124,9 +124,11 @@ internal sealed unsafe class CudaPlan
     /// <param name="scratch">Where <see cref="ScratchBytes"/> of the device lie: staged tables, and partial results behind them. Anything if that is 0.</param>
     /// <param name="blocks">Blocks of a paged cache; 0 without pages.</param>
     /// <param name="maps">The device's: tensors as the copy unit is told of them.</param>
-    public void Bind(in CallMemory memory, ulong scratch, int blocks, TensorMapCache maps)
+    /// <param name="functionTables">Where the tables of the call's functions lie on the device.</param>
+    public void Bind(in CallMemory memory, ulong scratch, int blocks, TensorMapCache maps, ReadOnlySpan<ulong> functionTables = default)
     {
         CallBinding.Write(_problem, _plan, memory, scratch, TablesAt, _parameters);
+        FunctionBinding.Write(_problem, _traits, functionTables, _parameters);
         if (HasWarpgroups) WarpgroupBinding.Write(_problem, _tiles.Warpgroups!.Value, _plan.ItemsOf(AttentionKernel.Prefill).Count, memory, blocks, maps, _parameters);
         if (HasBoxes) DecodeMaps.Write(_problem, _tiles.Decode!.Value, memory, blocks, maps, _parameters);
     }

@@ -54,8 +54,8 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, WarpgroupTile?
         if (problem.KeyValueHeads > TileTable.MostKeyValueHeads)
             throw new NotSupportedException($"The CUDA kernels take up to {TileTable.MostKeyValueHeads} key/value heads; the call has {problem.KeyValueHeads}.");
         FloatRange.Require(problem, "CUDA");
-        ScoreLaw.RefuseFunctions(problem, "CUDA");
         ArgumentChecks.WiderThanEightBits(problem.KeyValueType, "CUDA");
+        FunctionBinding.Require(problem);
         bool hasMatrices = isAligned && device.Major >= TileTable.FirstMatrixMajor && TileTable.HasMatrixTypes(problem);
         PrefillTile? prefill = hasMatrices ? TileTable.Prefill(problem.KeyDim, problem.ValueDim, device, KernelTraits.Of(problem, isAligned).Features) : null;
         DecodeTile? decode = hasMatrices ? TileTable.Decode(problem.KeyDim, problem.ValueDim, device) : null;
@@ -80,6 +80,7 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, WarpgroupTile?
         WarpgroupTile? tile = null;
         if (device is not { Major: TileTable.WarpgroupMajor, Minor: 0 }) refusal = WarpgroupRefusal.OtherDevice;
         else if (device.DriverVersion < TileTable.FirstWarpgroupDriver) refusal = WarpgroupRefusal.OldDriver;
+        else if (problem.ScoreFunction is not null || problem.MaskFunction is not null) refusal = WarpgroupRefusal.Functions;
         else if (TileTable.IsSlowerByWarpgroups(problem)) refusal = WarpgroupRefusal.MaskAlone;
         else if ((tile = TileTable.Warpgroups(problem.KeyDim, problem.ValueDim, device, TileTable.UseOf(problem), TileTable.LookupsOf(problem))) is null) refusal = WarpgroupRefusal.NoTile;
         else refusal = WarpgroupMaps.Of(problem, tile.Value).Refusal;

@@ -12,6 +12,7 @@ internal enum WarpgroupRefusal
     OldDriver,
     NoTile,
     MaskAlone,
+    Functions,
     Group,
     Strides,
     SmallBlocks,

@@ -2,6 +2,7 @@ using System.Text;
 using FusedAttention.Cpu.MachineCode.Kernels;
 using FusedAttention.Cpu.Planning;
 using FusedAttention.Cpu.Threading;
+using FusedAttention.Planning;
 using FusedAttention.Problems;
 
 namespace FusedAttention.Cpu;
@@ -59,19 +60,11 @@ internal static class CpuExplanation
             text.Append($"double precision {Sequences(plan.WideSequences)} (scale, soft cap or a slope is beyond what 32-bit sums can be trusted with: slower by an order of magnitude)\n");
         }
 
-        if (options.ScoreFunction is { } score) AppendFunction(text, "score function  ", score.ToString(), score.Graph.ToString());
-        if (options.MaskFunction is { } mask) AppendFunction(text, "mask function   ", mask.ToString(), mask.Graph.ToString());
+        FunctionListing.AppendTo(text, options);
         if (UseOf(problem, plan, kernels, execution).Text is { } machineCode) text.Append($"machine code     {machineCode}\n");
         string limit = execution.MaxDegreeOfParallelism == -1 ? "" : $", at most {execution.MaxDegreeOfParallelism} by MaxDegreeOfParallelism";
         text.Append($"processors       {WorkerPool.Shared.Participants(int.MaxValue, -1)}{limit}");
         return text.ToString();
-    }
-
-    /// <summary>A function's name and, a line each, the operations that it comes to.</summary>
-    private static void AppendFunction(StringBuilder text, string title, string name, string operations)
-    {
-        text.Append($"{title} {name}\n");
-        foreach (string line in operations.Split('\n', StringSplitOptions.RemoveEmptyEntries)) text.Append($"                 {line}\n");
     }
 
     /// <summary>What machine code the call uses, or why none, and its listing; null where there is none to speak of.</summary>

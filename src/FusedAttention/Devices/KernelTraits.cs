@@ -1,4 +1,5 @@
 using FusedAttention.Problems;
+using FusedAttention.Scores.Tracing;
 
 namespace FusedAttention.Devices;
 
@@ -16,6 +17,12 @@ internal enum CallFeatures
 
     /// <summary>Queries, keys and values may be loaded as vectors.</summary>
     Aligned = 64,
+
+    /// <summary>Scores go through a function that the caller has written.</summary>
+    ScoreFunction = 128,
+
+    /// <summary>Keys are masked by a function that the caller has written.</summary>
+    MaskFunction = 256,
 }
 
 /// <summary>What a kernel is specialised for, by value: calls with equal traits run the same machine code, and a backend finds it by them.</summary>
@@ -29,6 +36,12 @@ internal enum CallFeatures
 internal readonly record struct KernelTraits(
     AttentionElementType QueryType, AttentionElementType KeyValueType, int KeyDim, int ValueDim, CallFeatures Features, int BlockSize, AttentionElementType BiasType)
 {
+    /// <summary>What <see cref="CallFeatures.ScoreFunction"/> computes; null without one.</summary>
+    public ScoreForm? Score { get; init; }
+
+    /// <summary>What <see cref="CallFeatures.MaskFunction"/> computes; null without one.</summary>
+    public ScoreForm? Keep { get; init; }
+
     /// <param name="problem">The call.</param>
     /// <param name="isAligned">Whether queries, keys and values may be loaded as vectors.</param>
     public static KernelTraits Of(AttentionProblem problem, bool isAligned)
@@ -40,7 +53,13 @@ internal readonly record struct KernelTraits(
         if (problem.SoftCap > 0) features |= CallFeatures.SoftCap;
         if (!problem.SinkLogits.IsEmpty) features |= CallFeatures.Sinks;
         if (problem.HasLogSumExp) features |= CallFeatures.LogSumExp;
-        return new(problem.QueryType, problem.KeyValueType, problem.KeyDim, problem.ValueDim, features, problem.BlockSize, problem.HasBias ? problem.BiasType : default);
+        if (problem.ScoreFunction is not null) features |= CallFeatures.ScoreFunction;
+        if (problem.MaskFunction is not null) features |= CallFeatures.MaskFunction;
+        return new(problem.QueryType, problem.KeyValueType, problem.KeyDim, problem.ValueDim, features, problem.BlockSize, problem.HasBias ? problem.BiasType : default)
+        {
+            Score = problem.ScoreFunction?.Graph.Form,
+            Keep = problem.MaskFunction?.Graph.Form,
+        };
     }
 
     public bool Has(CallFeatures feature) => (Features & feature) != CallFeatures.None;

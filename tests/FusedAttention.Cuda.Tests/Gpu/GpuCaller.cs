@@ -142,11 +142,12 @@ internal sealed unsafe class GpuCaller(CudaDevice device, AttentionKernel? force
         (Kernel, PartialRows, EntryPoint) = (plan.Kernel, plan.Counters, plan.Launches > 0 ? plan.FunctionAt(0).EntryPoint : "");
         if (plan.WorkItems == 0) return;
         for (int i = 0; i < plan.Launches; i++) device.Runtime.Prepare(plan.FunctionAt(i));
-        MemoryUse use = new(_arena.Memory, IsWritten: true);
-        use.Memory.Hold();
+        TensorMemory[] functionTables = [.. Enumerable.Range(0, FunctionBinding.TablesOf(problem)).Select(i => device.TableCopies.Of(FunctionBinding.TableAt(problem, i)))];
+        MemoryUse[] uses = [new(_arena.Memory, IsWritten: true), .. functionTables.Select(static memory => new MemoryUse(memory, IsWritten: false))];
+        foreach (MemoryUse use in uses) use.Memory.Hold();
         try
         {
-            using Submission work = new(stream ?? device.DefaultStream, new ReadOnlySpan<MemoryUse>(in use));
+            using Submission work = new(stream ?? device.DefaultStream, uses);
             MemoryPlace scratch = default, tables = default;
             if (plan.ScratchBytes > 0) scratch = work.Transient.Take(plan.ScratchBytes);
             if (plan.StagedBytes > 0)
@@ -155,7 +156,7 @@ internal sealed unsafe class GpuCaller(CudaDevice device, AttentionKernel? force
                 plan.WriteTables(tables.Memory.Pointer + tables.Offset);
             }
 
-            plan.Bind(memory, plan.ScratchBytes > 0 ? scratch.Address() : 0, problem.BlockSize > 0 ? blocks : 0, device.TensorMaps);
+            plan.Bind(memory, plan.ScratchBytes > 0 ? scratch.Address() : 0, problem.BlockSize > 0 ? blocks : 0, device.TensorMaps, [.. functionTables.Select(static table => table.Memory.Address)]);
             work.Begin();
             if (plan.Counters > 0) plan.SetCounters(work.Counters(plan.Counters * sizeof(uint)).Address());
             if (plan.StagedBytes > 0) work.CopyToDevice(scratch, tables, plan.StagedBytes);
@@ -164,7 +165,7 @@ internal sealed unsafe class GpuCaller(CudaDevice device, AttentionKernel? force
         }
         finally
         {
-            use.Memory.DangerousRelease();
+            foreach (MemoryUse use in uses) use.Memory.DangerousRelease();
         }
     }
 

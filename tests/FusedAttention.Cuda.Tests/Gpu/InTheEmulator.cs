@@ -22,6 +22,10 @@ public sealed class EmulatedFarTests() : FarTests(TestDevice.Emulator);
 
 /// <inheritdoc />
 [Slow]
+public sealed class EmulatedFunctionTests() : FunctionTests(TestDevice.Emulator);
+
+/// <inheritdoc />
+[Slow]
 public sealed class EmulatedHiddenKeysTests() : HiddenKeysTests(TestDevice.Emulator);
 
 /// <inheritdoc />
@@ -82,6 +86,10 @@ public sealed class EmulatedHopperBitTests() : BitTests(TestDevice.EmulatedHoppe
 
 /// <inheritdoc />
 [Slow]
+public sealed class EmulatedHopperFunctionTests() : FunctionTests(TestDevice.EmulatedHopper);
+
+/// <inheritdoc />
+[Slow]
 public sealed class EmulatedHopperHiddenKeysTests() : HiddenKeysTests(TestDevice.EmulatedHopper);
 
 /// <inheritdoc />
@@ -128,6 +136,10 @@ public sealed class EmulatedHopperSweepTests() : SweepTests(TestDevice.EmulatedH
 /// <inheritdoc />
 [Slow]
 public sealed class EmulatedBoxesBitTests() : BitTests(TestDevice.EmulatedBoxes);
+
+/// <inheritdoc />
+[Slow]
+public sealed class EmulatedBoxesFunctionTests() : FunctionTests(TestDevice.EmulatedBoxes);
 
 /// <inheritdoc />
 [Slow]

@@ -24,6 +24,11 @@ public sealed class GpuFarTests() : FarTests(TestDevice.Gpu);
 /// <inheritdoc />
 [NeedsGpu]
 [Xunit.Collection(Fakes.FakeDriver.Collection)]
+public sealed class GpuFunctionTests() : FunctionTests(TestDevice.Gpu);
+
+/// <inheritdoc />
+[NeedsGpu]
+[Xunit.Collection(Fakes.FakeDriver.Collection)]
 public sealed class GpuHiddenKeysTests() : HiddenKeysTests(TestDevice.Gpu);
 
 /// <inheritdoc />

@@ -44,11 +44,13 @@ public abstract class ReferenceTests
         return failures;
     }
 
-    internal static string Run(string name, AttentionKernel? forced, CudaStream stream)
+    internal static string Run(string name, AttentionKernel? forced, CudaStream stream) => RunFile(ReferenceData.PathOf(name), forced, stream);
+
+    internal static string RunFile(string path, AttentionKernel? forced, CudaStream stream)
     {
         using var caller = new GpuCaller(stream.Device, forced, stream);
-        GpuTrace.Write($"{name} {forced}");
-        var reference = ReferenceCase.Load(ReferenceData.PathOf(name));
+        GpuTrace.Write($"{path} {forced}");
+        var reference = ReferenceCase.Load(path);
         CaseOutcome outcome = ReferenceCall.Run(reference, RunOptions.Default, caller);
         if (outcome.Passed || (forced is not null && outcome.Failure!.Contains("does not take dimensions", StringComparison.Ordinal))) return "";
         return $"{forced?.ToString() ?? "chosen kernel"}: {outcome.Failure}";

@@ -171,10 +171,12 @@ public sealed class CudaPlanTests
         Assert.Contains("up to 1024; the key dimension is 1025", Refused(new(1, 1, 1, 1, 1, 1025, 64)), StringComparison.Ordinal);
         Assert.Contains("65536", Refused(new(1, 1, 1, 65536, 65536, 8)), StringComparison.Ordinal);
         Assert.Contains("the CUDA kernels compute in 32 bits", Refused(new(1, 1, 1, 2, 2, 64), new AttentionOptions { Scale = 1025 }), StringComparison.Ordinal);
-        AttentionOptions scores = new() { ScoreFunction = ScoreFunction.Of(new TanhCap(5)) }, masks = new() { MaskFunction = MaskFunction.Of(new GlobalLocalMask(1, 2)) };
-        Assert.Equal("The CUDA kernels have no score functions yet, and the call has TanhCap. The CPU computes it.", Refused(new(1, 1, 1, 2, 2, 64), scores));
-        Assert.Equal("The CUDA kernels have no mask functions yet, and the call has GlobalLocalMask. The CPU computes it.", Refused(new(1, 1, 1, 2, 2, 64), masks));
         Assert.Contains("Int8; the CUDA kernels take", Assert.Throws<NotSupportedException>(static () => Plan<Half, sbyte>(new(1, 1, 9, 2, 2, 64))).Message, StringComparison.Ordinal);
+        Assert.Equal("The CUDA kernels take functions with up to 16 tables and 64 parameters in a call; the call's have 17 and 0: ManyTables and PrefixMask.", Refused(new(1, 1, 1, 2, 2, 64), new AttentionOptions
+        {
+            ScoreFunction = ScoreFunction.Of(new ManyTables([.. Enumerable.Range(0, 16).Select(static n => new ScoreTable([n]))])),
+            MaskFunction = MaskFunction.Of(new PrefixMask(new ScoreTable([3]))),
+        }));
 
         static string Refused(AttentionShape shape, AttentionOptions? options = null) => Assert.Throws<NotSupportedException>(() => Plan<Half, Half>(shape, options)).Message;
     }
@@ -249,4 +251,15 @@ public sealed class CudaPlanTests
     private static CudaPlan Plan<TQuery, TKeyValue>(in AttentionShape shape, AttentionOptions? options = null)
         where TQuery : unmanaged
         where TKeyValue : unmanaged => CudaPlan.Of(Problem<TQuery, TKeyValue>(shape, options ?? AttentionOptions.Default), Device, isAligned: true);
+}
+
+/// <summary>A sum over as many tables as it is given.</summary>
+internal readonly struct ManyTables(ScoreTable[] tables) : IScoreFunction
+{
+    public T Score<T>(T score, in ScoreContext<T> at)
+        where T : struct, IScoreValue<T>
+    {
+        foreach (ScoreTable table in tables) score += table.At(at.Key);
+        return score;
+    }
 }

@@ -33,7 +33,11 @@ internal sealed class ScoreGraph
         var numbers = new Dictionary<ScoreNode, int>(ReferenceEqualityComparer.Instance);
         var places = new Dictionary<ScoreStep, int>();
         Add(root, numbers, places);
+        Form = new(_steps);
     }
+
+    /// <summary>The operations, less the tables and parameters that they take: what tells one kernel from another.</summary>
+    public ScoreForm Form { get; }
 
     public IReadOnlyList<ScoreStep> Steps => _steps;
 
@@ -44,7 +48,7 @@ internal sealed class ScoreGraph
     /// <summary>Whether a step of this kind is there.</summary>
     public bool Has(ScoreOperation operation) => _steps.Exists(step => step.Operation == operation);
 
-    /// <summary>The operations, one a line: what tells one kernel from another.</summary>
+    /// <summary>The operations, one a line, for people.</summary>
     public override string ToString() => ScoreText.Of(this);
 
     // Recursion goes no deeper than a node may lie.

@@ -1,0 +1,73 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using FusedAttention.Cuda.Ptx;
+using FusedAttention.Devices;
+using FusedAttention.Scores.Tracing;
+using Fields = FusedAttention.Cuda.Kernels.BlockFields<FusedAttention.Cuda.Kernels.FunctionTable>;
+
+namespace FusedAttention.Cuda.Kernels;
+
+/// <summary>A table that a function looks up, on the device.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct FunctionTable
+{
+    public ulong Address;
+    public int Rows;
+    public int Columns;
+}
+
+/// <summary>
+/// What a call's functions have captured, in the kernels' parameter behind the <see cref="CallBlock"/>: tables, those of the score function first, and behind them the parameters in the same order. Places are constants, so
+/// instructions take what is there from the constant cache as operands; nothing of it is in the kernels' text, so functions of one form share a kernel.
+/// </summary>
+internal static class FunctionBlock
+{
+    /// <summary>Tables that a call's functions look up between them.</summary>
+    public const int MostTables = 16;
+
+    /// <summary>Parameters that they take: with the tables half a KB of the shortest parameter.</summary>
+    public const int MostParameters = 64;
+
+    /// <summary>Where it begins.</summary>
+    public static int Offset => CallReader.TablesBehindBlock;
+
+    /// <summary>Its length, a multiple of 16.</summary>
+    public static int BytesOf(in KernelTraits traits) => ParametersBehind(traits) + ((ParametersOf(traits.Score) + ParametersOf(traits.Keep) + 3) / 4 * 16);
+
+    /// <summary>Where in it the parameters begin.</summary>
+    public static int ParametersBehind(in KernelTraits traits) => (TablesOf(traits.Score) + TablesOf(traits.Keep)) * Unsafe.SizeOf<FunctionTable>();
+
+    /// <summary>What the score function has captured.</summary>
+    public static FunctionOperands OfScore(PtxKernel k, in KernelTraits traits) => new(k, traits.Score!, Offset, Offset + ParametersBehind(traits));
+
+    /// <summary>What the mask function has captured.</summary>
+    public static FunctionOperands OfMask(PtxKernel k, in KernelTraits traits) => new(
+        k, traits.Keep!, Offset + (TablesOf(traits.Score) * Unsafe.SizeOf<FunctionTable>()), Offset + ParametersBehind(traits) + (ParametersOf(traits.Score) * sizeof(float)));
+
+    private static int TablesOf(ScoreForm? form) => form?.Tables ?? 0;
+
+    private static int ParametersOf(ScoreForm? form) => form?.Parameters ?? 0;
+}
+
+/// <summary>What one function has captured, as a kernel reads it: each member writes a load of its own.</summary>
+/// <param name="k">The kernel.</param>
+/// <param name="form">The function.</param>
+/// <param name="tables">Where its tables begin in the kernel's parameter.</param>
+/// <param name="parameters">Where its parameters do.</param>
+internal sealed class FunctionOperands(PtxKernel k, ScoreForm form, int tables, int parameters)
+{
+    public PtxKernel Kernel => k;
+
+    public ScoreForm Form => form;
+
+    public F32 Parameter(int slot) => k.Parameter<F32>(parameters + (slot * sizeof(float)));
+
+    /// <summary>Where a table's entries begin.</summary>
+    public Global Entries(int slot) => new(k.Parameter<I64>(PlaceOf(slot) + Fields.OffsetOf(ref Fields.Block.Address)));
+
+    public I32 Rows(int slot) => k.Parameter<I32>(PlaceOf(slot) + Fields.OffsetOf(ref Fields.Block.Rows));
+
+    public I32 Columns(int slot) => k.Parameter<I32>(PlaceOf(slot) + Fields.OffsetOf(ref Fields.Block.Columns));
+
+    private int PlaceOf(int slot) => tables + (slot * Unsafe.SizeOf<FunctionTable>());
+}

@@ -1,0 +1,194 @@
+using FusedAttention.Cuda.Ptx;
+using FusedAttention.Devices;
+using FusedAttention.Scores.Tracing;
+
+namespace FusedAttention.Cuda.Kernels;
+
+/// <summary>The functions of a call at one row, and keys counted from one of them.</summary>
+/// <param name="Score">The score function; null without one.</param>
+/// <param name="Keep">The mask function; null without one.</param>
+internal sealed record RowFunctions(RowFunction? Score, RowFunction? Keep)
+{
+    /// <summary>Those of a call; null where it has none.</summary>
+    /// <param name="k">The kernel.</param>
+    /// <param name="call">The call.</param>
+    /// <param name="row">The row; null where there is no function.</param>
+    /// <param name="first">The key that columns are counted from.</param>
+    public static RowFunctions? Of(PtxKernel k, CallReader call, RowReader? row, I32 first)
+    {
+        KernelTraits traits = call.Traits;
+        if (traits.Score is null && traits.Keep is null) return null;
+        return new(
+            traits.Score is null ? null : new(FunctionBlock.OfScore(k, traits), row!, first),
+            traits.Keep is null ? null : new(FunctionBlock.OfMask(k, traits), row!, first));
+    }
+}
+
+/// <summary>
+/// A function at one row, as instructions: what depends on neither score nor key is computed once for all columns, the rest for each. Operations are written when something asks for their result, and an addition to a product
+/// that no one else needs is a multiply-add.
+/// </summary>
+/// <remarks>
+/// Sums and products are written with their rounding, which keeps the assembler from fusing them by its own choice: a row's bits may not depend on which of two copies of the text computed it.
+/// What a row has is in registers of the block of text in which it was first asked for, so an object is for one such block.
+/// </remarks>
+internal sealed class RowFunction
+{
+    private readonly PtxKernel _k;
+    private readonly FunctionOperands _operands;
+    private readonly RowReader _row;
+    private readonly I32 _first;
+    private readonly bool[] _dependsOnColumn;
+    private readonly Value?[] _ofRow;
+    private F32? _firstNumber;
+    private F32? _ahead;
+    private F32? _behind;
+
+    /// <param name="operands">The function, and what it has captured.</param>
+    /// <param name="row">The row.</param>
+    /// <param name="first">The key that columns are counted from.</param>
+    public RowFunction(FunctionOperands operands, RowReader row, I32 first)
+    {
+        (_k, _operands, _row, _first) = (operands.Kernel, operands, row, first);
+        ReadOnlySpan<ScoreStep> steps = operands.Form.Steps;
+        _ofRow = new Value?[steps.Length];
+        _dependsOnColumn = new bool[steps.Length];
+        for (int i = 0; i < steps.Length; i++)
+        {
+            ScoreStep step = steps[i];
+            _dependsOnColumn[i] = step.Operation is ScoreOperation.Score or ScoreOperation.Key || Depends(step.First) || Depends(step.Second) || Depends(step.Third);
+        }
+
+        bool Depends(int operand) => operand >= 0 && _dependsOnColumn[operand];
+    }
+
+    /// <summary>The score after the function.</summary>
+    /// <param name="score">The score before.</param>
+    /// <param name="column">How far its key is behind the first one.</param>
+    public F32 ScoreOf(F32 score, int column) => (F32)new Column(this, score, column).Result();
+
+    /// <summary>Whether the row may see a key.</summary>
+    /// <param name="column">How far it is behind the first one.</param>
+    public Predicate Keeps(int column) => (Predicate)new Column(this, null, column).Result();
+
+    /// <summary>One key of the row.</summary>
+    private sealed class Column(RowFunction row, F32? score, int column)
+    {
+        private readonly Value?[] _ofColumn = new Value?[row._ofRow.Length];
+        private readonly FunctionOperands _operands = row._operands;
+
+        public Value Result() => Of(_ofColumn.Length - 1);
+
+        private ScoreStep Step(int index) => _operands.Form.Steps[index];
+
+        private Value Of(int index) => (row._dependsOnColumn[index] ? _ofColumn : row._ofRow)[index] ??= Write(Step(index));
+
+        private F32 Number(int index) => (F32)Of(index);
+
+        private Predicate Truth(int index) => (Predicate)Of(index);
+
+        private Value Write(in ScoreStep step) => step.Operation switch
+        {
+            ScoreOperation.Constant => step.IsTruth ? row._k.Variable("truth", step.Value != 0) : (F32)step.Value,
+            ScoreOperation.Parameter => _operands.Parameter(step.Slot),
+            ScoreOperation.Score => score!,
+            ScoreOperation.Batch => row._row.Batch.ToF32(),
+            ScoreOperation.Head => row._row.Head.ToF32(),
+            ScoreOperation.Query => row._row.Query.ToF32(),
+            ScoreOperation.Position => row._row.Position.ToI32().ToF32(),
+            ScoreOperation.Key => Behind(row._firstNumber ??= row._first.ToF32()),
+            ScoreOperation.Add => Sum(step.First, step.Second),
+            ScoreOperation.Subtract => Difference(step.First, step.Second),
+            ScoreOperation.Multiply => F32.From("mul.rn.f32", Number(step.First), Number(step.Second)),
+            ScoreOperation.Divide => Quotient(Number(step.First), step.Second),
+            ScoreOperation.Remainder => Elementary.Remainder(Number(step.First), Number(step.Second), Quotient(Number(step.First), step.Second)),
+            ScoreOperation.Negate => -Number(step.First),
+            ScoreOperation.Exp => Elementary.Exp(Number(step.First)),
+            ScoreOperation.Log => Elementary.Log(Number(step.First)),
+            ScoreOperation.Sqrt => F32.From("sqrt.rn.f32", Number(step.First)),
+            ScoreOperation.Abs => Number(step.First).Abs(),
+            ScoreOperation.Min => F32.From("min.NaN.f32", Number(step.First), Number(step.Second)),
+            ScoreOperation.Max => F32.From("max.NaN.f32", Number(step.First), Number(step.Second)),
+            ScoreOperation.Tanh => ScoreWriter.Tanh(Number(step.First)),
+            ScoreOperation.Floor => F32.From("cvt.rmi.f32.f32", Number(step.First)),
+            ScoreOperation.Lookup => Lookup(step),
+            ScoreOperation.Less => Number(step.First) < Number(step.Second),
+            ScoreOperation.LessOrEqual => Number(step.First) <= Number(step.Second),
+            ScoreOperation.Equal => Predicate.Of("setp.eq.f32", Number(step.First), Number(step.Second)),
+            ScoreOperation.And => Truth(step.First) & Truth(step.Second),
+            ScoreOperation.Or => Truth(step.First) | Truth(step.Second),
+            ScoreOperation.Not => !Truth(step.First),
+            ScoreOperation.Select when step.IsTruth => (Truth(step.First) & Truth(step.Second)) | (!Truth(step.First) & Truth(step.Third)),
+            ScoreOperation.Select => F32.Select(Truth(step.First), Number(step.Second), Number(step.Third)),
+            _ => throw new InvalidOperationException($"{step.Operation} is no operation of a function."),
+        };
+
+        /// <summary>A whole number that rises by one with the column: exact, as it is below 2^24.</summary>
+        private F32 Behind(F32 ofFirst) => column == 0 ? ofFirst : F32.From("add.rn.f32", ofFirst, (F32)column);
+
+        private F32 Sum(int first, int second)
+        {
+            if (IsFactors(first)) return F32.MultiplyAdd(Number(Step(first).First), Number(Step(first).Second), Number(second));
+            if (IsFactors(second)) return F32.MultiplyAdd(Number(Step(second).First), Number(Step(second).Second), Number(first));
+            return F32.From("add.rn.f32", Number(first), Number(second));
+        }
+
+        private F32 Difference(int first, int second)
+        {
+            switch (Step(first).Operation, Step(second).Operation)
+            {
+                case (ScoreOperation.Position, ScoreOperation.Key):
+                    F32 ahead = row._ahead ??= (row._row.Position.ToI32() - row._first).ToF32();
+                    return column == 0 ? ahead : F32.From("sub.rn.f32", ahead, (F32)column);
+                case (ScoreOperation.Key, ScoreOperation.Position):
+                    return Behind(row._behind ??= (row._first - row._row.Position.ToI32()).ToF32());
+            }
+
+            if (IsFactors(second))
+            {
+                // The sign goes to the factor that is the same for all columns, if one is.
+                (int changed, int other) = row._dependsOnColumn[Step(second).First] ? (Step(second).Second, Step(second).First) : (Step(second).First, Step(second).Second);
+                return F32.MultiplyAdd(Negative(changed), Number(other), Number(first));
+            }
+
+            if (IsFactors(first)) return F32.MultiplyAdd(Number(Step(first).First), Number(Step(first).Second), Negative(second));
+            return F32.From("sub.rn.f32", Number(first), Number(second));
+        }
+
+        private F32 Negative(int index) => Step(index).Operation == ScoreOperation.Constant ? (F32)(-Step(index).Value) : -Number(index);
+
+        /// <summary>Whether a product is computed for each column, so that it may as well be part of a multiply-add.</summary>
+        private bool IsFactors(int index) => Step(index).Operation == ScoreOperation.Multiply && row._dependsOnColumn[index];
+
+        /// <summary>Correctly rounded: by a constant power of two that is a product.</summary>
+        private F32 Quotient(F32 number, int divisor)
+        {
+            ScoreStep step = Step(divisor);
+            if (step.Operation != ScoreOperation.Constant || !IsPowerOfTwo(step.Value)) return number / Number(divisor);
+            return F32.From("mul.rn.f32", number, (F32)(1 / step.Value));
+        }
+
+        /// <summary>Whether it is one whose reciprocal is one too.</summary>
+        private static bool IsPowerOfTwo(float value) => float.IsNormal(value) && float.IsNormal(1 / value) && (BitConverter.SingleToInt32Bits(value) & 0x7FFFFF) == 0;
+
+        private F32 Lookup(in ScoreStep step)
+        {
+            bool hasRows = step.Second >= 0;
+            I32 columns = _operands.Columns(step.Slot), entry = Index(hasRows ? step.Second : step.First, columns);
+            if (hasRows) entry = I32.MultiplyAdd(Index(step.First, _operands.Rows(step.Slot)), columns, entry);
+            return row._k.Load<F32>(_operands.Entries(step.Slot) + I64.Product(entry, sizeof(float)), ".nc");
+        }
+
+        /// <summary>The nearest entry that the table has: of NaN, and of what is below 0, the first.</summary>
+        private I32 Index(int index, I32 count) => Step(index).Operation switch
+        {
+            // Calls whose heads, sequences or queries are more than the entries are refused.
+            ScoreOperation.Head => row._row.Head,
+            ScoreOperation.Batch => row._row.Batch,
+            ScoreOperation.Query => row._row.Query,
+            ScoreOperation.Key => I32.Min(row._first + column, count - 1),
+            ScoreOperation.Constant => I32.Min((int)Math.Clamp(Step(index).Value, 0, ScoreTable.LargestExact), count - 1),
+            _ => I32.Max(I32.Min(I32.From("cvt.rzi.s32.f32", Number(index)), count - 1), 0),
+        };
+    }
+}
