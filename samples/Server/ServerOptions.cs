@@ -15,6 +15,9 @@ internal sealed class ServerOptions
 
     public int BlockSize { get; set; } = 16;
 
+    /// <summary>What keys and values are in the cache: fp32, fp16, int8, fp8 or q8_0.</summary>
+    public string Cache { get; set; } = "fp32";
+
     public int MaxTokensPerStep { get; set; } = 512;
 
     public int MaxRunningRequests { get; set; } = 256;

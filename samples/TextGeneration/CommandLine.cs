@@ -19,7 +19,7 @@ internal sealed class CommandLine
         Examples:
           TextGeneration --prompt "In the beginning God" --tokens 200
           TextGeneration --prompt "And the LORD said" --tokens 400 --temperature 0.8 --top-p 0.95 --seed 7
-          TextGeneration --score heldout.txt
+          TextGeneration --score heldout.txt --cache int8
           TextGeneration --serve-demo
           TextGeneration --serve-demo --backend cuda
           TextGeneration --model stories260K --prompt "Once upon a time" --greedy
@@ -32,11 +32,11 @@ internal sealed class CommandLine
     private readonly Option<int> _seed = new("--seed") { Description = "The same seed gives the same text.", HelpName = "N", DefaultValueFactory = _ => 0 };
     private readonly Option<bool> _greedy = new("--greedy") { Description = "The likeliest token each time, whatever the temperature: the default.", Arity = ArgumentArity.Zero };
     private readonly Option<int?> _threads = new("--threads") { Description = "Threads to use at most; one per processor if not given.", HelpName = "N" };
-    private readonly Option<string> _cache = new("--cache") { Description = "Element type of keys and values in the cache: fp32 or fp16.", HelpName = "TYPE", DefaultValueFactory = _ => "fp32" };
+    private readonly Option<string> _cache = new("--cache") { Description = $"What keys and values are in the cache: {CacheTypes.Names}.", HelpName = "TYPE", DefaultValueFactory = _ => "fp32" };
     private readonly Option<string> _backend = new("--backend") { Description = "Where the cache is and attention runs: cpu or cuda (an NVIDIA GPU). The rest of the model runs on the processor.", HelpName = "BACKEND", DefaultValueFactory = _ => "cpu" };
     private readonly Option<bool> _rowInvariant = new("--row-invariant") { Description = "The same bits for any chunks and batches.", Arity = ArgumentArity.Zero };
     private readonly Option<string?> _model = new("--model") { Description = "A model file: .safetensors like kjv-alibi-6m's, or llama2.c's .bin with tok512.bin beside it; kjv-alibi-6m if not given.", HelpName = "PATH" };
-    private readonly Option<string?> _score = new("--score") { Description = "Do not generate: print the nats per byte of a text file.", HelpName = "FILE" };
+    private readonly Option<string?> _score = new("--score") { Description = "Do not generate: print the nats per byte of a text file, and what the cache costs of it if it is not of fp32.", HelpName = "FILE" };
     private readonly Option<bool> _serveDemo = new("--serve-demo") { Description = "Do not generate: serve many requests out of one small pool, and then one by one.", Arity = ArgumentArity.Zero };
     private readonly Option<int> _requests = new("--requests") { Description = "How many requests --serve-demo serves.", HelpName = "N", DefaultValueFactory = _ => 64 };
     private readonly Option<bool> _contextCost = new("--context-cost") { Description = "Do not generate: time the next token at contexts up to 4096, with and without the cache.", Arity = ArgumentArity.Zero };
@@ -77,7 +77,10 @@ internal sealed class CommandLine
             {
                 case "fp32": Execute<float>(parsed, cancellation); break;
                 case "fp16": Execute<Half>(parsed, cancellation); break;
-                case string other: throw new ArgumentException($"--cache '{other}' is not fp32 or fp16.");
+                case "int8": Execute<sbyte>(parsed, cancellation); break;
+                case "fp8": Execute<Float8E4M3>(parsed, cancellation); break;
+                case "q8_0": Execute<Q8Block>(parsed, cancellation); break;
+                case string other: throw new ArgumentException($"--cache '{other}' is not {CacheTypes.Names}.");
             }
 
             return 0;
@@ -86,7 +89,7 @@ internal sealed class CommandLine
         {
             return 130;
         }
-        catch (Exception e) when (e is ArgumentException or IOException or InvalidDataException or TensorFileException or UnauthorizedAccessException or CudaException)
+        catch (Exception e) when (e is ArgumentException or IOException or InvalidDataException or TensorFileException or UnauthorizedAccessException or NotSupportedException or CudaException)
         {
             _error.WriteLine(e.Message);
             return 2;

@@ -168,6 +168,9 @@ public sealed class CommandTests : IDisposable
     [InlineData("{0} --bias q", "does not broadcast to [2, 4, 5, 9]")]
     [InlineData("{0} --dtype fp8", "'fp8' is not fp32, fp16 or bf16")]
     [InlineData("{0} --dtype fp16 --kv-dtype fp32", "not defined here on queries of F16")]
+    [InlineData("{0} --kv-dtype int4", "'int4' is not fp32, fp16, bf16, int8, fp8 or q8_0")]
+    [InlineData("{0} --kv-dtype q8_0", "k [2, 9, 2, 6] has rows of 6 numbers; q8_0 needs multiples of 32")]
+    [InlineData("{0} --kv-dtype int8 --key-scale q", "--key-scale goes with codes of I8 or F8_E4M3, not with k [2, 9, 2, 6] F32")]
     [InlineData("{0} --threads 0", "--threads '0' is not a whole number of 1 or more")]
     [InlineData("{0} --threads two", "--threads 'two' is not a whole number")]
     [InlineData("{0} --instruction-set Sse9", "--instruction-set 'Sse9' is not one of Auto, Scalar")]
@@ -283,6 +286,7 @@ public sealed class CommandTests : IDisposable
     [InlineData("info")]
     [InlineData("explain")]
     [InlineData("bench")]
+    [InlineData("quantize")]
     public async Task Every_command_has_help(string command)
     {
         ToolRun help = await ToolRun.Execute(command, "--help");

@@ -29,6 +29,28 @@ public sealed class ReferenceTextTests(ITestOutputHelper output)
     [Fact]
     public void Held_out_loss_within_and_past_the_trained_context_with_a_half_cache() => AssertLoss<Half>();
 
+    /// <summary>What quantized keys and values cost on the held-out text, in bits a byte against the float cache.</summary>
+    [Theory]
+    [InlineData("int8", 0.002)]
+    [InlineData("fp8", 0.01)]
+    [InlineData("q8_0", 0.002)]
+    public void Held_out_bits_per_byte_with_caches_of_8_bits(string cache, double most)
+    {
+        int[] tokens = Models.Bible.Tokenizer.Encode(File.ReadAllBytes(Models.BibleFile("heldout.txt")));
+        var model = new LanguageModel(Models.Bible.Weights);
+        CancellationToken stop = TestContext.Current.CancellationToken;
+        double[] losses = cache switch
+        {
+            "int8" => ScoreCommand.Losses<sbyte>(model, tokens, stop),
+            "fp8" => ScoreCommand.Losses<Float8E4M3>(model, tokens, stop),
+            _ => ScoreCommand.Losses<Q8Block>(model, tokens, stop),
+        };
+        double difference = (losses.Average() - ScoreCommand.Losses<float>(model, tokens, stop).Average()) / Math.Log(2);
+        output.WriteLine($"{difference:+0.000000;-0.000000} bits per byte");
+        Assert.NotEqual(0, difference); // the cache is what it says it is
+        Assert.InRange(difference, -most, most);
+    }
+
     [Theory]
     [InlineData(null)]
     [InlineData("bos_only")]

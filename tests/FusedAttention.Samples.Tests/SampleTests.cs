@@ -111,6 +111,8 @@ public sealed class SampleTests
         (int code, string text, _) = await Run("--score", path);
         Assert.Equal(0, code);
         Assert.Matches("^[01]\\.[0-9]{6} nats per byte over 54 bytes", text);
+        Assert.DoesNotContain("bits per byte", text, StringComparison.Ordinal);
+        Assert.Matches("\\n[12]\\.[0-9]{6} bits per byte with a cache of int8, [12]\\.[0-9]{6} with one of fp32: [+-]0\\.0[0-9]{5}\\n", (await Run("--score", path, "--cache", "int8")).Text);
     }
 
     [Slow]
@@ -120,6 +122,14 @@ public sealed class SampleTests
         (int code, string text, _) = await Run("--serve-demo", "--requests", "6");
         Assert.Equal(0, code);
         Assert.Contains("all 6 texts are equal", text, StringComparison.Ordinal);
+
+        foreach (string cache in (string[])["int8", "fp8", "q8_0"])
+        {
+            (code, text, _) = await Run("--serve-demo", "--requests", "6", "--cache", cache);
+            Assert.Equal(0, code);
+            Assert.Contains($"a cache of {cache}, attention on the processor", text, StringComparison.Ordinal);
+            Assert.Contains("all 6 texts are equal", text, StringComparison.Ordinal);
+        }
 
         using var table = new StringWriter();
         ContextCostCommand.Run<float>(new LanguageModel(Models.Bible.Weights), longest: 512, table, TestContext.Current.CancellationToken);
@@ -138,7 +148,7 @@ public sealed class SampleTests
             (["--top-p", "0"], "--top-p 0"),
             (["--temperature", "-1"], "--temperature -1"),
             (["--requests", "0"], "--requests 0"),
-            (["--cache", "fp8"], "--cache 'fp8'"),
+            (["--cache", "fp4"], "--cache 'fp4' is not fp32, fp16, int8, fp8 or q8_0"),
             (["--backend", "abacus"], "--backend 'abacus' is not cpu or cuda"),
             (["--prompt", ""], "--prompt is empty"),
             (["--frobnicate"], "--frobnicate"),

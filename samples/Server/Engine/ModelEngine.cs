@@ -34,7 +34,7 @@ internal sealed partial class ModelEngine : IHostedService, IDisposable
 
         // Row-invariant: a text is the same alone and in company, so the same seed gives the same answer on a busy server.
         _model = new(loaded.Weights, server.Threads, rowInvariant: true);
-        _cache = _model.CreateCache<float>(server.Blocks, server.BlockSize);
+        _cache = _model.CreateCache(server.Cache, server.Blocks, server.BlockSize);
         _scheduler = BatchScheduler.Create(_cache, new()
         {
             MaxTokensPerStep = server.MaxTokensPerStep,

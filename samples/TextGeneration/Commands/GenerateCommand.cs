@@ -41,7 +41,7 @@ internal static class GenerateCommand
         notes.WriteLine($"device   {model.DeviceName}");
         if (decoded > 0) notes.WriteLine($"decode   {decoded} tokens, {decoded / decode.TotalSeconds:0} tokens/s");
         if (Repetition.Of(request.GeneratedTokens) is { } repetition) notes.WriteLine($"text     {repetition}; --temperature 0.8 takes other tokens than the likeliest now and then");
-        notes.WriteLine($"cache    {engine.PeakBlocks} of {blocks} blocks of {BlockSize} tokens, {engine.Cache.Bytes / 1024:N0} KiB of {(typeof(T) == typeof(Half) ? "Half" : "float")} in {model.Config.Layers} layers");
+        notes.WriteLine($"cache    {engine.PeakBlocks} of {blocks} blocks of {BlockSize} tokens, {engine.Cache.Bytes / 1024:N0} KiB of {CacheTypes.NameOf<T>()} in {model.Config.Layers} layers");
     }
 
     /// <summary>Runs the prompt once and forgets it, so that the figures do not count the compilation of the code.</summary>

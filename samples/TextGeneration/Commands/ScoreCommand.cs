@@ -23,9 +23,17 @@ internal static class ScoreCommand
         double[] bytes = new double[losses.Length];
         for (int i = 0; i < bytes.Length; i++) bytes[i] = loaded.Tokenizer.Decode(tokens[i], tokens[i + 1]).Length;
         output.WriteLine($"{losses.Sum() / bytes.Sum():0.000000} nats per byte over {bytes.Sum():0} bytes, {losses.Length / time.TotalSeconds:0} tokens/s");
+        if (typeof(T) != typeof(float)) Compare<T>(losses, Losses<float>(model, tokens, cancellation), bytes.Sum(), output);
         if (losses.Length <= ChunkSize) return;
         output.WriteLine($"{losses.Take(ChunkSize).Sum() / bytes.Take(ChunkSize).Sum():0.000000} over the first {ChunkSize} predictions");
         output.WriteLine($"{losses.Skip(ChunkSize).Sum() / bytes.Skip(ChunkSize).Sum():0.000000} over the rest");
+    }
+
+    /// <summary>What the type of the cache costs.</summary>
+    private static void Compare<T>(double[] losses, double[] floatLosses, double bytes, TextWriter output)
+    {
+        double bits = losses.Sum() / bytes / Math.Log(2), floatBits = floatLosses.Sum() / bytes / Math.Log(2);
+        output.WriteLine($"{bits:0.000000} bits per byte with a cache of {CacheTypes.NameOf<T>()}, {floatBits:0.000000} with one of fp32: {bits - floatBits:+0.000000;-0.000000;0.000000}");
     }
 
     /// <summary>-ln p of each token but the first, given all tokens before it.</summary>

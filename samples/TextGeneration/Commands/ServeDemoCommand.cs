@@ -25,7 +25,7 @@ internal static class ServeDemoCommand
         (int[] Prompt, int NewTokens)[] work = [.. Enumerable.Range(0, requests).Select(i => Request(loaded, i))];
         int whole = work.Sum(static request => Blocks(request.Prompt.Length + request.NewTokens));
         int pool = Math.Max(whole / 6, work.Max(static request => Blocks(request.Prompt.Length + request.NewTokens)));
-        output.WriteLine($"{requests} requests, {work.Sum(r => r.Prompt.Length)} prompt tokens, {work.Sum(r => r.NewTokens)} new tokens; the pool has {pool} blocks of {BlockSize}, all requests together would need {whole}; attention on {model.DeviceName}");
+        output.WriteLine($"{requests} requests, {work.Sum(r => r.Prompt.Length)} prompt tokens, {work.Sum(r => r.NewTokens)} new tokens; the pool has {pool} blocks of {BlockSize}, all requests together would need {whole}; a cache of {CacheTypes.NameOf<T>()}, attention on {model.DeviceName}");
 
         // Compiles everything before the clock runs.
         Serve<T>(model, pool, work.AsSpan(0, Math.Min(8, requests)), together: true, TextWriter.Null, cancellation);

@@ -23,6 +23,9 @@ internal sealed class CpuDevice(int threads) : IAttentionDevice
         {
             case PagedKeyValueCache<float> floats: Attention.ForwardPaged(q, o, floats, layer, batch, options, execution: _execution); break;
             case PagedKeyValueCache<Half> halves: Attention.ForwardPaged(q, o, halves, layer, batch, options, execution: _execution); break;
+            case PagedKeyValueCache<sbyte> codes: Attention.ForwardPaged(q, o, codes, layer, batch, options, execution: _execution); break;
+            case PagedKeyValueCache<Float8E4M3> codes: Attention.ForwardPaged(q, o, codes, layer, batch, options, execution: _execution); break;
+            case PagedKeyValueCache<Q8Block> blocks: Attention.ForwardPaged(q, o, blocks, layer, batch, options, execution: _execution); break;
             default: throw new ArgumentException($"{cache.GetType()} is no cache of the processor.", nameof(cache));
         }
     }

@@ -157,6 +157,28 @@ public static class BuiltInChecks
         }
     }
 
+    /// <summary>Keys and values of 8 bits under each type of query: prefill, decode, the layouts, and what multiplies beside a scale.</summary>
+    public static IEnumerable<Check> EightBits()
+    {
+        foreach (TensorElementType keyValue in (TensorElementType[])[TensorElementType.Int8, TensorElementType.Float8E4M3, TensorElementType.Q8Block])
+        {
+            foreach (TensorElementType query in (TensorElementType[])[F32, F16, BF16])
+            {
+                foreach (int[] queries in (int[][])[Many, Few]) yield return EightBit($"D 64, {queries[0]} queries", Base with { QueryLengths = queries, Options = Causal });
+                yield return EightBit("D 128, a long decode of 8 heads on 2", Base with { QueryLengths = [1], KeyLengths = [2_345], Heads = 8, KeyDim = 128, ValueDim = 128, Options = Causal });
+                yield return EightBit("D 96/32, 8 heads on 1", Base with { Heads = 8, KeyValueHeads = 1, KeyDim = 96, ValueDim = 32 });
+
+                Check EightBit(string name, CallRecipe recipe)
+                    => new ProblemCheck("keys and values of 8 bits", $"{name} {Name(query, keyValue)}", recipe with { QueryType = query, KeyValueType = keyValue });
+            }
+
+            foreach ((string name, CallRecipe recipe) in SequenceList())
+                yield return new ProblemCheck("keys and values of 8 bits", $"{name} {Name(F16, keyValue)}", recipe with { KeyValueType = keyValue });
+            if (keyValue != TensorElementType.Q8Block)
+                yield return new ProblemCheck("keys and values of 8 bits", $"D 20, row-invariant {Name(F32, keyValue)}", Base with { KeyDim = 20, ValueDim = 20, QueryType = F32, KeyValueType = keyValue, Options = Causal with { RowInvariant = true } });
+        }
+    }
+
     private static AttentionOptions Causal { get; } = new() { Mask = AttentionMask.Causal };
 
     private static string Name(TensorElementType query, TensorElementType keyValue) => query == keyValue ? query.ShortName() : $"{query.ShortName()} over {keyValue.ShortName()}";

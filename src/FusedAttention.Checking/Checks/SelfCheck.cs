@@ -28,10 +28,11 @@ public sealed class SelfCheck(Backend backend, RunOptions run, IEnumerable<Check
     public IReadOnlyList<CheckResult> Results => _results;
 
     /// <summary>The checks of a backend: its own, then those that all backends have in common.</summary>
+    /// <param name="backend">Where they will run: keys and values of 8 bits are checked where there are kernels for them.</param>
     /// <param name="own">Checks of what only this backend has.</param>
     /// <param name="only">Those whose name has this in it; null for all.</param>
-    public static IEnumerable<Check> Choose(IEnumerable<Check> own, string? only)
-        => own.Concat(BuiltInChecks.All()).Where(check => only is null || check.FullName.Contains(only, StringComparison.OrdinalIgnoreCase));
+    public static IEnumerable<Check> Choose(Backend backend, IEnumerable<Check> own, string? only)
+        => own.Concat(BuiltInChecks.All()).Concat(backend.TakesEightBits ? BuiltInChecks.EightBits() : []).Where(check => only is null || check.FullName.Contains(only, StringComparison.OrdinalIgnoreCase));
 
     /// <summary>Runs the checks of a section.</summary>
     /// <param name="section">One of <see cref="Sections"/>.</param>

@@ -48,7 +48,7 @@ public sealed class SafeTensorsFile : TensorFile
         if (index < 0) throw Missing(name);
         SafeTensorsEntry entry = _header.Entries[index];
         if (entry.ElementType is not TensorElementType type)
-            throw Bad($"tensor '{name}' has the element type {entry.TypeName}; this tool reads F32, F16, BF16, F64, I32, I64, BOOL and U8.");
+            throw Bad($"tensor '{name}' has the element type {entry.TypeName}; this tool reads F32, F16, BF16, F64, I32, I64, BOOL, U8, I8 and F8_E4M3.");
         if (entry.End - entry.Begin > MaxTensorBytes) throw Bad($"tensor '{name}' has {entry.End - entry.Begin} bytes; this tool reads tensors up to {MaxTensorBytes}.");
         byte[] data = GC.AllocateUninitializedArray<byte>((int)(entry.End - entry.Begin));
         _stream.Position = _dataStart + entry.Begin;

@@ -30,8 +30,8 @@ public static class CallOracle
         int rows = call.Batch * call.QueryLength * call.Heads;
         var result = new OracleResult(new double[(long)rows * call.ValueDim], new double[rows], new double[rows], new double[rows], new double[rows]);
         double[] query = call.Query.ToDoubles();
-        double[] key = Scaled(call.Key, call.KeyScale);
-        double[] value = Scaled(call.Value, call.ValueScale);
+        double[] key = Numbers(call.Key, call.KeyScale);
+        double[] value = Numbers(call.Value, call.ValueScale);
         double[]? bias = call.Bias?.ToDoubles();
         for (int s = 0; s < call.SequenceCount; s++)
         {
@@ -62,7 +62,7 @@ public static class CallOracle
     }
 
     /// <summary>Numbers of keys or values: codes times scales, <c>[batch or blocks, tokens, heads]</c> by broadcast.</summary>
-    private static double[] Scaled(LoadedTensor codes, LoadedTensor? scale)
+    public static double[] Numbers(LoadedTensor codes, LoadedTensor? scale)
     {
         double[] numbers = codes.ToDoubles();
         if (scale is null) return numbers;

@@ -70,11 +70,14 @@ public sealed record CallRecipe
         int queries = batch == 0 ? 0 : QueryLengths[0];
         int keys = MaxKeys;
         (long From, long To)[] hidden = [.. KeyLengths.Select((length, b) => (((long)b * keys) + length, (b + 1L) * keys))];
+        ((LoadedTensor key, LoadedTensor? keyScale), (LoadedTensor value, LoadedTensor? valueScale)) = (Key(hidden, batch, keys), Value(hidden, batch, keys));
         return new()
         {
             Query = Query(batch, queries, Heads, KeyDim),
-            Key = Key(hidden, batch, keys),
-            Value = Value(hidden, batch, keys),
+            Key = key,
+            Value = value,
+            KeyScale = keyScale,
+            ValueScale = valueScale,
             Mask = Mask(batch, 1, queries, keys),
             Bias = Bias(1, Heads, queries, keys),
             KeyLengths = KeyLengths.Any(length => length != keys) ? KeyLengths : null,
@@ -85,12 +88,15 @@ public sealed record CallRecipe
     private CallInputs Packed(AttentionOptions options)
     {
         long keys = KeyLengths.Sum(static length => (long)length);
+        ((LoadedTensor key, LoadedTensor? keyScale), (LoadedTensor value, LoadedTensor? valueScale)) = (Key([], keys), Value([], keys));
         return new()
         {
             Layout = SequenceLayout.VariableLength,
             Query = Query(TotalQueries, Heads, KeyDim),
-            Key = Key([], keys),
-            Value = Value([], keys),
+            Key = key,
+            Value = value,
+            KeyScale = keyScale,
+            ValueScale = valueScale,
             Mask = Mask(1, TotalQueries, MaxKeys),
             Bias = Bias(Heads, TotalQueries, MaxKeys),
             CumulativeQueryLengths = Cumulative(QueryLengths),
@@ -123,12 +129,15 @@ public sealed record CallRecipe
         }
 
         if (HasSpares) hidden.Add(((long)order[next] * BlockSize, (order[next] + 1L) * BlockSize));
+        ((LoadedTensor key, LoadedTensor? keyScale), (LoadedTensor value, LoadedTensor? valueScale)) = (Key(hidden, order.Length, BlockSize), Value(hidden, order.Length, BlockSize));
         return new()
         {
             Layout = SequenceLayout.Paged,
             Query = Query(TotalQueries, Heads, KeyDim),
-            Key = Key(hidden, order.Length, BlockSize),
-            Value = Value(hidden, order.Length, BlockSize),
+            Key = key,
+            Value = value,
+            KeyScale = keyScale,
+            ValueScale = valueScale,
             Mask = Mask(1, TotalQueries, MaxKeys),
             Bias = Bias(Heads, TotalQueries, MaxKeys),
             CumulativeQueryLengths = Cumulative(QueryLengths),
@@ -141,17 +150,38 @@ public sealed record CallRecipe
 
     private LoadedTensor Query(params ReadOnlySpan<long> shape) => Numbers(1, shape, Amplitude).ToTensor("q", QueryType, shape);
 
-    private LoadedTensor Key(IEnumerable<(long From, long To)> hidden, params ReadOnlySpan<long> tokens) => Tokens("k", seed: 2, Amplitude, hidden, [.. tokens, KeyValueHeads, KeyDim]);
+    private (LoadedTensor Tensor, LoadedTensor? Scale) Key(IEnumerable<(long From, long To)> hidden, params ReadOnlySpan<long> tokens)
+        => Tokens("k", seed: 2, Amplitude, hidden, [.. tokens, KeyValueHeads, KeyDim]);
 
-    private LoadedTensor Value(IEnumerable<(long From, long To)> hidden, params ReadOnlySpan<long> tokens) => Tokens("v", seed: 3, 1, hidden, [.. tokens, KeyValueHeads, ValueDim]);
+    private (LoadedTensor Tensor, LoadedTensor? Scale) Value(IEnumerable<(long From, long To)> hidden, params ReadOnlySpan<long> tokens)
+        => Tokens("v", seed: 3, 1, hidden, [.. tokens, KeyValueHeads, ValueDim]);
 
-    /// <summary>Keys or values; tokens that no query may see are NaN, which every type has where all bits are set.</summary>
-    private LoadedTensor Tokens(string name, int seed, double amplitude, IEnumerable<(long From, long To)> hidden, params ReadOnlySpan<long> shape)
+    /// <summary>Keys or values, and scales of those of 8 bits; tokens that no query may see are NaN, which every type but int8 has where all bits are set, and so are their scales.</summary>
+    private (LoadedTensor Tensor, LoadedTensor? Scale) Tokens(string name, int seed, double amplitude, IEnumerable<(long From, long To)> hidden, params ReadOnlySpan<long> shape)
     {
-        byte[] bytes = Numbers(seed, shape, amplitude).ToBytes(name, KeyValueType, shape);
-        long width = shape[^2] * shape[^1] * KeyValueType.SizeInBytes();
-        foreach ((long from, long to) in hidden) bytes.AsSpan((int)(from * width), (int)((to - from) * width)).Fill(0xFF);
-        return new(name, KeyValueType, [.. shape], bytes);
+        RandomNumbers numbers = Numbers(seed, shape, amplitude);
+        if (!KeyValueType.IsEightBit())
+        {
+            byte[] bytes = numbers.ToBytes(name, KeyValueType, shape);
+            Poison(bytes, shape[^2] * shape[^1] * KeyValueType.SizeInBytes(), hidden);
+            return (new(name, KeyValueType, [.. shape], bytes), null);
+        }
+
+        QuantizedTensor quantized = QuantizedTensor.Of(name, numbers, KeyValueType, shape);
+        return (Poisoned(quantized.Codes, quantized.Codes.Shape[^2] * quantized.Codes.Shape[^1], hidden), quantized.Scale is LoadedTensor scale ? Poisoned(scale, scale.Shape[^1], hidden) : null);
+    }
+
+    private static LoadedTensor Poisoned(LoadedTensor tensor, long tokenElements, IEnumerable<(long From, long To)> hidden)
+    {
+        if (hidden.All(static range => range.From == range.To)) return tensor;
+        byte[] bytes = tensor.Bytes.ToArray();
+        Poison(bytes, tokenElements * tensor.ElementType.SizeInBytes(), hidden);
+        return new(tensor.Name, tensor.ElementType, tensor.Shape, bytes);
+    }
+
+    private static void Poison(byte[] bytes, long tokenBytes, IEnumerable<(long From, long To)> hidden)
+    {
+        foreach ((long from, long to) in hidden) bytes.AsSpan((int)(from * tokenBytes), (int)((to - from) * tokenBytes)).Fill(0xFF);
     }
 
     private LoadedTensor? Mask(params ReadOnlySpan<long> shape)

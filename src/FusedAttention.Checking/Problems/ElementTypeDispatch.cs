@@ -25,7 +25,7 @@ public static class ElementTypeDispatch
             or (TensorElementType.Float16, TensorElementType.Float16)
             or (TensorElementType.BFloat16, TensorElementType.BFloat16)
             or (TensorElementType.Float32 or TensorElementType.Float16 or TensorElementType.BFloat16, TensorElementType.Int8 or TensorElementType.Float8E4M3 or TensorElementType.Q8Block) => RunAny(query, keyValue, work),
-        _ => throw new UsageException($"Attention is not defined here on queries of {query.SafeTensorsName()} with keys and values of {keyValue.SafeTensorsName()}: both are F32, F16 or BF16, F32 queries go with F16 or BF16, or keys and values are of I8 or F8_E4M3; --dtype and --kv-dtype convert."),
+        _ => throw new UsageException($"Attention is not defined here on queries of {query.SafeTensorsName()} with keys and values of {keyValue.SafeTensorsName()}: both are F32, F16 or BF16, F32 queries go with F16 or BF16, or keys and values are of I8, F8_E4M3 or q8_0; --dtype and --kv-dtype convert."),
     };
 
     /// <summary>Runs work on any pair of the types that the library computes on; only the second may be of 8 bits.</summary>

@@ -21,6 +21,7 @@ internal sealed class BenchCommand
           fused-attention bench --batch 8 --query-length 1 --key-length 4096 --paged 16 --kv-dtype bf16
           fused-attention bench --query-length 2048 --threads 1 --ceilings
           fused-attention bench --query-length 2048 --mask causal --threads 1 --score t5
+          fused-attention bench --query-heads 32 --kv-heads 8 --query-length 1 --key-length 32768 --dtype fp16 --kv-dtype int8 --threads 1
           fused-attention bench --backend cuda
           fused-attention bench --backend metal
           fused-attention bench --backend metal --only "prefill 1k"

@@ -21,7 +21,20 @@ internal sealed class InputFiles : IDisposable
     }
 
     /// <summary>Whether a path is that of a file that is open.</summary>
-    public bool IsOpen(string path) => _files.Keys.Any(open => string.Equals(Path.GetFullPath(open), Path.GetFullPath(path), StringComparison.Ordinal));
+    private bool IsOpen(string path) => _files.Keys.Any(open => string.Equals(Path.GetFullPath(open), Path.GetFullPath(path), StringComparison.Ordinal));
+
+    /// <summary>Refuses a file to write to that is an input, or in a folder that is not there, before the work is done.</summary>
+    /// <param name="what">The option, or argument, and the path.</param>
+    /// <param name="path">The path.</param>
+    public void CheckOutput(string what, string path)
+    {
+        if (IsOpen(path)) throw new UsageException($"{what} is an input: give another file.");
+        string folder = Path.GetDirectoryName(Path.GetFullPath(path))!;
+        if (!Directory.Exists(folder)) throw new UsageException($"{what}: there is no folder {folder}.");
+    }
+
+    /// <summary>Loads a tensor of this very name from the first file that has one; null where none has.</summary>
+    public LoadedTensor? TryRead(string name) => _files.Values.FirstOrDefault(file => file.Contains(name))?.Read(name);
 
     /// <summary>Loads the only tensor of a file.</summary>
     public LoadedTensor ReadOnlyTensor(string path)

@@ -35,9 +35,11 @@ internal sealed class InputOptions
     };
 
     private readonly Option<string?> _dtype = new("--dtype") { Description = "Convert query, key and value to fp32, fp16 or bf16 first.", HelpName = "TYPE" };
-    private readonly Option<string?> _kvDtype = new("--kv-dtype") { Description = "Convert key and value only (16-bit keys and values go with fp32 queries).", HelpName = "TYPE" };
+    private readonly Option<string?> _kvDtype = new("--kv-dtype") { Description = "Convert key and value only: to fp32, fp16 or bf16 (16 bits go with fp32 queries), or quantize them to int8, fp8 or q8_0.", HelpName = "TYPE" };
+    private readonly Option<string?> _keyScale = new("--key-scale") { Description = "Scales of keys of I8 or F8_E4M3, F32, [batch, keys, heads], absent or 1 where they do not matter; 'k_scale', if it is there, if not given.", HelpName = "NAME" };
+    private readonly Option<string?> _valueScale = new("--value-scale") { Description = "The same for values; 'v_scale', if it is there, if not given.", HelpName = "NAME" };
 
-    private Option[] Options => [_query, _key, _value, _queryFile, _keyFile, _valueFile, _mask, _bias, _keyLengths, _dtype, _kvDtype];
+    private Option[] Options => [_query, _key, _value, _queryFile, _keyFile, _valueFile, _mask, _bias, _keyLengths, _dtype, _kvDtype, _keyScale, _valueScale];
 
     public void AddTo(Command command)
     {
@@ -58,11 +60,11 @@ internal sealed class InputOptions
     public CallInputs Load(ParseResult parsed, InputFiles files, Func<int, AttentionOptions> options)
     {
         (LoadedTensor query, LoadedTensor key, LoadedTensor value) = LoadQueryKeyValue(parsed, files);
-        string? dtype = parsed.GetValue(_dtype);
-        string? kvDtype = parsed.GetValue(_kvDtype) ?? dtype;
-        query = Convert(query, dtype, _dtype.Name);
-        key = Convert(key, kvDtype, _kvDtype.Name);
-        value = Convert(value, kvDtype, _kvDtype.Name);
+        TensorElementType? type = parsed.GetValue(_dtype) is string dtype ? OptionText.ElementType(_dtype.Name, dtype) : null;
+        TensorElementType? kvType = parsed.GetValue(_kvDtype) is string kvDtype ? OptionText.KeyValueType(_kvDtype.Name, kvDtype) : null;
+        query = Convert(query, type);
+        (key, LoadedTensor? keyScale) = KeysOrValues(files, key, type, kvType, parsed.GetValue(_keyScale), _keyScale, "k_scale");
+        (value, LoadedTensor? valueScale) = KeysOrValues(files, value, type, kvType, parsed.GetValue(_valueScale), _valueScale, "v_scale");
         if (query.Rank < 3) throw new UsageException($"The query {query} must be [queries, heads, dim] or [batch, queries, heads, dim].");
 
         var call = new CallInputs
@@ -70,6 +72,8 @@ internal sealed class InputOptions
             Query = query,
             Key = key,
             Value = value,
+            KeyScale = keyScale,
+            ValueScale = valueScale,
             Mask = parsed.GetValue(_mask) is string mask ? LoadMask(files, mask) : null,
             Bias = parsed.GetValue(_bias) is string bias ? LoadBias(files, bias) : null,
             KeyLengths = parsed.GetValue(_keyLengths) is string lengths ? LoadKeyLengths(files, lengths) : null,
@@ -106,12 +110,36 @@ internal sealed class InputOptions
             : throw new UsageException($"{file.Path} has no tensor '{name ?? $"{letter}' or '{word}"}': it {Names.Of(file.Names)}. {option.Name} NAME takes another one.");
     }
 
-    private static LoadedTensor Convert(LoadedTensor tensor, string? type, string option)
+    private static LoadedTensor Convert(LoadedTensor tensor, TensorElementType? type)
     {
         if (!tensor.ElementType.IsFloatingPoint()) throw new UsageException($"{tensor} does not hold floating-point numbers.");
-        if (type is not null) return tensor.ConvertTo(OptionText.ElementType(option, type));
+        if (type is not null) return tensor.ConvertTo(type.Value);
         if (tensor.ElementType == TensorElementType.Float64) throw new UsageException($"{tensor} is in double precision, which attention here is not computed in: convert it with --dtype fp32.");
         return tensor;
+    }
+
+    /// <summary>Keys or values as the call has them, with their scales: 8-bit codes and bytes of blocks as they are in the file, numbers converted or quantized.</summary>
+    private static (LoadedTensor Tensor, LoadedTensor? Scale) KeysOrValues(
+        InputFiles files, LoadedTensor tensor, TensorElementType? type, TensorElementType? kvType, string? scaleName, Option scaleOption, string usualScale)
+    {
+        if (tensor.ElementType.IsEightBit())
+        {
+            if (kvType is not null && kvType != tensor.ElementType) throw new UsageException($"{tensor} holds codes of {tensor.ElementType.ShortName()} already, which do not convert to {kvType.Value.ShortName()}.");
+            return (tensor, scaleName is not null ? files.Read(scaleOption.Name, scaleName) : files.TryRead(usualScale));
+        }
+
+        if (scaleName is not null) throw new UsageException($"{scaleOption.Name} goes with codes of I8 or F8_E4M3, not with {tensor}.");
+        if (tensor.ElementType == TensorElementType.UInt8 && kvType == TensorElementType.Q8Block) return (Blocks(tensor), null);
+        if (kvType?.IsEightBit() != true) return (Convert(tensor, kvType ?? type), null);
+        QuantizedTensor quantized = QuantizedTensor.Of(Convert(tensor, TensorElementType.Float32), kvType.Value);
+        return (quantized.Codes, quantized.Scale);
+    }
+
+    /// <summary>Bytes of a file as q8_0 blocks, which no file format has a type for.</summary>
+    private static LoadedTensor Blocks(LoadedTensor bytes)
+    {
+        if (bytes.Rank == 0 || bytes.Shape[^1] % Q8Block.SizeInBytes != 0) throw new UsageException($"{bytes} does not hold blocks of q8_0, which are {Q8Block.SizeInBytes} bytes each in its last dimension.");
+        return new(bytes.Name, TensorElementType.Q8Block, [.. bytes.Shape[..^1], bytes.Shape[^1] / Q8Block.SizeInBytes], bytes.Bytes.ToArray());
     }
 
     private LoadedTensor LoadMask(InputFiles files, string name)

@@ -54,6 +54,21 @@ internal static class JsonReport
         json.WriteString("details", explanation.Details);
     });
 
+    public static string OfQuantize(string output, QuantizedPart key, QuantizedPart value) => Write(json =>
+    {
+        json.WriteString("kv_dtype", key.Type.ShortName());
+        json.WriteString("output_file", output);
+        foreach ((string name, QuantizedPart part) in new[] { ("key_error", key), ("value_error", value) })
+        {
+            json.WriteStartObject(name);
+            WriteNumber(json, "max_absolute", part.MaxAbsolute);
+            WriteNumber(json, "rms", part.RootMeanSquare);
+            WriteNumber(json, "rms_relative", part.Relative);
+            json.WriteNumber("not_finite", part.NotFinite);
+            json.WriteEndObject();
+        }
+    });
+
     /// <summary>Names and values, under names that programs take: small letters, digits and underscores.</summary>
     public static string OfFacts(IEnumerable<(string Name, string Value)> facts) => Write(json =>
     {

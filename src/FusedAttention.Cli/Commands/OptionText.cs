@@ -7,13 +7,13 @@ namespace FusedAttention.Cli.Commands;
 /// <summary>The values of options: from text, with an error that shows the right form, and back to text.</summary>
 internal static class OptionText
 {
-    public static TensorElementType ElementType(string option, string text) => text.ToLowerInvariant() switch
-    {
-        "fp32" or "f32" or "float32" => TensorElementType.Float32,
-        "fp16" or "f16" or "float16" => TensorElementType.Float16,
-        "bf16" or "bfloat16" => TensorElementType.BFloat16,
-        _ => throw new UsageException($"{option} '{text}' is not fp32, fp16 or bf16."),
-    };
+    public static TensorElementType ElementType(string option, string text) => TryWide(text) ?? throw new UsageException($"{option} '{text}' is not fp32, fp16 or bf16.");
+
+    /// <summary>The same, and those of 8 bits.</summary>
+    public static TensorElementType KeyValueType(string option, string text) => TryWide(text) ?? TryEightBits(text) ?? throw new UsageException($"{option} '{text}' is not fp32, fp16, bf16, int8, fp8 or q8_0.");
+
+    /// <summary>The 8-bit types alone.</summary>
+    public static TensorElementType EightBits(string option, string text) => TryEightBits(text) ?? throw new UsageException($"{option} '{text}' is not int8, fp8 or q8_0.");
 
     /// <summary>LEFT,RIGHT, each a number of keys or * for all of them.</summary>
     public static AttentionMask Window(string option, string text)
@@ -93,6 +93,22 @@ internal static class OptionText
 
     /// <summary>An error in units of its limit; null for none.</summary>
     public static string Ratio(double? ratio) => ratio is not double worst ? "-" : double.IsFinite(worst) ? worst.ToString("0.000", CultureInfo.InvariantCulture) : "infinite";
+
+    private static TensorElementType? TryWide(string text) => text.ToLowerInvariant() switch
+    {
+        "fp32" or "f32" or "float32" => TensorElementType.Float32,
+        "fp16" or "f16" or "float16" => TensorElementType.Float16,
+        "bf16" or "bfloat16" => TensorElementType.BFloat16,
+        _ => null,
+    };
+
+    private static TensorElementType? TryEightBits(string text) => text.ToLowerInvariant() switch
+    {
+        "int8" or "i8" => TensorElementType.Int8,
+        "fp8" or "e4m3" or "f8_e4m3" => TensorElementType.Float8E4M3,
+        "q8_0" => TensorElementType.Q8Block,
+        _ => null,
+    };
 
     /// <summary>A member by its name alone: a number is none.</summary>
     private static T NameOf<T>(string option, string text)

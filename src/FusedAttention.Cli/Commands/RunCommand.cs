@@ -18,6 +18,7 @@ internal sealed class RunCommand
           fused-attention run qkv.safetensors --causal --output o.safetensors
           fused-attention run q.npy k.npy v.npy --window 256,0 --causal --output o.npy
           fused-attention run qkv.npz --alibi --soft-cap 30 --sinks sink --bias bias --lse --output o.safetensors
+          fused-attention run qkv.safetensors --causal --kv-dtype int8 --output o.safetensors
           fused-attention run qkv.safetensors --causal --backend metal --output o.safetensors
         """;
 
@@ -99,9 +100,7 @@ internal sealed class RunCommand
         if (!npy && !HasExtension(path, ".safetensors")) throw new UsageException($"--output {path} must end in .safetensors or .npy.");
         if (npy && withLogSumExp) throw new UsageException("A .npy file holds one tensor: write to .safetensors for --lse.");
         if (npy && call.Query.ElementType.NpyDescription() is null) throw new UsageException("The .npy format has no bfloat16: write to .safetensors, or convert with --dtype.");
-        if (files.IsOpen(path)) throw new UsageException($"--output {path} is an input: give another file.");
-        string folder = Path.GetDirectoryName(Path.GetFullPath(path))!;
-        if (!Directory.Exists(folder)) throw new UsageException($"--output {path}: there is no folder {folder}.");
+        files.CheckOutput($"--output {path}", path);
     }
 
     private static RunTimes Time(PreparedCall prepared, RunOptions run)

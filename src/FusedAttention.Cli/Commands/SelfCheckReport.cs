@@ -20,7 +20,7 @@ internal sealed class SelfCheckReport(ToolConsole console, BackendDevice device,
     public int Run(string? only, string? references)
     {
         device.Backend.ThrowIfNotSupported(run);
-        var check = new SelfCheck(device.Backend, run, SelfCheck.Choose(device.Checks, only));
+        var check = new SelfCheck(device.Backend, run, SelfCheck.Choose(device.Backend, device.Checks, only));
         if (check.Count == 0) throw new UsageException($"--only '{only}': no check is called so.");
         console.Facts(Header());
         console.Line();

@@ -21,7 +21,7 @@ internal sealed class ShapeOptions
     private readonly Option<int> _dim = Size("--dim", "Elements of a query or key of one head.", 128, MostDim);
     private readonly Option<int?> _valueDim = new Option<int?>("--value-dim") { Description = "Elements of a value of one head; as --dim if not given.", HelpName = "N" }.WholeNumber(1, MostDim);
     private readonly Option<string> _dtype = new("--dtype") { Description = "fp32, fp16 or bf16.", HelpName = "TYPE", DefaultValueFactory = _ => "fp32" };
-    private readonly Option<string?> _kvDtype = new("--kv-dtype") { Description = "Type of keys and values; as --dtype if not given (fp16 and bf16 go with fp32 queries).", HelpName = "TYPE" };
+    private readonly Option<string?> _kvDtype = new("--kv-dtype") { Description = "Type of keys and values; as --dtype if not given. fp16 and bf16 go with fp32 queries; int8, fp8 (scales beside them) and q8_0 (blocks of 32) with any.", HelpName = "TYPE" };
 
     private readonly Option<string> _mask = new("--mask")
     {
@@ -64,7 +64,7 @@ internal sealed class ShapeOptions
             KeyDim = dim,
             ValueDim = parsed.GetValue(_valueDim) ?? dim,
             QueryType = type,
-            KeyValueType = parsed.GetValue(_kvDtype) is string kv ? OptionText.ElementType(_kvDtype.Name, kv) : type,
+            KeyValueType = parsed.GetValue(_kvDtype) is string kv ? OptionText.KeyValueType(_kvDtype.Name, kv) : type,
             Mask = OptionText.PositionMask(_mask.Name, parsed.GetValue(_mask)!),
             BlockSize = parsed.GetValue(_paged),
             Score = parsed.GetValue(_score),

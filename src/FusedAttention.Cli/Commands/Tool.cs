@@ -60,6 +60,7 @@ internal static class Tool
             InfoCommand.Create(console, backends),
             ExplainCommand.Create(console, backends),
             BenchCommand.Create(console, backends),
+            QuantizeCommand.Create(console, backends),
         };
         foreach (IBackendProvider provider in backends.Providers)
         {

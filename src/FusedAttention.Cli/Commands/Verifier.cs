@@ -57,13 +57,15 @@ internal static class Verifier
         return new(
             oracle.CompareOutput(call, output), call.OutputShape,
             logSumExp is null ? null : oracle.CompareLogSumExp(logSumExp), call.LogSumExpShape,
-            NotFinite("query", call.Query) ?? NotFinite("key", call.Key) ?? NotFinite("value", call.Value),
+            NotFinite("query", call.Query) ?? NotFinite("key", call.Key) ?? NotFinite("value", call.Value)
+                ?? NotFinite("key scale", call.KeyScale) ?? NotFinite("value scale", call.ValueScale),
             output.ToDoubles().Any(double.IsFinite));
     }
 
     /// <summary>"key holds NaN at ...", or null.</summary>
-    private static string? NotFinite(string what, LoadedTensor tensor)
+    private static string? NotFinite(string what, LoadedTensor? tensor)
     {
+        if (tensor is null) return null;
         double[] numbers = tensor.ToDoubles();
         int at = Array.FindIndex(numbers, static number => !double.IsFinite(number));
         return at < 0 ? null : $"{what} holds {(double.IsNaN(numbers[at]) ? "NaN" : "an infinity")} at {Verdict.Place(at, tensor.Shape.AsSpan())}";

@@ -39,9 +39,13 @@ internal sealed class RunningServer : IAsyncDisposable
     }
 
     /// <summary>What the model says when nobody else asks: one request, one token a step.</summary>
-    public static string[] OneByOne(params (string Prompt, int Tokens)[] calls)
+    public static string[] OneByOne(params (string Prompt, int Tokens)[] calls) => OneByOne<float>(calls);
+
+    /// <summary>The same with a cache of another type.</summary>
+    public static string[] OneByOne<T>(params (string Prompt, int Tokens)[] calls)
+        where T : unmanaged
     {
-        using var engine = new Engine<float>(Alone.Value, blocks: 64, blockSize: 16, new() { MaxRunningRequests = 1, SharePrefixes = false });
+        using var engine = new Engine<T>(Alone.Value, blocks: 64, blockSize: 16, new() { MaxRunningRequests = 1, SharePrefixes = false });
         return [.. calls.Select(call =>
         {
             Sampler greedy = Sampler.Greedy();

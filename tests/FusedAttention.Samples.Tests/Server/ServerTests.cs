@@ -34,6 +34,18 @@ public sealed class ServerTests
     }
 
     [Fact]
+    public async Task Its_cache_may_be_of_8_bits()
+    {
+        await using RunningServer server = await RunningServer.StartAsync("Blocks=128", "Cache=int8");
+        const string Prompt = "And the king said unto";
+        JsonElement reply = await server.CompleteAsync(new { prompt = Prompt, max_tokens = 24, temperature = 0 });
+        Assert.Equal(RunningServer.OneByOne<sbyte>((Prompt, 24)).Single(), reply.GetProperty("choices")[0].GetProperty("text").GetString());
+        await server.AssertIdleAsync();
+        ArgumentException refused = await Assert.ThrowsAsync<ArgumentException>(() => RunningServer.StartAsync("Cache=int4"));
+        Assert.Contains("'int4' is not fp32, fp16, int8, fp8 or q8_0", refused.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task Several_texts_of_a_prompt_follow_from_their_seed()
     {
         await using RunningServer server = await RunningServer.StartAsync("Blocks=128");
