@@ -10,8 +10,8 @@ namespace FusedAttention.Cuda.Calls;
 /// </summary>
 internal struct CallUses : IDisposable
 {
-    /// <summary>Query, key, value, output, mask, bias, log-sum-exp, block tables.</summary>
-    private const int Most = 8;
+    /// <summary>Query, key, value, output, mask, bias, log-sum-exp, block tables, two of scales.</summary>
+    private const int Most = 10;
 
     private Uses _uses;
     private int _count;

@@ -16,6 +16,12 @@ internal enum CallFeatures
 
     /// <summary>Queries, keys and values may be loaded as vectors.</summary>
     Aligned = 64,
+
+    /// <summary>Keys of 8 bits have scales beside them.</summary>
+    KeyScale = 128,
+
+    /// <summary>Values of 8 bits have scales beside them.</summary>
+    ValueScale = 256,
 }
 
 /// <summary>What a kernel is specialised for, by value: calls with equal traits run the same machine code, and a backend finds it by them.</summary>
@@ -40,6 +46,8 @@ internal readonly record struct KernelTraits(
         if (problem.SoftCap > 0) features |= CallFeatures.SoftCap;
         if (!problem.SinkLogits.IsEmpty) features |= CallFeatures.Sinks;
         if (problem.HasLogSumExp) features |= CallFeatures.LogSumExp;
+        if (!problem.KeyScale.IsAbsent) features |= CallFeatures.KeyScale;
+        if (!problem.ValueScale.IsAbsent) features |= CallFeatures.ValueScale;
         return new(problem.QueryType, problem.KeyValueType, problem.KeyDim, problem.ValueDim, features, problem.BlockSize, problem.HasBias ? problem.BiasType : default);
     }
 
