@@ -11,8 +11,8 @@ namespace FusedAttention.Cuda.Calls;
 /// </summary>
 internal struct CallUses : IDisposable
 {
-    /// <summary>Query, key, value, output, mask, bias, log-sum-exp, block tables, and the tables of functions.</summary>
-    private const int Most = 8 + FunctionBlock.MostTables;
+    /// <summary>Query, key, value, output, mask, bias, log-sum-exp, block tables, two of scales, and the tables of functions.</summary>
+    private const int Most = 10 + FunctionBlock.MostTables;
 
     private Uses _uses;
     private int _count;

@@ -83,11 +83,29 @@ internal sealed class BoxDecodeKernel : DecodeKernel
         K.FenceAsyncProxy();
     }
 
-    protected override void AddProducts(F32[] scores, Func<int, Pair[][]> queries, Shared stage) =>
-        MatrixSums.AddProducts(K, Call.KeyValueFormat, [scores], queries, stage, _memory.KeyRows, Tile.Keys, Lane);
+    protected override void AddProducts(F32[] scores, Pair[][] queries, Shared stage)
+    {
+        if (EightBits is null)
+        {
+            MatrixSums.AddProducts(K, Call.QueryFormat, [scores], slice => [queries[slice]], stage, _memory.KeyRows, Tile.Keys, Lane);
+            return;
+        }
 
-    protected override void AddWeightedValues(F32[] outputs, Pair[][] weights, Shared stage) =>
-        MatrixSums.AddWeightedValues(K, Call.KeyValueFormat, [outputs], [weights], ValuesOf(stage), _memory.ValueRows, Lane);
+        Shared[] mine = BoxedRows.SlicesOf(stage + BoxedRows.LaneOffsetOfColumns(Lane));
+        EightBits.AddProducts(scores, queries, (key, columns) => BoxedRows.PlaceOf(mine, columns, key, _memory.KeyRows.BoxBytes), Call.Traits.KeyDim, Tile.Keys);
+    }
+
+    protected override void AddWeightedValues(F32[] outputs, Pair[][] weights, Shared stage)
+    {
+        if (EightBits is null)
+        {
+            MatrixSums.AddWeightedValues(K, Call.QueryFormat, [outputs], [weights], ValuesOf(stage), _memory.ValueRows, Lane);
+            return;
+        }
+
+        Shared[] mine = BoxedRows.SlicesOf(ValuesOf(stage) + BoxedRows.LaneOffsetOfRows(Lane));
+        EightBits.AddWeightedValues(outputs, weights, (key, columns) => BoxedRows.PlaceOf(mine, columns, key, _memory.ValueRows.BoxBytes), Call.Traits.ValueDim);
+    }
 
     private Shared ValuesOf(Shared stage) => stage + _memory.KeyRows.Bytes;
 
@@ -98,16 +116,17 @@ internal sealed class BoxDecodeKernel : DecodeKernel
         K.WarpBarrier();
     }
 
-    /// <summary>Zeros in the warp's rows that are none of the item's, as the other form has them: boxes bring what lies there, other sequences' keys among it, or leave what was there where there is no block. Two lanes a row.</summary>
+    /// <summary>Zeros in the warp's rows that are none of the item's, as the other form has them: boxes bring what lies there, other sequences' keys among it, or leave what was there where there is no block. Each lane has a row, or half of one of 16.</summary>
     private void ClearOutside(Shared stage, I32 key)
     {
-        I32 row = Lane & 15, at = key + row;
+        int lanesOfRow = 32 / Tile.Keys, bytes = BoxedRows.RowBytes / lanesOfRow;
+        I32 row = Lane & (Tile.Keys - 1), at = key + row;
         K.If((at < Place.Item.FirstKey) | (at >= Place.Item.EndKey), () =>
         {
-            Shared half = stage + ((row << 7) + ((Lane >>> 4) << 6));
+            Shared mine = stage + (lanesOfRow == 1 ? row << 7 : (row << 7) + ((Lane >>> 4) << 6));
             I32 zero = I32.InRegister(K, 0);
             for (int box = 0; box < _memory.KeyRows.Boxes + _memory.ValueRows.Boxes; box++)
-                for (int chunk = 0; chunk < BoxedRows.RowBytes / 2; chunk += 16) K.StoreVector(half + ((box * _memory.KeyRows.BoxBytes) + chunk), zero, zero, zero, zero);
+                for (int chunk = 0; chunk < bytes; chunk += 16) K.StoreVector(mine + ((box * _memory.KeyRows.BoxBytes) + chunk), zero, zero, zero, zero);
         });
         Published();
     }

@@ -15,7 +15,7 @@ internal sealed class BoxStages
     public BoxStages(PtxKernel k, in DecodeTile tile, int keyDim, int valueDim)
     {
         (_k, _tile, _stageBytes) = (k, tile, tile.StageBytes(keyDim, valueDim));
-        (KeyRows, ValueRows) = (new(keyDim, tile.TileKeys), new(valueDim, tile.TileKeys));
+        (KeyRows, ValueRows) = (tile.BoxedRowsOf(keyDim), tile.BoxedRowsOf(valueDim));
         _barriers = k.SharedMemory + tile.BarriersOffset;
         First = k.SharedMemory + tile.HeadBytes;
     }

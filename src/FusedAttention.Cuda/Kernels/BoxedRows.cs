@@ -68,6 +68,13 @@ internal readonly struct BoxedRows(int dim, int rows)
         return [.. Enumerable.Range(0, slices).Select(slice => slice == 0 ? first : new Shared(address ^ (slice * Step * sizeof(ushort))))];
     }
 
+    /// <summary>A lane's place in 16 columns of 16 rows.</summary>
+    /// <param name="slices"><see cref="SlicesOf"/>.</param>
+    /// <param name="number">Of the columns.</param>
+    /// <param name="row">The first row.</param>
+    /// <param name="boxBytes">Of a box.</param>
+    public static Shared PlaceOf(Shared[] slices, int number, int row, int boxBytes) => slices[number % slices.Length] + ((number / slices.Length * boxBytes) + (row * RowBytes));
+
     /// <summary>The low word of a descriptor.</summary>
     /// <param name="address">Where the rows begin.</param>
     /// <param name="along"><see cref="AlongColumns"/> or <see cref="AlongRows"/>.</param>

@@ -54,6 +54,8 @@ internal struct CallBlock
     public int Reserved;
 
     public AttentionParameters Attention;
+    public ScaleBlock KeyScale;
+    public ScaleBlock ValueScale;
 
     /// <summary>Of a kernel's parameter, where it may be long.</summary>
     public static int BytesOf(bool hasLongParameters) => hasLongParameters ? LongParameterBytes : MostParameterBytes;

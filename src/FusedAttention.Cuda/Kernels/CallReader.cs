@@ -106,6 +106,8 @@ internal sealed class CallReader
         AttentionElementType.Float32 => ElementFormat.Float32,
         AttentionElementType.Float16 => ElementFormat.Float16,
         AttentionElementType.BFloat16 => ElementFormat.BFloat16,
+        AttentionElementType.Int8 => ElementFormat.Int8,
+        AttentionElementType.Float8E4M3 => ElementFormat.Float8E4M3,
         _ => throw ElementTypes.Unknown(type),
     };
 

@@ -62,11 +62,21 @@ internal sealed class CopyDecodeKernel : DecodeKernel
 
     protected override void Clean(Shared stage, I32 key) => Specials.Clean(ValuesOf(stage), _copies.ValueLayout, Tile.Keys, key, 32, Lane);
 
-    protected override void AddProducts(F32[] scores, Func<int, Pair[][]> queries, Shared stage) =>
-        MatrixSums.AddProducts(K, Call.KeyValueFormat, [scores], queries, stage, _copies.KeyLayout, Tile.Keys, Lane);
+    protected override void AddProducts(F32[] scores, Pair[][] queries, Shared stage)
+    {
+        SharedRows layout = _copies.KeyLayout;
+        Shared mine = stage + layout.LaneOffsetOfColumns(Lane);
+        if (EightBits is not null) EightBits.AddProducts(scores, queries, (key, columns) => mine + ((key * layout.Stride) + (columns * 32)), Call.Traits.KeyDim, Tile.Keys);
+        else MatrixSums.AddProducts(K, Call.QueryFormat, [scores], slice => [queries[slice]], stage, layout, Tile.Keys, Lane);
+    }
 
-    protected override void AddWeightedValues(F32[] outputs, Pair[][] weights, Shared stage) =>
-        MatrixSums.AddWeightedValues(K, Call.KeyValueFormat, [outputs], [weights], ValuesOf(stage), _copies.ValueLayout, Lane);
+    protected override void AddWeightedValues(F32[] outputs, Pair[][] weights, Shared stage)
+    {
+        SharedRows layout = _copies.ValueLayout;
+        Shared mine = ValuesOf(stage) + layout.LaneOffsetOfRows(Lane);
+        if (EightBits is not null) EightBits.AddWeightedValues(outputs, weights, (key, columns) => mine + ((key * layout.Stride) + (columns * 32)), Call.Traits.ValueDim);
+        else MatrixSums.AddWeightedValues(K, Call.QueryFormat, [outputs], [weights], ValuesOf(stage), layout, Lane);
+    }
 
     private Shared ValuesOf(Shared stage) => stage + _copies.KeyLayout.BytesOf(Tile.Keys);
 

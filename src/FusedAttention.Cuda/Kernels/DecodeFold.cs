@@ -14,8 +14,8 @@ internal sealed class DecodeFold
     private readonly PtxKernel _k;
     private readonly DecodeTile _tile;
     private readonly int _valueDim;
+    private readonly bool _alternates;
     private readonly int _ofWarp;
-    private readonly int _ofRound;
     private readonly I32 _lane;
     private readonly I32 _warp;
     private readonly F32 _factor;
@@ -34,10 +34,10 @@ internal sealed class DecodeFold
     public DecodeFold(PtxKernel k, CallReader call, in DecodeTile tile, I32 lane, I32 warp, I32 thread, F32 factor)
     {
         (_k, _tile, _lane, _warp, _factor, _valueDim) = (k, tile, lane, warp, factor, call.Traits.ValueDim);
+        _alternates = call.KeyValueFormat.Bytes() == 1;
         int keyDim = call.Traits.KeyDim, columnBlocks = tile.ColumnBlocks(_valueDim);
-        // Of boxes a warp has its own 16 rows, the same place in each: 2 KB, four blocks of columns.
+        // Of boxes a warp has its own 16 or 32 rows, the same place in each: 2 KB, four blocks of columns, or twice that.
         _ofWarp = tile.HasBoxes ? tile.Keys * BoxedRows.RowBytes : tile.Stages * tile.StageBytes(keyDim, _valueDim);
-        _ofRound = tile.HasBoxes ? tile.TileKeys * BoxedRows.RowBytes : tile.Warps * 512;
         int inShared = tile.SumsInShared(keyDim, _valueDim);
         Shared? home = inShared > 0 ? k.SharedMemory + tile.StagedBytes(keyDim, _valueDim) + (thread << 4) : null;
         _group = new(k, "group", columnBlocks, tile.Threads, inShared > 1 ? home : null);
@@ -87,8 +87,37 @@ internal sealed class DecodeFold
             _k.If((_lane & 3).Is(0), () => _k.StoreVector(_k.SharedMemory + StatisticsOffset + (row << 3), maximum[r], whole));
         }
 
+        if (_alternates)
+        {
+            LeaveAlternating(place, outputs);
+            return;
+        }
+
         Shared mine = place + (_lane << 4);
-        for (int block = 0; block < _valueDim / 8; block++) _k.StoreVector(mine + ((block / _tile.Warps * _ofRound) + (block % _tile.Warps * 512)), outputs[(4 * block)..(4 * (block + 1))]);
+        for (int block = 0; block < _valueDim / 8; block++) _k.StoreVector(mine + PlaceOf(block), outputs[(4 * block)..(4 * (block + 1))]);
+    }
+
+    /// <summary>The same of sums whose blocks are even and odd columns of 16 (<see cref="EightBitSums"/>): a lane has four neighbours, which are those of two lanes of the others.</summary>
+    private void LeaveAlternating(Shared place, F32[] outputs)
+    {
+        I32 quad = _lane & 3;
+        Shared mine = place + (((quad >>> 1) << 9) + (((_lane & -4) + ((quad & 1) << 1)) << 4));
+        for (int block = 0; block < _valueDim / 8; block += 2)
+        {
+            F32[] even = outputs[(4 * block)..(4 * (block + 1))], odd = outputs[(4 * (block + 1))..(4 * (block + 2))];
+            Shared at = mine + PlaceOf(block);
+            for (int i = 0; i < 2; i++) _k.StoreVector(at + (16 * i), even[i], odd[i], even[i + 2], odd[i + 2]);
+        }
+    }
+
+    /// <summary>Where a block of columns lies in what a warp leaves; the next one is 512 bytes behind one of an even number.</summary>
+    private int PlaceOf(int block) => PlaceOfRound(block / _tile.Warps) + (block % _tile.Warps * 512);
+
+    /// <summary>The same of as many blocks as there are warps.</summary>
+    private int PlaceOfRound(int round)
+    {
+        int bytes = _tile.Warps * 512, rounds = _tile.HasBoxes ? _ofWarp / bytes : 1;
+        return _tile.HasBoxes ? (round / rounds * (_tile.TileKeys * BoxedRows.RowBytes)) + (round % rounds * bytes) : round * bytes;
     }
 
     /// <summary>The split, from the sums of the warps in their order: what this lane looks after.</summary>
@@ -113,7 +142,7 @@ internal sealed class DecodeFold
         for (int j = 0; j < _tile.ColumnBlocks(_valueDim); j++)
         {
             F32[] outputs = split.Outputs[(4 * j)..(4 * (j + 1))];
-            Shared at = mine + (j * _ofRound);
+            Shared at = mine + PlaceOfRound(j);
             void Add()
             {
                 for (int w = 0; w < _tile.Warps; w++)

@@ -21,6 +21,7 @@ internal abstract class DecodeKernel
     private readonly F32[] _maximum;
     private readonly F32[] _sum;
     private readonly DecodeFold _fold;
+    private readonly StepScales? _scales;
 
     /// <param name="k">The kernel.</param>
     /// <param name="call">The call.</param>
@@ -37,6 +38,8 @@ internal abstract class DecodeKernel
         I32 firstRow = place.Item.FirstRow + (Lane >>> 2);
         _row = [place.RowAt(firstRow), place.RowAt(firstRow + 8)];
         _queries = QueryFactors.Load(k, call, _row, Lane);
+        if (call.KeyValueFormat.Bytes() == 1) EightBits = new(k, new(k, call.KeyValueFormat, call.QueryFormat), call.QueryFormat);
+        if (call.Traits.Has(CallFeatures.KeyScale | CallFeatures.ValueScale)) _scales = new(k, call, place, Lane, tile.Keys);
         Specials = new(k, call, k.SharedMemory, thread);
         _outputs = k.Registers<F32>("o", call.Traits.ValueDim / 2);
         _maximum = k.Registers<F32>("m", 2);
@@ -60,6 +63,9 @@ internal abstract class DecodeKernel
 
     protected SpecialValues Specials { get; }
 
+    /// <summary>The products with keys and values of 8 bits; null where those are of 16.</summary>
+    protected EightBitSums? EightBits { get; }
+
     protected int StageBytes => Tile.StageBytes(Call.Traits.KeyDim, Call.Traits.ValueDim);
 
     /// <param name="traits">What it is specialised for: 16-bit elements of one type, dimensions that are multiples of 8.</param>
@@ -77,6 +83,7 @@ internal abstract class DecodeKernel
         {
             _fold.Clear();
             BeginSplit();
+            _scales?.Begin(FirstStep() + (Warp * Tile.Keys));
             AddAllKeys(isCareful);
             Predicate isSuspect = !SpecialValues.AreNone(_fold.Whole().Outputs);
             Predicate again = EndPass(isSuspect & !isCareful);
@@ -103,7 +110,7 @@ internal abstract class DecodeKernel
     protected abstract void Clean(Shared stage, I32 key);
 
     /// <summary><c>S += Q K^T</c> over a step.</summary>
-    protected abstract void AddProducts(F32[] scores, Func<int, Pair[][]> queries, Shared stage);
+    protected abstract void AddProducts(F32[] scores, Pair[][] queries, Shared stage);
 
     /// <summary><c>O += P V</c> over a step.</summary>
     protected abstract void AddWeightedValues(F32[] outputs, Pair[][] weights, Shared stage);
@@ -146,7 +153,9 @@ internal abstract class DecodeKernel
             K.WarpBarrier();
         });
 
+        _scales?.Advance(key + Tile.TileKeys);
         F32[] scores = Products(stage);
+        _scales?.Load();
         Finish(scores, key);
         Pair[][] weights = Softmax(scores);
         AddWeightedValues(_outputs, weights, stage);
@@ -157,7 +166,7 @@ internal abstract class DecodeKernel
     {
         F32[] scores = K.Registers<F32>("s", Tile.Keys / 2);
         foreach (F32 score in scores) score.Set(0);
-        AddProducts(scores, slice => [_queries[slice]], stage);
+        AddProducts(scores, _queries, stage);
         return scores;
     }
 
@@ -165,6 +174,7 @@ internal abstract class DecodeKernel
     private void Finish(F32[] scores, I32 key)
     {
         I32 first = (key + ((Lane & 3) << 1)).As("first_key");
+        if (_scales is { HasKeys: true }) ForScales(scores, areValues: false, static (score, scale) => score.Multiply(scale));
         for (int r = 0; r < 2; r++) ScoreWriter.Modify(K, Call, _row[r], RowOf(scores, r), first);
         Predicate ReachesOver(RowReader row) => (key < row.Start) | (key + Tile.Keys > row.End);
         K.If(K.Any(ReachesOver(_row[0]) | ReachesOver(_row[1])), () =>
@@ -197,6 +207,22 @@ internal abstract class DecodeKernel
         {
             for (int i = 0; i < _outputs.Length; i++) _outputs[i].Multiply(rescale[i >> 1 & 1]);
         });
-        return MatrixSums.LeftFactors(Call.KeyValueFormat, scores);
+        // A scale of what nobody sees may be anything: its weight is zero, and stays that.
+        if (_scales is { HasValues: true }) ForScales(scores, areValues: true, static (weight, scale) => weight.Set(F32.Select(weight.Is(0), 0, weight * scale)));
+        return MatrixSums.LeftFactors(Call.QueryFormat, scores);
+    }
+
+    /// <summary>Each of the lane's scores or weights with the scale of its key, or of its value.</summary>
+    private void ForScales(F32[] scores, bool areValues, Action<F32, F32> apply)
+    {
+        I32 first = (Lane & 3) << 1;
+        for (int column = 0; column < Tile.Keys; column += 8)
+        {
+            for (int i = 0; i < 2; i++)
+            {
+                F32 scale = _scales!.Of(first + (column + i), areValues);
+                for (int r = 0; r < 2; r++) apply(scores[(column / 2) + (2 * r) + i], scale);
+            }
+        }
     }
 }

@@ -8,6 +8,9 @@ namespace FusedAttention.Cuda.Kernels;
 /// <param name="HasBoxes">Whether stages are of the block, and one more warp has the copy unit bring boxes of keys and of values.</param>
 internal readonly record struct DecodeTile(int Warps, int Keys, int Stages, int Blocks, bool HasBoxes = false)
 {
+    /// <summary>Bytes of an element of keys and values: 2, or 1, of which two lie as one of the others does.</summary>
+    public int ElementBytes { get; init; } = 2;
+
     /// <summary>Rows of an item: what one matrix product has.</summary>
     public const int Rows = 16;
 
@@ -52,14 +55,21 @@ internal readonly record struct DecodeTile(int Warps, int Keys, int Stages, int 
     }
 
     /// <summary>With boxes, those of a stage: there is room for the sums of all warps, which take as much as two tiles of values.</summary>
-    public int BoxesOf(int keyDim, int valueDim) => Math.Max(new BoxedRows(keyDim, TileKeys).Boxes, new BoxedRows(valueDim, TileKeys).Boxes) + new BoxedRows(valueDim, TileKeys).Boxes;
+    public int BoxesOf(int keyDim, int valueDim) => Math.Max(BoxesOf(keyDim), BoxesOf(valueDim)) + BoxesOf(valueDim);
+
+    /// <summary>With boxes, how keys or values of a stage lie.</summary>
+    public BoxedRows BoxedRowsOf(int dim) => new(dim * ElementBytes / 2, TileKeys);
 
     /// <summary>Keys and values of a warp's step, or with boxes of all warps' together. Between two steps the sums of the warp lie there.</summary>
-    public int StageBytes(int keyDim, int valueDim) => HasBoxes ? BoxesOf(keyDim, valueDim) * TileKeys * BoxedRows.RowBytes : Math.Max(new SharedRows(keyDim).BytesOf(Keys) + new SharedRows(valueDim).BytesOf(Keys), Rows * valueDim * sizeof(float));
+    public int StageBytes(int keyDim, int valueDim) => HasBoxes ? BoxesOf(keyDim, valueDim) * TileKeys * BoxedRows.RowBytes : Math.Max(RowsOf(keyDim).BytesOf(Keys) + RowsOf(valueDim).BytesOf(Keys), Rows * valueDim * sizeof(float));
 
     /// <summary>The head and all stages.</summary>
     public int StagedBytes(int keyDim, int valueDim) => HeadBytes + ((HasBoxes ? 1 : Warps) * Stages * StageBytes(keyDim, valueDim));
 
     /// <summary>Shared memory of a block.</summary>
     public int SharedBytes(int keyDim, int valueDim) => StagedBytes(keyDim, valueDim) + (SumsInShared(keyDim, valueDim) * KeptSums.BytesOf(Threads, ColumnBlocks(valueDim)));
+
+    private SharedRows RowsOf(int dim) => new(dim * ElementBytes / 2);
+
+    private int BoxesOf(int dim) => BoxedRowsOf(dim).Boxes;
 }

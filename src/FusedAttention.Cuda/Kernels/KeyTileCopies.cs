@@ -40,8 +40,9 @@ internal sealed class KeyTileCopies
     public KeyTileCopies(PtxKernel k, CallReader call, int rows, int threads, I32 thread, I64? policy = null)
     {
         (_call, _policy) = (call, policy);
-        KeyLayout = new(call.Traits.KeyDim);
-        ValueLayout = new(call.Traits.ValueDim);
+        // Codes of 8 bits lie as half as many elements.
+        KeyLayout = new(call.Traits.KeyDim * (int)Bytes / 2);
+        ValueLayout = new(call.Traits.ValueDim * (int)Bytes / 2);
         _keyCopies = new(k, KeyLayout, rows, threads, thread);
         _valueCopies = KeyLayout.Dim == ValueLayout.Dim ? _keyCopies : new(k, ValueLayout, rows, threads, thread);
     }

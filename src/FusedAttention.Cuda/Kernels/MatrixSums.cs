@@ -32,7 +32,7 @@ internal static class MatrixSums
     public static void AddProducts(PtxKernel k, ElementFormat format, F32[][] scores, Func<int, Pair[][]> queries, Shared keys, BoxedRows layout, int count, I32 lane)
     {
         Shared[] mine = BoxedRows.SlicesOf(keys + BoxedRows.LaneOffsetOfColumns(lane));
-        AddProducts(k, format, scores, queries, (key, slice) => mine[slice % mine.Length] + ((slice / mine.Length * layout.BoxBytes) + (key * BoxedRows.RowBytes)), layout.StepsOfColumns, count);
+        AddProducts(k, format, scores, queries, (key, slice) => BoxedRows.PlaceOf(mine, slice, key, layout.BoxBytes), layout.StepsOfColumns, count);
     }
 
     private static void AddProducts(PtxKernel k, ElementFormat format, F32[][] scores, Func<int, Pair[][]> queries, Func<int, int, Shared> at, int slices, int count)
@@ -78,7 +78,7 @@ internal static class MatrixSums
     {
         Shared[] mine = BoxedRows.SlicesOf(values + BoxedRows.LaneOffsetOfRows(lane));
         AddWeightedValues(
-            k, format, outputs, weights, (key, column) => mine[column / 16 % mine.Length] + ((column / BoxedRows.BoxColumns * layout.BoxBytes) + (key * BoxedRows.RowBytes)), layout.Dim);
+            k, format, outputs, weights, (key, column) => BoxedRows.PlaceOf(mine, column / 16, key, layout.BoxBytes), layout.Dim);
     }
 
     private static void AddWeightedValues(PtxKernel k, ElementFormat format, F32[][] outputs, Pair[][][] weights, Func<int, int, Shared> place, int dim)

@@ -28,7 +28,8 @@ internal static class PlainKernel
         KeyRows keys = KeyRows.Keys(k, call, sequence, head), values = KeyRows.Values(k, call, sequence, head);
         F32 unit = ScoreWriter.Unit(call), factor = ScoreWriter.Factor(call);
 
-        var row = new Row(k, call, sequence, keys, values, item, head, lane, unit, factor);
+        ScaleRows? keyScales = ScaleRows.Keys(k, call, sequence, item.Sequence, head), valueScales = ScaleRows.Values(k, call, sequence, item.Sequence, head);
+        var row = new Row(k, call, sequence, keys, values, keyScales, valueScales, item, head, lane, unit, factor);
         k.For("row", item.FirstRow + warp, item.EndRow, warps, row.Write);
         k.If(item.Splits > 1, () => k.If(SplitArrival.IsLast(k, call, place, thread), () => k.For("merged_row", item.FirstRow + warp, item.EndRow, warps, row.Merge)));
         k.Exit();
@@ -37,7 +38,7 @@ internal static class PlainKernel
 
     /// <summary>One row, by a warp.</summary>
     private sealed class Row(
-        PtxKernel k, CallReader call, SequenceReader sequence, KeyRows keys, KeyRows values, ItemReader item, I32 head, I32 lane, F32 unit, F32 factor)
+        PtxKernel k, CallReader call, SequenceReader sequence, KeyRows keys, KeyRows values, ScaleRows? keyScales, ScaleRows? valueScales, ItemReader item, I32 head, I32 lane, F32 unit, F32 factor)
     {
         private readonly Columns _keyColumns = new(k, lane, call.Traits.KeyDim), _valueColumns = new(k, lane, call.Traits.ValueDim);
 
@@ -114,7 +115,8 @@ internal static class PlainKernel
             k.If((key >= first) & (key < end), () =>
             {
                 F32? distance = row.Slope is null ? null : (row.Position - key.Widen()).ToF32();
-                score.Set(ScoreWriter.ScoreOf(k, call, row, product, key, distance));
+                F32 scaled = keyScales is null ? product : product * k.Load<F32>(keyScales.Of(key));
+                score.Set(ScoreWriter.ScoreOf(k, call, row, scaled, key, distance));
             });
             return score;
         }
@@ -129,7 +131,8 @@ internal static class PlainKernel
                 k.If(k.ShuffleFrom(score, source).IsNot(float.NegativeInfinity), () =>
                 {
                     F32[] elements = _valueColumns.Load(call.KeyValueFormat, values.Of(key));
-                    for (int i = 0; i < sums.Length; i++) sums[i].AddProduct(w, elements[i]);
+                    F32 scaled = valueScales is null ? w : w * k.Load<F32>(valueScales.Of(key));
+                    for (int i = 0; i < sums.Length; i++) sums[i].AddProduct(scaled, elements[i]);
                 });
             });
             return sums;
@@ -158,7 +161,7 @@ internal static class PlainKernel
         /// <summary>The lane's elements; zero beyond the last column.</summary>
         public F32[] Load(ElementFormat format, Global row)
         {
-            int bytes = format == ElementFormat.Float32 ? 4 : 2;
+            int bytes = format.Bytes();
             Global mine = row + I64.Product(lane, bytes);
             var elements = new F32[Count];
             for (int i = 0; i < Count; i++)
@@ -183,7 +186,7 @@ internal static class PlainKernel
         /// <summary>Stores the lane's elements, each times <paramref name="factor"/>.</summary>
         public void Store(ElementFormat format, Global row, F32[] elements, F32? factor)
         {
-            int bytes = format == ElementFormat.Float32 ? 4 : 2;
+            int bytes = format.Bytes();
             Global mine = row + I64.Product(lane, bytes);
             for (int i = 0; i < Count; i++)
             {

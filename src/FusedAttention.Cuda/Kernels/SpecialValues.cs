@@ -50,6 +50,8 @@ internal sealed class SpecialValues(PtxKernel k, CallReader call, Shared span, I
     /// <param name="cleaner">This one's number among them.</param>
     public void Clean(Shared tile, int chunks, int stride, int rows, I32 firstKey, int cleaners, I32 cleaner)
     {
+        // Whole numbers are finite.
+        if (call.KeyValueFormat == ElementFormat.Int8) return;
         k.For("chunk", cleaner, rows * chunks, cleaners, index =>
         {
             I32 row = I32.Quotient(index, chunks);
@@ -58,8 +60,7 @@ internal sealed class SpecialValues(PtxKernel k, CallReader call, Shared span, I
             I32 special = Constant(0);
             for (int i = 0; i < elements.Length; i++)
             {
-                Predicate low = (elements[i] & Exponent).Is(Exponent), high = (elements[i] & (Exponent << 16)).Is(Exponent << 16);
-                I32 kept = I32.Select(low, unchecked((int)0xFFFF0000), -1) & I32.Select(high, 0xFFFF, -1);
+                I32 kept = NotSpecial(elements[i]);
                 special |= ~kept;
                 elements[i] &= kept;
             }
@@ -74,6 +75,20 @@ internal sealed class SpecialValues(PtxKernel k, CallReader call, Shared span, I
         });
     }
 
+    /// <summary>All bits of the elements of a word that are finite, and none of the others'.</summary>
+    private I32 NotSpecial(I32 elements)
+    {
+        if (call.KeyValueFormat == ElementFormat.Float8E4M3)
+        {
+            // NaN has all bits but the sign, and 1 more is the sign.
+            I32 special = (((elements & 0x7F7F7F7F) + 0x01010101) >>> 7) & 0x01010101;
+            return ~(special * 0xFF);
+        }
+
+        Predicate low = (elements & Exponent).Is(Exponent), high = (elements & (Exponent << 16)).Is(Exponent << 16);
+        return I32.Select(low, unchecked((int)0xFFFF0000), -1) & I32.Select(high, 0xFFFF, -1);
+    }
+
     /// <summary>Adds what a row sees of the special values to its stored results: lanes share the columns. All threads have cleaned their tiles and stored their results before.</summary>
     /// <param name="row">The row.</param>
     /// <param name="values">The values of its key/value head.</param>
@@ -85,13 +100,13 @@ internal sealed class SpecialValues(PtxKernel k, CallReader call, Shared span, I
     {
         I32[] found = k.LoadVector<I32>(span, 2);
         I32 first = I32.Max(found[0], row.Start), end = I32.Min(found[1], row.End);
-        int bytes = format == ElementFormat.Float32 ? 4 : 2;
+        int bytes = format.Bytes();
         k.For("column", lane, call.Traits.ValueDim, 32, column =>
         {
             I32 special = k.Variable("special", (I32)0);
             k.For("special_key", first, end, 1, key =>
             {
-                F32 value = k.LoadElement(call.KeyValueFormat, values.Of(key) + I64.Product(column, 2));
+                F32 value = k.LoadElement(call.KeyValueFormat, values.Of(key) + I64.Product(column, call.KeyValueFormat.Bytes()));
                 k.If(!value.IsFinite(), () => k.If(Sees(row, key, keys), () => special.Set(special | BitsOf(value))));
             });
             k.If(special.IsNot(0), () =>

@@ -61,6 +61,8 @@ internal static unsafe class CallBinding
             GroupFactor = group.Factor,
             GroupShift = group.Shift,
             Attention = AttentionParameters.Of(problem),
+            KeyScale = ScaleBlock.Of(problem, areValues: false, memory.KeyScale?.Address() ?? 0),
+            ValueScale = ScaleBlock.Of(problem, areValues: true, memory.ValueScale?.Address() ?? 0),
         };
         MemoryMarshal.Write(parameters, block);
         if (tablesAt == 0) return;

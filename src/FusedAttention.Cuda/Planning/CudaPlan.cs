@@ -3,6 +3,7 @@ using FusedAttention.Cuda.Kernels;
 using FusedAttention.Cuda.Launching;
 using FusedAttention.Devices;
 using FusedAttention.Problems;
+using FusedAttention.Tensors;
 
 namespace FusedAttention.Cuda.Planning;
 
@@ -77,12 +78,12 @@ internal sealed unsafe class CudaPlan
         return plan;
     }
 
-    /// <summary>Whether strides and starts of the call are multiples of <see cref="TileTable.VectorElements"/> elements, those of the output too: rows of results are stored in vectors.</summary>
+    /// <summary>Whether strides and starts of the call are multiples of <see cref="TileTable.VectorElements"/> elements, and of <see cref="TileTable.VectorBytes"/> where keys and values have 8 bits, those of the output too: rows of results are stored in vectors.</summary>
     public static bool HasAlignedStrides(AttentionProblem problem)
     {
         long output = problem.OutputTokenStride | problem.OutputHeadStride;
         foreach (ref readonly SequenceProblem sequence in problem.Sequences) output |= sequence.OutputStart;
-        return output % TileTable.VectorElements == 0 && VectorAlignment.OfStrides(problem) >= TileTable.VectorElements;
+        return output % TileTable.VectorElements == 0 && VectorAlignment.OfStrides(problem) >= (problem.KeyValueType.IsEightBit() ? TileTable.VectorBytes : TileTable.VectorElements);
     }
 
     /// <summary>Whether the tensors begin at multiples of a vector. By addresses: the caller's memory may lie anywhere.</summary>

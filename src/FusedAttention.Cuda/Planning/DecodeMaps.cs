@@ -17,7 +17,7 @@ internal readonly record struct DecodeMaps(TensorMapShape Key, TensorMapShape Va
     /// <summary>Rows of a box of a paged cache, at least: eight have the swizzle's period of 1,024 bytes, and a tile of 64 keys is 8 boxes of 64 columns then.</summary>
     private const int FewestBoxRows = 8;
 
-    /// <param name="problem">The call: of 16-bit elements, with strides and starts that are multiples of 8.</param>
+    /// <param name="problem">The call: with strides and starts that are multiples of 16 bytes.</param>
     /// <param name="tile">The sizes of the kernel.</param>
     public static DecodeMaps Of(AttentionProblem problem, in DecodeTile tile)
     {
@@ -40,8 +40,8 @@ internal readonly record struct DecodeMaps(TensorMapShape Key, TensorMapShape Va
         DecodeMaps shapes = Of(problem, tile);
         ref DecodeBoxBlock block = ref MemoryMarshal.AsRef<DecodeBoxBlock>(parameters[DecodeBoxBlock.Offset..]);
         block = default;
-        maps.Get(WarpgroupBinding.OverBlocks(shapes.Key with { Address = WarpgroupBinding.AddressOf(memory.Key, shapes.KeyAxis) }, problem, blocks), out block.KeyMap);
-        maps.Get(WarpgroupBinding.OverBlocks(shapes.Value with { Address = WarpgroupBinding.AddressOf(memory.Value, shapes.ValueAxis) }, problem, blocks), out block.ValueMap);
+        maps.Get(WarpgroupBinding.OverBlocks(shapes.Key with { Address = WarpgroupBinding.AddressOf(memory.Key, shapes.KeyAxis, problem.KeyValueType) }, problem, blocks), out block.KeyMap);
+        maps.Get(WarpgroupBinding.OverBlocks(shapes.Value with { Address = WarpgroupBinding.AddressOf(memory.Value, shapes.ValueAxis, problem.KeyValueType) }, problem, blocks), out block.ValueMap);
         block.KeyBatches = shapes.KeyAxis.IsBatched ? 1 : 0;
         block.ValueBatches = shapes.ValueAxis.IsBatched ? 1 : 0;
     }

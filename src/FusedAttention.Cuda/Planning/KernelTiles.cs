@@ -3,6 +3,7 @@ using FusedAttention.Cuda.Kernels;
 using FusedAttention.Cuda.Launching;
 using FusedAttention.Devices;
 using FusedAttention.Problems;
+using FusedAttention.Tensors;
 
 namespace FusedAttention.Cuda.Planning;
 
@@ -54,11 +55,13 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, WarpgroupTile?
         if (problem.KeyValueHeads > TileTable.MostKeyValueHeads)
             throw new NotSupportedException($"The CUDA kernels take up to {TileTable.MostKeyValueHeads} key/value heads; the call has {problem.KeyValueHeads}.");
         FloatRange.Require(problem, "CUDA");
-        ArgumentChecks.WiderThanEightBits(problem.KeyValueType, "CUDA");
         FunctionBinding.Require(problem);
-        bool hasMatrices = isAligned && device.Major >= TileTable.FirstMatrixMajor && TileTable.HasMatrixTypes(problem);
+        if (problem.KeyValueType == AttentionElementType.Q8Block)
+            throw new NotSupportedException($"Keys and values are {problem.KeyValueType}; of 8 bits the CUDA kernels take Int8 and Float8E4M3, with scales beside them. The CPU takes blocks too.");
+        bool hasVectors = isAligned && device.Major >= TileTable.FirstMatrixMajor;
+        bool hasMatrices = hasVectors && TileTable.HasMatrixTypes(problem), hasEightBits = hasVectors && TileTable.HasEightBitTypes(problem);
         PrefillTile? prefill = hasMatrices ? TileTable.Prefill(problem.KeyDim, problem.ValueDim, device, KernelTraits.Of(problem, isAligned).Features) : null;
-        DecodeTile? decode = hasMatrices ? TileTable.Decode(problem.KeyDim, problem.ValueDim, device) : null;
+        DecodeTile? decode = hasMatrices || hasEightBits ? TileTable.Decode(problem.KeyDim, problem.ValueDim, device, problem.KeyValueType.Size()) : null;
         WarpgroupRefusal refusal = WarpgroupRefusal.None, boxRefusal = WarpgroupRefusal.None;
         if (decode is not null && (copies ?? DecodeCopiesForms.Default) == DecodeCopies.Boxes) decode = BoxesOf(problem, device, out boxRefusal) ?? decode;
         WarpgroupTile? warpgroups = prefill is not null && (form ?? PrefillForms.Default) == PrefillForm.Warpgroups ? WarpgroupsOf(problem, device, out refusal) : null;
@@ -92,7 +95,7 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, WarpgroupTile?
         DecodeTile? tile = null;
         if (device is not { Major: TileTable.WarpgroupMajor, Minor: 0 }) refusal = WarpgroupRefusal.OtherDevice;
         else if (device.DriverVersion < TileTable.FirstWarpgroupDriver) refusal = WarpgroupRefusal.OldDriver;
-        else if ((tile = TileTable.DecodeBoxes(problem.KeyDim, problem.ValueDim, device)) is null) refusal = WarpgroupRefusal.NoTile;
+        else if ((tile = TileTable.DecodeBoxes(problem.KeyDim, problem.ValueDim, device, problem.KeyValueType.Size())) is null) refusal = WarpgroupRefusal.NoTile;
         else refusal = DecodeMaps.Of(problem, tile.Value).Refusal;
         return refusal == WarpgroupRefusal.None ? tile : null;
     }

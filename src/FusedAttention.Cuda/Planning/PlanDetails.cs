@@ -40,7 +40,16 @@ internal static class PlanDetails
         if (kernel == AttentionKernel.Prefill) return $"more than 1 query and more than {tiles.MostFewRows} rows a key/value head";
         if (kernel == AttentionKernel.Decode) return $"1 query, or at most {tiles.MostFewRows} rows a key/value head";
         string dims = $"dimensions {problem.KeyDim}/{problem.ValueDim}";
-        if (!TileTable.HasMatrixTypes(problem)) return $"{problem.QueryType} over {problem.KeyValueType}: prefill and decode take one 16-bit type";
+        if (TileTable.HasEightBitTypes(problem))
+        {
+            if (!TileTable.HasMatrixDims(problem.KeyDim, problem.ValueDim, elementBytes: 1)) return $"{dims}: decode takes multiples of 16 from 16 to 256 where keys and values have 8 bits";
+            if (device.Major >= TileTable.FirstMatrixMajor && !isAligned) return $"strides or beginnings are no multiples of {TileTable.VectorBytes} elements: plain kernel";
+        }
+        else if (!TileTable.HasMatrixTypes(problem))
+        {
+            return $"{problem.QueryType} over {problem.KeyValueType}: prefill and decode take one 16-bit type, or 8-bit keys and values under one";
+        }
+
         if (!TileTable.HasMatrixDims(problem.KeyDim, problem.ValueDim)) return $"{dims}: prefill and decode take multiples of 8 from 16 to 256";
         if (device.Major < TileTable.FirstMatrixMajor) return $"compute capability {device.Major}.{device.Minor}: prefill and decode need {TileTable.FirstMatrixMajor}.0";
         if (!isAligned) return $"strides or beginnings are no multiples of {TileTable.VectorElements} elements: plain kernel";

@@ -80,6 +80,17 @@ internal static partial class TileTable
     ];
 
     /// <summary>
+    /// With keys and values of 8 bits, steps of 32 keys: they are 9 KB at D = 128, as those of 16 keys of 16 bits are, and have room for a warp's sums. Two blocks leave a thread 255 registers.
+    /// </summary>
+    private static readonly DecodeTile[] EightBitDecodeTiles =
+    [
+        .. ((DecodeTile[])[
+            new(Warps: 4, Keys: 32, Stages: 3, Blocks: 2), new(Warps: 4, Keys: 32, Stages: 2, Blocks: 2), new(Warps: 4, Keys: 32, Stages: 3, Blocks: 1), new(Warps: 4, Keys: 32, Stages: 2, Blocks: 1),
+            new(Warps: 2, Keys: 32, Stages: 2, Blocks: 1), new(Warps: 1, Keys: 32, Stages: 2, Blocks: 1),
+        ]).Select(static tile => tile with { ElementBytes = 1 }),
+    ];
+
+    /// <summary>
     /// The same of boxes, tiles of 64 keys for four warps: 32 KB a stage at D = 128, two of them and the sums of the whole, twice a multiprocessor. On an H100 64 sequences of 8k keys over 8 heads of 128 take 696 us, with
     /// three stages 703. Three blocks where they fit (D = 64); four would leave a thread 96 registers, and D = 64 takes 118.
     /// </summary>
@@ -88,6 +99,9 @@ internal static partial class TileTable
         new(Warps: 4, Keys: 16, Stages: 3, Blocks: 3, HasBoxes: true), new(Warps: 4, Keys: 16, Stages: 2, Blocks: 2, HasBoxes: true),
         new(Warps: 4, Keys: 16, Stages: 3, Blocks: 1, HasBoxes: true), new(Warps: 4, Keys: 16, Stages: 2, Blocks: 1, HasBoxes: true),
     ];
+
+    /// <summary>The same with keys and values of 8 bits: tiles of 128 keys, as many bytes.</summary>
+    private static readonly DecodeTile[] EightBitDecodeBoxTiles = [.. DecodeBoxTiles.Select(static tile => tile with { Keys = 32, ElementBytes = 1 })];
 
     /// <summary>Groups that long sequences are kept to, and the most splits that are items: as many as give a sequence alone some 512 blocks; never fewer than 8, and never more than 64.</summary>
     public static int MostGroups(int keyValueHeads) => Math.Clamp(1 << BitOperations.Log2((uint)(512 / keyValueHeads)), 8, 64);
@@ -101,12 +115,18 @@ internal static partial class TileTable
     /// <summary>Whether both products are of matrices that the tensor cores take: keys, values and queries of one 16-bit type.</summary>
     public static bool HasMatrixTypes(AttentionProblem problem) => problem.QueryType == problem.KeyValueType && problem.QueryType.Size() == sizeof(ushort);
 
-    /// <summary>Whether prefill and decode take these dimensions: multiples of 8 from 16 to 256.</summary>
-    public static bool HasMatrixDims(int keyDim, int valueDim)
+    /// <summary>Whether the products are of 16-bit queries with 8-bit keys and values.</summary>
+    public static bool HasEightBitTypes(AttentionProblem problem) => problem.QueryType.Size() == sizeof(ushort) && problem.KeyValueType.TakesScales();
+
+    /// <summary>Whether prefill and decode take these dimensions: multiples of 8 from 16 to 256; of 8-bit elements multiples of 16, which are as many bytes.</summary>
+    /// <param name="keyDim">Elements of a key.</param>
+    /// <param name="valueDim">Elements of a value.</param>
+    /// <param name="elementBytes">Of an element of keys and values.</param>
+    public static bool HasMatrixDims(int keyDim, int valueDim, int elementBytes = sizeof(ushort))
     {
         return IsDim(keyDim) && IsDim(valueDim);
 
-        static bool IsDim(int dim) => dim % 8 == 0 && dim is >= 16 and <= 256;
+        bool IsDim(int dim) => dim * elementBytes % VectorBytes == 0 && dim is >= 16 and <= 256;
     }
 
     /// <summary>The tile of a prefill, or null if the kernels do not take the dimensions, or no tile fits the device.</summary>
@@ -124,14 +144,21 @@ internal static partial class TileTable
     }
 
     /// <summary>The tile of a decode, or null if the kernels do not take the dimensions, or no tile fits the device.</summary>
-    public static DecodeTile? Decode(int keyDim, int valueDim, CudaDeviceDescription device) => First(DecodeTiles, keyDim, valueDim, device);
+    /// <param name="keyDim">Elements of a key.</param>
+    /// <param name="valueDim">Elements of a value.</param>
+    /// <param name="device">Where it will run.</param>
+    /// <param name="elementBytes">Of an element of keys and values.</param>
+    public static DecodeTile? Decode(int keyDim, int valueDim, CudaDeviceDescription device, int elementBytes = sizeof(ushort)) =>
+        First(elementBytes == 1 ? EightBitDecodeTiles : DecodeTiles, keyDim, valueDim, device, elementBytes);
 
     /// <summary>The tile of a decode by boxes, or null.</summary>
-    public static DecodeTile? DecodeBoxes(int keyDim, int valueDim, CudaDeviceDescription device) => First(DecodeBoxTiles, keyDim, valueDim, device);
+    /// <inheritdoc cref="Decode"/>
+    public static DecodeTile? DecodeBoxes(int keyDim, int valueDim, CudaDeviceDescription device, int elementBytes = sizeof(ushort)) =>
+        First(elementBytes == 1 ? EightBitDecodeBoxTiles : DecodeBoxTiles, keyDim, valueDim, device, elementBytes);
 
-    private static DecodeTile? First(DecodeTile[] tiles, int keyDim, int valueDim, CudaDeviceDescription device)
+    private static DecodeTile? First(DecodeTile[] tiles, int keyDim, int valueDim, CudaDeviceDescription device, int elementBytes)
     {
-        if (!HasMatrixDims(keyDim, valueDim)) return null;
+        if (!HasMatrixDims(keyDim, valueDim, elementBytes)) return null;
         foreach (DecodeTile tile in tiles)
             if (Fits(tile.SharedBytes(keyDim, valueDim), tile.Blocks, device)) return tile;
         return null;

@@ -3,6 +3,7 @@ using FusedAttention.Cuda.Kernels;
 using FusedAttention.Cuda.Launching;
 using FusedAttention.Devices;
 using FusedAttention.Problems;
+using FusedAttention.Tensors;
 
 namespace FusedAttention.Cuda.Planning;
 
@@ -11,8 +12,6 @@ internal static class WarpgroupBinding
 {
     /// <summary>Words of memory that are zero between launches.</summary>
     public const int SchedulerWords = 2;
-
-    private const int BytesOfElement = sizeof(ushort);
 
     /// <summary>Writes the end of the parameter; <see cref="SetScheduler"/> is for when the call has its stream.</summary>
     /// <param name="problem">The call.</param>
@@ -28,9 +27,9 @@ internal static class WarpgroupBinding
         WarpgroupMaps shapes = WarpgroupMaps.Of(problem, tile);
         ref WarpgroupBlock block = ref BlockOf(parameters);
         block = default;
-        maps.Get(shapes.Query with { Address = AddressOf(memory.Query, shapes.QueryAxis) }, out block.QueryMap);
-        maps.Get(OverBlocks(shapes.Key with { Address = AddressOf(memory.Key, shapes.KeyAxis) }, problem, blocks), out block.KeyMap);
-        maps.Get(OverBlocks(shapes.Value with { Address = AddressOf(memory.Value, shapes.ValueAxis) }, problem, blocks), out block.ValueMap);
+        maps.Get(shapes.Query with { Address = AddressOf(memory.Query, shapes.QueryAxis, problem.QueryType) }, out block.QueryMap);
+        maps.Get(OverBlocks(shapes.Key with { Address = AddressOf(memory.Key, shapes.KeyAxis, problem.KeyValueType) }, problem, blocks), out block.KeyMap);
+        maps.Get(OverBlocks(shapes.Value with { Address = AddressOf(memory.Value, shapes.ValueAxis, problem.KeyValueType) }, problem, blocks), out block.ValueMap);
         block.Items = items;
         block.QueryRows = WarpgroupMaps.RowsOf(problem, tile);
         block.QueryBatches = shapes.QueryAxis.IsBatched ? 1 : 0;
@@ -43,7 +42,7 @@ internal static class WarpgroupBinding
     public static TensorMapShape OverBlocks(in TensorMapShape shape, AttentionProblem problem, int blocks) => problem.BlockSize > 0 ? shape with { Length3 = Math.Max(blocks, 1) } : shape;
 
     /// <summary>Where a map begins.</summary>
-    public static ulong AddressOf(MemoryPlace place, in TokenAxis axis) => place.Address() + ((ulong)axis.Start * BytesOfElement);
+    public static ulong AddressOf(MemoryPlace place, in TokenAxis axis, AttentionElementType type) => place.Address() + ((ulong)axis.Start * (ulong)type.Size());
 
     /// <summary>Says where the scheduler's <see cref="SchedulerWords"/> are.</summary>
     public static void SetScheduler(Span<byte> parameters, ulong scheduler) => BlockOf(parameters).Scheduler = scheduler;

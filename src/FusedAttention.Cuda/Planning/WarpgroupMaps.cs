@@ -1,6 +1,7 @@
 using FusedAttention.Cuda.Kernels;
 using FusedAttention.Cuda.Launching;
 using FusedAttention.Problems;
+using FusedAttention.Tensors;
 
 namespace FusedAttention.Cuda.Planning;
 
@@ -29,8 +30,6 @@ internal enum WarpgroupRefusal
 internal readonly record struct WarpgroupMaps(
     TensorMapShape Query, TensorMapShape Key, TensorMapShape Value, TokenAxis QueryAxis, TokenAxis KeyAxis, TokenAxis ValueAxis, WarpgroupRefusal Refusal)
 {
-    private const int BytesOfElement = sizeof(ushort);
-
     /// <param name="problem">The call: of 16-bit elements, with strides and starts that are multiples of 8.</param>
     /// <param name="tile">The sizes of the kernel.</param>
     public static WarpgroupMaps Of(AttentionProblem problem, in WarpgroupTile tile)
@@ -40,12 +39,12 @@ internal readonly record struct WarpgroupMaps(
         TokenAxis query = TokenAxis.Of(problem, CallTensor.Query, problem.QueryTokenStride);
         if (!query.IsThere || !OfKeysAndValues(problem, boxRows, out TensorMapShape keys, out TensorMapShape values, out TokenAxis key, out TokenAxis value)) return Refused(WarpgroupRefusal.Strides);
         TensorMapShape queries = Map(
-            problem.QueryType == AttentionElementType.BFloat16, problem.KeyDim, problem.QueryHeads, problem.QueryHeadStride, query.Tokens, problem.QueryTokenStride, query.Batches, query.BatchStride, problem.Group, tile.Rows / problem.Group);
+            problem.QueryType, problem.KeyDim, problem.QueryHeads, problem.QueryHeadStride, query.Tokens, problem.QueryTokenStride, query.Batches, query.BatchStride, problem.Group, tile.Rows / problem.Group);
         return IsMap(queries) ? new(queries, keys, values, query, key, value, WarpgroupRefusal.None) : Refused(WarpgroupRefusal.Strides);
     }
 
-    /// <summary>Keys and values alone.</summary>
-    /// <param name="problem">The call: of 16-bit elements, with strides and starts that are multiples of 8.</param>
+    /// <summary>Keys and values alone. Of 8-bit ones two are an element of the map.</summary>
+    /// <param name="problem">The call: with strides and starts that are multiples of 16 bytes.</param>
     /// <param name="boxRows">Keys of a box.</param>
     /// <param name="keys">Receives the keys' map.</param>
     /// <param name="values">Receives that of the values.</param>
@@ -54,17 +53,18 @@ internal readonly record struct WarpgroupMaps(
     /// <returns>False: they do not lie as the copy unit can take them.</returns>
     public static bool OfKeysAndValues(AttentionProblem problem, int boxRows, out TensorMapShape keys, out TensorMapShape values, out TokenAxis key, out TokenAxis value)
     {
-        bool isPaged = problem.BlockSize > 0, isBFloat16 = problem.KeyValueType == AttentionElementType.BFloat16;
+        bool isPaged = problem.BlockSize > 0;
+        AttentionElementType type = problem.KeyValueType;
         (keys, values) = (default, default);
         key = isPaged ? default : TokenAxis.Of(problem, CallTensor.Key, problem.KeyTokenStride);
         value = isPaged ? default : TokenAxis.Of(problem, CallTensor.Value, problem.ValueTokenStride);
         if (!isPaged && !(key.IsThere && value.IsThere)) return false;
         keys = isPaged
-            ? Map(isBFloat16, problem.KeyDim, problem.BlockSize, problem.KeyTokenStride, problem.KeyValueHeads, problem.KeyHeadStride, 1, problem.KeyBlockStride, boxRows, 1)
-            : Map(isBFloat16, problem.KeyDim, key.Tokens, problem.KeyTokenStride, problem.KeyValueHeads, problem.KeyHeadStride, key.Batches, key.BatchStride, boxRows, 1);
+            ? Map(type, problem.KeyDim, problem.BlockSize, problem.KeyTokenStride, problem.KeyValueHeads, problem.KeyHeadStride, 1, problem.KeyBlockStride, boxRows, 1)
+            : Map(type, problem.KeyDim, key.Tokens, problem.KeyTokenStride, problem.KeyValueHeads, problem.KeyHeadStride, key.Batches, key.BatchStride, boxRows, 1);
         values = isPaged
-            ? Map(isBFloat16, problem.ValueDim, problem.BlockSize, problem.ValueTokenStride, problem.KeyValueHeads, problem.ValueHeadStride, 1, problem.ValueBlockStride, boxRows, 1)
-            : Map(isBFloat16, problem.ValueDim, value.Tokens, problem.ValueTokenStride, problem.KeyValueHeads, problem.ValueHeadStride, value.Batches, value.BatchStride, boxRows, 1);
+            ? Map(type, problem.ValueDim, problem.BlockSize, problem.ValueTokenStride, problem.KeyValueHeads, problem.ValueHeadStride, 1, problem.ValueBlockStride, boxRows, 1)
+            : Map(type, problem.ValueDim, value.Tokens, problem.ValueTokenStride, problem.KeyValueHeads, problem.ValueHeadStride, value.Batches, value.BatchStride, boxRows, 1);
         return IsMap(keys) && IsMap(values);
     }
 
@@ -73,11 +73,16 @@ internal readonly record struct WarpgroupMaps(
 
     private static WarpgroupMaps Refused(WarpgroupRefusal refusal) => new() { Refusal = refusal };
 
-    private static TensorMapShape Map(bool isBFloat16, int dim, long length1, long stride1, long length2, long stride2, long length3, long stride3, int box1, int box2) => new(
-        0, isBFloat16, dim, length1, length2, length3, Bytes(length1, stride1), Bytes(length2, stride2), Bytes(length3, stride3), BoxedRows.BoxColumns, box1, box2);
+    private static TensorMapShape Map(AttentionElementType type, int dim, long length1, long stride1, long length2, long stride2, long length3, long stride3, int box1, int box2) => new(
+        0, type == AttentionElementType.BFloat16, dim * type.Size() / sizeof(ushort), length1, length2, length3,
+        Bytes(type, length1, stride1), Bytes(type, length2, stride2), Bytes(type, length3, stride3), BoxedRows.BoxColumns, box1, box2);
 
-    /// <summary>A dimension of length 1 has any stride, and 0 is not one that the copy unit takes.</summary>
-    private static long Bytes(long length, long stride) => length == 1 && stride <= 0 ? TileTable.VectorBytes : stride * BytesOfElement;
+    /// <summary>A dimension of length 1 has any stride, and the copy unit takes none that is no multiple of a vector, or 0.</summary>
+    private static long Bytes(AttentionElementType type, long length, long stride)
+    {
+        long bytes = stride * type.Size();
+        return length == 1 && (bytes <= 0 || bytes % TileTable.VectorBytes != 0) ? TileTable.VectorBytes : bytes;
+    }
 
     private static bool IsMap(in TensorMapShape map) =>
         IsDimension(map.Length1, map.Stride1) && IsDimension(map.Length2, map.Stride2) && IsDimension(map.Length3, map.Stride3) && map.Box1 <= TensorMapShape.MostBox && map.Box2 <= TensorMapShape.MostBox;

@@ -6,6 +6,24 @@ internal enum ElementFormat
     Float32,
     Float16,
     BFloat16,
+
+    /// <summary>A signed byte.</summary>
+    Int8,
+
+    /// <summary>A byte of sign, 4 bits of exponent and 3 of fraction.</summary>
+    Float8E4M3,
+}
+
+/// <summary>What is to be known of formats.</summary>
+internal static class ElementFormats
+{
+    /// <summary>Bytes of an element.</summary>
+    public static int Bytes(this ElementFormat format) => format switch
+    {
+        ElementFormat.Float32 => 4,
+        ElementFormat.Float16 or ElementFormat.BFloat16 => 2,
+        _ => 1,
+    };
 }
 
 /// <summary>One 16-bit element.</summary>

@@ -88,8 +88,12 @@ internal sealed partial class PtxKernel
         where T : Value, IValue<T> => EmitText($"st{to.Space}.v{values.Length}.{T.Suffix}", to, new Vector(values));
 
     /// <summary>Loads an element and widens it.</summary>
-    public F32 LoadElement(ElementFormat format, Address from, string cache = "") =>
-        format == ElementFormat.Float32 ? Load<F32>(from, cache) : Load<B16>(from, cache).Widen(format);
+    public F32 LoadElement(ElementFormat format, Address from, string cache = "") => format switch
+    {
+        ElementFormat.Float32 => Load<F32>(from, cache),
+        ElementFormat.Int8 or ElementFormat.Float8E4M3 => EightBits.Widen(format, LoadByte(from)),
+        _ => Load<B16>(from, cache).Widen(format),
+    };
 
     /// <summary>Rounds to the format and stores.</summary>
     public void StoreElement(ElementFormat format, Address to, F32 value)

@@ -29,6 +29,8 @@ internal sealed partial class PtxKernel(string name, PtxTarget target, int threa
     private Predicate? _guard;
     private int _depth;
 
+    public PtxTarget Target { get; } = target;
+
     public int Threads { get; } = threads;
 
     /// <summary>Blocks that are to fit a multiprocessor.</summary>
@@ -126,8 +128,8 @@ internal sealed partial class PtxKernel(string name, PtxTarget target, int threa
     {
         var text = new StringBuilder(_lines.Count * 48);
         // 7.8 is the lowest version that has all of sm_90a and the address of a parameter: drivers from CUDA 11.8 on know it. Hopper's instructions came with 8.0, and long parameters with 8.1.
-        string version = parameterBytes > LongestShortParameters ? "8.1" : target == PtxTarget.Sm80 ? "7.8" : "8.0";
-        text.Append(CultureInfo.InvariantCulture, $".version {version}\n.target {(target == PtxTarget.Sm80 ? "sm_80" : "sm_90a")}\n.address_size 64\n\n");
+        string version = parameterBytes > LongestShortParameters ? "8.1" : Target == PtxTarget.Sm80 ? "7.8" : "8.0";
+        text.Append(CultureInfo.InvariantCulture, $".version {version}\n.target {(Target == PtxTarget.Sm80 ? "sm_80" : "sm_90a")}\n.address_size 64\n\n");
         text.Append(CultureInfo.InvariantCulture, $".extern .shared .align 1024 .b8 {SharedName}[];\n\n");
         text.Append(CultureInfo.InvariantCulture, $".visible .entry {name}(\n    .param .align {ParameterAlignment} .b8 {ParameterName}[{parameterBytes}])\n");
         text.Append(CultureInfo.InvariantCulture, $".reqntid {Threads}, 1, 1\n.minnctapersm {Blocks}\n{{\n");

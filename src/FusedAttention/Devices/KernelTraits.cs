@@ -23,6 +23,12 @@ internal enum CallFeatures
 
     /// <summary>Keys are masked by a function that the caller has written.</summary>
     MaskFunction = 256,
+
+    /// <summary>Keys of 8 bits have scales beside them.</summary>
+    KeyScale = 512,
+
+    /// <summary>Values of 8 bits have scales beside them.</summary>
+    ValueScale = 1024,
 }
 
 /// <summary>What a kernel is specialised for, by value: calls with equal traits run the same machine code, and a backend finds it by them.</summary>
@@ -55,6 +61,8 @@ internal readonly record struct KernelTraits(
         if (problem.HasLogSumExp) features |= CallFeatures.LogSumExp;
         if (problem.ScoreFunction is not null) features |= CallFeatures.ScoreFunction;
         if (problem.MaskFunction is not null) features |= CallFeatures.MaskFunction;
+        if (!problem.KeyScale.IsAbsent) features |= CallFeatures.KeyScale;
+        if (!problem.ValueScale.IsAbsent) features |= CallFeatures.ValueScale;
         return new(problem.QueryType, problem.KeyValueType, problem.KeyDim, problem.ValueDim, features, problem.BlockSize, problem.HasBias ? problem.BiasType : default)
         {
             Score = problem.ScoreFunction?.Graph.Form,

@@ -122,6 +122,35 @@ internal static class Conversions
         public static Vector512<uint> Of(Vector512<uint> a, Vector512<uint> b) => ToPair<T>.Of(Vector512.Max(a.AsSingle(), Vector512<float>.Zero).AsUInt32(), Vector512.Max(b.AsSingle(), Vector512<float>.Zero).AsUInt32());
     }
 
+    /// <summary>Two codes of 4 bits of exponent and 3 of fraction, NaN where all of these are set, as two halves.</summary>
+    public readonly struct FromFloat8 : IUnary
+    {
+        public static Vector512<uint> Of(Vector512<uint> a) => One(a & Vector512.Create(0xFFu)) | (One((a >> 8) & Vector512.Create(0xFFu)) << 16);
+
+        private static Vector512<uint> One(Vector512<uint> code)
+        {
+            Vector512<uint> magnitude = code & Vector512.Create(0x7Fu);
+            Vector512<float> value = (magnitude << 20).AsSingle() * Vector512.Create(MathF.ScaleB(1, 120));
+            Vector512<uint> half = Vector512.ConditionalSelect(Vector512.Equals(magnitude, Vector512.Create(0x7Fu)), Vector512.Create(0x7FFFu), Binary16.Narrow(value));
+            return half | ((code & Vector512.Create(0x80u)) << 8);
+        }
+    }
+
+    /// <summary>Products and sums of two halves in each lane, each rounded once: the product is exact in 32 bits, and so is the sum wherever its halves are not 2^13 apart.</summary>
+    public readonly struct PairwiseMultiplyAdd<T> : ITernary
+        where T : struct, IHalf
+    {
+        public static Vector512<uint> Of(Vector512<uint> a, Vector512<uint> b, Vector512<uint> c) => (High(a, b, c) << 16) | Low(a, b, c);
+
+        private static Vector512<uint> Low(Vector512<uint> a, Vector512<uint> b, Vector512<uint> c)
+        {
+            Vector512<uint> mask = Vector512.Create(0xFFFFu);
+            return T.Narrow(Floats.MultiplyAdd.Of(T.Widen(a & mask).AsUInt32(), T.Widen(b & mask).AsUInt32(), T.Widen(c & mask).AsUInt32()).AsSingle());
+        }
+
+        private static Vector512<uint> High(Vector512<uint> a, Vector512<uint> b, Vector512<uint> c) => Low(a >> 16, b >> 16, c >> 16);
+    }
+
     /// <summary>Arithmetic of two halves in each lane, by way of floats and one rounding more where a product and a sum are fused.</summary>
     public readonly struct Pairwise<T, TOperation> : IBinary
         where T : struct, IHalf

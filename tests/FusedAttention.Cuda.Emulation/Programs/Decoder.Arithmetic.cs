@@ -140,7 +140,7 @@ internal sealed unsafe partial class Decoder
     {
         string? part = opcode.TakeOne("lo", "wide");
         bool isNearest = opcode.Take("rn"), isFlushed = opcode.Take("ftz");
-        PtxType type = opcode.Type("s32", "u32", "s64", "u64", "f32");
+        PtxType type = opcode.Type("s32", "u32", "s64", "u64", "f32", "f16x2", "bf16x2");
         if (part is "wide")
         {
             Count(operands, 4);
@@ -153,7 +153,8 @@ internal sealed unsafe partial class Decoder
         Operands(ref i, operands, type, 3);
         if (type.IsFloat)
         {
-            if (part is not null || !isNearest) throw Unknown(type);
+            if (part is not null || !isNearest || (type.IsPacked && isFlushed)) throw Unknown(type);
+            if (type.IsPacked) return type.Name is "f16x2" ? Ternary<Conversions.PairwiseMultiplyAdd<Binary16>>() : Ternary<Conversions.PairwiseMultiplyAdd<BrainFloat16>>();
             return isFlushed ? Ternary<Floats.FlushedTernary<Floats.MultiplyAdd>>() : Ternary<Floats.MultiplyAdd>();
         }
 

@@ -228,6 +228,13 @@ internal sealed unsafe partial class Decoder
         bool isFlushed = opcode.Take("ftz"), isPositive = opcode.Take("relu"), isFinite = opcode.Take("satfinite"), isSaturated = opcode.Take("sat");
         PtxType to = opcode.Type(), from = opcode.Type();
         if (isFlushed) throw Unknown(to);
+        if (from.Name is "e4m3x2")
+        {
+            Count(operands, 2);
+            (i.D, i.A) = (Result(operands[0], new("b32")), Source(operands[1], new("b16")));
+            return to.Name is "f16x2" && rounding is "rn" && !isPositive && !isFinite && !isSaturated ? Unary<Conversions.FromFloat8>() : throw Unknown(to);
+        }
+
         if (to.IsPacked)
         {
             Count(operands, 3);

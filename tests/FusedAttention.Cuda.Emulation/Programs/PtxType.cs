@@ -17,7 +17,7 @@ internal readonly record struct PtxType(string Name)
     {
         "pred" => 1,
         "b8" or "u8" or "s8" => 8,
-        "b16" or "u16" or "s16" or "f16" or "bf16" => 16,
+        "b16" or "u16" or "s16" or "f16" or "bf16" or "e4m3x2" => 16,
         "b32" or "u32" or "s32" or "f32" or "f16x2" or "bf16x2" => 32,
         "b64" or "u64" or "s64" or "f64" => 64,
         _ => 0,

@@ -71,21 +71,23 @@ internal sealed unsafe class GpuCaller(CudaDevice device, AttentionKernel? force
         where TKeyValue : unmanaged
     {
         TensorLayout q = TensorLayout.Of(query), k = TensorLayout.Of(key), v = TensorLayout.Of(value), o = TensorLayout.Of(output);
+        TensorLayout keyScale = TensorLayout.Of(operands.KeyScale), valueScale = TensorLayout.Of(operands.ValueScale);
         TensorLayout mask = TensorLayout.Of(operands.BooleanMask), bias = operands.Bias.Layout, lse = TensorLayout.Of(operands.LogSumExp);
-        _arena.Begin(((q.Extent + o.Extent) * sizeof(TQuery)) + ((k.Extent + v.Extent) * sizeof(TKeyValue)) + mask.Extent + ((bias.Extent + lse.Extent) * sizeof(float)) + (8 * 64), tensors: 7);
+        _arena.Begin(((q.Extent + o.Extent) * sizeof(TQuery)) + ((k.Extent + v.Extent) * sizeof(TKeyValue)) + mask.Extent + ((bias.Extent + lse.Extent + keyScale.Extent + valueScale.Extent) * sizeof(float)) + (8 * 64), tensors: 9);
         fixed (TQuery* queryFirst = query, outputFirst = output)
         fixed (TKeyValue* keyFirst = key, valueFirst = value)
         fixed (bool* maskFirst = operands.BooleanMask)
         fixed (byte* biasFirst = operands.Bias)
-        fixed (float* lseFirst = operands.LogSumExp)
+        fixed (float* lseFirst = operands.LogSumExp, keyScaleFirst = operands.KeyScale, valueScaleFirst = operands.ValueScale)
         {
             int biasBytes = operands.Bias.IsAbsent ? 0 : operands.Bias.ElementType.Size();
             var placed = new Placed(
                 _arena.Add("query", queryFirst, q.Extent * sizeof(TQuery), false, Shift * sizeof(TQuery)), _arena.Add("key", keyFirst, k.Extent * sizeof(TKeyValue), false, Shift * sizeof(TKeyValue)),
                 _arena.Add("value", valueFirst, v.Extent * sizeof(TKeyValue), false, Shift * sizeof(TKeyValue)), _arena.Add("output", outputFirst, o.Extent * sizeof(TQuery), true, Shift * sizeof(TQuery)),
                 mask.IsAbsent ? -1 : _arena.Add("mask", maskFirst, mask.Extent, false), bias.IsAbsent ? -1 : _arena.Add("bias", biasFirst, bias.Extent * biasBytes, false),
-                lse.IsAbsent ? -1 : _arena.Add("log-sum-exp", lseFirst, lse.Extent * sizeof(float), true));
-            string what = $"query {Words(q)}, key {Words(k)}, value {Words(v)}, output {Words(o)}, mask {Words(mask)}, bias {Words(bias)}, log-sum-exp {Words(lse)}, shifted by {Shift} elements, kernel {Forced?.ToString() ?? "chosen"}";
+                lse.IsAbsent ? -1 : _arena.Add("log-sum-exp", lseFirst, lse.Extent * sizeof(float), true),
+                keyScale.IsAbsent ? -1 : _arena.Add("key scale", keyScaleFirst, keyScale.Extent * sizeof(float), false), valueScale.IsAbsent ? -1 : _arena.Add("value scale", valueScaleFirst, valueScale.Extent * sizeof(float), false));
+            string what = $"query {Words(q)}, key {Words(k)}, value {Words(v)}, output {Words(o)}, mask {Words(mask)}, bias {Words(bias)}, log-sum-exp {Words(lse)}, scales {Words(keyScale)} and {Words(valueScale)}, shifted by {Shift} elements, kernel {Forced?.ToString() ?? "chosen"}";
             try
             {
                 for (int time = 0; time < Times; time++)
@@ -97,6 +99,8 @@ internal sealed unsafe class GpuCaller(CudaDevice device, AttentionKernel? force
                         var tensors = new CudaOperands { KeyLengths = operands.KeyLengths, QueryOffsets = operands.QueryOffsets };
                         if (!mask.IsAbsent) tensors.BooleanMask = Tensor<bool>(placed.Mask, mask);
                         if (!lse.IsAbsent) tensors.LogSumExp = Tensor<float>(placed.LogSumExp, lse);
+                        if (!keyScale.IsAbsent) tensors.KeyScale = Tensor<float>(placed.KeyScale, keyScale);
+                        if (!valueScale.IsAbsent) tensors.ValueScale = Tensor<float>(placed.ValueScale, valueScale);
                         if (!bias.IsAbsent)
                         {
                             tensors.Bias = operands.Bias.ElementType switch
@@ -112,11 +116,13 @@ internal sealed unsafe class GpuCaller(CudaDevice device, AttentionKernel? force
                     else
                     {
                         CallTensors tensors = CallTensors.Of(
-                            TensorArgument.Of((TQuery*)_arena.AddressOf(placed.Query), q, "query"), TensorArgument.Of((TKeyValue*)_arena.AddressOf(placed.Key), k, "key"),
-                            TensorArgument.Of((TKeyValue*)_arena.AddressOf(placed.Value), v, "value"), TensorArgument.Of((TQuery*)_arena.AddressOf(placed.Output), o, "output"));
+                            TensorArgument.Of((TQuery*)_arena.AddressOf(placed.Query), q, "query"), TensorArgument.OfKeyValue((TKeyValue*)_arena.AddressOf(placed.Key), k, "key"),
+                            TensorArgument.OfKeyValue((TKeyValue*)_arena.AddressOf(placed.Value), v, "value"), TensorArgument.Of((TQuery*)_arena.AddressOf(placed.Output), o, "output"));
                         if (!mask.IsAbsent) tensors.Mask = TensorArgument.OfMask((bool*)_arena.AddressOf(placed.Mask), mask);
                         if (!bias.IsAbsent) tensors.Bias = TensorArgument.Of((void*)_arena.AddressOf(placed.Bias), bias, operands.Bias.ElementType, "Bias");
                         if (!lse.IsAbsent) tensors.LogSumExp = TensorArgument.Of((float*)_arena.AddressOf(placed.LogSumExp), lse, "LogSumExp");
+                        if (!keyScale.IsAbsent) tensors.KeyScale = TensorArgument.Of((float*)_arena.AddressOf(placed.KeyScale), keyScale, "KeyScale");
+                        if (!valueScale.IsAbsent) tensors.ValueScale = TensorArgument.Of((float*)_arena.AddressOf(placed.ValueScale), valueScale, "ValueScale");
                         int blocks = (int)k.Lengths[0];
                         call.Build(tensors, new AttentionOperands { KeyLengths = operands.KeyLengths, QueryOffsets = operands.QueryOffsets }, problem => Submit(problem, placed, blocks));
                     }
@@ -137,7 +143,8 @@ internal sealed unsafe class GpuCaller(CudaDevice device, AttentionKernel? force
     {
         var memory = new CallMemory(
             _arena.PlaceOf(placed.Query), _arena.PlaceOf(placed.Key), _arena.PlaceOf(placed.Value), _arena.PlaceOf(placed.Output),
-            placed.Mask < 0 ? null : _arena.PlaceOf(placed.Mask), placed.Bias < 0 ? null : _arena.PlaceOf(placed.Bias), placed.LogSumExp < 0 ? null : _arena.PlaceOf(placed.LogSumExp));
+            placed.Mask < 0 ? null : _arena.PlaceOf(placed.Mask), placed.Bias < 0 ? null : _arena.PlaceOf(placed.Bias), placed.LogSumExp < 0 ? null : _arena.PlaceOf(placed.LogSumExp),
+            placed.KeyScale < 0 ? null : _arena.PlaceOf(placed.KeyScale), placed.ValueScale < 0 ? null : _arena.PlaceOf(placed.ValueScale));
         CudaPlan plan = CudaPlan.Of(problem, device.Description, CudaPlan.HasAlignedPlaces(memory) && CudaPlan.HasAlignedStrides(problem), Forced, device.PrefillForm, Items ?? device.DecodeItems, Copies ?? device.DecodeCopies);
         (Kernel, PartialRows, EntryPoint) = (plan.Kernel, plan.Counters, plan.Launches > 0 ? plan.FunctionAt(0).EntryPoint : "");
         if (plan.WorkItems == 0) return;
@@ -183,7 +190,7 @@ internal sealed unsafe class GpuCaller(CudaDevice device, AttentionKernel? force
     private static string Words(in TensorLayout layout) => layout.IsAbsent ? "none" : $"{layout} by [{string.Join(", ", layout.Strides.ToArray())}]";
 
     /// <summary>Numbers of the tensors in the arena; -1 where there is none.</summary>
-    private readonly record struct Placed(int Query, int Key, int Value, int Output, int Mask, int Bias, int LogSumExp);
+    private readonly record struct Placed(int Query, int Key, int Value, int Output, int Mask, int Bias, int LogSumExp, int KeyScale, int ValueScale);
 
     private interface ICall
     {

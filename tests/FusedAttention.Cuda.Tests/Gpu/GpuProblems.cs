@@ -35,8 +35,8 @@ internal sealed class GpuProblems(TestDevice target)
 
     /// <summary>Whether a kernel takes a problem that lies in memory as vectors need it.</summary>
     public bool Takes(AttentionKernel kernel, Problem problem) => kernel == AttentionKernel.Plain || (HasMatrixTypes(problem) && (kernel == AttentionKernel.Prefill
-        ? TileTable.Prefill(problem.KeyDim, problem.ValueDim, Open().Description, CallFeatures.Mask | CallFeatures.Bias) is not null
-        : TileTable.Decode(problem.KeyDim, problem.ValueDim, Open().Description) is not null));
+        ? !problem.KeyValueType.IsEightBit() && TileTable.Prefill(problem.KeyDim, problem.ValueDim, Open().Description, CallFeatures.Mask | CallFeatures.Bias) is not null
+        : TileTable.Decode(problem.KeyDim, problem.ValueDim, Open().Description, problem.KeyValueType.Size()) is not null));
 
     /// <summary>A call, or null where the kernel that is forced does not take it.</summary>
     public static CallResult? TryRun(Problem problem, Arrangement? arrangement, GpuCaller caller)
@@ -69,7 +69,7 @@ internal sealed class GpuProblems(TestDevice target)
     /// <summary>Each element against its own limit, which knows how the kernel rounds weights.</summary>
     public static void AssertClose(CallResult result, Problem problem, Solution solution, AttentionKernel? kernel, string what = "")
     {
-        Solution expected = kernel != AttentionKernel.Plain && HasMatrixTypes(problem) ? solution.WithRoundedWeights(problem.KeyValueType, problem.QueryType) : solution;
+        Solution expected = kernel != AttentionKernel.Plain && HasMatrixTypes(problem) ? solution.WithRoundedWeights(problem.QueryType, problem.QueryType) : solution;
         try
         {
             result.AssertClose(problem, expected);
@@ -111,7 +111,7 @@ internal sealed class GpuProblems(TestDevice target)
     private static bool IsEndOfContext(Exception failure) =>
         failure is CudaException && !failure.Message.Contains("refuses kernel", StringComparison.Ordinal) && !failure.Message.Contains("is of no use", StringComparison.Ordinal);
 
-    private static bool HasMatrixTypes(Problem problem) => problem.QueryType == problem.KeyValueType && problem.QueryType.Size() == sizeof(ushort);
+    private static bool HasMatrixTypes(Problem problem) => (problem.QueryType == problem.KeyValueType || problem.KeyValueType.TakesScales()) && problem.QueryType.Size() == sizeof(ushort);
 
     /// <summary>Which rows are wrong, in a few words: all of them, those of one head, one query in eight.</summary>
     private static string Rows(CallResult result, Problem problem, Solution expected)

@@ -18,6 +18,10 @@ public sealed class EmulatedCacheTests() : CacheTests(TestDevice.Emulator);
 
 /// <inheritdoc />
 [Slow]
+public sealed class EmulatedEightBitTests() : EightBitTests(TestDevice.Emulator);
+
+/// <inheritdoc />
+[Slow]
 public sealed class EmulatedFarTests() : FarTests(TestDevice.Emulator);
 
 /// <inheritdoc />
@@ -140,6 +144,10 @@ public sealed class EmulatedBoxesBitTests() : BitTests(TestDevice.EmulatedBoxes)
 /// <inheritdoc />
 [Slow]
 public sealed class EmulatedBoxesFunctionTests() : FunctionTests(TestDevice.EmulatedBoxes);
+
+/// <inheritdoc />
+[Slow]
+public sealed class EmulatedBoxesEightBitTests() : EightBitTests(TestDevice.EmulatedBoxes);
 
 /// <inheritdoc />
 [Slow]

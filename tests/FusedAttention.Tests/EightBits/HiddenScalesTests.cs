@@ -33,23 +33,13 @@ public sealed class HiddenScalesTests
             problem = problem with { Execution = problem.Execution with { InstructionSet = variant } };
 
             // One scale a key, so that the victim's is its own.
-            if (!hasBlocks)
-            {
-                problem = problem with
-                {
-                    KeyScalePattern = ScalePattern.PerTokenAndHead,
-                    ValueScalePattern = ScalePattern.PerTokenAndHead,
-                    KeyScales = [.. problem.KeyLengths.Select(n => generator.Numbers(n * problem.KeyValueHeads, 0.01f, AttentionElementType.Float32).Select(Math.Abs).ToArray())],
-                    ValueScales = [.. problem.KeyLengths.Select(n => generator.Numbers(n * problem.KeyValueHeads, 0.01f, AttentionElementType.Float32).Select(Math.Abs).ToArray())],
-                };
-            }
-
+            if (!hasBlocks) problem = HiddenScales.OfTokens(generator, problem);
             Arrangement arrangement = generator.NextArrangement();
             Victim[] victims = [.. Enumerable.Range(0, 4).SelectMany(_ => Victim.Choose(generator, problem))];
-            CallResult expected = Caller.Run(WithScales(HiddenKeys.With(problem, victims, _ => 0, _ => 0), victims, _ => 1, _ => 1), arrangement);
+            CallResult expected = Caller.Run(HiddenScales.With(HiddenKeys.With(problem, victims, _ => 0, _ => 0), victims, _ => 1, _ => 1), arrangement);
             float[] scales = [float.NaN, float.PositiveInfinity, hasBlocks ? 60000 : 1e30f, float.NaN];
             Func<int, float> code = type == AttentionElementType.Float8E4M3 ? n => n % 2 == 0 ? float.NaN : 448 : n => n % 2 == 0 ? -128 : 127;
-            Problem poisoned = WithScales(HiddenKeys.With(problem, victims, code, code), victims, n => scales[n % 4], n => scales[(n + 1) % 4]);
+            Problem poisoned = HiddenScales.With(HiddenKeys.With(problem, victims, code, code), victims, n => scales[n % 4], n => scales[(n + 1) % 4]);
             hidden += HiddenKeys.AssertHiddenBits(expected, Caller.Run(poisoned, arrangement), poisoned, victims);
         }
 
@@ -89,22 +79,5 @@ public sealed class HiddenScalesTests
             bool seesIt = n % problem.ValueDim == 3 && n / problem.ValueDim % problem.Heads < 2;
             Assert.Equal(seesIt, float.IsNaN(result.Output[0][n]));
         }
-    }
-
-    /// <summary>Other scales at the places of victims; in blocks, at all of the row's.</summary>
-    private static Problem WithScales(Problem problem, Victim[] victims, Func<int, float> key, Func<int, float> value)
-    {
-        float[][] keys = [.. problem.KeyScales!.Select(k => (float[])k.Clone())];
-        float[][] values = [.. problem.ValueScales!.Select(v => (float[])v.Clone())];
-        int n = 0;
-        foreach (Victim victim in victims)
-        {
-            int token = (victim.Key * problem.KeyValueHeads) + victim.KeyValueHead, tokens = problem.KeyLengths[victim.Sequence] * problem.KeyValueHeads;
-            (int keyWidth, int valueWidth) = (keys[victim.Sequence].Length / tokens, values[victim.Sequence].Length / tokens);
-            keys[victim.Sequence].AsSpan(token * keyWidth, keyWidth).Fill(key(n));
-            values[victim.Sequence].AsSpan(token * valueWidth, valueWidth).Fill(value(n++));
-        }
-
-        return problem with { KeyScales = keys, ValueScales = values };
     }
 }

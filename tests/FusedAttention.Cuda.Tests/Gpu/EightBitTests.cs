@@ -1,0 +1,159 @@
+using FusedAttention.Devices;
+using Xunit;
+
+namespace FusedAttention.Cuda.Tests.Gpu;
+
+/// <summary>Keys and values of 8 bits with their scales: against the oracle, and what rows may not see against zeros in its place.</summary>
+public abstract class EightBitTests
+{
+    private const int ShareOfDims = 24;
+
+    private static readonly AttentionElementType[] Queries = [AttentionElementType.Float16, AttentionElementType.BFloat16, AttentionElementType.Float32];
+
+    private static readonly AttentionElementType[] Codes = [AttentionElementType.Int8, AttentionElementType.Float8E4M3];
+
+    private static readonly (int Key, int Value)[] Dims = [(128, 128), (64, 64), (80, 48), (16, 16), (192, 128), (256, 256), (96, 112), (576, 512), (40, 24), (33, 65)];
+
+    private static readonly int[] BlockSizes = [16, 1, 64, 3, 48];
+
+    private protected EightBitTests(TestDevice device) => Problems = new(device);
+
+    public static TheoryData<AttentionElementType, AttentionElementType> Types
+    {
+        get
+        {
+            var types = new TheoryData<AttentionElementType, AttentionElementType>();
+            foreach (AttentionElementType query in Queries)
+                foreach (AttentionElementType codes in Codes) types.Add(query, codes);
+            return types;
+        }
+    }
+
+    public static TheoryData<AttentionElementType, AttentionElementType, CallForm> DecodeForms
+    {
+        get
+        {
+            var forms = new TheoryData<AttentionElementType, AttentionElementType, CallForm>();
+            foreach (AttentionElementType query in Queries.AsSpan(..2))
+                foreach (AttentionElementType codes in Codes)
+                    foreach (CallForm form in Enum.GetValues<CallForm>()) forms.Add(query, codes, form);
+            return forms;
+        }
+    }
+
+    private GpuProblems Problems { get; }
+
+    /// <summary>With the kernels that calls get, and in turns with each one that takes the problem.</summary>
+    [Theory]
+    [MemberData(nameof(Types))]
+    public void Results_are_within_the_error_limit_of_the_oracle(AttentionElementType query, AttentionElementType codes) => ForEach((number, stream) =>
+    {
+        using GpuCaller chosen = new(stream.Device, null, stream), prefill = new(stream.Device, AttentionKernel.Prefill, stream), decode = new(stream.Device, AttentionKernel.Decode, stream);
+        using GpuCaller plain = new(stream.Device, AttentionKernel.Plain, stream);
+        GpuCaller[] forced = [decode, plain, prefill];
+        for (int n = 0; n < 3; n++)
+        {
+            (Problem problem, Arrangement arrangement, _) = Next(query, codes, number, 870_000 + (number * 10) + n);
+            Solution solution = RowByRow.Solve(problem);
+            foreach (GpuCaller caller in (GpuCaller[])[chosen, forced[n % 3]])
+            {
+                if (GpuProblems.TryRun(problem, arrangement, caller) is { } result) GpuProblems.AssertClose(result, problem, solution, caller.Forced, arrangement.ToString());
+            }
+        }
+    });
+
+    /// <summary>Several splits of a sequence, whose last step has keys of none.</summary>
+    [Theory]
+    [MemberData(nameof(DecodeForms))]
+    public void Long_sequences_are_decoded(AttentionElementType query, AttentionElementType codes, CallForm form)
+    {
+        Problems.Open(AttentionKernel.Decode);
+        var generator = new ProblemGenerator((int)query + (10 * (int)codes));
+        Problem problem = generator.WithEightBits(
+            HiddenKeyProblems.Of(queries: 2, keys: Problems.Target.Tokens(4000) + 437, query, "causal") with { Form = form, KeyDim = 128, ValueDim = 128, Heads = 8 }, codes);
+        problem = HiddenScales.OfTokens(generator, problem);
+        CallResult result = Problems.Run(problem, null, AttentionKernel.Decode);
+        GpuProblems.AssertClose(result, problem, RowByRow.Solve(problem), AttentionKernel.Decode);
+    }
+
+    [Theory]
+    [MemberData(nameof(Types))]
+    public void Rows_have_the_bits_that_zeros_at_their_hidden_keys_give(AttentionElementType query, AttentionElementType codes)
+    {
+        int hidden = 0;
+        ForEach((number, stream) =>
+        {
+            using GpuCaller chosen = new(stream.Device, null, stream), prefill = new(stream.Device, AttentionKernel.Prefill, stream), decode = new(stream.Device, AttentionKernel.Decode, stream);
+            GpuCaller[] forced = [decode, prefill];
+            for (int n = 0; n < 6; n++)
+            {
+                (Problem problem, Arrangement arrangement, ProblemGenerator generator) = Next(query, codes, number, 880_000 + (number * 10) + n);
+                if (!HiddenKeys.MayHide(problem)) continue;
+                problem = HiddenScales.OfTokens(generator, problem);
+                Victim[] victims = [.. Enumerable.Range(0, 4).SelectMany(_ => Victim.Choose(generator, problem))];
+                Problem zeros = HiddenScales.With(HiddenKeys.With(problem, victims, _ => 0, _ => 0), victims, _ => 1, _ => 1);
+                float[] scales = [float.NaN, float.PositiveInfinity, 1e30f, float.NegativeInfinity];
+                Func<int, float> code = codes == AttentionElementType.Float8E4M3 ? v => v % 2 == 0 ? float.NaN : 448 : v => v % 2 == 0 ? -128 : 127;
+                Problem poisoned = HiddenScales.With(HiddenKeys.With(problem, victims, code, code), victims, v => scales[v % 4], v => scales[(v + 1) % 4]);
+                foreach (GpuCaller caller in (GpuCaller[])[chosen, forced[n % 2]])
+                {
+                    if (GpuProblems.TryRun(zeros, arrangement, caller) is { } expected)
+                        Interlocked.Add(ref hidden, HiddenKeys.AssertHiddenBits(expected, GpuProblems.Run(poisoned, arrangement, caller), poisoned, victims));
+                }
+            }
+        });
+        Assert.True(hidden > 100, $"Only {hidden} rows had something hidden from them.");
+    }
+
+    /// <summary>A row that sees one key has its value, whatever code that is; and its log-sum-exp is the score.</summary>
+    [Theory]
+    [MemberData(nameof(Types))]
+    public void Every_code_is_what_it_is(AttentionElementType query, AttentionElementType codes)
+    {
+        const int Dim = 256;
+        float[] all = [.. Enumerable.Range(0, Dim).Select(n => codes == AttentionElementType.Int8 ? (sbyte)n : (float)Float8E4M3.FromBits((byte)n))];
+        Problem problem = new ProblemGenerator(1).WithEightBits(HiddenKeyProblems.Of(queries: 1, keys: 1, query, "nothing") with { KeyDim = 16, ValueDim = Dim, QueryLengths = Repeated(1), KeyLengths = Repeated(1), Form = CallForm.Packed }, codes) with
+        {
+            KeyScalePattern = ScalePattern.None,
+            ValueScalePattern = ScalePattern.None,
+            KeyScales = null,
+            ValueScales = null,
+            Query = [.. all.Select(_ => Enumerable.Repeat(1f, 3 * 16).ToArray())],
+            Key = [.. all.Select((code, n) => Enumerable.Range(0, 16).Select(d => d == n % 16 ? code : 0).ToArray())],
+            Value = [.. all.Select((_, n) => all.Select((_, d) => all[(n + d) % Dim]).ToArray())],
+            Options = new AttentionOptions { Scale = 1 },
+        };
+        foreach (AttentionKernel kernel in (AttentionKernel[])[AttentionKernel.Plain, AttentionKernel.Decode])
+        {
+            if (!Problems.Takes(kernel, problem)) continue;
+            CallResult result = Problems.Run(problem, null, kernel);
+            for (int n = 0; n < Dim; n++)
+            {
+                for (int h = 0; h < 3; h++)
+                {
+                    Assert.Equal(all[n], result.LogSumExp![n][h]);
+                    for (int d = 0; d < Dim; d++) Assert.Equal(float.IsNaN(all[n]) ? float.NaN : all[(n + d) % Dim], result.Output[n][(h * Dim) + d]);
+                }
+            }
+        }
+
+        static int[] Repeated(int length) => [.. Enumerable.Repeat(length, Dim)];
+    }
+
+    private void ForEach(Action<int, CudaStream> check) => Problems.ForEach(Enumerable.Range(0, Dims.Length * ShareOfDims), check);
+
+    private static (Problem Problem, Arrangement Arrangement, ProblemGenerator Generator) Next(AttentionElementType query, AttentionElementType codes, int number, int seed)
+    {
+        (int keyDim, int valueDim) = Dims[number / ShareOfDims];
+        var generator = new ProblemGenerator(seed) { Specialisations = [(query, query, keyDim, valueDim)], Form = (CallForm)(seed % 3), Heads = GpuProblems.Heads, MostWork = 4_000_000 };
+        Problem problem = generator.WithOptions(generator.NextSizes()) with { Name = $"seed {seed}", BlockSize = BlockSizes[seed % BlockSizes.Length] };
+        if (seed % 5 == 1) problem = generator.WithMask(problem);
+        if (seed % 5 == 3) problem = generator.WithBias(problem, AttentionElementType.Float32);
+        problem = generator.WithEightBits(problem, codes);
+
+        // As vectors need it, mostly: gaps of rows are any number of elements.
+        Arrangement arrangement = generator.NextArrangement();
+        if (seed % 4 > 0) arrangement = arrangement with { RowGap = 0, Query = TensorOrder.Contiguous, Key = TensorOrder.Contiguous, Value = TensorOrder.Contiguous, Output = TensorOrder.Contiguous };
+        return (problem, arrangement, generator);
+    }
+}
