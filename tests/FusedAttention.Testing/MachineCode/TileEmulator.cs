@@ -106,7 +106,7 @@ internal sealed unsafe class TileEmulator : TileKernels
                 case Mnemonic.Tilezero:
                     Array.Clear(TileOf(instruction.Op0Register));
                     break;
-                case Mnemonic.Tileloadd:
+                case Mnemonic.Tileloadd or Mnemonic.Tileloaddt1:
                     for (int r = 0; r < TileRows; r++) new ReadOnlySpan<byte>((byte*)RowAddress(instruction, r), RowBytes).CopyTo(TileOf(instruction.Op0Register).AsSpan(r * RowBytes));
                     break;
                 case Mnemonic.Tilestored:
@@ -153,6 +153,7 @@ internal sealed unsafe class TileEmulator : TileKernels
                 Mnemonic.Vreduceps when instruction.Immediate8 == 1 => Avx512DQ.Reduce(b, 1),
                 Mnemonic.Vscalefps => Avx512F.Scale(a, b),
                 Mnemonic.Vpaddd => (a.AsUInt32() + b.AsUInt32()).AsSingle(),
+                Mnemonic.Vpmaxsd => Vector512.Max(a.AsInt32(), b.AsInt32()).AsSingle(),
                 Mnemonic.Vpandd => (a.AsUInt32() & b.AsUInt32()).AsSingle(),
                 Mnemonic.Vpord => (a.AsUInt32() | b.AsUInt32()).AsSingle(),
                 Mnemonic.Vpsrld => (a.AsUInt32() >>> instruction.Immediate8).AsSingle(),

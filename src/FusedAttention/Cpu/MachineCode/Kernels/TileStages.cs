@@ -282,7 +282,7 @@ internal static unsafe class TileStages
                 yield return () =>
                 {
                     _k.Tileloadd(_b0, (_right + (d * TileBytes)).Plus(_row));
-                    _k.Tileloadd(_a0, (_left + (keys + (d * TileBytes))).Plus(_row));
+                    Stream(_a0, (_left + (keys + (d * TileBytes))).Plus(_row));
                     _k.Tdpbf16ps(_c[0, 0], _a0, _b0);
                 };
                 yield return () =>
@@ -292,7 +292,7 @@ internal static unsafe class TileStages
                 };
                 yield return () =>
                 {
-                    _k.Tileloadd(_a1, (_left + (keys + ((_keyBlocks + d) * TileBytes))).Plus(_row));
+                    Stream(_a1, (_left + (keys + ((_keyBlocks + d) * TileBytes))).Plus(_row));
                     _k.Tdpbf16ps(_c[1, 0], _a1, _b0);
                 };
                 yield return () => _k.Tdpbf16ps(_c[1, 1], _a1, _b1);
@@ -330,7 +330,7 @@ internal static unsafe class TileStages
                     yield return () =>
                     {
                         _k.Tileloadd(_b0, (_before + (s * 16 * Row)).Plus(_row, 2));
-                        _k.Tileloadd(_a0, (_left + ((d * valueBytes) + (s * TileBytes))).Plus(_row));
+                        Stream(_a0, (_left + ((d * valueBytes) + (s * TileBytes))).Plus(_row));
                         _k.Tdpbf16ps(_c[0, 0], _a0, _b0);
                     };
                     yield return () =>
@@ -341,7 +341,7 @@ internal static unsafe class TileStages
                     if (height == 1) continue;
                     yield return () =>
                     {
-                        _k.Tileloadd(_a1, (_left + (((d + 1) * valueBytes) + (s * TileBytes))).Plus(_row));
+                        Stream(_a1, (_left + (((d + 1) * valueBytes) + (s * TileBytes))).Plus(_row));
                         _k.Tdpbf16ps(_c[1, 0], _a1, _b0);
                     };
                     yield return () => _k.Tdpbf16ps(_c[1, 1], _a1, _b1);
@@ -389,7 +389,9 @@ internal static unsafe class TileStages
         {
             _k.Vmovups(t, score);
             _k.Vfmadd213ps(t, _factor, _offset[half]);
-            _k.Vmaxps(_max[half], _max[half], t);
+
+            // As integers, whose order from 0 on is the same: while tiles multiply, floats have one port.
+            _k.Vpmaxsd(_max[half], _max[half], t);
             _k.Vreduceps(f, t, 1);
             _k.Vmovaps(p, _c3);
             _k.Vfmadd213ps(p, f, _c2);
@@ -423,6 +425,15 @@ internal static unsafe class TileStages
                 }
             }
         }
+
+        /// <summary>Loads what comes from the second-level cache and is not read again before all of the tile has been.</summary>
+        private void Stream(Tile d, Mem s)
+        {
+            if (Streams) _k.Tileloaddt1(d, s);
+            else _k.Tileloadd(d, s);
+        }
+
+        private static readonly bool Streams = Environment.GetEnvironmentVariable("FUSEDATTENTION_DEV_T1") is not null;
 
         private Mem Ring(int block) => Block(_atBlock->Ring, nameof(TileStagesBlock.Ring)) + (block % 2 * BlockBytes);
 
