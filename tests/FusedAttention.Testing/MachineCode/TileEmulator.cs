@@ -106,7 +106,7 @@ internal sealed unsafe class TileEmulator : TileKernels
                 case Mnemonic.Tilezero:
                     Array.Clear(TileOf(instruction.Op0Register));
                     break;
-                case Mnemonic.Tileloadd or Mnemonic.Tileloaddt1:
+                case Mnemonic.Tileloadd:
                     for (int r = 0; r < TileRows; r++) new ReadOnlySpan<byte>((byte*)RowAddress(instruction, r), RowBytes).CopyTo(TileOf(instruction.Op0Register).AsSpan(r * RowBytes));
                     break;
                 case Mnemonic.Tilestored:
@@ -148,7 +148,6 @@ internal sealed unsafe class TileEmulator : TileKernels
                 Mnemonic.Vmovups or Mnemonic.Vmovaps or Mnemonic.Vbroadcastss => b,
                 Mnemonic.Vxorps or Mnemonic.Vpxord when instruction.Op1Register == instruction.Op2Register => Vector512<float>.Zero,
                 Mnemonic.Vaddps => a + b,
-                Mnemonic.Vmaxps => Avx512F.Max(a, b),
                 Mnemonic.Vfmadd213ps => Avx512F.FusedMultiplyAdd(a, d, b),
                 Mnemonic.Vreduceps when instruction.Immediate8 == 1 => Avx512DQ.Reduce(b, 1),
                 Mnemonic.Vscalefps => Avx512F.Scale(a, b),

@@ -43,7 +43,7 @@ public sealed class KernelCodeTests
     {
         foreach ((int keys, int values) in ((int, int)[])[(1, 1), (1, 3), (2, 4), (3, 5), (4, 8), (8, 16)])
         {
-            yield return ($"tile stages, {keys} and {values} blocks", CallingConvention.SystemV, () => TileStages.Emit(keys, values, PrefillTiles.Keys, keys, (values + 1) / 2));
+            yield return ($"tile stages, {keys} and {values} blocks", CallingConvention.SystemV, () => TileStages.Emit(keys, values, PrefillTiles.Keys));
         }
 
         foreach ((string system, CallingConvention convention) in Conventions)

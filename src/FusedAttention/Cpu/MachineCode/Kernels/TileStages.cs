@@ -93,14 +93,12 @@ internal static unsafe class TileStages
     /// <param name="keyBlocks">Blocks of 32 dims of queries and keys.</param>
     /// <param name="valueBlocks">Blocks of 16 dims of values.</param>
     /// <param name="tileKeys">Keys that values have room for.</param>
-    /// <param name="keyLines">Cache lines of a key that are asked for.</param>
-    /// <param name="valueLines">The same of a value.</param>
-    public static Assembler Emit(int keyBlocks, int valueBlocks, int tileKeys, int keyLines, int valueLines)
+    public static Assembler Emit(int keyBlocks, int valueBlocks, int tileKeys)
     {
         // For the places of their fields.
         TileStage stage;
         TileStagesBlock block;
-        var emitter = new Emitter(&stage, &block, new($"bf16 tile stages, dims {32 * keyBlocks} and {16 * valueBlocks}", CallingConvention.SystemV), keyBlocks, valueBlocks, tileKeys, keyLines, valueLines);
+        var emitter = new Emitter(&stage, &block, new($"bf16 tile stages, dims {32 * keyBlocks} and {16 * valueBlocks}", CallingConvention.SystemV), keyBlocks, valueBlocks, tileKeys);
         emitter.Kernel();
         return emitter.Code;
     }
@@ -113,8 +111,6 @@ internal static unsafe class TileStages
         private readonly int _keyBlocks;
         private readonly int _valueBlocks;
         private readonly int _tileKeys;
-        private readonly int _keyLines;
-        private readonly int _valueLines;
         private readonly Gpr _row;
 
         // The rows and columns of a product's factors: K and Q for scores, V for sums.
@@ -144,11 +140,11 @@ internal static unsafe class TileStages
         private readonly Vec[] _free;
         private int _units;
 
-        public Emitter(TileStage* atStage, TileStagesBlock* atBlock, Assembler k, int keyBlocks, int valueBlocks, int tileKeys, int keyLines, int valueLines)
+        public Emitter(TileStage* atStage, TileStagesBlock* atBlock, Assembler k, int keyBlocks, int valueBlocks, int tileKeys)
         {
             _atStage = atStage;
             _atBlock = atBlock;
-            (_k, _keyBlocks, _valueBlocks, _tileKeys, _keyLines, _valueLines) = (k, keyBlocks, valueBlocks, tileKeys, keyLines, valueLines);
+            (_k, _keyBlocks, _valueBlocks, _tileKeys) = (k, keyBlocks, valueBlocks, tileKeys);
             (_row, _left, _right, _weights) = (k.Gpr("tile_row"), k.Gpr("left"), k.Gpr("right"), k.Gpr("weights"));
             (_before, _stage, _list, _ahead) = (k.Gpr("before"), k.Gpr("stage"), k.Gpr("list"), k.Gpr("ahead"));
             _c = new[,] { { k.Tile("c00"), k.Tile("c01") }, { k.Tile("c10"), k.Tile("c11") } };
@@ -282,7 +278,7 @@ internal static unsafe class TileStages
                 yield return () =>
                 {
                     _k.Tileloadd(_b0, (_right + (d * TileBytes)).Plus(_row));
-                    Stream(_a0, (_left + (keys + (d * TileBytes))).Plus(_row));
+                    _k.Tileloadd(_a0, (_left + (keys + (d * TileBytes))).Plus(_row));
                     _k.Tdpbf16ps(_c[0, 0], _a0, _b0);
                 };
                 yield return () =>
@@ -292,7 +288,7 @@ internal static unsafe class TileStages
                 };
                 yield return () =>
                 {
-                    Stream(_a1, (_left + (keys + ((_keyBlocks + d) * TileBytes))).Plus(_row));
+                    _k.Tileloadd(_a1, (_left + (keys + ((_keyBlocks + d) * TileBytes))).Plus(_row));
                     _k.Tdpbf16ps(_c[1, 0], _a1, _b0);
                 };
                 yield return () => _k.Tdpbf16ps(_c[1, 1], _a1, _b1);
@@ -330,7 +326,7 @@ internal static unsafe class TileStages
                     yield return () =>
                     {
                         _k.Tileloadd(_b0, (_before + (s * 16 * Row)).Plus(_row, 2));
-                        Stream(_a0, (_left + ((d * valueBytes) + (s * TileBytes))).Plus(_row));
+                        _k.Tileloadd(_a0, (_left + ((d * valueBytes) + (s * TileBytes))).Plus(_row));
                         _k.Tdpbf16ps(_c[0, 0], _a0, _b0);
                     };
                     yield return () =>
@@ -341,7 +337,7 @@ internal static unsafe class TileStages
                     if (height == 1) continue;
                     yield return () =>
                     {
-                        Stream(_a1, (_left + (((d + 1) * valueBytes) + (s * TileBytes))).Plus(_row));
+                        _k.Tileloadd(_a1, (_left + (((d + 1) * valueBytes) + (s * TileBytes))).Plus(_row));
                         _k.Tdpbf16ps(_c[1, 0], _a1, _b0);
                     };
                     yield return () => _k.Tdpbf16ps(_c[1, 1], _a1, _b1);
@@ -410,8 +406,7 @@ internal static unsafe class TileStages
                 int row = (slot * Rows) + i;
                 for (int side = 0; side < 2; side++)
                 {
-                    (int lines, Mem offset, int place) = side == 0
-                        ? (_keyLines, KeyOffset, row) : (_valueLines, ValueOffset, row + _tileKeys);
+                    (int lines, Mem offset, int place) = side == 0 ? (_keyBlocks, KeyOffset, row) : ((_valueBlocks + 1) / 2, ValueOffset, row + _tileKeys);
                     yield return () =>
                     {
                         _k.Mov(_ahead, _list + (place * 8));
@@ -425,15 +420,6 @@ internal static unsafe class TileStages
                 }
             }
         }
-
-        /// <summary>Loads what comes from the second-level cache and is not read again before all of the tile has been.</summary>
-        private void Stream(Tile d, Mem s)
-        {
-            if (Streams) _k.Tileloaddt1(d, s);
-            else _k.Tileloadd(d, s);
-        }
-
-        private static readonly bool Streams = Environment.GetEnvironmentVariable("FUSEDATTENTION_DEV_T1") is not null;
 
         private Mem Ring(int block) => Block(_atBlock->Ring, nameof(TileStagesBlock.Ring)) + (block % 2 * BlockBytes);
 
