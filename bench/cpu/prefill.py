@@ -142,9 +142,11 @@ def main():
     parser.add_argument("--threads", type=int, default=min(16, os.cpu_count()))
     parser.add_argument("--only", default="", metavar="REGEX", help="shapes whose name this matches")
     parser.add_argument("--no-errors", action="store_true")
+    parser.add_argument("--before", metavar="LIBRARY", help="another build of ours, timed beside it")
     parser.add_argument("--library", default=os.path.join(os.path.dirname(os.path.abspath(__file__)), "FusedAttention.Cpu.Comparison.so"))
     chosen = parser.parse_args()
     library = Library(chosen.library)
+    before = Library(chosen.before) if chosen.before else None
     torch.set_num_threads(chosen.threads)
     print(library.explain(Problem(512, 8, 8, 128, False).call(chosen.threads)))
     print(f"torch {torch.__version__}, {chosen.threads} threads, load {os.getloadavg()[0]:.1f}")
@@ -159,7 +161,8 @@ def main():
                 continue
             torch.set_num_threads(threads)
             problem = Problem(tokens, heads, key_value_heads, dim, causal)
-            contenders = {"ours": library.caller(problem.call(threads)), "intrinsics": library.caller(problem.call(threads, 0)), **problem.peers()}
+            other = {"before": before.caller(problem.call(threads))} if before else {"intrinsics": library.caller(problem.call(threads, 0))}
+            contenders = {"ours": library.caller(problem.call(threads)), **other, **problem.peers()}
             medians = time_in_turns(contenders, chosen.seconds)
             best = min(time for peer, time in medians.items() if peer.startswith("torch"))
             rates = ", ".join(f"{which} {problem.operations / median / 1e12:.2f}" for which, median in medians.items())

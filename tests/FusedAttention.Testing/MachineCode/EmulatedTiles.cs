@@ -1,6 +1,5 @@
 using System.Runtime.Intrinsics;
 using FusedAttention.Cpu;
-using FusedAttention.Cpu.MachineCode;
 using FusedAttention.Cpu.MachineCode.Kernels;
 using FusedAttention.Cpu.Numerics;
 using FusedAttention.Cpu.Planning;
@@ -17,7 +16,7 @@ internal static class EmulatedTiles
     /// <summary>What explanations say where they run.</summary>
     public const string Reason = "bfloat16 by tiles of an emulator";
 
-    public static TileKernelCache Products { get; } = new(Reason, static (keyDim, valueDim) => new TileEmulator(TileKernels.Emit(keyDim, valueDim, PrefillTiles.Keys, CallingConvention.SystemV)));
+    public static TileKernelCache Products { get; } = new(Reason, static (keyDim, valueDim) => new TileEmulator(TileKernels.Emit(keyDim, valueDim, PrefillTiles.Keys)));
 
     /// <summary>The kernels with tile products, and none for binary16.</summary>
     public static CpuKernels With(TileKernelCache tiles) => new CpuKernels<Avx512Simd, Vector512<float>, RegisterTile14x2<Avx512Simd, Vector512<float>>>(CpuInstructionSet.Avx512, null, tiles);

@@ -1,4 +1,5 @@
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 using FusedAttention.Cpu.MachineCode.Kernels;
 using Iced.Intel;
 using Assembler = FusedAttention.Cpu.MachineCode.Assembler;
@@ -6,43 +7,63 @@ using Assembler = FusedAttention.Cpu.MachineCode.Assembler;
 namespace FusedAttention.Testing;
 
 /// <summary>Runs the code of tile products instruction by instruction, as the decoder reads it, on the process's own memory: for machines without tiles.</summary>
-/// <remarks>Products are as the manual has them: pairs of bfloat16, the even element first, each sum rounded to nearest even, subnormals 0 on the way in and out.</remarks>
+/// <remarks>Products are as the manual has them: pairs of bfloat16, the even element first, each sum rounded to nearest even, subnormals 0 on the way in and out. Vector instructions are the processor's own.</remarks>
 internal sealed unsafe class TileEmulator : TileKernels
 {
     private const int TileRows = 16;
     private const int RowBytes = 64;
     private const long BlockRegister = 7;      // rdi
 
-    private readonly Instruction[] _scores;
-    private readonly Instruction[] _sums;
+    private readonly Code _scores;
+    private readonly Code _sums;
+    private readonly Code _stages;
 
-    public TileEmulator((Assembler Scores, Assembler Sums) code) => (_scores, _sums) = ([.. Decoded.AssertSame(code.Scores)], [.. Decoded.AssertSame(code.Sums)]);
+    public TileEmulator((Assembler Scores, Assembler Sums, Assembler Stages) code) => (_scores, _sums, _stages) = (new(code.Scores), new(code.Sums), new(code.Stages));
 
     public override void Scores(TileScoresBlock* block) => new Run(_scores, block).ToReturn();
 
     public override void Sums(TileSumsBlock* block) => new Run(_sums, block).ToReturn();
 
+    public override void Stages(TileStagesBlock* block) => new Run(_stages, block).ToReturn();
+
+    private sealed class Code
+    {
+        private readonly Dictionary<ulong, int> _places = [];
+
+        public Code(Assembler kernel)
+        {
+            Instructions = [.. Decoded.AssertSame(kernel)];
+            for (int i = 0; i < Instructions.Length; i++) _places[Instructions[i].IP] = i;
+        }
+
+        public Instruction[] Instructions { get; }
+
+        public int Place(ulong address) => _places[address];
+    }
+
     private sealed class Run
     {
-        private readonly Instruction[] _code;
-        private readonly Dictionary<ulong, int> _places = [];
+        private readonly Code _code;
         private readonly long[] _registers = new long[16];
+        private readonly Vector512<float>[] _vectors = new Vector512<float>[32];
+        private readonly bool[] _masks = new bool[8];
         private readonly byte[][] _tiles = [.. Enumerable.Range(0, 8).Select(static _ => new byte[TileRows * RowBytes])];
         private bool _isConfigured;
         private bool _isZero;
+        private bool _isBelow;
 
-        public Run(Instruction[] code, void* block)
+        public Run(Code code, void* block)
         {
             _code = code;
-            for (int i = 0; i < code.Length; i++) _places[code[i].IP] = i;
             Array.Fill(_registers, 0x0BAD_0BAD_0BAD);
+            Array.Fill(_vectors, Vector512.Create(float.NaN));
             _registers[BlockRegister] = (long)block;
         }
 
         public void ToReturn()
         {
             int at = 0;
-            while (_code[at].Mnemonic != Mnemonic.Ret) at = Step(_code[at]) ?? at + 1;
+            while (_code.Instructions[at].Mnemonic != Mnemonic.Ret) at = Step(_code.Instructions[at]) ?? at + 1;
             if (_isConfigured) throw new InvalidOperationException("Tiles are not released.");
         }
 
@@ -51,10 +72,11 @@ internal sealed unsafe class TileEmulator : TileKernels
         {
             switch (instruction.Mnemonic)
             {
-                case Mnemonic.Endbr64 or Mnemonic.Vzeroupper:
+                case Mnemonic.Endbr64 or Mnemonic.Vzeroupper or Mnemonic.Prefetcht1:
                     break;
                 case Mnemonic.Mov:
-                    _registers[Number(instruction.Op0Register)] = Value(instruction);
+                    if (instruction.Op0Kind == OpKind.Memory) *(long*)Address(instruction) = Value(instruction);
+                    else _registers[Number(instruction.Op0Register)] = Value(instruction);
                     break;
                 case Mnemonic.Add:
                     _registers[Number(instruction.Op0Register)] += Value(instruction);
@@ -62,8 +84,18 @@ internal sealed unsafe class TileEmulator : TileKernels
                 case Mnemonic.Dec:
                     _isZero = --_registers[Number(instruction.Op0Register)] == 0;
                     break;
+                case Mnemonic.Cmp:
+                    ulong left = (ulong)_registers[Number(instruction.Op0Register)], right = (ulong)Value(instruction);
+                    (_isZero, _isBelow) = (left == right, left < right);
+                    break;
                 case Mnemonic.Jne:
-                    if (!_isZero) return _places[instruction.NearBranchTarget];
+                    if (!_isZero) return _code.Place(instruction.NearBranchTarget);
+                    break;
+                case Mnemonic.Jb:
+                    if (_isBelow) return _code.Place(instruction.NearBranchTarget);
+                    break;
+                case Mnemonic.Jae:
+                    if (!_isBelow) return _code.Place(instruction.NearBranchTarget);
                     break;
                 case Mnemonic.Ldtilecfg:
                     Configure((byte*)Address(instruction));
@@ -84,10 +116,57 @@ internal sealed unsafe class TileEmulator : TileKernels
                     Multiply(TileOf(instruction.Op0Register), TileOf(instruction.Op1Register), TileOf(instruction.Op2Register));
                     break;
                 default:
-                    throw new NotSupportedException($"{instruction}");
+                    StepOfVectors(instruction);
+                    break;
             }
 
             return null;
+        }
+
+        private void StepOfVectors(in Instruction instruction)
+        {
+            switch (instruction.Mnemonic)
+            {
+                case Mnemonic.Vmovups when instruction.Op0Kind == OpKind.Memory:
+                    _vectors[Number(instruction.Op1Register)].Store((float*)Address(instruction));
+                    return;
+                case Mnemonic.Vcmpps:
+                    const int GreaterThan = 0x1E;
+                    if (instruction.Immediate8 != GreaterThan) throw new NotSupportedException($"{instruction}");
+                    _masks[Number(instruction.Op0Register)] = Vector512.GreaterThanAny(_vectors[Number(instruction.Op1Register)], Last(instruction));
+                    return;
+                case Mnemonic.Kortestw:
+                    _isZero = !_masks[Number(instruction.Op0Register)] && !_masks[Number(instruction.Op1Register)];
+                    return;
+            }
+
+            if (instruction.OpMask != Register.None) throw new NotSupportedException($"{instruction}");
+            ref Vector512<float> d = ref _vectors[Number(instruction.Op0Register)];
+            Vector512<float> a = instruction.Op1Kind == OpKind.Register ? _vectors[Number(instruction.Op1Register)] : default, b = Last(instruction);
+            d = instruction.Mnemonic switch
+            {
+                Mnemonic.Vmovups or Mnemonic.Vmovaps or Mnemonic.Vbroadcastss => b,
+                Mnemonic.Vxorps or Mnemonic.Vpxord when instruction.Op1Register == instruction.Op2Register => Vector512<float>.Zero,
+                Mnemonic.Vaddps => a + b,
+                Mnemonic.Vfmadd213ps => Avx512F.FusedMultiplyAdd(a, d, b),
+                Mnemonic.Vreduceps when instruction.Immediate8 == 1 => Avx512DQ.Reduce(b, 1),
+                Mnemonic.Vscalefps => Avx512F.Scale(a, b),
+                Mnemonic.Vpaddd => (a.AsUInt32() + b.AsUInt32()).AsSingle(),
+                Mnemonic.Vpmaxsd => Vector512.Max(a.AsInt32(), b.AsInt32()).AsSingle(),
+                Mnemonic.Vpandd => (a.AsUInt32() & b.AsUInt32()).AsSingle(),
+                Mnemonic.Vpord => (a.AsUInt32() | b.AsUInt32()).AsSingle(),
+                Mnemonic.Vpsrld => (a.AsUInt32() >>> instruction.Immediate8).AsSingle(),
+                _ => throw new NotSupportedException($"{instruction}"),
+            };
+        }
+
+        /// <summary>The last operand that is no constant.</summary>
+        private Vector512<float> Last(in Instruction instruction)
+        {
+            int last = instruction.OpCount - (instruction.GetOpKind(instruction.OpCount - 1) == OpKind.Immediate8 ? 2 : 1);
+            return instruction.GetOpKind(last) == OpKind.Register ? _vectors[Number(instruction.GetOpRegister(last))]
+                : instruction.IsBroadcast || instruction.Mnemonic == Mnemonic.Vbroadcastss ? Vector512.Create(*(float*)Address(instruction))
+                : Vector512.Load((float*)Address(instruction));
         }
 
         private static int Number(Register register) => register.GetNumber();

@@ -88,6 +88,9 @@ internal sealed partial class Assembler
 
     public void Vpaddd(Vec d, Vec a, Source b) => Emit(Forms.Vpaddd, d, a, b.Operand);
 
+    /// <summary>The larger of 32-bit integers with a sign.</summary>
+    public void Vpmaxsd(Vec d, Vec a, Source b) => Emit(Forms.Vpmaxsd, d, a, b.Operand);
+
     public void Vpandd(Vec d, Vec a, Source b) => Emit(Forms.Vpandd, d, a, b.Operand);
 
     public void Vpord(Vec d, Vec a, Source b) => Emit(Forms.Vpord, d, a, b.Operand);

@@ -33,16 +33,19 @@ internal readonly struct Line(int offset, Form? form, Operand a, Operand b, Oper
 /// <summary>How a kernel is entered, and which registers it may change without asking.</summary>
 /// <param name="block">The register that brings the address of the parameter block.</param>
 /// <param name="lowVectors">Vector registers below 16 that need not be kept; those from 16 on never need.</param>
-internal readonly struct CallingConvention(Gpr block, int lowVectors)
+/// <param name="gprs">General registers that need not be kept, beside rcx.</param>
+internal readonly struct CallingConvention(Gpr block, int lowVectors, byte[] gprs)
 {
-    public static readonly CallingConvention SystemV = new(new(7), 16);
+    public static readonly CallingConvention SystemV = new(new(7), 16, [0, 2, 8, 9, 10, 11, 6, 7]);
 
     /// <summary>It keeps the lower parts of xmm6 to xmm15.</summary>
-    public static readonly CallingConvention Windows = new(new(1), 6);
+    public static readonly CallingConvention Windows = new(new(1), 6, [0, 2, 8, 9, 10, 11]);
 
     public Gpr Block => block;
 
     public int LowVectors => lowVectors;
+
+    public ReadOnlySpan<byte> Gprs => gprs;
 
     public static CallingConvention Current => OperatingSystem.IsWindows() ? Windows : SystemV;
 }
@@ -51,12 +54,10 @@ internal readonly struct CallingConvention(Gpr block, int lowVectors)
 /// <remarks>
 /// <para>A kernel is a leaf: it is called with the address of its block, calls nothing, has no stack and touches no register that a caller keeps, so nothing has to be said to whoever unwinds. What does not fit
 /// registers it keeps in the block.</para>
-/// <para>Of general registers both conventions leave rax, rcx, rdx and r8 to r11; the block is in rcx.</para>
+/// <para>Of general registers both conventions leave rax, rcx, rdx and r8 to r11, System V also rsi and rdi; the block is in rcx.</para>
 /// </remarks>
 internal sealed partial class Assembler
 {
-    private static readonly byte[] FreeGprs = [0, 2, 8, 9, 10, 11];
-
     private readonly List<byte> _code = [];
     private readonly List<Line> _lines = [];
     private readonly List<(int End, Label Label)> _jumps = [];
@@ -99,14 +100,14 @@ internal sealed partial class Assembler
     public Mem Field(int offset, string name) => new(Block, offset, $"[block.{name}]");
 
     /// <exception cref="InvalidOperationException">There is none left.</exception>
-    public Gpr Gpr(string name) => _gprs < FreeGprs.Length ? new(FreeGprs[_gprs++], name) : throw new InvalidOperationException($"{Name} has no general register left for {name}.");
+    public Gpr Gpr(string name) => _gprs < _convention.Gprs.Length ? new(_convention.Gprs[_gprs++], name) : throw new InvalidOperationException($"{Name} has no general register left for {name}.");
 
-    /// <summary>A vector register; of 512 bits there are 16 more of them.</summary>
+    /// <summary>A vector register; of 512 bits there are 16 more of them, which come before those that Windows keeps.</summary>
     /// <exception cref="InvalidOperationException">There is none left.</exception>
     public Vec Vector(short bits, string name)
     {
         int low = bits == 512 ? Math.Min(6, _convention.LowVectors) : _convention.LowVectors;
-        int number = _vectors < low ? _vectors : bits == 512 ? 16 + _vectors - low : 32;
+        int number = _vectors < low ? _vectors : bits != 512 ? 32 : _vectors < low + 16 ? 16 + _vectors - low : _vectors < _convention.LowVectors + 16 ? _vectors - 16 : 32;
         if (number >= 32) throw new InvalidOperationException($"{Name} has no vector register left for {name}.");
         _vectors++;
         return new((byte)number, bits, name);

@@ -53,6 +53,7 @@ internal static class Forms
 
     // Arithmetic on integers.
     public static readonly Form Vpaddd = Either("vpaddd", P66, Map0F, 0xFE, Roles.RegVvvvRm, memory: MemorySize.VectorOrElement);
+    public static readonly Form Vpmaxsd = Either("vpmaxsd", P66, Map0F38, 0x3D, Roles.RegVvvvRm, memory: MemorySize.VectorOrElement);
     public static readonly Form Vpandd = Evex("vpandd", P66, Map0F, 0xDB, Roles.RegVvvvRm, memory: MemorySize.VectorOrElement);
     public static readonly Form Vpord = Evex("vpord", P66, Map0F, 0xEB, Roles.RegVvvvRm, memory: MemorySize.VectorOrElement);
     public static readonly Form Vpxord = Evex("vpxord", P66, Map0F, 0xEF, Roles.RegVvvvRm, memory: MemorySize.VectorOrElement);

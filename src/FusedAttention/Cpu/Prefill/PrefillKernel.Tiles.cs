@@ -70,6 +70,7 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
         new Span<float>(tiles.Exact, at.PaddedRows).Clear();
         if (block.IsEmpty) return;
         PackTileQueries(problem, sequence, item, at);
+        tiles.Stages->Set(units.Factor, TileSoftmax.LargestExponent);
         nint keyOffset = (nint)(item.Head * problem.KeyHeadStride * sizeof(ushort));
         nint valueOffset = (nint)(item.Head * problem.ValueHeadStride * sizeof(ushort));
         int valueTiles = TilePacking.ValueBlocks(problem.ValueDim) * (TileKeys / 32);
@@ -96,6 +97,13 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
             }
 
             KeyTile next = Next(problem, sequence, item, at, block, tile.First + TileKeys, tile.Parity ^ 1);
+            if (units.IsPlain && !hasLargeKeys && !withoutSpecials && problem.LogSumExp == null)
+            {
+                RunStages(problem, sequence, item, units, at, tiles, kernels, tile, next);
+                tile = next;
+                continue;
+            }
+
             for (int strip = 0; strip < at.PaddedRows; strip += TileKernels.Rows)
             {
                 PrefetchShare(problem, item.Head, next, at, strip);
@@ -168,6 +176,80 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
                 tiles.Scores, end - first, tiles.Weights, at.Max + strip, at.Sum + strip, problem.LogSumExp == null ? null : tiles.Exact + strip,
                 at.Output + ((nint)strip * at.OutputStride), at.OutputStride, units.Factor);
             MultiplyValues(at, tiles, kernels, strip, first, end);
+        }
+    }
+
+    /// <summary>
+    /// All strips of a tile where nothing but positions is asked of scores: stages that all rows of a strip see whole, and whose rows' maxima stay, in calls of many; the others by <see cref="RunLanes"/>, with the same bits.
+    /// The next tile's keys and values are asked for meanwhile.
+    /// </summary>
+    private static void RunStages(
+        AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, in ScoreUnits units, in PrefillLayout at, in TileLayout tiles, TileKernels kernels, in KeyTile tile, in KeyTile next)
+    {
+        int count = 0, asked = 0;
+        tiles.Stages->KeyOffset = (nint)(item.Head * problem.KeyHeadStride * sizeof(ushort));
+        tiles.Stages->ValueOffset = (nint)(item.Head * problem.ValueHeadStride * sizeof(ushort));
+        nint rowBytes = TilePacking.KeyBlocks(problem.KeyDim) * 64;
+        for (int strip = 0; strip < at.PaddedRows; strip += TileKernels.Rows)
+        {
+            int start = at.Starts(tile.Parity)[strip / TileKernels.Rows], stop = at.Stops(tile.Parity)[strip / TileKernels.Rows];
+            if (start >= stop) continue;
+            long lastStart = at.RowStart[Math.Min(strip + TileKernels.Rows, item.RowCount) - 1] - tile.First, firstStop = at.RowEnd[strip] - tile.First;
+            for (int stage = start / TileStages.Keys * TileStages.Keys; stage < stop; stage += TileStages.Keys)
+            {
+                if (stage < lastStart || stage + TileStages.Keys > firstStop || !TileSoftmax.HaveSeen(at.Max + strip))
+                {
+                    if (count > 0 && tiles.List[count - 1].Strip == strip) RunList(problem, sequence, item, units, at, tiles, kernels, tile, ref count);
+                    RunLanes(problem, sequence, item, units, at, tiles, kernels, tile, hasLargeKeys: false, strip, Math.Max(start, stage), Math.Min(stop, stage + TileStages.Keys));
+                    continue;
+                }
+
+                TileStage* to = tiles.List + count;
+                TileSoftmax.Negate(at.Max + strip, units.Factor, to->Offsets);
+                to->Query = (byte*)at.Query + (strip * rowBytes);
+                to->Keys = (byte*)at.Key + (stage * rowBytes);
+                to->Values = (byte*)at.Value + ((nint)(stage / 32) * TileScores.TileBytes);
+                to->Output = (byte*)(at.Output + ((nint)strip * at.OutputStride));
+                to->Weights = tiles.StageWeights + ((count & 1) * TileStages.WeightBytes);
+                to->Ahead = at.KeyRows + asked;
+                asked = Math.Min(asked + TileStages.KeysAhead, TileKeys - TileStages.KeysAhead);
+                to->Strip = strip;
+                to->First = stage;
+                count++;
+            }
+        }
+
+        RunList(problem, sequence, item, units, at, tiles, kernels, tile, ref count);
+
+        // What few stages have not asked for.
+        int size = sizeof(ushort);
+        for (int j = Math.Max(asked, next.Start); j < next.Stop && asked < TileKeys - TileStages.KeysAhead; j++)
+        {
+            for (int i = 0; i < problem.KeyDim * size; i += CacheLine) TS.Prefetch((byte*)(at.KeyRows[j] + tiles.Stages->KeyOffset + i));
+            for (int i = 0; i < problem.ValueDim * size; i += CacheLine) TS.Prefetch((byte*)(at.ValueRows[j] + tiles.Stages->ValueOffset + i));
+        }
+    }
+
+    /// <summary>Runs the stages of the list and empties it. One with a score far above its row's maximum is run by <see cref="RunLanes"/>, and the others go on behind it.</summary>
+    private static void RunList(
+        AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, in ScoreUnits units, in PrefillLayout at, in TileLayout tiles, TileKernels kernels, in KeyTile tile, ref int count)
+    {
+        TileStage* stage = tiles.List, end = stage + count;
+        count = 0;
+        while (stage < end)
+        {
+            // Behind the last one another's scores are begun.
+            end->Query = stage->Query;
+            end->Keys = stage->Keys;
+            tiles.Stages->Stages = stage;
+            tiles.Stages->End = end;
+            kernels.Stages(tiles.Stages);
+            for (; stage < tiles.Stages->Reached; stage++) TileSoftmax.Add(stage->Sums, at.Sum + stage->Strip);
+            if (stage == end) break;
+            int strip = (int)stage->Strip, first = (int)stage->First;
+            RunLanes(problem, sequence, item, units, at, tiles, kernels, tile, hasLargeKeys: false, strip, first, first + TileStages.Keys);
+            stage++;
+            for (TileStage* later = stage; later < end && later->Strip == strip; later++) TileSoftmax.Negate(at.Max + strip, units.Factor, later->Offsets);
         }
     }
 
@@ -317,6 +399,15 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
         /// <summary>The same of earlier blocks of keys.</summary>
         public readonly double* LongExact;
 
+        /// <summary>The parameters of calls of many stages.</summary>
+        public readonly TileStagesBlock* Stages;
+
+        /// <summary>Their stages, and one behind them.</summary>
+        public readonly TileStage* List;
+
+        /// <summary>The weights of two stages.</summary>
+        public readonly byte* StageWeights;
+
         public readonly long Bytes;
 
         public TileLayout(byte* scratch, in PrefillLayout at, in PrefillSizes sizes)
@@ -326,6 +417,9 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
             Weights = memory.Take<uint>((long)TileKeys / 2 * TileKernels.Rows);
             Transposed = memory.Take<uint>((long)at.OutputStride * TileKernels.Rows);
             Exact = memory.Take<float>(at.PaddedRows);
+            Stages = memory.Take<TileStagesBlock>(1);
+            List = memory.Take<TileStage>((at.PaddedRows / TileKernels.Rows * (TileKeys / TileStages.Keys)) + 1);
+            StageWeights = memory.Take<byte>(2 * TileStages.WeightBytes);
             if (sizes.IsLong) LongExact = memory.Take<double>(at.PaddedRows);
             Bytes = at.Bytes + memory.Used;
         }

@@ -88,37 +88,65 @@ internal static unsafe class TilePacking
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void PackValues(nint* rows, nint headOffset, int start, int stop, int dim, byte* packed)
     {
-        // Pairs of keys of 32 dims: of the dims 0 to 3, 8 to 11, 16 to 19 and 24 to 27 first, and of the others behind, as unpacking has them. The transposition's rows go where their dims belong.
-        uint* pairs = stackalloc uint[2 * 16 * 16];
-        uint* transposed = stackalloc uint[16 * 16];
+        // Rows of 32 keys first lie side by side: in the cache, keys a power of two apart would drive each other out before all their dims were read.
+        ushort* rowsOf32 = stackalloc ushort[32 * Lanes];
         for (int j = start / 32 * 32; j < stop; j += 32)
         {
             byte* destination = packed + (j / 32 * TileBytes);
             for (int d = 0; d < dim; d += Lanes, destination += 2 * ValueBlockBytes)
             {
                 int count = Math.Min(dim - d, Lanes);
-                for (int i = 0; i < 16; i++)
+                for (int i = 0; i < 32; i++)
                 {
-                    int key = j + (2 * i);
-                    Vector512<ushort> even = key >= start && key < stop ? Load((ushort*)(rows[key] + headOffset) + d, count) : Vector512<ushort>.Zero;
-                    Vector512<ushort> odd = key + 1 >= start && key + 1 < stop ? Load((ushort*)(rows[key + 1] + headOffset) + d, count) : Vector512<ushort>.Zero;
-                    Avx512BW.UnpackLow(even, odd).AsUInt32().Store(pairs + (16 * i));
-                    Avx512BW.UnpackHigh(even, odd).AsUInt32().Store(pairs + 256 + (16 * i));
+                    bool has = j + i >= start && j + i < stop;
+                    (has ? Load((ushort*)(rows[j + i] + headOffset) + d, count) : Vector512<ushort>.Zero).Store(rowsOf32 + (i * Lanes));
                 }
 
-                for (int half = 0; half < 2; half++)
+                for (int first = 0; first < (count + 15) / 16 * 16; first += 8)
                 {
-                    TileTransposition.Run(pairs + (256 * half), 16, transposed, 16);
-                    for (int four = 0; four < 4; four++)
-                    {
-                        int first = (8 * four) + (4 * half);
-                        if (first >= (count + 15) / 16 * 16) continue;
-                        uint* tile = (uint*)(destination + (first / 16 * ValueBlockBytes)) + (first % 16 * 16);
-                        for (int i = 0; i < 4; i++) Vector512.Load(transposed + (((4 * four) + i) * 16)).Store(tile + (16 * i));
-                    }
+                    TransposeKeys(rowsOf32 + first, (ushort*)(destination + (first / 16 * ValueBlockBytes)) + (first % 16 * Lanes));
                 }
             }
         }
+    }
+
+    /// <summary>8 dims of 32 keys to 8 rows of 32 keys. A vector has the 8 dims of keys 8 apart in its quarters, which loads bring there; within quarters 8 x 8 elements are transposed: 24 shuffles.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void TransposeKeys(ushort* keys, ushort* destination)
+    {
+        Four(keys, out Vector512<ulong> low0, out Vector512<ulong> low1, out Vector512<ulong> low2, out Vector512<ulong> low3);
+        Four(keys + (4 * Lanes), out Vector512<ulong> high0, out Vector512<ulong> high1, out Vector512<ulong> high2, out Vector512<ulong> high3);
+        Avx512F.UnpackLow(low0, high0).AsUInt16().Store(destination);
+        Avx512F.UnpackHigh(low0, high0).AsUInt16().Store(destination + Lanes);
+        Avx512F.UnpackLow(low1, high1).AsUInt16().Store(destination + (2 * Lanes));
+        Avx512F.UnpackHigh(low1, high1).AsUInt16().Store(destination + (3 * Lanes));
+        Avx512F.UnpackLow(low2, high2).AsUInt16().Store(destination + (4 * Lanes));
+        Avx512F.UnpackHigh(low2, high2).AsUInt16().Store(destination + (5 * Lanes));
+        Avx512F.UnpackLow(low3, high3).AsUInt16().Store(destination + (6 * Lanes));
+        Avx512F.UnpackHigh(low3, high3).AsUInt16().Store(destination + (7 * Lanes));
+    }
+
+    /// <summary>Four keys, and those 8, 16 and 24 behind them: of two dims each, the four keys side by side.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Four(ushort* keys, out Vector512<ulong> dims01, out Vector512<ulong> dims23, out Vector512<ulong> dims45, out Vector512<ulong> dims67)
+    {
+        Vector512<ushort> k0 = Quarters(keys), k1 = Quarters(keys + Lanes), k2 = Quarters(keys + (2 * Lanes)), k3 = Quarters(keys + (3 * Lanes));
+        Vector512<uint> low01 = Avx512BW.UnpackLow(k0, k1).AsUInt32(), high01 = Avx512BW.UnpackHigh(k0, k1).AsUInt32();
+        Vector512<uint> low23 = Avx512BW.UnpackLow(k2, k3).AsUInt32(), high23 = Avx512BW.UnpackHigh(k2, k3).AsUInt32();
+        dims01 = Avx512F.UnpackLow(low01, low23).AsUInt64();
+        dims23 = Avx512F.UnpackHigh(low01, low23).AsUInt64();
+        dims45 = Avx512F.UnpackLow(high01, high23).AsUInt64();
+        dims67 = Avx512F.UnpackHigh(high01, high23).AsUInt64();
+    }
+
+    /// <summary>8 elements of each of four keys that are 8 apart.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<ushort> Quarters(ushort* keys)
+    {
+        Vector512<ushort> quarters = Vector128.Load(keys).ToVector256Unsafe().ToVector512Unsafe();
+        quarters = Avx512F.InsertVector128(quarters, Vector128.Load(keys + (8 * Lanes)), 1);
+        quarters = Avx512F.InsertVector128(quarters, Vector128.Load(keys + (16 * Lanes)), 2);
+        return Avx512F.InsertVector128(quarters, Vector128.Load(keys + (24 * Lanes)), 3);
     }
 
     /// <summary>A row's weights to bfloat16 in their own place, to the nearest.</summary>

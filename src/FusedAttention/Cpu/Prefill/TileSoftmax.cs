@@ -17,12 +17,12 @@ namespace FusedAttention.Cpu.Prefill;
 internal static unsafe class TileSoftmax
 {
     /// <summary>Keys of a stage.</summary>
-    public const int Keys = 128;
+    public const int Keys = TileStages.Keys;
 
     private const int Rows = TileKernels.Rows;
 
     /// <summary>log2 of the largest weight.</summary>
-    private const float LargestExponent = 8;
+    public const float LargestExponent = 8;
 
     /// <summary>In place of m * c for rows that have seen no key: finite, so that what they do not see weighs 0, and so low that any score exceeds it.</summary>
     private const float Unseen = -8.5e37f;
@@ -85,6 +85,21 @@ internal static unsafe class TileSoftmax
             (Vector512.Load(sum + half) + Weigh(s, keys, weights + half, offset, c)).Store(sum + half);
             if (exact != null) (Vector512.Load(exact + half) + ExactSum(s, keys, offset, c)).Store(exact + half);
         }
+    }
+
+    /// <summary>What is added to a score times the factor: minus m * c.</summary>
+    public static void Negate(float* max, float factor, float* offsets)
+    {
+        for (int half = 0; half < Rows; half += 16) (-Offset(Vector512.Load(max + half), Vector512.Create(factor))).Store(offsets + half);
+    }
+
+    /// <summary>Whether all rows have seen a key.</summary>
+    public static bool HaveSeen(float* max) => !Vector512.EqualsAny(Vector512.Min(Vector512.Load(max), Vector512.Load(max + 16)), Vector512.Create(float.NegativeInfinity));
+
+    /// <summary>Adds the sums of a stage to those of its rows.</summary>
+    public static void Add(float* stage, float* sum)
+    {
+        for (int half = 0; half < Rows; half += 16) (Vector512.Load(sum + half) + Vector512.Load(stage + half)).Store(sum + half);
     }
 
     /// <summary>Multiplies each row of a transposed output.</summary>

@@ -78,11 +78,11 @@ public sealed class MachineCodeTimes(ITestOutputHelper output)
             var barrier = new Barrier(threads);
             BackgroundThread[] all = [.. Enumerable.Range(0, threads).Select(_ => BackgroundThread.Start(() => lines.Add(Parts(kernels, dim, barrier))))];
             foreach (BackgroundThread thread in all) thread.Join();
-            string[] names = ["scores of a stage", "softmax", "softmax with exact sums", "sums of a stage", "sums of a tile", "packing keys of a tile", "packing values"];
+            string[] names = ["scores of a stage", "softmax", "softmax with exact sums", "sums of a stage", "sums of a tile", "a woven stage", "packing keys of a tile", "packing values"];
             for (int i = 0; i < names.Length; i++)
             {
                 double median = lines.Select(line => line[i]).Order().ElementAt(threads / 2);
-                double products = i is 0 or 3 or 4 ? 2.0 * TileKernels.Rows * dim * (i == 4 ? 256 : 128) * threads / median / 1e12 : 0;
+                double products = i is 0 or 3 or 4 or 5 ? 2.0 * TileKernels.Rows * dim * (i is 4 or 5 ? 256 : 128) * threads / median / 1e12 : 0;
                 output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"parts dim {dim} threads {threads}: {names[i]} {median * 1e9:0} ns{(products > 0 ? $", {products:0.00} TFLOP/s" : "")}"));
             }
         }
@@ -94,9 +94,13 @@ public sealed class MachineCodeTimes(ITestOutputHelper output)
         byte* memory = (byte*)NativeMemory.AlignedAlloc(4 << 20, 4096);
         new Span<byte>(memory, 4 << 20).Clear();
         byte* query = memory, key = memory + (64 << 10), value = key + (256 << 10), source = value + (256 << 10);
-        float* scores = (float*)(source + (512 << 10)), output = scores + (Keys * Rows), max = output + (256 * Rows), sum = max + Rows, exact = sum + Rows;
+        float* scores = (float*)(source + (512 << 10)), output = scores + (Keys * Rows), max = output + (256 * dim), sum = max + Rows, exact = sum + Rows;
         uint* weights = (uint*)(exact + Rows);
         nint* rows = (nint*)(weights + (Keys * Rows));
+        TileStagesBlock* call = (TileStagesBlock*)(rows + (2 * Keys));
+        TileStage* list = (TileStage*)(call + 1);
+        const int MostStages = 16;
+        for (int i = Keys; i < 2 * Keys; i++) rows[i] = (nint)(source + ((i - Keys) * dim * 8) + (dim * 4));
         for (int i = 0; i < Keys; i++) rows[i] = (nint)(source + (i * dim * 8));
         for (int i = 0; i < Rows; i++) max[i] = float.NegativeInfinity;
         try
@@ -112,10 +116,11 @@ public sealed class MachineCodeTimes(ITestOutputHelper output)
                 () => TileSoftmax.Update(scores, 128, weights, max, sum, exact, output, dim, 0.1f),
                 () => Sums(4),
                 () => Sums(8),
+                Stages,
                 () => TilePacking.PackKeys(rows, 0, 0, Keys, dim, key),
                 () => TilePacking.PackValues(rows, 0, 0, Keys, dim, value),
             ];
-            return [.. parts.Select(part =>
+            return [.. parts.Select((part, index) =>
             {
                 part();
                 barrier.SignalAndWait();
@@ -129,12 +134,34 @@ public sealed class MachineCodeTimes(ITestOutputHelper output)
                 }
 
                 times.Sort();
-                return times[times.Count / 2];
+                return times[times.Count / 2] / (index == 5 ? MostStages : 1);
             })];
         }
         finally
         {
             NativeMemory.AlignedFree(memory);
+        }
+
+        // Eight strips of one tile.
+        void Stages()
+        {
+            for (int i = 0; i <= MostStages; i++)
+            {
+                TileStage* stage = list + i;
+                new Span<float>(stage->Offsets, Rows).Clear();
+                stage->Query = query + (i / 2 % 8 * Rows * dim * 2);
+                stage->Keys = key + (i % 2 * TileStages.Keys * dim * 2);
+                stage->Values = value + (i % 2 * 4 * TileScores.TileBytes);
+                stage->Output = (byte*)(output + (i / 2 % 8 * Rows * dim));
+                stage->Weights = (byte*)weights + (i % 2 * TileStages.WeightBytes);
+                stage->Ahead = rows + (16 * (i % MostStages));
+            }
+
+            call->Set(0.1f, TileSoftmax.LargestExponent);
+            call->Stages = list;
+            call->End = list + MostStages;
+            kernels.Stages(call);
+            Assert.True(call->Reached == call->End, "A score is too large.");
         }
 
         void Sums(int blocks)
