@@ -39,7 +39,7 @@ public sealed partial class FreshProjectTests(ITestOutputHelper log) : IDisposab
             await File.WriteAllTextAsync(Path.Combine(project, program), code, TestContext.Current.CancellationToken);
             ProgramRun run = await ProgramRun.Of("dotnet", project, "run", "-c", "Release");
             Assert.True(run.ExitCode == 0, $"{page}, {name}: ended with {run.ExitCode}\n{run.Output}\n{run.Error}\n{code}");
-            Assert.DoesNotMatch("warning (CS|FS)", run.Output);
+            Assert.DoesNotMatch("warning (CS|FS(?!0988))", run.Output); // FS0988: an example that is a function leaves a program with nothing to do
             log.WriteLine($"{page}, {name}: compiled and run");
         }
     }

@@ -58,11 +58,9 @@ public sealed class ReadmeExamples
     [Fact]
     public void EightBits()
     {
-        float[] newKeys = new float[1000 * 2 * 64], newValues = new float[1000 * 2 * 64];
-        newValues.AsSpan().Fill(3);
-
         // README: EightBits
         // The same over keys and values of 8 bits, a byte a number, with a scale for each token and head.
+        float[] newKeys = new float[1000 * 2 * 64], newValues = new float[1000 * 2 * 64];
         float[] query = new float[8 * 64], output = new float[8 * 64], keyScale = new float[4096 * 2], valueScale = new float[4096 * 2];
         sbyte[] key = new sbyte[4096 * 2 * 64], value = new sbyte[4096 * 2 * 64];
         KeyValueQuantization.ToInt8<float>(newKeys, dim: 64, key.AsSpan(0, newKeys.Length), keyScale.AsSpan(0, newKeys.Length / 64));
@@ -76,6 +74,11 @@ public sealed class ReadmeExamples
             ValueScale = new ReadOnlyTensorSpan<float>(valueScale, [4096, 2]),
         });
         // README: end
+        Assert.All(output, static x => Assert.Equal(0, x));
+        newValues.AsSpan().Fill(3);
+        KeyValueQuantization.ToInt8<float>(newValues, dim: 64, value.AsSpan(0, newValues.Length), valueScale.AsSpan(0, newValues.Length / 64));
+        var scales = new AttentionOperands { KeyLengths = [1000], KeyScale = new ReadOnlyTensorSpan<float>(keyScale, [4096, 2]), ValueScale = new ReadOnlyTensorSpan<float>(valueScale, [4096, 2]) };
+        Attention.Forward<float, sbyte>(query, key, value, output, shape, operands: scales);
         Assert.All(output, static x => Assert.Equal(3, x, 1e-5f));
     }
 
