@@ -1,11 +1,19 @@
+using System.Globalization;
 using System.Reflection;
 using BenchmarkDotNet.Running;
 using FusedAttention.Benchmarks;
+using FusedAttention.Benchmarks.DropIn;
 
-// A table of its own, which needs no other processes.
+// Tables of their own, which need no other processes.
 if (args is ["serving"])
 {
     ServingCost.Print(Console.Out);
+    return;
+}
+
+if (args is ["drop-in", ..])
+{
+    DropInCost.Print(Console.Out, TimeSpan.FromSeconds(args is [_, "--seconds", string seconds] ? double.Parse(seconds, CultureInfo.InvariantCulture) : 5));
     return;
 }
 

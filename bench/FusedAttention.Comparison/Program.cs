@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Text.Json;
 using System.Text.RegularExpressions;
 using FusedAttention;
 using FusedAttention.Checking.Measurement;
@@ -19,9 +20,10 @@ var modules = new Option<string>("--peers") { Description = "The folder node_mod
 var noPeers = new Option<bool>("--no-peers") { Description = "Ours alone." };
 var output = new Option<string>("--output") { Description = "The reports go to a folder in here, named by the processor.", HelpName = "DIR", DefaultValueFactory = _ => "bench/results" };
 
-var command = new RootCommand("Times FusedAttention, ONNX Runtime and ggml on the same inputs, in turns, and writes JSON, Markdown and HTML.");
+var command = new RootCommand("Times FusedAttention, ONNX Runtime and ggml on the same inputs, in turns, and writes JSON, Markdown, HTML and a chart.");
 foreach (Option option in (Option[])[filter, list, isLong, threads, seconds, variant, ggmlVariant, modules, noPeers, output]) command.Add(option);
 command.Add(GpuCommand());
+command.Add(ChartCommand());
 command.SetAction(parsed =>
 {
     var pattern = new Regex(parsed.GetValue(filter) ?? "", RegexOptions.CultureInvariant, TimeSpan.FromSeconds(1));
@@ -61,6 +63,28 @@ command.SetAction(parsed =>
     }
 });
 return command.Parse(args).Invoke();
+
+static Command ChartCommand()
+{
+    var file = new Argument<string>("FILE") { Description = "The JSON of a run." };
+    var chart = new Command("chart", "Measures nothing: makes the chart of a run from its JSON again, beside it.") { file };
+    chart.SetAction(parsed =>
+    {
+        try
+        {
+            string json = parsed.GetRequiredValue(file), svg = Path.ChangeExtension(json, ".svg");
+            File.WriteAllText(svg, ReportBars.Sheet(JsonReport.Read(File.ReadAllText(json))).Render());
+            Console.WriteLine(svg);
+            return 0;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or JsonException)
+        {
+            Console.Error.WriteLine(e.Message);
+            return 1;
+        }
+    });
+    return chart;
+}
 
 static Command GpuCommand()
 {

@@ -76,4 +76,31 @@ public static unsafe partial class Attention
         ArgumentNullException.ThrowIfNull(output);
         ForwardPaged(query.AsReadOnlyTensorSpan(), output.AsTensorSpan(), cache, layer, batch, options, operands, execution, cancellationToken);
     }
+
+    /// <summary>Attention of a batch over one layer of a cache, on spans and arrays: rows of <c>[batch.TotalQueries, heads, dim]</c> one after the other, as many heads as the length of the query makes.</summary>
+    /// <inheritdoc cref="ForwardPaged{TQuery, T}(in ReadOnlyTensorSpan{TQuery}, in TensorSpan{TQuery}, PagedKeyValueCache{T}, int, PagedBatch, AttentionOptions, in AttentionOperands, CpuExecution, CancellationToken)"/>
+    public static void ForwardPaged<TQuery, T>(
+        ReadOnlySpan<TQuery> query,
+        Span<TQuery> output,
+        PagedKeyValueCache<T> cache,
+        int layer,
+        PagedBatch batch,
+        AttentionOptions? options = null,
+        scoped in AttentionOperands operands = default,
+        CpuExecution? execution = null,
+        CancellationToken cancellationToken = default)
+        where TQuery : unmanaged
+        where T : unmanaged
+    {
+        ArgumentNullException.ThrowIfNull(cache);
+        ArgumentNullException.ThrowIfNull(batch);
+        int rows = batch.TotalQueries, keyDim = cache.Options.KeyDim, valueDim = cache.Options.ValueDim;
+        long rowOfOneHead = (long)rows * keyDim, heads = rows == 0 ? cache.Options.KeyValueHeads : query.Length / rowOfOneHead;
+        if (query.Length != heads * rowOfOneHead || heads == 0)
+            throw new ArgumentException($"query has {query.Length} elements; expected [{rows}, heads, {keyDim}], a multiple of {rowOfOneHead}.", nameof(query));
+        if (output.Length != rows * heads * valueDim)
+            throw new ArgumentException($"output has {output.Length} elements; expected [{rows}, {heads}, {valueDim}], which is {rows * heads * valueDim}.", nameof(output));
+        ForwardPaged(
+            new ReadOnlyTensorSpan<TQuery>(query, [rows, (nint)heads, keyDim]), new TensorSpan<TQuery>(output, [rows, (nint)heads, valueDim]), cache, layer, batch, options, operands, execution, cancellationToken);
+    }
 }

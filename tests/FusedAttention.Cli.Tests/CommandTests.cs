@@ -146,6 +146,7 @@ public sealed class CommandTests : IDisposable
     [InlineData("absent.npz", "There is no file absent.npz")]
     [InlineData("{0} --bogus", "no option --bogus.")]
     [InlineData("{0} --cuasal", "no option --cuasal: did you mean --causal?")]
+    [InlineData("--cuasal {0} {0} {0}", "no option --cuasal: did you mean --causal?")]
     [InlineData("{0} --causal=maybe", "--causal takes no value.")]
     [InlineData("{0} --output {0}", "is an input")]
     [InlineData("{0} --query nope", "no tensor or file 'nope'")]

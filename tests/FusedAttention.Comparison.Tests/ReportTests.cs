@@ -36,6 +36,33 @@ public class ReportTests
     }
 
     [Fact]
+    public void What_is_read_back_writes_the_same_again()
+    {
+        string json = JsonReport.Write(_report);
+        Assert.Equal(json, JsonReport.Write(JsonReport.Read(json)));
+    }
+
+    [Fact]
+    public void Bars_have_every_row_with_the_best_peer_of_each_family_and_the_factor()
+    {
+        BarSheet sheet = ReportBars.Sheet(_report);
+        Assert.Equal(2, sheet.Panels.Count);
+        Assert.Equal([("1.50x", true), ("0.67x", false)], sheet.Panels[0].Rows.Select(r => (r.Factor, r.IsAhead)));
+        BarRow decode = Assert.Single(sheet.Panels[1].Rows);
+        Assert.Equal([(0, 10.0), (1, 5.0)], decode.Bars.Select(b => (b.Colour, b.Value))); // "peer <1> | a" and "peer 2" are one family, of which the second is faster
+        XElement.Parse(sheet.Render());
+    }
+
+    /// <summary>The chart that the README shows is made from the numbers beside it.</summary>
+    [Fact]
+    public void Committed_charts_are_those_of_their_numbers()
+    {
+        string[] files = [.. Directory.EnumerateFiles(Path.Combine(ReferenceData.Root, "bench", "results"), "comparison-*.json", SearchOption.AllDirectories)];
+        Assert.NotEmpty(files);
+        Assert.All(files, file => Assert.Equal(ReportBars.Sheet(JsonReport.Read(File.ReadAllText(file))).Render().ReplaceLineEndings("\n"), File.ReadAllText(Path.ChangeExtension(file, ".svg")).ReplaceLineEndings("\n")));
+    }
+
+    [Fact]
     public void Markdown_tables_are_rectangular_and_mark_the_fastest()
     {
         string[] lines = MarkdownReport.Write(_report).Split('\n');

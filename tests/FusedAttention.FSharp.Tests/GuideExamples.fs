@@ -41,12 +41,11 @@ let Decode () =
 
 [<Fact>]
 let Cache () =
-    let tensor heads = Tensor.CreateFromShape<float32>(ReadOnlySpan [| 21n; heads; 64n |])
-    let query, output = tensor 8n, tensor 8n
-    let keys, values = Array.zeroCreate<float32> (21 * 2 * 64), Array.create (21 * 2 * 64) 3f
-
     // README: FSharpCache
     // Two sequences get 20 tokens and 1 more, and attend to all that they have; float rows, rounded to the cache's half precision.
+    let rows () = Tensor.CreateFromShape<float32>(ReadOnlySpan [| 21n; 8n; 64n |])
+    let query, output = rows (), rows ()
+    let keys, values = Array.zeroCreate<float32> (21 * 2 * 64), Array.create (21 * 2 * 64) 3f
     use cache = new PagedKeyValueCache<Half>(PagedKeyValueCacheOptions(Blocks = 100, BlockSize = 16, KeyValueHeads = 2, KeyDim = 64))
     let sequences = [| cache.CreateSequence(); cache.CreateSequence() |]
     let tokens = [| 20; 1 |]

@@ -58,11 +58,9 @@ public sealed class ReadmeExamples
     [Fact]
     public void EightBits()
     {
-        float[] newKeys = new float[1000 * 2 * 64], newValues = new float[1000 * 2 * 64];
-        newValues.AsSpan().Fill(3);
-
         // README: EightBits
         // The same over keys and values of 8 bits, a byte a number, with a scale for each token and head.
+        float[] newKeys = new float[1000 * 2 * 64], newValues = new float[1000 * 2 * 64];
         float[] query = new float[8 * 64], output = new float[8 * 64], keyScale = new float[4096 * 2], valueScale = new float[4096 * 2];
         sbyte[] key = new sbyte[4096 * 2 * 64], value = new sbyte[4096 * 2 * 64];
         KeyValueQuantization.ToInt8<float>(newKeys, dim: 64, key.AsSpan(0, newKeys.Length), keyScale.AsSpan(0, newKeys.Length / 64));
@@ -76,17 +74,20 @@ public sealed class ReadmeExamples
             ValueScale = new ReadOnlyTensorSpan<float>(valueScale, [4096, 2]),
         });
         // README: end
+        Assert.All(output, static x => Assert.Equal(0, x));
+        newValues.AsSpan().Fill(3);
+        KeyValueQuantization.ToInt8<float>(newValues, dim: 64, value.AsSpan(0, newValues.Length), valueScale.AsSpan(0, newValues.Length / 64));
+        var scales = new AttentionOperands { KeyLengths = [1000], KeyScale = new ReadOnlyTensorSpan<float>(keyScale, [4096, 2]), ValueScale = new ReadOnlyTensorSpan<float>(valueScale, [4096, 2]) };
+        Attention.Forward<float, sbyte>(query, key, value, output, shape, operands: scales);
         Assert.All(output, static x => Assert.Equal(3, x, 1e-5f));
     }
 
     [Fact]
     public void Rotary()
     {
-        float[] query = new float[20 * 8 * 64], keys = new float[20 * 2 * 64], values = new float[20 * 2 * 64];
-        query.AsSpan().Fill(1);
-
         // README: Rotary
-        // Llama 3.1's rotary positions: keys are rotated on their way into the cache, queries in place.
+        // Llama 3.1's rotary positions, 20 tokens: keys are rotated on their way into the cache, queries in place.
+        float[] query = new float[20 * 8 * 64], keys = new float[20 * 2 * 64], values = new float[20 * 2 * 64];
         var rotary = new RotaryEmbedding(new() { HeadDim = 64, Base = 500_000, Scaling = new Llama3RotaryScaling { Factor = 8 } });
         using var cache = new PagedKeyValueCache<Half>(new() { Blocks = 100, BlockSize = 16, KeyValueHeads = 2, KeyDim = 64 });
         CacheSequence sequence = cache.CreateSequence();
@@ -97,6 +98,9 @@ public sealed class ReadmeExamples
         cache.Write<float>(layer: 0, batch, keys, values, rotary);
         rotary.Apply(query, batch.Positions);
         // README: end
+        Assert.All(query, static x => Assert.Equal(0, x));
+        query.AsSpan().Fill(1);
+        rotary.Apply(query, batch.Positions);
         Assert.Equal(1, query[0]);
         Assert.Equal(Math.Cos(19) - Math.Sin(19), query[19 * 8 * 64], 1e-6);
     }
@@ -164,13 +168,11 @@ public sealed class ReadmeExamples
     [Fact]
     public void Cache()
     {
-        float[] keys = new float[21 * 2 * 64], values = new float[keys.Length];
-        Array.Fill(values, 3.0001f);
-        var query = Tensor.CreateFromShape<float>([21, 8, 64]);
-        var output = Tensor.CreateFromShape<float>([21, 8, 64]);
-
         // README: Cache
         // Two sequences get 20 tokens and 1 more, and attend to all that they have; float rows, rounded to the cache's half precision.
+        float[] keys = new float[21 * 2 * 64], values = new float[21 * 2 * 64];
+        var query = Tensor.CreateFromShape<float>([21, 8, 64]);
+        var output = Tensor.CreateFromShape<float>([21, 8, 64]);
         using var cache = new PagedKeyValueCache<Half>(new() { Blocks = 100, BlockSize = 16, KeyValueHeads = 2, KeyDim = 64 });
         CacheSequence[] sequences = [cache.CreateSequence(), cache.CreateSequence()];
         PagedBatch batch = cache.CreateBatch();
@@ -180,7 +182,54 @@ public sealed class ReadmeExamples
         cache.Write(layer: 0, batch, keys, values);
         Attention.ForwardPaged(query, output, cache, layer: 0, batch, new AttentionOptions { Mask = AttentionMask.Causal });
         // README: end
+        Array.Fill(values, 3.0001f);
+        cache.Write(layer: 0, batch, keys, values);
+        Attention.ForwardPaged(query, output, cache, layer: 0, batch, new AttentionOptions { Mask = AttentionMask.Causal });
         Assert.All(output.ToArray(), static x => Assert.Equal(3, x, 1e-6f));
+    }
+
+    [Fact]
+    public void DecodeLoop()
+    {
+        // README: DecodeLoop
+        // A prompt of 100 tokens in one step, then 20 tokens, a step each: 4 layers, 8 query heads over 2.
+        using var cache = new PagedKeyValueCache<Half>(new() { Blocks = 100, BlockSize = 16, Layers = 4, KeyValueHeads = 2, KeyDim = 64 });
+        CacheSequence sequence = cache.CreateSequence();
+        PagedBatch batch = cache.CreateBatch();
+        var causal = new AttentionOptions { Mask = AttentionMask.Causal };
+        for (int newTokens = 100; cache.GetLength(sequence) < 120; newTokens = 1)
+        {
+            cache.Extend(sequence, newTokens);
+            batch.Clear();
+            batch.Add(sequence, newTokens);
+            for (int layer = 0; layer < 4; layer++)
+            {
+                Tensor<float> query = Project(newTokens, 8), key = Project(newTokens, 2), value = Project(newTokens, 2), output = Project(newTokens, 8);
+                cache.Write(layer, batch, key, value);
+                Attention.ForwardPaged(query, output, cache, layer, batch, causal); // each token sees the cache as far as itself
+            }
+        }
+
+        static Tensor<float> Project(int tokens, int heads) => Tensor.CreateFromShape<float>([tokens, heads, 64]); // the model's products stand here
+        // README: end
+        Assert.Equal(120, cache.GetLength(sequence));
+    }
+
+    [Fact]
+    public void Engine()
+    {
+        // README: Engine
+        // An engine's own cache, [kvHead, capacity, dim] in float, holds 1,000 tokens of room for 4,096; the last 20 are new, their queries [token, head, dim]. Where its loop over heads stood:
+        float[] queries = new float[20 * 16 * 128], keys = new float[8 * 4096 * 128], values = new float[8 * 4096 * 128], output = new float[20 * 16 * 128];
+
+        AttentionStrides ofCache = AttentionStrides.HeadMajor(heads: 8, tokens: 4096, dim: 128);
+        var shape = new AttentionShape(batch: 1, queryLength: 20, keyLength: 1000, queryHeads: 16, keyValueHeads: 8, keyDim: 128) { KeyStrides = ofCache, ValueStrides = ofCache };
+        Attention.Forward<float, float>(queries, keys, values, output, shape, new AttentionOptions { Mask = AttentionMask.Causal });
+        // README: end
+        values.AsSpan().Fill(float.NaN); // room that no query sees
+        for (int head = 0; head < 8; head++) values.AsSpan(head * 4096 * 128, 1000 * 128).Fill(head);
+        Attention.Forward<float, float>(queries, keys, values, output, shape, new AttentionOptions { Mask = AttentionMask.Causal });
+        for (int i = 0; i < output.Length; i++) Assert.Equal(i / 128 % 16 / 2, output[i], 1e-5f);
     }
 
     [Fact]

@@ -4,7 +4,7 @@ using System.Text.Json.Serialization;
 
 namespace FusedAttention.Comparison.Reporting;
 
-/// <summary>All records of a run, for programs.</summary>
+/// <summary>All records of a run, for programs, and for making the other forms of a report again.</summary>
 internal static class JsonReport
 {
     private static readonly JsonSerializerOptions Options = new()
@@ -19,11 +19,22 @@ internal static class JsonReport
 
     public static string Write(ComparisonReport report) => JsonSerializer.Serialize(report, Options).ReplaceLineEndings("\n") + "\n";
 
+    /// <exception cref="JsonException">The text is no report.</exception>
+    public static ComparisonReport Read(string json) => JsonSerializer.Deserialize<ComparisonReport>(json, Options) ?? throw new JsonException("The file has no report.");
+
     /// <summary>A case as its numbers, without what can be computed from them.</summary>
     private sealed class CaseConverter : JsonConverter<Cases.AttentionCase>
     {
         public override Cases.AttentionCase Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options)
-            => throw new NotSupportedException("Reports are written only.");
+        {
+            using JsonDocument document = JsonDocument.ParseValue(ref reader);
+            JsonElement value = document.RootElement;
+            int Number(string name) => value.GetProperty(name).GetInt32();
+            return new(
+                value.GetProperty("kind").GetString() is "prefill" ? Cases.CaseKind.Prefill : Cases.CaseKind.Decode,
+                value.GetProperty("type").GetString() switch { "fp32" => AttentionElementType.Float32, "fp16" => AttentionElementType.Float16, _ => AttentionElementType.BFloat16 },
+                Number("queryHeads"), Number("keyValueHeads"), Number("dim"), Number("queries"), Number("keys"), value.GetProperty("causal").GetBoolean());
+        }
 
         public override void Write(Utf8JsonWriter writer, Cases.AttentionCase value, JsonSerializerOptions options)
         {

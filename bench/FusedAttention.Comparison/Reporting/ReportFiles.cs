@@ -1,6 +1,6 @@
 namespace FusedAttention.Comparison.Reporting;
 
-/// <summary>The three forms of a report, side by side.</summary>
+/// <summary>The forms of a report, side by side.</summary>
 internal static class ReportFiles
 {
     /// <summary>Runs that cannot be compared do not overwrite one another: the name has threads and instruction set.</summary>
@@ -13,5 +13,6 @@ internal static class ReportFiles
         File.WriteAllText(Path.Combine(folder, name + ".json"), JsonReport.Write(report));
         File.WriteAllText(Path.Combine(folder, name + ".md"), MarkdownReport.Write(report));
         File.WriteAllText(Path.Combine(folder, name + ".html"), HtmlReport.Write(report));
+        File.WriteAllText(Path.Combine(folder, name + ".svg"), ReportBars.Sheet(report).Render());
     }
 }

@@ -86,7 +86,7 @@ internal sealed class InputOptions
     private (LoadedTensor Query, LoadedTensor Key, LoadedTensor Value) LoadQueryKeyValue(ParseResult parsed, InputFiles files)
     {
         string[] given = Files(parsed);
-        if (given.FirstOrDefault(f => f.StartsWith('-')) is string unknown) throw new UsageException($"There is no option {unknown}{Suggestions.DidYouMean(unknown, Suggestions.OptionsOf(parsed.CommandResult.Command))}");
+        if (given.FirstOrDefault(f => f.StartsWith('-')) is string unknown) throw new UsageException(Suggestions.NoOption(unknown, parsed.CommandResult.Command));
         string?[] apart = [parsed.GetValue(_queryFile), parsed.GetValue(_keyFile), parsed.GetValue(_valueFile)];
         if (given.Length == 2) throw new UsageException("Give one file with query, key and value, or three files in this order; this is two.");
         if (given.Length == 3 && apart.Any(f => f is not null)) throw new UsageException("Give three files or --query-file, --key-file and --value-file, not both.");

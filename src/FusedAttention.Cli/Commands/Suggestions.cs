@@ -12,6 +12,9 @@ internal static class Suggestions
         return distance <= 1 + (typed.Length / 5) ? $": did you mean {name}?" : ".";
     }
 
+    /// <summary>The message about an option that a command does not have.</summary>
+    public static string NoOption(string typed, Command command) => $"There is no option {typed}{DidYouMean(typed, OptionsOf(command))}";
+
     /// <summary>The names of a command's options.</summary>
     public static IEnumerable<string> OptionsOf(Command command) => command.Options.SelectMany(static option => option.Aliases.Prepend(option.Name)).Where(static name => name.StartsWith("--", StringComparison.Ordinal));
 

@@ -24,7 +24,7 @@ internal static class Tool
     public static async Task<int> RunAsync(IReadOnlyList<string> arguments, ToolConsole console, BackendCatalog backends, CancellationToken cancellation = default)
     {
         ParseResult parsed = Build(console, backends).Parse(arguments);
-        string? problem = WithValue(arguments, parsed);
+        string? problem = NoOption(arguments, parsed) ?? WithValue(arguments, parsed);
         if (problem is not null || parsed.Action is ParseErrorAction)
         {
             foreach (string message in problem is not null ? [problem] : Problems(parsed)) console.Problem(message);
@@ -93,8 +93,23 @@ internal static class Tool
         foreach (var error in parsed.Errors)
         {
             string? unknown = parsed.UnmatchedTokens.FirstOrDefault(token => token.StartsWith('-') && error.Message.Contains($"'{token}'", StringComparison.Ordinal));
-            yield return unknown is null ? error.Message : $"There is no option {unknown}{Suggestions.DidYouMean(unknown, Suggestions.OptionsOf(command))}";
+            yield return unknown is null ? error.Message : Suggestions.NoOption(unknown, command);
         }
+    }
+
+    /// <summary>A name that is none of a command's options, as --cuasal, which would pass for a file otherwise; null where there is none. Behind <c>--</c> all are files.</summary>
+    private static string? NoOption(IReadOnlyList<string> arguments, ParseResult parsed)
+    {
+        Command command = parsed.CommandResult.Command;
+        if (command is RootCommand) return null;
+        foreach (string argument in arguments.TakeWhile(static argument => argument is not "--").Where(static argument => argument.StartsWith("--", StringComparison.Ordinal)))
+        {
+            int end = argument.AsSpan().IndexOfAny('=', ':');
+            string name = end < 0 ? argument : argument[..end];
+            if (name is not "--help" && !Suggestions.OptionsOf(command).Contains(name, StringComparer.Ordinal)) return Suggestions.NoOption(name, command);
+        }
+
+        return null;
     }
 
     /// <summary>A switch that was given a value, as --causal=no, which would pass for a file otherwise; null where there is none.</summary>

@@ -14,7 +14,7 @@ public sealed partial class BatchScheduler
     /// Drafts count as tokens of the step, behind the one that every request gets: there may be room for the first of them only, or for none. They are forgotten with the next token; in a step that is abandoned
     /// they stay.
     /// A tree lists each draft behind the one that it follows, the likeliest line first: its keys lie where they belong. Right drafts of another line are computed again with the next step, as tokens that are known.
-    /// A model must mask a tree: <see cref="BatchStep.CopyTreeMask"/>.
+    /// A model must mask a tree: <see cref="BatchStep.CreateTreeMask"/>.
     /// </remarks>
     /// <param name="request">A request of this scheduler that is not in a step.</param>
     /// <param name="drafts">The tokens; none to take drafts back.</param>

@@ -38,7 +38,7 @@ public sealed class BatchStep
     /// <summary>The sequences of the runs, in the same order, as <c>Write</c> and <c>ForwardPaged</c> take them.</summary>
     public PagedBatch Batch { get; }
 
-    /// <summary>Whether drafts are among the rows that are no line, so that a causal mask lets them see too much: <see cref="CopyTreeMask"/> has the one to add.</summary>
+    /// <summary>Whether drafts are among the rows that are no line, so that a causal mask lets them see too much: <see cref="CreateTreeMask"/> has the one to add, and <see cref="CopyTreeMask"/> for GPUs.</summary>
     public bool HasTrees { get; private set; }
 
     internal ReadOnlySpan<CacheSequence> Sequences => CollectionsMarshal.AsSpan(_sequences);
@@ -46,11 +46,26 @@ public sealed class BatchStep
     internal ReadOnlySpan<int> Counts => CollectionsMarshal.AsSpan(_counts);
 
     /// <summary>
-    /// Writes the mask for <see cref="AttentionOperands.BooleanMask"/>, beside the causal one of the options: a draft sees the drafts that it follows, itself, and all that is no draft.
+    /// The mask for <see cref="AttentionOptions.MaskFunction"/>, beside the causal one: a draft sees the drafts that it follows, itself, and all that is no draft. Its size is that of the step's rows by the most drafts of one of its
+    /// requests, whatever the context; it is made anew for each step, for all layers. Null where <see cref="HasTrees"/> is false.
     /// </summary>
     /// <remarks>
     /// Keys are told apart by their places. ALiBi and windows go by places too, so for alternatives they are off by some tokens: trees are for models whose positions are rotations or embeddings (<see cref="Positions"/>).
     /// </remarks>
+    public MaskFunction? CreateTreeMask()
+    {
+        if (!HasTrees) return null;
+        int width = 0;
+        foreach (ScheduledRun run in _runs) width = Math.Max(width, run.DraftCount);
+        bool[] mask = new bool[_tokens.Count * width];
+        FillTreeMask(mask, width, run => width - run.DraftCount);
+        PagedSequences sequences = Batch.Sequences;
+        return MaskFunction.Of(new NewTokenMask(mask, width, sequences.CumulativeQueryLengths, sequences.ContextLengths));
+    }
+
+    /// <summary>
+    /// Writes the mask of <see cref="CreateTreeMask"/> as <see cref="AttentionOperands.BooleanMask"/> has it, over all keys: for backends that refuse functions.
+    /// </summary>
     /// <param name="mask"><c>[Tokens.Length, Batch.MaxContextLength]</c>.</param>
     /// <exception cref="ArgumentException">It has another length.</exception>
     public void CopyTreeMask(Span<bool> mask)
@@ -58,19 +73,7 @@ public sealed class BatchStep
         int keys = Batch.MaxContextLength;
         if (mask.Length != (long)_tokens.Count * keys)
             throw new ArgumentException($"The mask has {mask.Length} elements, but must have {_tokens.Count} rows of {keys} keys.", nameof(mask));
-        mask.Fill(true);
-        foreach (ScheduledRun run in _runs)
-        {
-            if (run.DraftCount == 0) continue;
-            DraftTree drafts = run.Request.Drafts!;
-            int firstKey = run.Position + run.KnownCount;
-            for (int draft = 0; draft < run.DraftCount; draft++)
-            {
-                Span<bool> row = mask.Slice((run.FirstRow + run.KnownCount + draft) * keys, keys).Slice(firstKey, run.DraftCount);
-                row.Clear();
-                for (int seen = draft; seen != DraftTree.Root; seen = drafts.Parent(seen)) row[seen] = true;
-            }
-        }
+        FillTreeMask(mask, keys, static run => run.Position + run.KnownCount);
     }
 
     internal void Add(GenerationRequest request)
@@ -103,6 +106,23 @@ public sealed class BatchStep
     {
         if (request.OwesPromptLogits) return Math.Clamp(request.Computed + request.Granted - request.PromptLogitsGiven, 0, request.Granted);
         return request.Granted == request.Uncomputed && request.MaxNewTokens > 0 ? 1 : 0;
+    }
+
+    /// <summary>True but for the drafts that a draft does not follow, in rows of <paramref name="width"/> whose column of a run's first draft is <paramref name="firstDraft"/>.</summary>
+    private void FillTreeMask(Span<bool> mask, int width, Func<ScheduledRun, int> firstDraft)
+    {
+        mask.Fill(true);
+        foreach (ScheduledRun run in _runs)
+        {
+            if (run.DraftCount == 0) continue;
+            DraftTree drafts = run.Request.Drafts!;
+            for (int draft = 0; draft < run.DraftCount; draft++)
+            {
+                Span<bool> row = mask.Slice((run.FirstRow + run.KnownCount + draft) * width, width).Slice(firstDraft(run), run.DraftCount);
+                row.Clear();
+                for (int seen = draft; seen != DraftTree.Root; seen = drafts.Parent(seen)) row[seen] = true;
+            }
+        }
     }
 
     private void AddDrafts(GenerationRequest request, int count)

@@ -27,6 +27,37 @@ public sealed class CacheDoorTests
                 new AttentionOperands { LogSumExp = new TensorSpan<float>(lse, [QueryHeads, batch.TotalQueries]) });
             Assert.Equal(expected.ToArray(), output.ToArray());
             Assert.Contains(output.ToArray(), static x => x != 0);
+
+            float[] rows = query.ToArray(), written = new float[expected.FlattenedLength];
+            Attention.ForwardPaged(rows, written, cache, layer, batch, Causal);
+            Assert.Equal(expected.ToArray(), written);
+        }
+    }
+
+    [Fact]
+    public void Spans_have_whole_rows()
+    {
+        using PagedKeyValueCache<float> cache = Create<float>();
+        PagedBatch batch = Fill(cache, out _);
+        int tokens = batch.TotalQueries;
+        float[] query = new float[tokens * QueryHeads * KeyDim], output = new float[tokens * QueryHeads * ValueDim];
+        Assert.Equal($"query has {query.Length - 1} elements; expected [{tokens}, heads, {KeyDim}], a multiple of {tokens * KeyDim}. (Parameter 'query')", Refused(query.AsSpan(1), output));
+        Assert.StartsWith("query has 0 elements;", Refused([], []), StringComparison.Ordinal);
+        Assert.StartsWith($"output has {output.Length - 1} elements; expected [{tokens}, {QueryHeads}, {ValueDim}]", Refused(query, output.AsSpan(1)), StringComparison.Ordinal);
+        batch.Clear();
+        Attention.ForwardPaged(Array.Empty<float>(), Array.Empty<float>(), cache, 0, batch);
+
+        string Refused(ReadOnlySpan<float> rows, Span<float> results)
+        {
+            try
+            {
+                Attention.ForwardPaged(rows, results, cache, 0, batch);
+                return "taken";
+            }
+            catch (ArgumentException e)
+            {
+                return e.Message;
+            }
         }
     }
 

@@ -85,6 +85,47 @@ public sealed class ReadyMadeTests
         }
     }
 
+    /// <summary>A tree's mask, as wide as the new tokens, and the tensor over all keys that says the same: dense, packed and in blocks, sequences of different lengths.</summary>
+    [Theory]
+    [MemberData(nameof(Calls))]
+    public void A_mask_over_new_tokens_has_the_bits_of_one_over_all_keys(CpuInstructionSet variant, int queries)
+    {
+        Problem problem = new ProblemGenerator(queries).Fill(Dense(variant, queries) with { KeyLengths = [700, 311], PassesKeyLengths = true });
+        int keys = problem.KeyCapacity, width = Math.Min(queries, 40);
+        bool[] narrow = new bool[2 * queries * width], wide = new bool[2 * queries * keys];
+        Array.Fill(wide, true);
+        for (int row = 0; row < 2 * queries; row++)
+        {
+            for (int column = 0; column < width; column++)
+            {
+                narrow[(row * width) + column] = wide[(row * keys) + problem.KeyLengths[row / queries] - width + column] = ((row * 7) + (column * 5)) % 11 % 3 != 0;
+            }
+        }
+
+        MaskFunction function = MaskFunction.Of(new NewTokenMask(narrow, width, [0, queries, 2 * queries], problem.KeyLengths));
+        foreach (CallForm form in (ReadOnlySpan<CallForm>)[CallForm.Dense, CallForm.Packed, CallForm.Paged])
+        {
+            Problem call = problem with { Form = form };
+            AssertSameBits(call with { Mask = form == CallForm.Dense ? new(wide, 2, 1, queries, keys) : new(wide, 1, 1, 2 * queries, keys) }, WithMask(call, function));
+        }
+    }
+
+    [Fact]
+    public void A_mask_over_new_tokens_refuses_what_does_not_fit()
+    {
+        Assert.Throws<ArgumentOutOfRangeException>("width", () => new NewTokenMask([true], 0, [0, 1], [5]));
+        Assert.Throws<ArgumentException>("cumulativeQueryLengths", () => new NewTokenMask([true], 1, [0, 1], []));
+        Assert.Throws<ArgumentException>("cumulativeQueryLengths", () => new NewTokenMask([true], 1, [0, 1, 2], [5]));
+        Assert.Throws<ArgumentException>("cumulativeQueryLengths", () => new NewTokenMask([true], 1, [0, 2, 1], [5, 5]));
+        Assert.Throws<ArgumentException>("mask", () => new NewTokenMask([true], 1, [0, 2], [5]));
+        Assert.Throws<ArgumentException>("mask", () => new NewTokenMask([], 1, [0, 0], [5]));
+
+        // As many sequences as the mask is about, or the call is refused.
+        Problem two = Dense(CpuInstructionSet.Auto, 1);
+        ArgumentException refused = Assert.Throws<ArgumentException>(() => Caller.Run(WithMask(two, MaskFunction.Of(new NewTokenMask([true], 1, [0, 1], [700])))));
+        Assert.Contains("by batch", refused.Message, StringComparison.Ordinal);
+    }
+
     /// <summary>Eight documents in one sequence against a packed call of them.</summary>
     [Theory]
     [MemberData(nameof(Calls))]

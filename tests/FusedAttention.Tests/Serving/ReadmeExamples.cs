@@ -100,13 +100,14 @@ public sealed class ReadmeExamples
         Assert.Equal(1 + 3 + 1, request.GeneratedTokens.Length);
         int[] next = CountingModel.Continue(request.Tokens, 2);
 
+        var causal = new AttentionOptions { Mask = AttentionMask.Causal };
+
         // README: ServingTree
         int[] tree = [next[0], next[1], 3, 4];
         scheduler.Propose(request, tree, parents: [-1, 0, -1, 2]);                  // 3 and next[0] both follow the last token
         if (scheduler.TryNext(out step) && step.HasTrees)
         {
-            bool[] mask = new bool[step.Tokens.Length * step.Batch.MaxContextLength];
-            step.CopyTreeMask(mask);                                                // AttentionOperands.BooleanMask, beside the causal mask; positions are step.Positions
+            AttentionOptions options = causal with { MaskFunction = step.CreateTreeMask() }; // for ForwardPaged in all layers of this step; positions are step.Positions
             scheduler.Complete(model.Run(step));
         }
 

@@ -100,6 +100,7 @@ public sealed class SpeculationTests
         bool[] mask = new bool[step.Tokens.Length * step.Batch.MaxContextLength];
         step.CopyTreeMask(mask);
         Assert.Throws<ArgumentException>("mask", () => step.CopyTreeMask(new bool[3]));
+        MaskFunction function = step.CreateTreeMask()!;
         ScheduledRun run = step.Runs[0];
         int known = run.TokenCount - run.DraftCount, keys = step.Batch.MaxContextLength;
         for (int row = 0; row < run.TokenCount; row++)
@@ -107,7 +108,11 @@ public sealed class SpeculationTests
             var seen = new HashSet<int>();
             for (int draft = row - known; draft >= 0; draft = run.Request.Drafts!.Parent(draft)) seen.Add(draft);
             for (int key = 0; key <= run.Position + row; key++)
-                Assert.Equal(key < run.Position + known || seen.Contains(key - run.Position - known), mask[(row * keys) + key]);
+            {
+                bool isSeen = key < run.Position + known || seen.Contains(key - run.Position - known);
+                Assert.Equal(isSeen, mask[(row * keys) + key]);
+                Assert.Equal(isSeen, function.Evaluate(batch: 0, head: 0, row, run.Position + row, key));
+            }
         }
     }
 
