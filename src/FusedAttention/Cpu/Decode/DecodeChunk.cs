@@ -48,7 +48,7 @@ internal static unsafe class DecodeChunk<TS, TV, TE, TCheap, TProducts>
             }
         }
 
-        if (typeof(TE) == typeof(TCheap) || FloatChecks<TS, TV>.AnyAbove(Unrebased<TS, TV>.LargestQuery, at.Query, floats)) return false;
+        if (typeof(TCheap) != typeof(UnrebasedFloat16Element) || FloatChecks<TS, TV>.AnyAbove(Unrebased<TS, TV>.LargestQuery, at.Query, floats)) return false;
         Unrebased<TS, TV>.Multiply(at.Query, floats, Unrebased<TS, TV>.SumFactor);
         return true;
     }

@@ -51,7 +51,7 @@ internal static unsafe class DecodeKernel<TS, TV>
                 DecodeChunk<TS, TV, Int8Element, Int8Element, DecodeProducts<TS, TV, Int8Element, Int8Element>>.Run(problem, item, units, at, code);
                 break;
             case AttentionElementType.Float8E4M3:
-                DecodeChunk<TS, TV, Float8E4M3Element, Float8E4M3Element, DecodeProducts<TS, TV, Float8E4M3Element, Float8E4M3Element>>.Run(problem, item, units, at, code);
+                DecodeChunk<TS, TV, Float8E4M3Element, FiniteFloat8E4M3Element, DecodeProducts<TS, TV, Float8E4M3Element, FiniteFloat8E4M3Element>>.Run(problem, item, units, at, code);
                 break;
             case AttentionElementType.Q8Block:
                 DecodeChunk<TS, TV, Q8BlockElement, Q8BlockElement, DecodeProducts<TS, TV, Q8BlockElement, Q8BlockElement>>.Run(problem, item, units, at, code);

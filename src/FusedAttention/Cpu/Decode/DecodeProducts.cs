@@ -7,7 +7,7 @@ namespace FusedAttention.Cpu.Decode;
 
 /// <summary>
 /// The two products of a decode tile, S = Q K^T and O += P V: a few tokens at a time, and for them all heads. <typeparamref name="TCheap"/> is a cheaper way to load the same
-/// elements that is right unless one of them is infinite or NaN (binary16 has one), or <typeparamref name="TE"/> again.
+/// elements that is right unless one of them is infinite or NaN (binary16 and <see cref="Float8E4M3"/> have one), or <typeparamref name="TE"/> again.
 /// </summary>
 internal readonly unsafe struct DecodeProducts<TS, TV, TE, TCheap> : IDecodeProducts
     where TS : struct, ISimd<TV>
@@ -31,6 +31,11 @@ internal readonly unsafe struct DecodeProducts<TS, TV, TE, TCheap> : IDecodeProd
 
     private static bool HasCheap => typeof(TE) != typeof(TCheap);
 
+    /// <summary>Whether the cheap form leaves out a factor, which queries and weights carry.</summary>
+    private static bool IsUnrebased => typeof(TCheap) == typeof(UnrebasedFloat16Element);
+
+    private static float CheapSumFactor => IsUnrebased ? Unrebased<TS, TV>.SumFactor : 1;
+
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Scores(in DecodePass pass)
     {
@@ -49,11 +54,11 @@ internal readonly unsafe struct DecodeProducts<TS, TV, TE, TCheap> : IDecodeProd
             nint* keys = pass.Rows.Keys + j;
             TokensAhead ahead = pass.AfterKeys(j);
             nint offset = pass.Item.Head * headStride;
-            bool cheap = HasCheap && pass.QueryIsScaled && !AnySpecial(keys, pass.Item.Head, pass.Item.HeadCount, problem.KeyHeadStride, problem.KeyDim, count);
+            bool cheap = HasCheap && (pass.QueryIsScaled || !IsUnrebased) && !AnySpecial(keys, pass.Item.Head, pass.Item.HeadCount, problem.KeyHeadStride, problem.KeyDim, count);
             for (int h = 0; h < pass.Item.HeadCount; h++, offset += headStride)
             {
                 if (!HasCheap) Scores<TE>(pass, h, j, count, keys, offset, ahead, 1);
-                else if (cheap) Scores<TCheap>(pass, h, j, count, keys, offset, ahead, Unrebased<TS, TV>.SumFactor);
+                else if (cheap) Scores<TCheap>(pass, h, j, count, keys, offset, ahead, CheapSumFactor);
                 else Scores<TE>(pass, h, j, count, keys, offset, ahead, pass.QueryIsScaled ? Unrebased<TS, TV>.PlainSumFactor : 1);
             }
         }
@@ -82,7 +87,7 @@ internal readonly unsafe struct DecodeProducts<TS, TV, TE, TCheap> : IDecodeProd
                 float* query = at.Query + ((nint)h * at.QueryStride);
                 byte* first = (byte*)(*key + (head * headStride));
                 if (!HasCheap) DotProducts<TS, TV, TE>.Heads(query, at.QueryStride, first, headStride, count, dim, sums, 1);
-                else if (pass.QueryIsScaled && !AnySpecial(key, head, count, problem.KeyHeadStride, dim, 1)) DotProducts<TS, TV, TCheap>.Heads(query, at.QueryStride, first, headStride, count, dim, sums, Unrebased<TS, TV>.SumFactor);
+                else if ((pass.QueryIsScaled || !IsUnrebased) && !AnySpecial(key, head, count, problem.KeyHeadStride, dim, 1)) DotProducts<TS, TV, TCheap>.Heads(query, at.QueryStride, first, headStride, count, dim, sums, CheapSumFactor);
                 else DotProducts<TS, TV, TE>.Heads(query, at.QueryStride, first, headStride, count, dim, sums, pass.QueryIsScaled ? Unrebased<TS, TV>.PlainSumFactor : 1);
                 for (int i = 0; i < count; i++) at.Scores[((nint)(h + i) * Stride) + j] = sums[i];
             }
@@ -92,14 +97,18 @@ internal readonly unsafe struct DecodeProducts<TS, TV, TE, TCheap> : IDecodeProd
     /// <summary>Whether an element of some heads of some tokens is infinite or NaN.</summary>
     private static bool AnySpecial(nint* rows, int head, int heads, long headStride, int dim, int count)
     {
-        if (headStride == dim) return TS.AnySpecialHalf(rows, (nint)(head * headStride * TE.Size), count, heads * dim);
+        if (headStride == dim) return AnySpecial(rows, (nint)(head * headStride * TE.Size), count, heads * dim);
         for (int h = head; h < head + heads; h++)
         {
-            if (TS.AnySpecialHalf(rows, (nint)(h * headStride * TE.Size), count, dim)) return true;
+            if (AnySpecial(rows, (nint)(h * headStride * TE.Size), count, dim)) return true;
         }
 
         return false;
     }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static bool AnySpecial(nint* rows, nint offset, int count, int dim)
+        => typeof(TE) == typeof(Float8E4M3Element) ? Float8Bits.AnyNaN(rows, offset, count, dim) : TS.AnySpecialHalf(rows, offset, count, dim);
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Outputs(in DecodePass pass)
@@ -108,7 +117,7 @@ internal readonly unsafe struct DecodeProducts<TS, TV, TE, TCheap> : IDecodeProd
         ref readonly DecodeLayout at = ref pass.At;
         nint headStride = (nint)(problem.ValueHeadStride * TE.Size);
         int rows = at.RowsPerHead;
-        if (HasCheap) Unrebased<TS, TV>.Multiply(at.Scores, (nint)pass.Item.HeadCount * rows * Stride, Unrebased<TS, TV>.WeightFactor);
+        if (IsUnrebased) Unrebased<TS, TV>.Multiply(at.Scores, (nint)pass.Item.HeadCount * rows * Stride, Unrebased<TS, TV>.WeightFactor);
         for (int j = pass.Start; j < pass.Stop; j += pass.ValueStep)
         {
             int count = Math.Min(pass.ValueStep, pass.Stop - j);
@@ -131,7 +140,7 @@ internal readonly unsafe struct DecodeProducts<TS, TV, TE, TCheap> : IDecodeProd
                 }
                 else
                 {
-                    for (int r = 0; r < rows; r++) MultiplyEach(weights + ((nint)r * Stride), count, 1 / Unrebased<TS, TV>.WeightFactor);
+                    for (int r = 0; IsUnrebased && r < rows; r++) MultiplyEach(weights + ((nint)r * Stride), count, 1 / Unrebased<TS, TV>.WeightFactor);
                     Outputs<TE>(at, weights, values, offset, count, output, problem.ValueDim);
                 }
             }

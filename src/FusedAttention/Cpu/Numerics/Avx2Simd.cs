@@ -71,9 +71,13 @@ internal readonly unsafe struct Avx2Simd : ISimd<V>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static V LoadFloat8(byte* source)
     {
-        V rebased = ((Avx2.ConvertToVector256Int32((sbyte*)source) << 20) & Vector256.Create(Float8Bits.SignAndMagnitude)).AsSingle() * Vector256.Create(Float8Bits.Rebase);
-        return rebased | Vector256.Equals(Vector256.Abs(rebased), Vector256.Create(Float8Bits.NaNValue));
+        V rebased = LoadFiniteFloat8(source);
+        return rebased | (Vector256.Equals(Vector256.Abs(rebased), Vector256.Create(Float8Bits.NaNValue)) & Vector256.Create(float.PositiveInfinity));
     }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V LoadFiniteFloat8(byte* source) =>
+        ((Avx2.ConvertToVector256Int32((sbyte*)source) << 20) & Vector256.Create(Float8Bits.SignAndMagnitude)).AsSingle() * Vector256.Create(Float8Bits.Rebase);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Prefetch(byte* address) => Sse.Prefetch1(address);

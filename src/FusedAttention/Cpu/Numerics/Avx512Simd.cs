@@ -71,9 +71,13 @@ internal readonly unsafe struct Avx512Simd : ISimd<V>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static V LoadFloat8(byte* source)
     {
-        V rebased = ((Avx512F.ConvertToVector512Int32(Vector128.Load((sbyte*)source)) << 20) & Vector512.Create(Float8Bits.SignAndMagnitude)).AsSingle() * Vector512.Create(Float8Bits.Rebase);
-        return rebased | Vector512.Equals(Vector512.Abs(rebased), Vector512.Create(Float8Bits.NaNValue));
+        V rebased = LoadFiniteFloat8(source);
+        return rebased | (Vector512.Equals(Vector512.Abs(rebased), Vector512.Create(Float8Bits.NaNValue)) & Vector512.Create(float.PositiveInfinity));
     }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V LoadFiniteFloat8(byte* source) =>
+        ((Avx512F.ConvertToVector512Int32(Vector128.Load((sbyte*)source)) << 20) & Vector512.Create(Float8Bits.SignAndMagnitude)).AsSingle() * Vector512.Create(Float8Bits.Rebase);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Prefetch(byte* address) => Sse.Prefetch1(address);

@@ -29,6 +29,8 @@ internal readonly unsafe struct ScalarSimd : ISimd<float>
 
     public static float LoadFloat8(byte* source) => Float8E4M3.FromBits(*source);
 
+    public static float LoadFiniteFloat8(byte* source) => BitConverter.Int32BitsToSingle((*(sbyte*)source << 20) & Float8Bits.SignAndMagnitude) * Float8Bits.Rebase;
+
     public static bool AnySpecialHalf(nint* rows, nint offset, int count, int dim) => AnySpecialHalf(rows, offset, count, 0, dim);
 
     /// <summary>The same for elements [start, dim) of each row: what is left over after whole vectors.</summary>

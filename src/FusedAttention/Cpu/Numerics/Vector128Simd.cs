@@ -71,9 +71,13 @@ internal readonly unsafe struct Vector128Simd : ISimd<V>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static V LoadFloat8(byte* source)
     {
-        V rebased = ((Widen((sbyte*)source) << 20) & Vector128.Create(Float8Bits.SignAndMagnitude)).AsSingle() * Vector128.Create(Float8Bits.Rebase);
-        return rebased | Vector128.Equals(Vector128.Abs(rebased), Vector128.Create(Float8Bits.NaNValue));
+        V rebased = LoadFiniteFloat8(source);
+        return rebased | (Vector128.Equals(Vector128.Abs(rebased), Vector128.Create(Float8Bits.NaNValue)) & Vector128.Create(float.PositiveInfinity));
     }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V LoadFiniteFloat8(byte* source) =>
+        ((Widen((sbyte*)source) << 20) & Vector128.Create(Float8Bits.SignAndMagnitude)).AsSingle() * Vector128.Create(Float8Bits.Rebase);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Prefetch(byte* address)

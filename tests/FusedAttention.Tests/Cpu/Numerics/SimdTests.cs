@@ -106,6 +106,19 @@ public sealed unsafe class SimdTests
             for (int i = 0; i < TS.Width; i++) Assert.Equal((sbyte)bits[i], widened[i]);
             TS.Store(widened, TS.LoadFloat8(bits));
             for (int i = 0; i < TS.Width; i++) AssertSame(Float8E4M3.FromBits(bits[i]), widened[i]);
+            TS.Store(widened, TS.LoadFiniteFloat8(bits));
+            for (int i = 0; i < TS.Width; i++) AssertSame((bits[i] & 0x7F) == 0x7F ? MathF.CopySign(Float8Bits.NaNValue, (sbyte)bits[i]) : Float8E4M3.FromBits(bits[i]), widened[i]);
+        }
+
+        // Every scale that a block may have.
+        byte* block = stackalloc byte[Q8Block.SizeInBytes];
+        for (int i = 0; i < Q8Block.Length; i++) block[sizeof(ushort) + i] = (byte)(i - 3);
+        for (int scale = 0; scale <= ushort.MaxValue; scale++)
+        {
+            *(ushort*)block = (ushort)scale;
+            TS.Store(widened, Q8BlockElement.Load<TS, TV>(block, 0));
+            for (int i = 0; i < TS.Width; i++) AssertSame((i - 3) * (float)BitConverter.UInt16BitsToHalf((ushort)scale), widened[i]);
+            AssertSame(2 * (float)BitConverter.UInt16BitsToHalf((ushort)scale), Q8BlockElement.LoadOne(block, 5));
         }
     }
 
