@@ -38,7 +38,7 @@ public sealed class BatchStep
     /// <summary>The sequences of the runs, in the same order, as <c>Write</c> and <c>ForwardPaged</c> take them.</summary>
     public PagedBatch Batch { get; }
 
-    /// <summary>Whether drafts are among the rows that are no line, so that a causal mask lets them see too much: <see cref="CreateTreeMask"/> has the one to add, and <see cref="CopyTreeMask"/> for GPUs.</summary>
+    /// <summary>Whether drafts are among the rows that are no line, so that a causal mask lets them see too much: <see cref="CreateTreeMask"/> has the one to add, and <see cref="CopyTreeMask"/> for backends that refuse functions.</summary>
     public bool HasTrees { get; private set; }
 
     internal ReadOnlySpan<CacheSequence> Sequences => CollectionsMarshal.AsSpan(_sequences);
