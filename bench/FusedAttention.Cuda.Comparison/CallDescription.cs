@@ -12,6 +12,7 @@ internal sealed unsafe class CallDescription
         Kind = call->Kind;
         Form = call->Form;
         ElementType = (NativeElementType)call->Query.ElementType;
+        KeyValueType = (NativeElementType)call->Key.ElementType;
         int heads = (int)call->Query.Lengths[call->Query.Rank - 2], dim = (int)call->Query.Lengths[call->Query.Rank - 1];
         NativeTensor key = call->Key;
         int keyHeads = (int)key.Lengths[key.Rank - 2], valueDim = (int)call->Value.Lengths[call->Value.Rank - 1];
@@ -53,6 +54,8 @@ internal sealed unsafe class CallDescription
             SinkLogits = NumbersOf(call->SinkLogits, heads),
         };
         Operands = (call->Mask.Address != 0 ? OperandKinds.BooleanMask : OperandKinds.None) | (call->LogSumExp.Address != 0 ? OperandKinds.LogSumExp : OperandKinds.None);
+        if (call->KeyScale.Address != 0) Operands |= OperandKinds.KeyScale;
+        if (call->ValueScale.Address != 0) Operands |= OperandKinds.ValueScale;
         if (call->Bias.Address != 0)
         {
             Operands |= (NativeElementType)call->Bias.ElementType switch
@@ -70,6 +73,8 @@ internal sealed unsafe class CallDescription
     public NativeForm Form { get; }
 
     public NativeElementType ElementType { get; }
+
+    public NativeElementType KeyValueType { get; }
 
     public AttentionShape Shape { get; }
 
@@ -94,7 +99,7 @@ internal sealed unsafe class CallDescription
         string sequences = Kind == NativeCallKind.Dense ? "" : $", queries [{string.Join(' ', CumulativeQueryLengths)}], keys [{string.Join(' ', KeyLengths)}]";
         string pages = Kind == NativeCallKind.Paged ? $", blocks of {BlockSize} in {TableColumns} columns [{string.Join(' ', BlockTables)}]" : "";
         return string.Create(
-            CultureInfo.InvariantCulture, $"{Kind} {ElementType} {Shape.Batch} x {Shape.QueryLength} queries x {Shape.KeyLength} keys, heads {Shape.QueryHeads}/{Shape.KeyValueHeads}, dims {Shape.KeyDim}/{Shape.ValueDim}, key strides {Shape.KeyStrides.Batch} {Shape.KeyStrides.Token} {Shape.KeyStrides.Head}{sequences}{pages}; {Options}; {Operands}; {Form}");
+            CultureInfo.InvariantCulture, $"{Kind} {ElementType}{(KeyValueType == ElementType ? "" : $" over {KeyValueType}")} {Shape.Batch} x {Shape.QueryLength} queries x {Shape.KeyLength} keys, heads {Shape.QueryHeads}/{Shape.KeyValueHeads}, dims {Shape.KeyDim}/{Shape.ValueDim}, key strides {Shape.KeyStrides.Batch} {Shape.KeyStrides.Token} {Shape.KeyStrides.Head}{sequences}{pages}; {Options}; {Operands}; {Form}");
     }
 
     private static AttentionStrides StridesOf(in NativeTensor tensor) => new(tensor.Strides[0], tensor.Strides[1], tensor.Strides[2]);

@@ -28,6 +28,8 @@ internal enum NativeElementType : long
     BFloat16,
     Float32,
     Boolean,
+    Int8,
+    Float8E4M3,
 }
 
 internal enum NativeCallKind : long
@@ -58,6 +60,8 @@ internal unsafe struct NativeCall
     public NativeTensor Mask;
     public NativeTensor Bias;
     public NativeTensor LogSumExp;
+    public NativeTensor KeyScale;
+    public NativeTensor ValueScale;
 
     /// <summary>Packed and paged: how many.</summary>
     public long Sequences;

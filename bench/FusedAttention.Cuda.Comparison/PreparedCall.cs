@@ -14,12 +14,21 @@ internal abstract class PreparedCall(CudaDevice device, CallDescription descript
         var description = new CallDescription(call);
         return description.ElementType switch
         {
-            NativeElementType.Float16 => new PreparedCall<Half>(device, stream, description, call),
-            NativeElementType.BFloat16 => new PreparedCall<BFloat16>(device, stream, description, call),
-            NativeElementType.Float32 => new PreparedCall<float>(device, stream, description, call),
+            NativeElementType.Float16 => Of<Half>(device, stream, description, call),
+            NativeElementType.BFloat16 => Of<BFloat16>(device, stream, description, call),
+            NativeElementType.Float32 => Of<float>(device, stream, description, call),
             _ => throw new ArgumentException($"Queries of type {description.ElementType}."),
         };
     }
+
+    private static unsafe PreparedCall Of<TQuery>(CudaDevice device, CudaStream stream, CallDescription description, NativeCall* call)
+        where TQuery : unmanaged => description.KeyValueType switch
+        {
+            NativeElementType.Int8 => new PreparedCall<TQuery, sbyte>(device, stream, description, call),
+            NativeElementType.Float8E4M3 => new PreparedCall<TQuery, Float8E4M3>(device, stream, description, call),
+            _ when description.KeyValueType == description.ElementType => new PreparedCall<TQuery, TQuery>(device, stream, description, call),
+            _ => throw new ArgumentException($"Keys of type {description.KeyValueType} under queries of type {description.ElementType}."),
+        };
 
     /// <summary>Queues the call.</summary>
     public abstract void Run();
@@ -48,29 +57,34 @@ internal abstract class PreparedCall(CudaDevice device, CallDescription descript
     }
 }
 
-/// <summary>Of one element type.</summary>
-internal sealed class PreparedCall<T> : PreparedCall
-    where T : unmanaged
+/// <summary>Of given element types.</summary>
+internal sealed class PreparedCall<TQuery, TKeyValue> : PreparedCall
+    where TQuery : unmanaged
+    where TKeyValue : unmanaged
 {
     private readonly CudaStream _stream;
-    private readonly CudaTensor<T> _query;
-    private readonly CudaTensor<T> _key;
-    private readonly CudaTensor<T> _value;
-    private readonly CudaTensor<T> _output;
+    private readonly CudaTensor<TQuery> _query;
+    private readonly CudaTensor<TKeyValue> _key;
+    private readonly CudaTensor<TKeyValue> _value;
+    private readonly CudaTensor<TQuery> _output;
     private readonly CudaTensor<bool>? _mask;
     private readonly CudaTensor? _bias;
     private readonly CudaTensor<float>? _logSumExp;
+    private readonly CudaTensor<float>? _keyScale;
+    private readonly CudaTensor<float>? _valueScale;
 
     public unsafe PreparedCall(CudaDevice device, CudaStream stream, CallDescription description, NativeCall* call)
         : base(device, description)
     {
         _stream = stream;
-        _query = Wrap<T>(device, call->Query);
-        _key = Wrap<T>(device, call->Key);
-        _value = Wrap<T>(device, call->Value);
-        _output = Wrap<T>(device, call->Output);
+        _query = Wrap<TQuery>(device, call->Query);
+        _key = Wrap<TKeyValue>(device, call->Key);
+        _value = Wrap<TKeyValue>(device, call->Value);
+        _output = Wrap<TQuery>(device, call->Output);
         if (call->Mask.Address != 0) _mask = Wrap<bool>(device, call->Mask);
         if (call->LogSumExp.Address != 0) _logSumExp = Wrap<float>(device, call->LogSumExp);
+        if (call->KeyScale.Address != 0) _keyScale = Wrap<float>(device, call->KeyScale);
+        if (call->ValueScale.Address != 0) _valueScale = Wrap<float>(device, call->ValueScale);
         if (call->Bias.Address != 0)
         {
             _bias = (NativeElementType)call->Bias.ElementType switch
@@ -85,7 +99,7 @@ internal sealed class PreparedCall<T> : PreparedCall
     public override void Run()
     {
         TakeForm();
-        var operands = new CudaOperands { BooleanMask = _mask, Bias = _bias, LogSumExp = _logSumExp };
+        var operands = new CudaOperands { BooleanMask = _mask, Bias = _bias, LogSumExp = _logSumExp, KeyScale = _keyScale, ValueScale = _valueScale };
         switch (Description.Kind)
         {
             case NativeCallKind.Dense:
@@ -106,9 +120,9 @@ internal sealed class PreparedCall<T> : PreparedCall
     public override AttentionExplanation Explain()
     {
         TakeForm();
-        if (Description.Kind == NativeCallKind.Dense) return CudaAttention.Explain<T, T>(Device, Description.Shape, Description.Options, Description.Operands);
+        if (Description.Kind == NativeCallKind.Dense) return CudaAttention.Explain<TQuery, TKeyValue>(Device, Description.Shape, Description.Options, Description.Operands);
         (int[] queries, int[] keys) = Lengths();
-        return CudaAttention.Explain<T, T>(Device, Description.Shape, queries, keys, Description.BlockSize, Description.Options, Description.Operands);
+        return CudaAttention.Explain<TQuery, TKeyValue>(Device, Description.Shape, queries, keys, Description.BlockSize, Description.Options, Description.Operands);
     }
 
     public override void Prepare()
@@ -116,12 +130,12 @@ internal sealed class PreparedCall<T> : PreparedCall
         TakeForm();
         if (Description.Kind == NativeCallKind.Dense)
         {
-            CudaAttention.Prepare<T, T>(Device, Description.Shape, Description.Options, Description.Operands);
+            CudaAttention.Prepare<TQuery, TKeyValue>(Device, Description.Shape, Description.Options, Description.Operands);
             return;
         }
 
         (int[] queries, int[] keys) = Lengths();
-        CudaAttention.Prepare<T, T>(Device, Description.Shape, queries, keys, Description.BlockSize, Description.Options, Description.Operands);
+        CudaAttention.Prepare<TQuery, TKeyValue>(Device, Description.Shape, queries, keys, Description.BlockSize, Description.Options, Description.Operands);
     }
 
     private (int[] Queries, int[] Keys) Lengths()

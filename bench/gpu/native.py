@@ -4,7 +4,7 @@ import os
 
 DENSE, PACKED, PAGED = 0, 1, 2
 FORMS = {"default": 0, "mma": 1, "wgmma": 2}
-FLOAT16, BFLOAT16, FLOAT32, BOOLEAN = 0, 1, 2, 3
+FLOAT16, BFLOAT16, FLOAT32, BOOLEAN, INT8, FLOAT8_E4M3 = range(6)
 MOST_DIMENSIONS = 4
 MOST_TEXT = 1 << 16
 
@@ -19,7 +19,7 @@ class NativeCall(C.Structure):
     _fields_ = [
         ("size", C.c_int64), ("kind", C.c_int64),
         ("query", NativeTensor), ("key", NativeTensor), ("value", NativeTensor), ("output", NativeTensor),
-        ("mask", NativeTensor), ("bias", NativeTensor), ("log_sum_exp", NativeTensor),
+        ("mask", NativeTensor), ("bias", NativeTensor), ("log_sum_exp", NativeTensor), ("key_scale", NativeTensor), ("value_scale", NativeTensor),
         ("sequences", C.c_int64), ("cumulative_query_lengths", C.POINTER(C.c_int32)), ("key_lengths", C.POINTER(C.c_int32)),
         ("block_tables", C.POINTER(C.c_int32)), ("table_columns", C.c_int64),
         ("is_causal", C.c_int64), ("window_left", C.c_int64), ("window_right", C.c_int64), ("scale", C.c_double), ("soft_cap", C.c_double),
@@ -36,7 +36,7 @@ def _numbers(kind, values):
 
 def _element_type(tensor):
     name = str(tensor.dtype).rpartition(".")[2]
-    return {"float16": FLOAT16, "bfloat16": BFLOAT16, "float32": FLOAT32, "bool": BOOLEAN}[name]
+    return {"float16": FLOAT16, "bfloat16": BFLOAT16, "float32": FLOAT32, "bool": BOOLEAN, "int8": INT8, "float8_e4m3fn": FLOAT8_E4M3}[name]
 
 
 def describe_tensor(tensor):
@@ -50,11 +50,11 @@ def describe_tensor(tensor):
     return native
 
 
-def describe_call(query, key, value, output, kind=DENSE, mask=None, bias=None, log_sum_exp=None, cumulative_query_lengths=None, key_lengths=None, block_tables=None,
+def describe_call(query, key, value, output, kind=DENSE, mask=None, bias=None, log_sum_exp=None, key_scale=None, value_scale=None, cumulative_query_lengths=None, key_lengths=None, block_tables=None,
                   causal=False, window_left=-1, window_right=-1, scale=0.0, soft_cap=0.0, alibi_slopes=None, sink_logits=None, form="default", stream=0):
     """The structure of a call. Tensors are token-major, [batch, token, head, dim] or [token, head, dim], whatever their strides. Numbers of the host are lists; block tables a list of rows."""
     call = NativeCall(size=C.sizeof(NativeCall), kind=kind, is_causal=causal, window_left=window_left, window_right=window_right, scale=scale, soft_cap=soft_cap, form=FORMS[form], stream=stream)
-    for name, tensor in (("query", query), ("key", key), ("value", value), ("output", output), ("mask", mask), ("bias", bias), ("log_sum_exp", log_sum_exp)):
+    for name, tensor in (("query", query), ("key", key), ("value", value), ("output", output), ("mask", mask), ("bias", bias), ("log_sum_exp", log_sum_exp), ("key_scale", key_scale), ("value_scale", value_scale)):
         setattr(call, name, describe_tensor(tensor))
     arrays = {
         "cumulative_query_lengths": _numbers(C.c_int32, cumulative_query_lengths),

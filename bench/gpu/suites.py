@@ -8,6 +8,7 @@ from contenders import flex, ours, sdpa_peers
 from measure import Sequence, allowed_pairs, measure
 
 TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+CODES = {"int8": torch.int8, "fp8": torch.float8_e4m3fn}
 HEADS = {64: 32, 96: 16, 128: 16, 192: 16, 256: 8}
 TOKENS = 16384       # batch x length of a prefill
 LENGTHS = (512, 1024, 2048, 4096, 8192, 16384)
@@ -27,6 +28,14 @@ def tensors(batch, queries, keys, heads, kv_heads, dim, value_dim, dtype):
     def make(tokens, count, length):
         return torch.randn(batch, tokens, count, length, device="cuda", dtype=dtype)
     return make(queries, heads, dim), make(keys, kv_heads, dim), make(keys, kv_heads, value_dim)
+
+
+def codes(name, batch, tokens, heads, dim):
+    """Codes of 8 bits; made by parts, since fp8 goes by way of wider numbers."""
+    result = torch.empty(batch, tokens, heads, dim, device="cuda", dtype=CODES[name])
+    for part in result:
+        part.copy_(torch.randint(-127, 128, part.shape, device="cuda", dtype=torch.int8) if name == "int8" else torch.randn(part.shape, device="cuda", dtype=torch.float16).to(part.dtype))
+    return result
 
 
 def dense_sequences(query, key, value, mask=None, bias=None):
@@ -175,6 +184,10 @@ class Suites:
         for type_name in TYPES:
             for batch, heads, kv_heads, keys in ((64, 64, 8, 8192), (64, 32, 8, 4096), (8, 32, 8, 8192), (16, 32, 8, 2048), (1, 32, 8, 32768), (1, 32, 8, 4096)):
                 self.decode_row(type_name, batch, heads, kv_heads, keys)
+        for type_name in TYPES:
+            for codes_name in CODES:
+                for batch, heads, keys in ((64, 64, 8192), (8, 32, 8192), (1, 32, 32768)):
+                    self.codes_row(type_name, codes_name, batch, heads, 8, keys)
         for block in (16, 1):
             for batch, heads, keys in ((64, 64, 8192), (8, 32, 8192), (1, 32, 32768)):
                 self.paged_decode(f"B{batch} {heads}/8 x {size_of(keys)}", [keys] * batch, heads, block)
@@ -195,6 +208,24 @@ class Suites:
             contenders += self.ours(output, sets, forms=("default",), layout=layout)
         row = dict(suite="decode", row=name, type=type_name, dim=dim, heads=heads, kv_heads=kv_heads, batch=batch, queries=1, keys=keys, sets=count)
         self.run(row, contenders, dense_sequences(query, *sets[0][1:]), {}, key_value_bytes=length)
+
+    def codes_row(self, type_name, codes_name, batch, heads, kv_heads, keys, dim=128):
+        """Keys and values of 8 bits with a scale for each token and head. Bytes are those of the codes: the scales are 3 % more. The fp16 row of the same numbers has twice the bytes a token."""
+        name = f"decode {type_name}-{codes_name} D{dim} B{batch} {heads}/{kv_heads} x {size_of(keys)}"
+        if not self.is_wanted(name):
+            return
+        length = batch * keys * kv_heads * dim * 2
+        count = max(1, -(-ROTATED // length) + (length < ROTATED))
+        query = torch.randn(batch, 1, heads, dim, device="cuda", dtype=TYPES[type_name])
+        sets = [(query, *(codes(codes_name, batch, keys, kv_heads, dim) for _ in range(2))) for _ in range(count)]
+        key_scale, value_scale = (torch.rand(batch, keys, kv_heads, device="cuda") * (0.03 if codes_name == "int8" else 1.0) + 0.01 for _ in range(2))
+        output = torch.empty_like(query)
+        contenders = self.ours(output, sets, forms=("default",), key_scale=key_scale, value_scale=value_scale)
+        sequences = [
+            Sequence(query[b], sets[0][1][b].float() * key_scale[b, ..., None], sets[0][2][b].float() * value_scale[b, ..., None], lambda rows, b=b: rows[b])
+            for b in sorted({0, batch - 1})]
+        row = dict(suite="decode", row=name, type=f"{type_name}-{codes_name}", dim=dim, heads=heads, kv_heads=kv_heads, batch=batch, queries=1, keys=keys, sets=count)
+        self.run(row, contenders, sequences, {}, key_value_bytes=length)
 
     def paged_decode(self, label, lengths, heads, block, kv_heads=8, dim=128):
         name = f"decode fp16 D{dim} {label} paged-{block}"

@@ -65,17 +65,27 @@ internal sealed class CopyDecodeKernel : DecodeKernel
     protected override void AddProducts(F32[] scores, Pair[][] queries, Shared stage)
     {
         SharedRows layout = _copies.KeyLayout;
+        if (EightBits is null)
+        {
+            MatrixSums.AddProducts(K, Call.QueryFormat, [scores], slice => [queries[slice]], stage, layout, Tile.Keys, Lane);
+            return;
+        }
+
         Shared mine = stage + layout.LaneOffsetOfColumns(Lane);
-        if (EightBits is not null) EightBits.AddProducts(scores, queries, (key, columns) => mine + ((key * layout.Stride) + (columns * 32)), Call.Traits.KeyDim, Tile.Keys);
-        else MatrixSums.AddProducts(K, Call.QueryFormat, [scores], slice => [queries[slice]], stage, layout, Tile.Keys, Lane);
+        EightBits.AddProducts(scores, queries, (key, columns) => mine + ((key * layout.Stride) + (columns * 32)), Call.Traits.KeyDim, Tile.Keys);
     }
 
     protected override void AddWeightedValues(F32[] outputs, Pair[][] weights, Shared stage)
     {
         SharedRows layout = _copies.ValueLayout;
+        if (EightBits is null)
+        {
+            MatrixSums.AddWeightedValues(K, Call.QueryFormat, [outputs], [weights], ValuesOf(stage), layout, Lane);
+            return;
+        }
+
         Shared mine = ValuesOf(stage) + layout.LaneOffsetOfRows(Lane);
-        if (EightBits is not null) EightBits.AddWeightedValues(outputs, weights, (key, columns) => mine + ((key * layout.Stride) + (columns * 32)), Call.Traits.ValueDim);
-        else MatrixSums.AddWeightedValues(K, Call.QueryFormat, [outputs], [weights], ValuesOf(stage), layout, Lane);
+        EightBits.AddWeightedValues(outputs, weights, (key, columns) => mine + ((key * layout.Stride) + (columns * 32)), Call.Traits.ValueDim);
     }
 
     private Shared ValuesOf(Shared stage) => stage + _copies.KeyLayout.BytesOf(Tile.Keys);

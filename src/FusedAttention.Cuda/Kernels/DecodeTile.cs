@@ -26,6 +26,9 @@ internal readonly record struct DecodeTile(int Warps, int Keys, int Stages, int 
     /// <summary>More than D = 128 has, where there would be no room for those of groups beside three stages.</summary>
     private const int MostBoxSumRegistersButWhole = 128;
 
+    /// <summary>The same of 8-bit elements: twice the keys of a step, and scales, take some 20 registers more.</summary>
+    private const int MostEightBitBoxSumRegistersButWhole = 104;
+
     /// <summary>What boxes begin at multiples of.</summary>
     private const int BoxBoundary = 1024;
 
@@ -51,7 +54,7 @@ internal readonly record struct DecodeTile(int Warps, int Keys, int Stages, int 
     public int SumsInShared(int keyDim, int valueDim)
     {
         int registers = (keyDim / 4) + (3 * valueDim / 4);
-        return registers > (HasBoxes ? MostBoxSumRegistersButWhole : MostSumRegisters) ? 2 : HasBoxes && registers > MostBoxSumRegisters ? 1 : 0;
+        return registers > (!HasBoxes ? MostSumRegisters : ElementBytes == 1 ? MostEightBitBoxSumRegistersButWhole : MostBoxSumRegistersButWhole) ? 2 : HasBoxes && registers > MostBoxSumRegisters ? 1 : 0;
     }
 
     /// <summary>With boxes, those of a stage: there is room for the sums of all warps, which take as much as two tiles of values.</summary>

@@ -36,6 +36,12 @@ internal sealed class PrefillKernel
     private readonly Shared _stages;
     private readonly SpecialValues _specials;
     private readonly MaskTiles? _masks;
+
+    /// <summary>Keys and values of 8 bits; null where they are of 16.</summary>
+    private readonly CodeTiles? _codes;
+    private readonly Shared _wide;
+    private readonly SharedRows _keyLayout;
+    private readonly SharedRows _valueLayout;
     private readonly F32[][] _outputs;
     private readonly F32[] _maximum;
 
@@ -63,9 +69,12 @@ internal sealed class PrefillKernel
         _copies = new(_k, _call, tile.Keys, tile.Threads, _thread);
         _keys = KeySource.Of(_call, _place);
         _queries = _k.SharedMemory + tile.HeadBytes;
-        _stages = _queries + tile.QueryBytes(traits.KeyDim, traits.ValueDim);
-        _specials = new(_k, _call, _k.SharedMemory, _thread);
-        if (traits.Has(CallFeatures.Mask)) _masks = new(_k, _place, tile, _stages + (PrefillTile.Stages * StageBytes), _thread);
+        _wide = _queries + tile.QueryBytes(traits.KeyDim, traits.ValueDim);
+        _stages = _wide + tile.WideBytes(traits.KeyDim, traits.ValueDim);
+        (_keyLayout, _valueLayout) = (new(traits.KeyDim), new(traits.ValueDim));
+        if (_call.KeyValueFormat.Bytes() == 1) _codes = new(_k, _call, _place, _keys, _copies, tile, _thread);
+        _specials = new(_k, _call, _k.SharedMemory, _thread, _call.QueryFormat);
+        if (traits.Has(CallFeatures.Mask)) _masks = new(_k, _place, tile, _wide + tile.StagesBytes(traits.KeyDim, traits.ValueDim), _thread);
         _outputs = [.. Enumerable.Range(0, Fragments).Select(m => _k.Registers<F32>($"o{m}_", _call.Traits.ValueDim / 2))];
         _maximum = _k.Registers<F32>("m", 2 * Fragments);
         _sum = _k.Registers<F32>("l", 2 * Fragments);
@@ -198,17 +207,17 @@ internal sealed class PrefillKernel
             I32 next = after ?? key - _tile.Keys;
             _k.If(next >= first, () =>
             {
-                _copies.CopyKeys(filling, next, _keys);
-                _copies.CopyValues(ValuesOf(filling), next, _keys);
+                CopyTile(filling, next);
                 if (_masks is not null) _k.If(next > first, () => _masks.Copy(next - _tile.Keys));
             });
             _k.CommitCopies();
             ((I32)filling.Register).Set(OtherStage(filling).ToI32());
             _k.If(hasTile, () =>
             {
-                Clean(filling, key, isCareful);
+                Shared tile = Widened(filling);
+                Clean(tile, key, isCareful);
                 // Under a causal mask half of the warps see nothing of the last tiles.
-                _k.If(Sees(key), () => AddTile(filling, key));
+                _k.If(Sees(key), () => AddTile(tile, filling, key));
             });
             hasTile.Set(value: true);
             _masks?.Advance();
@@ -235,7 +244,28 @@ internal sealed class PrefillKernel
         _masks!.Pack();
     }
 
-    private Shared ValuesOf(Shared stage) => stage + _copies.KeyLayout.BytesOf(_tile.Keys);
+    private void CopyTile(Shared stage, I32 key)
+    {
+        if (_codes is not null)
+        {
+            _codes.Copy(stage, key);
+            return;
+        }
+
+        _copies.CopyKeys(stage, key, _keys);
+        _copies.CopyValues(ValuesOf(stage), key, _keys);
+    }
+
+    /// <summary>The tile as products read it.</summary>
+    private Shared Widened(Shared stage)
+    {
+        if (_codes is null) return stage;
+        _codes.Widen(stage, _wide, ValuesOf(_wide));
+        _k.Barrier();
+        return _wide;
+    }
+
+    private Shared ValuesOf(Shared tile) => tile + _keyLayout.BytesOf(_tile.Keys);
 
     /// <summary>Whether a row of the warp sees a key of the tile.</summary>
     private Predicate Sees(I32 key)
@@ -248,27 +278,27 @@ internal sealed class PrefillKernel
     /// <summary>One stage is worked on while the other is filled, and each turn of the loop they change places: so one of them is enough to know.</summary>
     private Shared OtherStage(Shared stage) => new((_stages.ToI32() << 1) + StageBytes - stage.ToI32());
 
-    private bool HoldsQueries => Fragments * _copies.KeyLayout.Columns / 4 <= MostQueryRegisters;
+    private bool HoldsQueries => Fragments * _keyLayout.Columns / 4 <= MostQueryRegisters;
 
     private void HoldQueries()
     {
         _k.WaitForCopies(0);
         _k.Barrier();
-        _heldQueries = [.. Enumerable.Range(0, _copies.KeyLayout.Columns / 16).Select(LoadQueryFactors)];
+        _heldQueries = [.. Enumerable.Range(0, _keyLayout.Columns / 16).Select(LoadQueryFactors)];
     }
 
     /// <summary>Left factors of 16 columns of the warp's rows.</summary>
     private Pair[][] LoadQueryFactors(int slice)
     {
-        var layout = new SharedRows(_call.Traits.KeyDim);
+        SharedRows layout = _keyLayout;
         Shared mine = _queries + I32.MultiplyAdd(_warp, layout.BytesOf(_tile.RowsOfWarp), layout.LaneOffsetOfRows(_lane));
         return [.. Enumerable.Range(0, Fragments).Select(m => _k.LoadMatrices(mine + ((m * layout.BytesOf(16)) + (slice * 32))))];
     }
 
     /// <summary>In the second pass: zeros in place of infinite values and NaN.</summary>
-    private void Clean(Shared stage, I32 key, Predicate isCareful) => _k.If(isCareful, () =>
+    private void Clean(Shared tile, I32 key, Predicate isCareful) => _k.If(isCareful, () =>
     {
-        _specials.Clean(ValuesOf(stage), _copies.ValueLayout, _tile.Keys, key, _tile.Threads, _thread);
+        _specials.Clean(ValuesOf(tile), _valueLayout, _tile.Keys, key, _tile.Threads, _thread);
         _k.Barrier();
     });
 
@@ -276,14 +306,14 @@ internal sealed class PrefillKernel
     /// One tile. Weights are relative to the maximum of the tiles before as long as none of a lane's sums of them passes 2^12, which a 16-bit weight can still hold: no maximum is looked for, nothing is
     /// rescaled, and the exponentials run beside the products. Where a row's do, that row gets a new maximum: a matter of the row alone, so its neighbours cannot show in its bits.
     /// </summary>
-    private void AddTile(Shared stage, I32 key)
+    private void AddTile(Shared tile, Shared stage, I32 key)
     {
         F32[][] scores = [.. Enumerable.Range(0, Fragments).Select(m => _k.Registers<F32>($"s{m}_", _tile.Keys / 2))];
         Predicate isDone = _k.Variable("is_done", value: false);
         (I32 start, I32 end) = WholeRange();
         _k.If(_isWarm & (key >= start) & (key + _tile.Keys <= end), () =>
         {
-            AddProducts(scores, stage);
+            AddProducts(scores, tile, stage);
             F32[] sums = [.. _row.Select((row, r) =>
             {
                 RowWeights weights = WeightsOf(row, key, isLeft: true, _masks?.Sees(r));
@@ -301,26 +331,33 @@ internal sealed class PrefillKernel
         });
         _k.If(!isDone, () =>
         {
-            AddProducts(scores, stage);
+            AddProducts(scores, tile, stage);
             for (int r = 0; r < _row.Length; r++) WeightsOf(_row[r], key, isLeft: false, _masks?.Sees(r)).Prepare(RowOf(scores, r), isWhole: false);
             Hide(scores, key);
             Renew(scores, key);
         });
-        Pair[][][] weights = [.. scores.Select(s => MatrixSums.LeftFactors(_call.KeyValueFormat, s))];
-        MatrixSums.AddWeightedValues(_k, _call.KeyValueFormat, _outputs, weights, ValuesOf(stage), _copies.ValueLayout, _lane);
+        Pair[][][] weights = [.. scores.Select(s => MatrixSums.LeftFactors(_call.QueryFormat, s))];
+        MatrixSums.AddWeightedValues(_k, _call.QueryFormat, _outputs, weights, ValuesOf(tile), _valueLayout, _lane);
         for (int m = 0; m < Fragments; m++)
         {
-            (F32 row, F32 eightBelow) = MatrixSums.RowSums(_k, _call.KeyValueFormat, weights[m]);
+            (F32 row, F32 eightBelow) = MatrixSums.RowSums(_k, _call.QueryFormat, weights[m]);
             _sum[2 * m].Add(row);
             _sum[(2 * m) + 1].Add(eightBelow);
         }
     }
 
-    /// <summary>S = Q K^T.</summary>
-    private void AddProducts(F32[][] scores, Shared keys)
+    /// <summary>S = Q K^T, with the scales of keys.</summary>
+    private void AddProducts(F32[][] scores, Shared keys, Shared stage)
     {
         foreach (F32 score in scores.SelectMany(static s => s)) score.Set(0);
-        MatrixSums.AddProducts(_k, _call.KeyValueFormat, scores, slice => _heldQueries?[slice] ?? LoadQueryFactors(slice), keys, _copies.KeyLayout, _tile.Keys, _lane);
+        MatrixSums.AddProducts(_k, _call.QueryFormat, scores, slice => _heldQueries?[slice] ?? LoadQueryFactors(slice), keys, _keyLayout, _tile.Keys, _lane);
+        if (_codes is not { HasKeyScales: true }) return;
+        for (int column = 0; column < _tile.Keys; column += 8)
+        {
+            F32[] scales = _codes.KeyScales(stage, ((_lane & 3) << 1) + column);
+            foreach (F32[] sums in scores)
+                for (int i = 0; i < 4; i++) sums[(column / 2) + i].Multiply(scales[i & 1]);
+        }
     }
 
     private RowWeights WeightsOf(RowReader row, I32 key, bool isLeft, Func<int, Predicate>? sees = null) =>
@@ -436,10 +473,11 @@ internal sealed class PrefillKernel
             _k.WarpBarrier();
             KeyRows values = KeyRows.Values(_k, _call, place.Sequence, place.Head);
             KeyRows? keys = _call.Traits.Has(CallFeatures.ScoreFunction) ? KeyRows.Keys(_k, _call, place.Sequence, place.Head) : null;
+            ScaleRows? scales = ScaleRows.Values(_k, _call, place.Sequence, place.Item.Sequence, place.Head);
             _k.For("careful_row", 0, rows, 1, row =>
             {
                 RowReader reader = place.RowAt(firstRow + row);
-                _specials.AddTo(reader, values, reader.OutputElements, _call.QueryFormat, _lane, keys);
+                _specials.AddTo(reader, values, reader.OutputElements, _call.QueryFormat, _lane, keys, scales);
             });
         });
     }

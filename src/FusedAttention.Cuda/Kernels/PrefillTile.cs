@@ -7,6 +7,9 @@ namespace FusedAttention.Cuda.Kernels;
 /// <param name="Blocks">Of threads that share a multiprocessor.</param>
 internal readonly record struct PrefillTile(int Warps, int RowsOfWarp, int Keys, int Blocks)
 {
+    /// <summary>Bytes of an element of keys and values: 2, or 1, which become 2 in a tile of their own.</summary>
+    public int ElementBytes { get; init; } = 2;
+
     /// <summary>Where the head has the ranges of warps, 16 bytes each; before that is what warps tell each other.</summary>
     public const int RangesOffset = 64;
 
@@ -23,7 +26,14 @@ internal readonly record struct PrefillTile(int Warps, int RowsOfWarp, int Keys,
     /// <summary>Queries, and at the end outputs in their place.</summary>
     public int QueryBytes(int keyDim, int valueDim) => Rows * Math.Max(new SharedRows(keyDim).Stride, new SharedRows(valueDim).Stride);
 
-    public int StageBytes(int keyDim, int valueDim) => new SharedRows(keyDim).BytesOf(Keys) + new SharedRows(valueDim).BytesOf(Keys);
+    /// <summary>Keys and values of a tile as they come; of 8 bits, the scales of both behind them.</summary>
+    public int StageBytes(int keyDim, int valueDim) => ElementBytes == 1 ? BytesOfTile(keyDim / 2, valueDim / 2) + (2 * Keys * sizeof(float)) : BytesOfTile(keyDim, valueDim);
+
+    /// <summary>All stages; with elements of 8 bits, the tile that they are widened to in front of them.</summary>
+    public int StagesBytes(int keyDim, int valueDim) => WideBytes(keyDim, valueDim) + (Stages * StageBytes(keyDim, valueDim));
+
+    /// <summary>Of the tile that elements of 8 bits are widened to.</summary>
+    public int WideBytes(int keyDim, int valueDim) => ElementBytes == 1 ? BytesOfTile(keyDim, valueDim) : 0;
 
     /// <summary>Bytes of a tile's mask, a byte a score, that are a thread's.</summary>
     public int MaskBytesOfLane => Keys * RowsOfWarp / 32;
@@ -34,5 +44,7 @@ internal readonly record struct PrefillTile(int Warps, int RowsOfWarp, int Keys,
     /// <summary>A tile's mask.</summary>
     public int MaskBytes => Threads * MaskStride;
 
-    public int SharedBytes(int keyDim, int valueDim, bool hasMask) => HeadBytes + QueryBytes(keyDim, valueDim) + (Stages * StageBytes(keyDim, valueDim)) + (hasMask ? MaskBytes : 0);
+    public int SharedBytes(int keyDim, int valueDim, bool hasMask) => HeadBytes + QueryBytes(keyDim, valueDim) + StagesBytes(keyDim, valueDim) + (hasMask ? MaskBytes : 0);
+
+    private int BytesOfTile(int keyDim, int valueDim) => new SharedRows(keyDim).BytesOf(Keys) + new SharedRows(valueDim).BytesOf(Keys);
 }

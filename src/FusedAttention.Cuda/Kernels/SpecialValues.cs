@@ -12,12 +12,15 @@ namespace FusedAttention.Cuda.Kernels;
 /// <param name="call">The call.</param>
 /// <param name="span">Eight bytes of shared memory: the keys [first, end) among which all special values are.</param>
 /// <param name="thread">Its number in the block.</param>
-internal sealed class SpecialValues(PtxKernel k, CallReader call, Shared span, I32 thread)
+/// <param name="tileFormat">Of values in shared memory; null: as the call has them.</param>
+internal sealed class SpecialValues(PtxKernel k, CallReader call, Shared span, I32 thread, ElementFormat? tileFormat = null)
 {
     private const int NotANumber = 3;
 
+    private ElementFormat TileFormat => tileFormat ?? call.KeyValueFormat;
+
     /// <summary>The exponent of a special 16-bit element.</summary>
-    private int Exponent => call.KeyValueFormat == ElementFormat.Float16 ? 0x7C00 : 0x7F80;
+    private int Exponent => TileFormat == ElementFormat.Float16 ? 0x7C00 : 0x7F80;
 
     /// <summary>Whether all of a lane's sums are numbers: a sum of them, each times 0, would be NaN otherwise, whatever the others are.</summary>
     public static Predicate AreNone(F32[] sums)
@@ -51,7 +54,7 @@ internal sealed class SpecialValues(PtxKernel k, CallReader call, Shared span, I
     public void Clean(Shared tile, int chunks, int stride, int rows, I32 firstKey, int cleaners, I32 cleaner)
     {
         // Whole numbers are finite.
-        if (call.KeyValueFormat == ElementFormat.Int8) return;
+        if (TileFormat == ElementFormat.Int8) return;
         k.For("chunk", cleaner, rows * chunks, cleaners, index =>
         {
             I32 row = I32.Quotient(index, chunks);
@@ -78,7 +81,7 @@ internal sealed class SpecialValues(PtxKernel k, CallReader call, Shared span, I
     /// <summary>All bits of the elements of a word that are finite, and none of the others'.</summary>
     private I32 NotSpecial(I32 elements)
     {
-        if (call.KeyValueFormat == ElementFormat.Float8E4M3)
+        if (TileFormat == ElementFormat.Float8E4M3)
         {
             // NaN has all bits but the sign, and 1 more is the sign.
             I32 special = (((elements & 0x7F7F7F7F) + 0x01010101) >>> 7) & 0x01010101;
@@ -96,7 +99,8 @@ internal sealed class SpecialValues(PtxKernel k, CallReader call, Shared span, I
     /// <param name="format">Of the results.</param>
     /// <param name="lane">Of the warp.</param>
     /// <param name="keys">The keys of that head; looked at where there is a score function.</param>
-    public void AddTo(RowReader row, KeyRows values, Global results, ElementFormat format, I32 lane, KeyRows? keys)
+    /// <param name="scales">Of the values, where tiles have them multiplied in; null: nothing is.</param>
+    public void AddTo(RowReader row, KeyRows values, Global results, ElementFormat format, I32 lane, KeyRows? keys, ScaleRows? scales = null)
     {
         I32[] found = k.LoadVector<I32>(span, 2);
         I32 first = I32.Max(found[0], row.Start), end = I32.Min(found[1], row.End);
@@ -107,6 +111,7 @@ internal sealed class SpecialValues(PtxKernel k, CallReader call, Shared span, I
             k.For("special_key", first, end, 1, key =>
             {
                 F32 value = k.LoadElement(call.KeyValueFormat, values.Of(key) + I64.Product(column, call.KeyValueFormat.Bytes()));
+                if (scales is not null) value = B16.Of(TileFormat, value * k.Load<F32>(scales.Of(key))).Widen(TileFormat);
                 k.If(!value.IsFinite(), () => k.If(Sees(row, key, keys), () => special.Set(special | BitsOf(value))));
             });
             k.If(special.IsNot(0), () =>

@@ -58,9 +58,12 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, WarpgroupTile?
         FunctionBinding.Require(problem);
         if (problem.KeyValueType == AttentionElementType.Q8Block)
             throw new NotSupportedException($"Keys and values are {problem.KeyValueType}; of 8 bits the CUDA kernels take Int8 and Float8E4M3, with scales beside them. The CPU takes blocks too.");
+        // The second pass asks a function again, of products that it forms itself, without scales.
+        if (problem.ScoreFunction is not null && problem.KeyValueType.IsEightBit())
+            throw new NotSupportedException($"The CUDA kernels have no score functions over keys of {problem.KeyValueType}, and the call has {problem.ScoreFunction}. The CPU computes it.");
         bool hasVectors = isAligned && device.Major >= TileTable.FirstMatrixMajor;
         bool hasMatrices = hasVectors && TileTable.HasMatrixTypes(problem), hasEightBits = hasVectors && TileTable.HasEightBitTypes(problem);
-        PrefillTile? prefill = hasMatrices ? TileTable.Prefill(problem.KeyDim, problem.ValueDim, device, KernelTraits.Of(problem, isAligned).Features) : null;
+        PrefillTile? prefill = hasMatrices || hasEightBits ? TileTable.Prefill(problem.KeyDim, problem.ValueDim, device, KernelTraits.Of(problem, isAligned).Features, problem.KeyValueType.Size()) : null;
         DecodeTile? decode = hasMatrices || hasEightBits ? TileTable.Decode(problem.KeyDim, problem.ValueDim, device, problem.KeyValueType.Size()) : null;
         WarpgroupRefusal refusal = WarpgroupRefusal.None, boxRefusal = WarpgroupRefusal.None;
         if (decode is not null && (copies ?? DecodeCopiesForms.Default) == DecodeCopies.Boxes) decode = BoxesOf(problem, device, out boxRefusal) ?? decode;
@@ -84,6 +87,7 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, WarpgroupTile?
         if (device is not { Major: TileTable.WarpgroupMajor, Minor: 0 }) refusal = WarpgroupRefusal.OtherDevice;
         else if (device.DriverVersion < TileTable.FirstWarpgroupDriver) refusal = WarpgroupRefusal.OldDriver;
         else if (problem.ScoreFunction is not null || problem.MaskFunction is not null) refusal = WarpgroupRefusal.Functions;
+        else if (problem.KeyValueType.IsEightBit()) refusal = WarpgroupRefusal.EightBits;
         else if (TileTable.IsSlowerByWarpgroups(problem)) refusal = WarpgroupRefusal.MaskAlone;
         else if ((tile = TileTable.Warpgroups(problem.KeyDim, problem.ValueDim, device, TileTable.UseOf(problem), TileTable.LookupsOf(problem))) is null) refusal = WarpgroupRefusal.NoTile;
         else refusal = WarpgroupMaps.Of(problem, tile.Value).Refusal;

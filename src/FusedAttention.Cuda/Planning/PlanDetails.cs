@@ -42,7 +42,7 @@ internal static class PlanDetails
         string dims = $"dimensions {problem.KeyDim}/{problem.ValueDim}";
         if (TileTable.HasEightBitTypes(problem))
         {
-            if (!TileTable.HasMatrixDims(problem.KeyDim, problem.ValueDim, elementBytes: 1)) return $"{dims}: decode takes multiples of 16 from 16 to 256 where keys and values have 8 bits";
+            if (!TileTable.HasMatrixDims(problem.KeyDim, problem.ValueDim, elementBytes: 1)) return $"{dims}: prefill and decode take multiples of 16 from 16 to 256 where keys and values have 8 bits";
             if (device.Major >= TileTable.FirstMatrixMajor && !isAligned) return $"strides or beginnings are no multiples of {TileTable.VectorBytes} elements: plain kernel";
         }
         else if (!TileTable.HasMatrixTypes(problem))
@@ -66,6 +66,7 @@ internal static class PlanDetails
         WarpgroupRefusal.Group => $"{problem.Group} query heads a key/value head are more than the rows of a block",
         WarpgroupRefusal.Strides => "sequences lie neither at equal steps nor at whole tokens, or a stride is 0, negative or 2^40 bytes and more",
         WarpgroupRefusal.SmallBlocks => $"blocks of {problem.BlockSize} tokens share fewer than 8 with a tile of 64",
+        WarpgroupRefusal.EightBits => "keys and values of 8 bits, which are widened between shared memory and the products",
         _ => throw new ArgumentOutOfRangeException(nameof(refusal), refusal, null),
     };
 

@@ -17,6 +17,7 @@ internal enum WarpgroupRefusal
     Group,
     Strides,
     SmallBlocks,
+    EightBits,
 }
 
 /// <summary>A call's queries, keys and values as the copy unit is told of them, less their addresses: pure, and the same for any memory.</summary>

@@ -61,8 +61,8 @@ internal readonly record struct KernelTraits(
         if (problem.HasLogSumExp) features |= CallFeatures.LogSumExp;
         if (problem.ScoreFunction is not null) features |= CallFeatures.ScoreFunction;
         if (problem.MaskFunction is not null) features |= CallFeatures.MaskFunction;
-        if (!problem.KeyScale.IsAbsent) features |= CallFeatures.KeyScale;
-        if (!problem.ValueScale.IsAbsent) features |= CallFeatures.ValueScale;
+        if (problem.HasKeyScale) features |= CallFeatures.KeyScale;
+        if (problem.HasValueScale) features |= CallFeatures.ValueScale;
         return new(problem.QueryType, problem.KeyValueType, problem.KeyDim, problem.ValueDim, features, problem.BlockSize, problem.HasBias ? problem.BiasType : default)
         {
             Score = problem.ScoreFunction?.Graph.Form,

@@ -107,6 +107,8 @@ internal sealed unsafe class AttentionProblem
     public bool HasMask;
     public bool HasBias;
     public bool HasLogSumExp;
+    public bool HasKeyScale;
+    public bool HasValueScale;
     public byte* Mask;
     public long MaskHeadStride;
     public long MaskQueryStride;

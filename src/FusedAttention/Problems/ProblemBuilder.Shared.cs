@@ -194,6 +194,7 @@ internal static unsafe partial class ProblemBuilder
     {
         problem.KeyScale = CheckScale(tensors.KeyScale, tensors.Key, rank);
         problem.ValueScale = CheckScale(tensors.ValueScale, tensors.Value, rank);
+        (problem.HasKeyScale, problem.HasValueScale) = (!problem.KeyScale.IsAbsent, !problem.ValueScale.IsAbsent);
     }
 
     private static ScaleTensor CheckScale(in TensorArgument scale, in TensorArgument codes, int rank)

@@ -64,6 +64,8 @@ internal static unsafe class ShapeProblem
         problem.HasBias = bias != OperandKinds.None;
         problem.HasMask = operands.HasFlag(OperandKinds.BooleanMask);
         problem.HasLogSumExp = operands.HasFlag(OperandKinds.LogSumExp);
+        problem.HasKeyScale = operands.HasFlag(OperandKinds.KeyScale);
+        problem.HasValueScale = operands.HasFlag(OperandKinds.ValueScale);
     }
 
     private static int[] Cumulate(ReadOnlySpan<int> lengths, string name)

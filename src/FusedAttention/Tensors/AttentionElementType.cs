@@ -1,6 +1,6 @@
 namespace FusedAttention;
 
-/// <summary>The element types that attention computes on. Sums are always kept in 32 bits. Those of 8 bits are for keys and values, on the CPU.</summary>
+/// <summary>The element types that attention computes on. Sums are always kept in 32 bits. Those of 8 bits are for keys and values, on the CPU and, but for blocks, on NVIDIA GPUs.</summary>
 public enum AttentionElementType
 {
     /// <summary><see cref="float"/>.</summary>

@@ -30,4 +30,10 @@ public enum OperandKinds
     /// <c>Explain</c> tells of the slower one.
     /// </summary>
     Unaligned = 32,
+
+    /// <summary>Scales of 8-bit keys.</summary>
+    KeyScale = 64,
+
+    /// <summary>Scales of 8-bit values.</summary>
+    ValueScale = 128,
 }

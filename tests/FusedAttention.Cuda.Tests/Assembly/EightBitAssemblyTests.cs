@@ -47,8 +47,9 @@ public sealed class EightBitAssemblyTests(ITestOutputHelper output)
                 foreach (CudaDeviceDescription device in (CudaDeviceDescription[])[Hopper, Ampere])
                 {
                     var tile = TileTable.Decode(key, value, device, 1)!.Value;
-                    var tiles = new KernelTiles(null, null, default, tile, default, 1, null, 1);
+                    var tiles = new KernelTiles(TileTable.Prefill(key, value, device, traits.Features, 1), null, default, tile, default, 1, null, 1);
                     Check(KernelLibrary.Of(AttentionKernel.Decode, traits, tiles), tile.Blocks, device, failures);
+                    Check(KernelLibrary.Of(AttentionKernel.Prefill, traits, tiles), tiles.Prefill!.Value.Blocks, device, failures);
                     if (device == Hopper)
                     {
                         var boxes = TileTable.DecodeBoxes(key, value, device, 1)!.Value;

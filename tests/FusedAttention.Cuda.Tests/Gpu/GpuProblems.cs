@@ -35,7 +35,7 @@ internal sealed class GpuProblems(TestDevice target)
 
     /// <summary>Whether a kernel takes a problem that lies in memory as vectors need it.</summary>
     public bool Takes(AttentionKernel kernel, Problem problem) => kernel == AttentionKernel.Plain || (HasMatrixTypes(problem) && (kernel == AttentionKernel.Prefill
-        ? !problem.KeyValueType.IsEightBit() && TileTable.Prefill(problem.KeyDim, problem.ValueDim, Open().Description, CallFeatures.Mask | CallFeatures.Bias) is not null
+        ? TileTable.Prefill(problem.KeyDim, problem.ValueDim, Open().Description, CallFeatures.Mask | CallFeatures.Bias, problem.KeyValueType.Size()) is not null
         : TileTable.Decode(problem.KeyDim, problem.ValueDim, Open().Description, problem.KeyValueType.Size()) is not null));
 
     /// <summary>A call, or null where the kernel that is forced does not take it.</summary>

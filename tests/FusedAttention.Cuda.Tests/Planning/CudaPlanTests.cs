@@ -176,6 +176,7 @@ public sealed class CudaPlanTests
             ScoreFunction = ScoreFunction.Of(new ManyTables([.. Enumerable.Range(0, 16).Select(static n => new ScoreTable([n]))])),
             MaskFunction = MaskFunction.Of(new PrefixMask(new ScoreTable([3]))),
         }));
+        Assert.Contains("Q8Block; of 8 bits the CUDA kernels take Int8 and Float8E4M3", Assert.Throws<NotSupportedException>(static () => Plan<Half, Q8Block>(new(1, 1, 9, 2, 2, 64))).Message, StringComparison.Ordinal);
 
         static string Refused(AttentionShape shape, AttentionOptions? options = null) => Assert.Throws<NotSupportedException>(() => Plan<Half, Half>(shape, options)).Message;
     }

@@ -32,6 +32,8 @@ internal sealed class CudaBackend(CudaDevice device) : Backend
     /// <summary>Whether the prefill kernel has a second form here.</summary>
     public bool HasWarpgroups => Device.Description is { Major: TileTable.WarpgroupMajor, Minor: 0, DriverVersion: >= TileTable.FirstWarpgroupDriver };
 
+    public override bool TakesEightBits => true;
+
     /// <summary>Forms of the prefill kernel.</summary>
     public override void Choose(string? variant) => Device.PrefillForm = variant is null ? PrefillForms.Default : PrefillForms.Of(variant) ?? throw new ArgumentException($"{Name} has no variant {variant}.", nameof(variant));
 

@@ -23,6 +23,8 @@ internal sealed class PreparedCudaCall<TQuery, TKeyValue> : PreparedCall
     private readonly CudaTensor<TQuery> _query;
     private readonly CudaTensor<bool>? _mask;
     private readonly CudaTensor? _bias;
+    private readonly CudaTensor<float>? _keyScale;
+    private readonly CudaTensor<float>? _valueScale;
     private readonly CudaTensor<TQuery> _output;
     private readonly CudaTensor<float> _logSumExp;
 
@@ -42,6 +44,8 @@ internal sealed class PreparedCudaCall<TQuery, TKeyValue> : PreparedCall
             AddCopy();
             _mask = call.Mask is LoadedTensor mask ? Copy<bool>(mask) : null;
             _bias = call.Bias is LoadedTensor bias ? CopyBias(bias) : null;
+            _keyScale = call.KeyScale is LoadedTensor keyScale ? Copy<float>(keyScale) : null;
+            _valueScale = call.ValueScale is LoadedTensor valueScale ? Copy<float>(valueScale) : null;
             _output = Allocate<TQuery>(call.OutputShape);
             _logSumExp = Allocate<float>(call.LogSumExpShape);
         }
@@ -107,7 +111,7 @@ internal sealed class PreparedCudaCall<TQuery, TKeyValue> : PreparedCall
     {
         (CudaTensor<TKeyValue> key, CudaTensor<TKeyValue> value) = _copies[_next];
         if (++_next == _copies.Count) _next = 0;
-        var operands = new CudaOperands { BooleanMask = _mask, Bias = _bias, LogSumExp = _logSumExp, KeyLengths = Call.KeyLengths };
+        var operands = new CudaOperands { BooleanMask = _mask, Bias = _bias, KeyScale = _keyScale, ValueScale = _valueScale, LogSumExp = _logSumExp, KeyLengths = Call.KeyLengths };
         switch (Call.Layout)
         {
             case SequenceLayout.Dense:
