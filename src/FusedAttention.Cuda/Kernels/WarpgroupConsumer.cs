@@ -54,7 +54,7 @@ internal sealed class WarpgroupConsumer
     private readonly WarpgroupBiases? _biases;
 
     /// <summary>
-    /// Whether all of the warpgroup's rows have a maximum that weights of whole tiles may go by: with a mask or a bias, tiles come of which some of them see nothing. Null without, where a whole tile is below another one.
+    /// Whether all of the warpgroup's rows have a maximum that weights of whole tiles may go by: with a mask, a bias or a function, tiles come of which some of them see nothing. Null without, where a whole tile is below another one.
     /// </summary>
     private readonly Predicate? _isWarm;
 
@@ -98,7 +98,7 @@ internal sealed class WarpgroupConsumer
         _sum = k.Registers<F32>("l", 2);
         if (tile.Lookups.HasMask) _masks = new(k, memory, tile, _rowOfLane, _lane);
         if (tile.Lookups.HasBias) _biases = new(k, call, memory, tile, _rowOfLane, _lane);
-        if (tile.Lookups != default) _isWarm = k.Variable("is_warm", value: false);
+        if (tile.Lookups != default || HasFunctions) _isWarm = k.Variable("is_warm", value: false);
     }
 
     private ElementFormat Format => _call.KeyValueFormat;
@@ -264,7 +264,9 @@ internal sealed class WarpgroupConsumer
     /// place among the exponentials, some hundred instructions behind the wait for the first; at the beginning of a piece of its own it would come first, and nothing would overlap. Where more is computed,
     /// what does not depend on the scores would be moved in front of that wait, and spill.
     /// </summary>
-    private bool HasBareScores => !_call.Traits.Has(CallFeatures.Alibi | CallFeatures.SoftCap);
+    private bool HasBareScores => !_call.Traits.Has(CallFeatures.Alibi | CallFeatures.SoftCap) && !HasFunctions;
+
+    private bool HasFunctions => _call.Traits.Has(CallFeatures.ScoreFunction | CallFeatures.MaskFunction);
 
     /// <summary>Issues what goes with the scores of a tile that is not speculated on, and waits for the scores. There are no weights when the last tile comes, which is the first.</summary>
     private void WaitForScores(I32 key) => _k.If(key.Is(_lastTile), () =>

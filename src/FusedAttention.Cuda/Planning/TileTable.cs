@@ -133,12 +133,12 @@ internal static partial class TileTable
     /// <param name="keyDim">Elements of a key.</param>
     /// <param name="valueDim">Elements of a value.</param>
     /// <param name="device">Where it will run.</param>
-    /// <param name="features">What scores go through. With a bias, addresses of two rows a thread fit beside the sums, those of four would spill; a mask takes shared memory.</param>
+    /// <param name="features">What scores go through. With a bias, addresses of two rows a thread fit beside the sums, those of four would spill, and so would what functions know of a row; a mask takes shared memory.</param>
     public static PrefillTile? Prefill(int keyDim, int valueDim, CudaDeviceDescription device, CallFeatures features)
     {
         if (!HasMatrixDims(keyDim, valueDim)) return null;
-        bool hasMask = (features & CallFeatures.Mask) != CallFeatures.None, hasBias = (features & CallFeatures.Bias) != CallFeatures.None;
-        foreach (PrefillTile tile in keyDim <= 192 && valueDim <= 128 && !hasBias ? NarrowPrefill : WidePrefill)
+        bool hasMask = (features & CallFeatures.Mask) != CallFeatures.None, hasRows = (features & (CallFeatures.Bias | CallFeatures.ScoreFunction | CallFeatures.MaskFunction)) != CallFeatures.None;
+        foreach (PrefillTile tile in keyDim <= 192 && valueDim <= 128 && !hasRows ? NarrowPrefill : WidePrefill)
             if (Fits(tile.SharedBytes(keyDim, valueDim, hasMask), tile.Blocks, device)) return tile;
         return null;
     }
