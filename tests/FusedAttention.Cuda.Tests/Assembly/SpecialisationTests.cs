@@ -3,6 +3,7 @@ using System.Globalization;
 using FusedAttention.Cuda.Launching;
 using FusedAttention.Cuda.Planning;
 using FusedAttention.Devices;
+using FusedAttention.Scores.Tracing;
 using Xunit;
 
 namespace FusedAttention.Cuda.Tests.Assembly;
@@ -53,7 +54,10 @@ public sealed class SpecialisationTests(ITestOutputHelper output)
         (int, int)[] dims = [(64, 64), (128, 128)];
         (CudaDeviceDescription Device, PrefillForm Form, int Queries)[] kernels = [(Hopper, PrefillForm.Warpgroups, 100), (Hopper, PrefillForm.Warps, 100), (Ampere, PrefillForm.Warps, 1)];
         Assemble(ReadyMadeFunctions.All.SelectMany(function => dims.SelectMany(dim => kernels.Select(at => (
-            at.Device, ReadyMadeFunctions.KernelOf(function, dim, at.Device, at.Form, at.Queries), ReadyMadeFunctions.BlocksOf(dim, at.Device, at.Form, at.Queries), 0)))));
+            at.Device, ReadyMadeFunctions.KernelOf(function, dim, at.Device, at.Form, at.Queries), ReadyMadeFunctions.BlocksOf(dim, at.Device, at.Form, at.Queries), AllowedOf(function, at.Form))))));
+
+        // 64 columns of a tanh side by side: CUDA 13's assembler has 32 registers too few at D = 64, and none at D = 128.
+        static int AllowedOf(AttentionOptions function, PrefillForm form) => form == PrefillForm.Warpgroups && function.ScoreFunction?.Graph.Form.Has(ScoreOperation.Tanh) == true ? 128 : 0;
     }
 
     /// <summary>Whether scores have a mask or a bias.</summary>
