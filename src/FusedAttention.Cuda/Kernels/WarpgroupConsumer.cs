@@ -61,7 +61,7 @@ internal sealed class WarpgroupConsumer
     /// <summary>The lane's two; null where all rows see the same keys.</summary>
     private RowReader?[] _row = [null, null];
 
-    /// <summary>Not null: asks for them again.</summary>
+    /// <summary>Not null: asks for them again where a tile hides some keys, so that their ends need no registers.</summary>
     private Func<RowReader[]>? _rowsAgain;
     private I32 _wholeStart = 0;
     private I32 _wholeEnd = 0;
@@ -130,7 +130,7 @@ internal sealed class WarpgroupConsumer
         _lastTile = _k.ShuffleFrom(ranges.LastTile, 0).As("last_tile");
         (I32 wholeStart, I32 wholeEnd) = slot.WholeOf(_warpgroup);
         (_wholeStart, _wholeEnd) = (_k.ShuffleFrom(wholeStart, 0).As("whole_start"), _k.ShuffleFrom(wholeEnd, 0).As("whole_end"));
-        _rowsAgain = AsksRowsAgain ? () => RowsOfLane(slot, slot.Head, slot.Ranges) : null;
+        _rowsAgain = AsksRowsAgain || HasFunctions ? () => RowsOfLane(slot, slot.Head, slot.Ranges) : null;
         if (!_tile.SeesAll && !AsksMaskAlone && !AsksRowsAgain) _row = RowsOfLane(slot, head, ranges);
         _biases?.Begin(slot.Item);
         foreach (F32 output in _outputs) output.Set(0);
