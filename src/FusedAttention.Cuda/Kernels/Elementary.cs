@@ -48,6 +48,35 @@ internal static class Elementary
         return F32.Select(x < 0, float.NaN, result);
     }
 
+    /// <summary>sqrt(x), exact for squares of whole numbers; NaN of what is negative.</summary>
+    /// <remarks>x times the approximate 1 / sqrt(x), and what that lacks: as sqrt.rn does it, which ends in a branch for what is subnormal, and with it the assembler's order among the operations of other keys.</remarks>
+    public static F32 Sqrt(F32 x)
+    {
+        F32 reciprocal = F32.From("rsqrt.approx.f32", x), root = F32.From("mul.rn.f32", x, reciprocal);
+        F32 better = F32.MultiplyAdd(F32.From("mul.rn.f32", F32.MultiplyAdd(-root, root, x), (F32)0.5f), reciprocal, root);
+        return F32.Select(x.Is(0) | x.Is(float.PositiveInfinity), x, better);
+    }
+
+    /// <summary>Whether <see cref="Quotient"/> takes a divisor: neither it nor its reciprocal is near the ends of the range, nor are its digits all ones, which the proof leaves out.</summary>
+    public static bool MayDivideBy(float divisor) => Math.Abs(divisor) is >= 1e-18f and <= 1e18f && (BitConverter.SingleToInt32Bits(divisor) & 0x7FFFFF) != 0x7FFFFF;
+
+    /// <summary>a / b, correctly rounded, for a constant: infinite where that is.</summary>
+    public static F32 Quotient(F32 a, float divisor)
+    {
+        F32 quotient = F32.From("mul.rn.f32", a, (F32)(1 / divisor));
+        return IsPowerOfTwo(divisor) ? quotient : F32.Select(quotient.IsFinite(), QuotientOfFinite(a, divisor), quotient);
+    }
+
+    /// <summary>a / b, correctly rounded, for a constant; NaN of what is infinite.</summary>
+    /// <remarks>A product with the rounded reciprocal, and what it lacks times the same (Markstein 1990, "Computation of elementary functions on the IBM RISC System/6000 processor").</remarks>
+    public static F32 QuotientOfFinite(F32 a, float divisor)
+    {
+        F32 reciprocal = 1 / divisor, quotient = F32.From("mul.rn.f32", a, reciprocal);
+        return IsPowerOfTwo(divisor) ? quotient : F32.MultiplyAdd(F32.MultiplyAdd(quotient, -divisor, a), reciprocal, quotient);
+    }
+
+    private static bool IsPowerOfTwo(float value) => (BitConverter.SingleToInt32Bits(value) & 0x7FFFFF) == 0;
+
     /// <summary>a - b trunc(a / b), which is exact for whole numbers below 2^24.</summary>
     public static F32 Remainder(F32 a, F32 b, F32 quotient) => F32.MultiplyAdd(-F32.From("cvt.rzi.f32.f32", quotient), b, a);
 }

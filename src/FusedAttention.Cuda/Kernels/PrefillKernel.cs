@@ -42,6 +42,9 @@ internal sealed class PrefillKernel
     private readonly Shared _wide;
     private readonly SharedRows _keyLayout;
     private readonly SharedRows _valueLayout;
+
+    /// <summary>Null without a mask function, and beside a mask, which says itself which tiles are read.</summary>
+    private readonly FunctionTiles? _functions;
     private readonly F32[][] _outputs;
     private readonly F32[] _maximum;
 
@@ -75,6 +78,7 @@ internal sealed class PrefillKernel
         if (_call.KeyValueFormat.Bytes() == 1) _codes = new(_k, _call, _place, _keys, _copies, tile, _thread);
         _specials = new(_k, _call, _k.SharedMemory, _thread, _call.QueryFormat);
         if (traits.Has(CallFeatures.Mask)) _masks = new(_k, _place, tile, _wide + tile.StagesBytes(traits.KeyDim, traits.ValueDim), _thread);
+        else if (traits.Has(CallFeatures.MaskFunction)) _functions = new(_k, _call, tile);
         _outputs = [.. Enumerable.Range(0, Fragments).Select(m => _k.Registers<F32>($"o{m}_", _call.Traits.ValueDim / 2))];
         _maximum = _k.Registers<F32>("m", 2 * Fragments);
         _sum = _k.Registers<F32>("l", 2 * Fragments);
@@ -193,7 +197,7 @@ internal sealed class PrefillKernel
         // From the last tile to the first: under a causal mask with ALiBi scores fall on the way, and the first maximum stays. The first turn of the loop only copies, so that the copies' text is there once.
         I32 first = (_place.Item.FirstKey & -_tile.Keys).As("first_tile"), last = ((_place.Item.EndKey - 1) & -_tile.Keys).As("last_tile");
         I32 key = _k.Variable("key", last + _tile.Keys);
-        I32? after = _masks is null ? null : _k.Variable("next_key", last);
+        I32? after = _masks is null && _functions is null ? null : _k.Variable("next_key", last);
         Shared filling = new(_k.Variable("filling_stage", _stages.ToI32()));
         Predicate hasTile = _k.Variable("has_tile", value: false);
         _masks?.Copy(last);
@@ -202,8 +206,9 @@ internal sealed class PrefillKernel
         {
             // The tile has arrived, and everybody is done with the one before, whose place is filled next.
             _k.WaitForCopies(0);
-            if (_masks is null) _k.Barrier();
-            else PassHiddenTiles(after!, first);
+            if (_masks is not null) PassHiddenTiles(after!, first);
+            else if (_functions is not null) PassTilesThatNobodyKeeps(after!, first);
+            else _k.Barrier();
             I32 next = after ?? key - _tile.Keys;
             _k.If(next >= first, () =>
             {
@@ -221,6 +226,7 @@ internal sealed class PrefillKernel
             });
             hasTile.Set(value: true);
             _masks?.Advance();
+            _functions?.Advance();
             key.Set(next);
             after?.Add(-_tile.Keys);
         });
@@ -265,6 +271,14 @@ internal sealed class PrefillKernel
         return _wide;
     }
 
+    /// <summary>Waits for all threads, and goes to the next tile of which the mask function keeps a key for a row of the block; in front of the first tile if there is none.</summary>
+    private void PassTilesThatNobodyKeeps(I32 next, I32 first) => _k.Repeat("hidden_tile", () =>
+    {
+        Predicate isHidden = (!_k.BarrierAny(_functions!.Look(_row, next, first, FirstKeyOfLane(next))) & (next >= first)).InRegister();
+        next.Add(I32.Select(isHidden, -_tile.Keys, 0));
+        return isHidden;
+    });
+
     private Shared ValuesOf(Shared tile) => tile + _keyLayout.BytesOf(_tile.Keys);
 
     /// <summary>Whether a row of the warp sees a key of the tile.</summary>
@@ -272,7 +286,8 @@ internal sealed class PrefillKernel
     {
         (I32 start, I32 end) = SeenRange();
         Predicate isInReach = (key < end) & (key + _tile.Keys > start);
-        return _masks is null ? isInReach : isInReach & _masks.WarpSees();
+        Predicate? isKept = _masks?.WarpSees() ?? _functions?.WarpSees();
+        return isKept is null ? isInReach : isInReach & isKept;
     }
 
     /// <summary>One stage is worked on while the other is filled, and each turn of the loop they change places: so one of them is enough to know.</summary>
@@ -316,7 +331,7 @@ internal sealed class PrefillKernel
             AddProducts(scores, tile, stage);
             F32[] sums = [.. _row.Select((row, r) =>
             {
-                RowWeights weights = WeightsOf(row, key, isLeft: true, _masks?.Sees(r));
+                RowWeights weights = WeightsOf(row, key, isLeft: true, SeesOf(r));
                 weights.Prepare(RowOf(scores, r), isWhole: true);
                 return Weigh(scores, r, weights.WeightsBy(_maximum[r]));
             })];
@@ -332,7 +347,7 @@ internal sealed class PrefillKernel
         _k.If(!isDone, () =>
         {
             AddProducts(scores, tile, stage);
-            for (int r = 0; r < _row.Length; r++) WeightsOf(_row[r], key, isLeft: false, _masks?.Sees(r)).Prepare(RowOf(scores, r), isWhole: false);
+            for (int r = 0; r < _row.Length; r++) WeightsOf(_row[r], key, isLeft: false, SeesOf(r)).Prepare(RowOf(scores, r), isWhole: false);
             Hide(scores, key);
             Renew(scores, key);
         });
@@ -345,6 +360,9 @@ internal sealed class PrefillKernel
             _sum[(2 * m) + 1].Add(eightBelow);
         }
     }
+
+    /// <summary>What is known ahead of the keys that a row of the lane may see.</summary>
+    private Func<int, Predicate>? SeesOf(int row) => _masks?.Sees(row) ?? _functions?.Sees(row);
 
     /// <summary>S = Q K^T, with the scales of keys.</summary>
     private void AddProducts(F32[][] scores, Shared keys, Shared stage)

@@ -101,11 +101,11 @@ internal sealed class RowFunction
             ScoreOperation.Subtract => Difference(step.First, step.Second),
             ScoreOperation.Multiply => F32.From("mul.rn.f32", Number(step.First), Number(step.Second)),
             ScoreOperation.Divide => Quotient(Number(step.First), step.Second),
-            ScoreOperation.Remainder => Elementary.Remainder(Number(step.First), Number(step.Second), Quotient(Number(step.First), step.Second)),
+            ScoreOperation.Remainder => Elementary.Remainder(Number(step.First), Number(step.Second), QuotientOfWhole(Number(step.First), step.Second)),
             ScoreOperation.Negate => -Number(step.First),
             ScoreOperation.Exp => Elementary.Exp(Number(step.First)),
             ScoreOperation.Log => Elementary.Log(Number(step.First)),
-            ScoreOperation.Sqrt => F32.From("sqrt.rn.f32", Number(step.First)),
+            ScoreOperation.Sqrt => Elementary.Sqrt(Number(step.First)),
             ScoreOperation.Abs => Number(step.First).Abs(),
             ScoreOperation.Min => F32.From("min.NaN.f32", Number(step.First), Number(step.Second)),
             ScoreOperation.Max => F32.From("max.NaN.f32", Number(step.First), Number(step.Second)),
@@ -160,16 +160,21 @@ internal sealed class RowFunction
         /// <summary>Whether a product is computed for each column, so that it may as well be part of a multiply-add.</summary>
         private bool IsFactors(int index) => Step(index).Operation == ScoreOperation.Multiply && row._dependsOnColumn[index];
 
-        /// <summary>Correctly rounded: by a constant power of two that is a product.</summary>
+        /// <summary>Correctly rounded: by a constant without a division, which is a branch and a dozen instructions.</summary>
         private F32 Quotient(F32 number, int divisor)
         {
             ScoreStep step = Step(divisor);
-            if (step.Operation != ScoreOperation.Constant || !IsPowerOfTwo(step.Value)) return number / Number(divisor);
-            return F32.From("mul.rn.f32", number, (F32)(1 / step.Value));
+            if (step.Operation != ScoreOperation.Constant || !Elementary.MayDivideBy(step.Value)) return number / Number(divisor);
+            return Elementary.Quotient(number, step.Value);
         }
 
-        /// <summary>Whether it is one whose reciprocal is one too.</summary>
-        private static bool IsPowerOfTwo(float value) => float.IsNormal(value) && float.IsNormal(1 / value) && (BitConverter.SingleToInt32Bits(value) & 0x7FFFFF) == 0;
+        /// <summary>The same where the result is of no use unless both are whole numbers.</summary>
+        private F32 QuotientOfWhole(F32 number, int divisor)
+        {
+            ScoreStep step = Step(divisor);
+            if (step.Operation != ScoreOperation.Constant || !Elementary.MayDivideBy(step.Value)) return number / Number(divisor);
+            return Elementary.QuotientOfFinite(number, step.Value);
+        }
 
         private F32 Lookup(in ScoreStep step)
         {

@@ -38,7 +38,7 @@ internal sealed class RowWeights
     /// <param name="first">The lane's first key of the tile, which columns are counted from.</param>
     /// <param name="factor">What <see cref="Factor"/> gives.</param>
     /// <param name="lastKey">Of the tile: where some rows may stand in front of it, each row asks. Null: none does.</param>
-    /// <param name="sees">Whether the mask lets the row see a key, by its column; null: that is looked up.</param>
+    /// <param name="sees">Whether the mask, or where there is none the mask function, lets the row see a key, by its column; null: that is looked up.</param>
     /// <param name="biasOf">The bias of a key, by its column; null: that is looked up.</param>
     public RowWeights(PtxKernel k, CallReader call, RowReader? row, I32 first, F32 factor, I32? lastKey, Func<int, Predicate>? sees = null, Func<int, F32>? biasOf = null)
     {
@@ -151,8 +151,8 @@ internal sealed class RowWeights
 
     private void ApplyMaskFunction((F32 Score, int Column)[] products)
     {
-        RowFunction function = RowFunctions.Of(_k, _call, _row, _first)!.Keep!;
-        foreach ((F32 score, int column) in products) score.Set(F32.Select(function.Keeps(column), score, float.NegativeInfinity));
+        Func<int, Predicate> keeps = _call.Traits.Has(CallFeatures.Mask) || _sees is null ? RowFunctions.Of(_k, _call, _row, _first)!.Keep!.Keeps : _sees;
+        foreach ((F32 score, int column) in products) score.Set(F32.Select(keeps(column), score, float.NegativeInfinity));
     }
 
     /// <summary>Whether the mask has the key. A mask has an element for each key of the sequence: beyond the row's last one the nearest is read.</summary>

@@ -50,7 +50,7 @@ internal static class ScoreWriter
     /// <param name="product">Of query and key.</param>
     /// <param name="key">The key's position.</param>
     /// <param name="distance">The query's position less the key's; null without ALiBi.</param>
-    /// <param name="isSeen">Whether the mask has the key; null: that is looked up.</param>
+    /// <param name="isSeen">Whether the mask, or where there is none the mask function, has the key; null: that is looked up.</param>
     /// <param name="bias">The key's bias; null: that is looked up.</param>
     public static F32 ScoreOf(PtxKernel k, CallReader call, RowReader? row, F32 product, I32 key, F32? distance, Predicate? isSeen = null, F32? bias = null) =>
         ScoreOf(k, call, row, product, key, distance, isSeen, bias, RowFunctions.Of(k, call, row, key), 0);
@@ -61,7 +61,7 @@ internal static class ScoreWriter
     /// <param name="row">The row; null where nothing of it is asked for.</param>
     /// <param name="products">The registers, and how far their keys are behind <paramref name="first"/>.</param>
     /// <param name="first">A key.</param>
-    /// <param name="sees">Whether the mask has a key, by its column; null: that is looked up.</param>
+    /// <param name="sees">Whether the mask, or where there is none the mask function, has a key, by its column; null: that is looked up.</param>
     /// <param name="biasOf">The bias of a key, by its column; null: that is looked up.</param>
     public static void Modify(PtxKernel k, CallReader call, RowReader? row, (F32 Score, int Column)[] products, I32 first, Func<int, Predicate>? sees = null, Func<int, F32>? biasOf = null)
     {
@@ -184,7 +184,7 @@ internal static class ScoreWriter
 
         public void Mask() => Hide(isSeen is null ? k.LoadByte(row!.Mask! + key.Widen()).Is(0) : !isSeen);
 
-        public void MaskFunction() => Hide(!functions!.Keep!.Keeps(column));
+        public void MaskFunction() => Hide(!(isSeen is null || call.Traits.Has(CallFeatures.Mask) ? functions!.Keep!.Keeps(column) : isSeen));
 
         public readonly F32 Score() => _isHidden is null ? _score : F32.Select(_isHidden, float.NegativeInfinity, _score);
 

@@ -54,14 +54,14 @@ internal sealed class WarpgroupConsumer
     private readonly WarpgroupBiases? _biases;
 
     /// <summary>
-    /// Whether all of the warpgroup's rows have a maximum that weights of whole tiles may go by: with a mask or a bias, tiles come of which some of them see nothing. Null without, where a whole tile is below another one.
+    /// Whether all of the warpgroup's rows have a maximum that weights of whole tiles may go by: with a mask, a bias or a function, tiles come of which some of them see nothing. Null without, where a whole tile is below another one.
     /// </summary>
     private readonly Predicate? _isWarm;
 
     /// <summary>The lane's two; null where all rows see the same keys.</summary>
     private RowReader?[] _row = [null, null];
 
-    /// <summary>Not null: asks for them again.</summary>
+    /// <summary>Not null: asks for them again where a tile hides some keys, so that their ends need no registers.</summary>
     private Func<RowReader[]>? _rowsAgain;
     private I32 _wholeStart = 0;
     private I32 _wholeEnd = 0;
@@ -98,7 +98,7 @@ internal sealed class WarpgroupConsumer
         _sum = k.Registers<F32>("l", 2);
         if (tile.Lookups.HasMask) _masks = new(k, memory, tile, _rowOfLane, _lane);
         if (tile.Lookups.HasBias) _biases = new(k, call, memory, tile, _rowOfLane, _lane);
-        if (tile.Lookups != default) _isWarm = k.Variable("is_warm", value: false);
+        if (tile.Lookups != default || HasFunctions) _isWarm = k.Variable("is_warm", value: false);
     }
 
     private ElementFormat Format => _call.KeyValueFormat;
@@ -130,7 +130,7 @@ internal sealed class WarpgroupConsumer
         _lastTile = _k.ShuffleFrom(ranges.LastTile, 0).As("last_tile");
         (I32 wholeStart, I32 wholeEnd) = slot.WholeOf(_warpgroup);
         (_wholeStart, _wholeEnd) = (_k.ShuffleFrom(wholeStart, 0).As("whole_start"), _k.ShuffleFrom(wholeEnd, 0).As("whole_end"));
-        _rowsAgain = AsksRowsAgain ? () => RowsOfLane(slot, slot.Head, slot.Ranges) : null;
+        _rowsAgain = AsksRowsAgain || HasFunctions ? () => RowsOfLane(slot, slot.Head, slot.Ranges) : null;
         if (!_tile.SeesAll && !AsksMaskAlone && !AsksRowsAgain) _row = RowsOfLane(slot, head, ranges);
         _biases?.Begin(slot.Item);
         foreach (F32 output in _outputs) output.Set(0);
@@ -264,7 +264,9 @@ internal sealed class WarpgroupConsumer
     /// place among the exponentials, some hundred instructions behind the wait for the first; at the beginning of a piece of its own it would come first, and nothing would overlap. Where more is computed,
     /// what does not depend on the scores would be moved in front of that wait, and spill.
     /// </summary>
-    private bool HasBareScores => !_call.Traits.Has(CallFeatures.Alibi | CallFeatures.SoftCap);
+    private bool HasBareScores => !_call.Traits.Has(CallFeatures.Alibi | CallFeatures.SoftCap) && !HasFunctions;
+
+    private bool HasFunctions => _call.Traits.Has(CallFeatures.ScoreFunction | CallFeatures.MaskFunction);
 
     /// <summary>Issues what goes with the scores of a tile that is not speculated on, and waits for the scores. There are no weights when the last tile comes, which is the first.</summary>
     private void WaitForScores(I32 key) => _k.If(key.Is(_lastTile), () =>

@@ -41,5 +41,5 @@ internal static class KernelLibrary
     };
 
     private static string LabelOf(string name, in KernelTraits traits) =>
-        $"{name} {traits.QueryType}{(traits.KeyValueType == traits.QueryType ? "" : $" over {traits.KeyValueType}")} {traits.KeyDim}/{traits.ValueDim}{(traits.BlockSize > 0 ? $" blocks of {traits.BlockSize}" : "")} {traits.Features}";
+        $"{name} {traits.QueryType}{(traits.KeyValueType == traits.QueryType ? "" : $" over {traits.KeyValueType}")} {traits.KeyDim}/{traits.ValueDim}{(traits.BlockSize > 0 ? $" blocks of {traits.BlockSize}" : "")} {traits.Features}{(traits.Score is null ? "" : $", scores by {traits.Score.Steps.Length} operations")}{(traits.Keep is null ? "" : $", masked by {traits.Keep.Steps.Length}")}";
 }

@@ -86,7 +86,7 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, WarpgroupTile?
         WarpgroupTile? tile = null;
         if (device is not { Major: TileTable.WarpgroupMajor, Minor: 0 }) refusal = WarpgroupRefusal.OtherDevice;
         else if (device.DriverVersion < TileTable.FirstWarpgroupDriver) refusal = WarpgroupRefusal.OldDriver;
-        else if (problem.ScoreFunction is not null || problem.MaskFunction is not null) refusal = WarpgroupRefusal.Functions;
+        else if (TileTable.HasFunctions(problem) && (problem.HasMask || problem.HasBias)) refusal = WarpgroupRefusal.Functions;
         else if (problem.KeyValueType.IsEightBit()) refusal = WarpgroupRefusal.EightBits;
         else if (TileTable.IsSlowerByWarpgroups(problem)) refusal = WarpgroupRefusal.MaskAlone;
         else if ((tile = TileTable.Warpgroups(problem.KeyDim, problem.ValueDim, device, TileTable.UseOf(problem), TileTable.LookupsOf(problem))) is null) refusal = WarpgroupRefusal.NoTile;

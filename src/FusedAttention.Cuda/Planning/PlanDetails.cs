@@ -62,7 +62,7 @@ internal static class PlanDetails
         WarpgroupRefusal.OldDriver => $"the driver knows CUDA {device.DriverVersion / 1000}.{device.DriverVersion % 1000 / 10}, not {TileTable.FirstWarpgroupDriver / 1000}.0",
         WarpgroupRefusal.NoTile => $"no tile for dimensions {problem.KeyDim}/{problem.ValueDim} fits {device.MaxSharedMemory} bytes of shared memory",
         WarpgroupRefusal.MaskAlone => "a mask of its own, and no more than 64 dimensions, is faster there",
-        WarpgroupRefusal.Functions => "that form has no functions yet",
+        WarpgroupRefusal.Functions => "functions beside a mask or a bias have no registers there",
         WarpgroupRefusal.Group => $"{problem.Group} query heads a key/value head are more than the rows of a block",
         WarpgroupRefusal.Strides => "sequences lie neither at equal steps nor at whole tokens, or a stride is 0, negative or 2^40 bytes and more",
         WarpgroupRefusal.SmallBlocks => $"blocks of {problem.BlockSize} tokens share fewer than 8 with a tile of 64",

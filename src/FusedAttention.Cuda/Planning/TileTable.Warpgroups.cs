@@ -15,7 +15,7 @@ internal static partial class TileTable
     public const int FirstWarpgroupDriver = 12000;
 
     /// <summary>
-    /// The first that has room for the dimensions, by what scores are looked up in (a mask, the bytes of a bias). S, P and O take N/2, N/4 and Dv/2 registers of a thread, and about 32 more are needed, with ALiBi or a soft cap 48: of 232 with two warpgroups that compute, 160 with three.
+    /// The first that has room for the dimensions, by what scores are looked up in (a mask, the bytes of a bias). S, P and O take N/2, N/4 and Dv/2 registers of a thread, and about 32 more are needed, with ALiBi, a soft cap or functions 48: of 232 with two warpgroups that compute, 160 with three.
     /// Shared memory takes the queries and two stages of keys and values, 227 KB together.
     /// </summary>
     /// <remarks>
@@ -90,10 +90,13 @@ internal static partial class TileTable
     /// <summary>What scores are looked up in.</summary>
     public static WarpgroupLookups LookupsOf(AttentionProblem problem) => new(problem.HasMask, problem.HasBias ? problem.BiasType.Size() : 0);
 
+    /// <summary>Whether scores go through functions of the caller's.</summary>
+    public static bool HasFunctions(AttentionProblem problem) => problem.ScoreFunction is not null || problem.MaskFunction is not null;
+
     /// <summary>What tiles are chosen by beside the dimensions.</summary>
     public static WarpgroupUse UseOf(AttentionProblem problem)
     {
-        if (!problem.AlibiSlopes.IsEmpty || problem.SoftCap > 0) return WarpgroupUse.Modified;
+        if (!problem.AlibiSlopes.IsEmpty || problem.SoftCap > 0 || HasFunctions(problem)) return WarpgroupUse.Modified;
         return problem.LeftReach < KeyRange.Unbounded || problem.RightReach < KeyRange.Unbounded ? WarpgroupUse.Masked : WarpgroupUse.Full;
     }
 }
@@ -107,6 +110,6 @@ internal enum WarpgroupUse
     /// <summary>Every key is in sight, and scores are only scaled: no tile but an item's last one is masked, and nothing but sums is in registers.</summary>
     Full,
 
-    /// <summary>Scores have ALiBi or a soft cap, and rows may see different keys.</summary>
+    /// <summary>Scores have ALiBi, a soft cap or functions, and rows may see different keys.</summary>
     Modified,
 }

@@ -133,15 +133,15 @@ internal static partial class TileTable
     /// <param name="keyDim">Elements of a key.</param>
     /// <param name="valueDim">Elements of a value.</param>
     /// <param name="device">Where it will run.</param>
-    /// <param name="features">What scores go through. With a bias, addresses of two rows a thread fit beside the sums, those of four would spill; a mask takes shared memory.</param>
+    /// <param name="features">What scores go through. With a bias, addresses of two rows a thread fit beside the sums, those of four would spill, and so would what functions know of a row; a mask takes shared memory.</param>
     /// <param name="elementBytes">Of an element of keys and values.</param>
     public static PrefillTile? Prefill(int keyDim, int valueDim, CudaDeviceDescription device, CallFeatures features, int elementBytes = sizeof(ushort))
     {
         if (!HasMatrixDims(keyDim, valueDim, elementBytes)) return null;
-        bool hasMask = (features & CallFeatures.Mask) != CallFeatures.None, hasBias = (features & CallFeatures.Bias) != CallFeatures.None;
+        bool hasMask = (features & CallFeatures.Mask) != CallFeatures.None, hasRows = (features & (CallFeatures.Bias | CallFeatures.ScoreFunction | CallFeatures.MaskFunction)) != CallFeatures.None;
         // Addresses of scales take registers as well.
         bool hasScales = (features & (CallFeatures.KeyScale | CallFeatures.ValueScale)) != CallFeatures.None;
-        foreach (PrefillTile sizes in keyDim <= 192 && valueDim <= 128 && !hasBias && !hasScales ? NarrowPrefill : WidePrefill)
+        foreach (PrefillTile sizes in keyDim <= 192 && valueDim <= 128 && !hasRows && !hasScales ? NarrowPrefill : WidePrefill)
         {
             PrefillTile tile = sizes with { ElementBytes = elementBytes };
             if (Fits(tile.SharedBytes(keyDim, valueDim, hasMask), tile.Blocks, device)) return tile;

@@ -1,6 +1,7 @@
 using FusedAttention.Cuda.Kernels;
 using FusedAttention.Cuda.Planning;
 using FusedAttention.Devices;
+using FusedAttention.Scores.Tracing;
 using Xunit;
 
 namespace FusedAttention.Cuda.Tests.Assembly;
@@ -16,6 +17,16 @@ public sealed class SnapshotTests
         PlainKernel.Write(
             new(AttentionElementType.Float32, AttentionElementType.BFloat16, 12, 5, CallFeatures.Mask | CallFeatures.Bias | CallFeatures.Alibi | CallFeatures.SoftCap | CallFeatures.Sinks | CallFeatures.LogSumExp, 3, AttentionElementType.Float16),
             TileTable.PlainWarps).ToString());
+
+    /// <summary>A score function that looks a table up and takes a parameter, and a mask function.</summary>
+    [Fact]
+    public void Text_of_a_plain_kernel_with_functions()
+    {
+        ScoreForm score = ScoreFunction.Of(new LinearBias(new([1f, 2f])).Then(new Tempered(2))).Graph.Form, keep = MaskFunction.Of(new HeadRemainder(3)).Graph.Form;
+        Snapshot.AssertOnFile(
+            Folder, "plain-functions-float16-8-8.ptx",
+            PlainKernel.Write(new(AttentionElementType.Float16, AttentionElementType.Float16, 8, 8, CallFeatures.ScoreFunction | CallFeatures.MaskFunction, 0, default) { Score = score, Keep = keep }, TileTable.PlainWarps).ToString());
+    }
 
     /// <summary>Two warps instead of four, two stages: less of the same.</summary>
     [Fact]
@@ -51,4 +62,12 @@ public sealed class SnapshotTests
 
     [Fact]
     public void Text_of_writing_the_cache() => Snapshot.AssertOnFile(Folder, "append-float32-float16.ptx", CachePlan.Function(AttentionElementType.Float32, AttentionElementType.Float16).Text);
+}
+
+/// <summary>A temperature that changes from call to call.</summary>
+internal readonly struct Tempered(ScoreParameter factor) : IScoreFunction
+{
+    public T Score<T>(T score, in ScoreContext<T> at)
+        where T : struct, IScoreValue<T>
+        => score * factor;
 }

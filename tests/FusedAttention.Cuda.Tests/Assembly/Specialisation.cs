@@ -1,6 +1,7 @@
 using FusedAttention.Cuda.Launching;
 using FusedAttention.Cuda.Planning;
 using FusedAttention.Devices;
+using FusedAttention.Scores.Tracing;
 
 namespace FusedAttention.Cuda.Tests.Assembly;
 
@@ -24,8 +25,12 @@ internal sealed record Specialisation(AttentionKernel Kernel, KernelTraits Trait
 
     private static readonly CallFeatures[] Flags = [CallFeatures.Mask, CallFeatures.Alibi, CallFeatures.SoftCap, CallFeatures.Sinks, CallFeatures.LogSumExp];
 
-    /// <summary>Choices of each factor: kernel, types, dimensions, block size, none or a bias of each type, whether rows may be loaded as vectors, and the flags.</summary>
-    private static readonly int[] Choices = [Kernels.Length, Types.Length, Dims.Length, BlockSizes.Length, 4, 2, 2, 2, 2, 2, 2];
+    private static readonly ScoreForm Score = ScoreFunction.Of(new LinearBias(new([1f, 2f]))).Graph.Form;
+
+    private static readonly ScoreForm Keep = MaskFunction.Of(new DocumentMask([0, 1])).Graph.Form;
+
+    /// <summary>Choices of each factor: kernel, types, dimensions, block size, none or a bias of each type, whether rows may be loaded as vectors, the flags, a score function and a mask function.</summary>
+    private static readonly int[] Choices = [Kernels.Length, Types.Length, Dims.Length, BlockSizes.Length, 4, 2, 2, 2, 2, 2, 2, 2, 2];
 
     /// <summary>At most so many specialisations that have any two choices of two factors together, as far as a kernel takes them.</summary>
     public static List<Specialisation> Cover(int most, CudaDeviceDescription device)
@@ -127,8 +132,15 @@ internal sealed record Specialisation(AttentionKernel Kernel, KernelTraits Trait
         if (choice[4] > 0) features |= CallFeatures.Bias;
         for (int i = 0; i < Flags.Length; i++)
             if (choice[6 + i] == 1) features |= Flags[i];
+        (bool hasScore, bool hasKeep) = (choice[6 + Flags.Length] == 1, choice[7 + Flags.Length] == 1);
+        if (hasScore) features |= CallFeatures.ScoreFunction;
+        if (hasKeep) features |= CallFeatures.MaskFunction;
         AttentionElementType bias = choice[4] switch { 2 => AttentionElementType.Float16, 3 => AttentionElementType.BFloat16, _ => AttentionElementType.Float32 };
         return new(Kernels[choice[0]], new(
-            Types[choice[1]].Query, Types[choice[1]].KeyValue, Dims[choice[2]].Key, Dims[choice[2]].Value, features, BlockSizes[choice[3]], choice[4] > 0 ? bias : default));
+            Types[choice[1]].Query, Types[choice[1]].KeyValue, Dims[choice[2]].Key, Dims[choice[2]].Value, features, BlockSizes[choice[3]], choice[4] > 0 ? bias : default)
+        {
+            Score = hasScore ? Score : null,
+            Keep = hasKeep ? Keep : null,
+        });
     }
 }

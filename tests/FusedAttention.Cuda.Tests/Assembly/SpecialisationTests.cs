@@ -3,6 +3,7 @@ using System.Globalization;
 using FusedAttention.Cuda.Launching;
 using FusedAttention.Cuda.Planning;
 using FusedAttention.Devices;
+using FusedAttention.Scores.Tracing;
 using Xunit;
 
 namespace FusedAttention.Cuda.Tests.Assembly;
@@ -23,13 +24,14 @@ public sealed class SpecialisationTests(ITestOutputHelper output)
     /// <summary>Less shared memory, so other tiles.</summary>
     private static readonly CudaDeviceDescription Small = new(0, "sm_86", 8, 6, 84, 101376, 24L << 30, 13000);
 
-    /// <summary>What a thread may spill, in bytes of stores, loads and stack together: nothing, but for rows beyond 128 dimensions whose scores are looked up.</summary>
+    /// <summary>What a thread may spill, in bytes of stores, loads and stack together: nothing, but for rows whose scores are looked up, beyond 128 dimensions or beside functions.</summary>
     private static int AllowedSpills(Specialisation specialisation)
     {
         return specialisation.Kernel switch
         {
             AttentionKernel.Prefill when LooksUp(specialisation) && specialisation.Traits.ValueDim > 128 => 64,
             AttentionKernel.Decode when LooksUp(specialisation) && specialisation.Traits.KeyDim > 128 => 256,
+            AttentionKernel.Decode when LooksUp(specialisation) && specialisation.Traits.Has(CallFeatures.ScoreFunction | CallFeatures.MaskFunction) => 64,
             _ => 0,
         };
     }
@@ -43,6 +45,20 @@ public sealed class SpecialisationTests(ITestOutputHelper output)
         CudaDeviceDescription[] others = [Ampere, Small];
         Assemble(cover.SelectMany((specialisation, i) =>
             ((CudaDeviceDescription[])[Hopper, others[i % 2]]).Where(device => IsTaken(specialisation, device)).Select(device => (device, specialisation.On(device).Function, specialisation.On(device).Blocks, AllowedSpills(specialisation)))));
+    }
+
+    /// <summary>The library's own functions: in the kernels of warps for every dimension that is common, and in that of warpgroups.</summary>
+    [Fact]
+    public void Functions_assemble_without_spilling()
+    {
+        Assert.SkipUnless(PtxAssembler.Program is not null, PtxAssembler.SkipReason);
+        (int, int)[] dims = [(64, 64), (128, 128)];
+        (CudaDeviceDescription Device, PrefillForm Form, int Queries)[] kernels = [(Hopper, PrefillForm.Warpgroups, 100), (Hopper, PrefillForm.Warps, 100), (Ampere, PrefillForm.Warps, 1)];
+        Assemble(ReadyMadeFunctions.All.SelectMany(function => dims.SelectMany(dim => kernels.Select(at => (
+            at.Device, ReadyMadeFunctions.KernelOf(function, dim, at.Device, at.Form, at.Queries), ReadyMadeFunctions.BlocksOf(dim, at.Device, at.Form, at.Queries), AllowedOf(function, at.Form))))));
+
+        // By warpgroups the assemblers of CUDA 12.4 and 13 have one register too few at D = 128 here and there, and with 64 columns of a tanh side by side up to seven.
+        static int AllowedOf(AttentionOptions function, PrefillForm form) => form != PrefillForm.Warpgroups ? 0 : function.ScoreFunction?.Graph.Form.Has(ScoreOperation.Tanh) == true ? 128 : 16;
     }
 
     /// <summary>Whether scores have a mask or a bias.</summary>
@@ -90,7 +106,7 @@ public sealed class SpecialisationTests(ITestOutputHelper output)
             string line = string.Create(CultureInfo.InvariantCulture, $"{item.Device.Name} {report.Registers,4} registers, {function.Threads,4} threads, {blocks} blocks, {function.SharedBytes,7} bytes, {report.SpillBytes,4} spilled, {function.Text.Length / 1024,5} KB of text: {function.Label}");
             lines.Enqueue(line);
             if (report.ExitCode != 0) failures.Enqueue($"{line}: refused\n{report.Log}");
-            else if (report.HasWarnings) failures.Enqueue($"{line}: warnings\n{report.Log}");
+            else if (report.HasWarnings || report.Log.Contains("serialized", StringComparison.OrdinalIgnoreCase)) failures.Enqueue($"{line}: warnings\n{report.Log}");
             else if (report.SpillBytes > allowedSpills) failures.Enqueue($"{line}: {report.SpillBytes} bytes are spilled, or of the stack; {allowedSpills} are allowed\n{report.Log}");
             else if (report.Registers is < 1 or > 255 || registers > RegistersOfMultiprocessor) failures.Enqueue($"{line}: {registers} registers, and a multiprocessor has {RegistersOfMultiprocessor}\n{report.Log}");
         });

@@ -221,3 +221,11 @@ internal readonly struct OnlyAbove(float least) : IScoreFunction
         where T : struct, IScoreValue<T>
         => T.Select(score < least, float.NegativeInfinity, score);
 }
+
+/// <summary>Keeps keys that a table has.</summary>
+internal readonly struct Listed(ScoreTable keys) : IMaskFunction
+{
+    public T Keep<T>(in ScoreContext<T> at)
+        where T : struct, IScoreValue<T>
+        => keys.At(at.Key) > 0;
+}

@@ -26,7 +26,31 @@ public sealed class EmulatedFarTests() : FarTests(TestDevice.Emulator);
 
 /// <inheritdoc />
 [Slow]
-public sealed class EmulatedFunctionTests() : FunctionTests(TestDevice.Emulator);
+public sealed class EmulatedFunctionTests() : FunctionTests(TestDevice.Emulator)
+{
+    /// <summary>Instructions, as there is no clock: a window of 64 of 1,024 keys, all of them, and a call over 64 keys.</summary>
+    [Xunit.Fact]
+    public void Tiles_of_which_nothing_is_kept_cost_a_look()
+    {
+        long few = Executed(1024, isKept: static k => k / 64 == 9, 0), all = Executed(1024, static _ => true, 0), alone = Executed(64, static _ => true, 0);
+        Xunit.Assert.InRange(few, alone, all / 2);
+
+        // NaN in values that are read would have the item done again.
+        Xunit.Assert.Equal(few, Executed(1024, static k => k / 64 == 9, float.NaN));
+    }
+
+    private static long Executed(int keys, Func<int, bool> isKept, float hidden)
+    {
+        var runtime = new EmulatedRuntime();
+        using GpuCaller caller = new(new CudaDevice(runtime), Devices.AttentionKernel.Prefill);
+        Problem problem = HiddenKeyProblems.Of(64, keys, AttentionElementType.Float16, "nothing");
+        var byKey = new ScoreTable([.. Enumerable.Range(0, keys).Select(k => isKept(k) ? 1f : 0)]);
+        problem = problem with { Options = problem.Options with { MaskFunction = MaskFunction.Of(new Listed(byKey)) } };
+        Victim[] victims = [.. Enumerable.Range(0, keys).Where(k => !isKept(k)).SelectMany(k => Enumerable.Range(0, problem.KeyValueHeads).Select(h => new Victim(0, h, k)))];
+        GpuProblems.Run(HiddenKeys.With(problem, victims, _ => hidden, _ => hidden), null, caller);
+        return runtime.Executed;
+    }
+}
 
 /// <inheritdoc />
 [Slow]

@@ -51,17 +51,19 @@ public sealed class FunctionTextTests
     [Theory]
     [InlineData("exp")]
     [InlineData("log")]
+    [InlineData("sqrt")]
     public void Elementary_functions_are_exact_to_a_few_units(string name)
     {
-        float[] inputs = name is "exp"
+        float[] inputs = name is "sqrt" ? [.. Enumerable.Range(1, 24).Select(static n => (float)(n * n * 7919L % 4095 * (n * n * 7919L % 4095))), 0, -0f, -1, float.PositiveInfinity, float.NaN, 1e-40f, 2, 3e38f] : name is "exp"
             ? [0, -0f, 1, -1, 1e-6f, -1e-6f, 0.3465735f, 0.34657363f, 10, -10, 88, 88.72f, 88.8f, 200, -87, -87.4f, -100, -103.9f, -200, 3.3e38f, -3.3e38f, float.PositiveInfinity, float.NegativeInfinity, float.NaN, 50.123f, -50.321f, 5e-39f, 2, 3, 0.5f, 44.4f, -0.7f]
             : [1, 1.0000001f, 0.99999994f, 1.0001f, 0.9999f, 0.70710677f, 0.7071068f, 1.4142135f, 2, 0.5f, 10, 1e10f, 1e-10f, 3e38f, 1.2e-38f, 1e-40f, 1e-45f, 0, -0f, -1, float.PositiveInfinity, float.NegativeInfinity, float.NaN, 7, 128, 511, 513, 1000, 16777216, 0.1f, 0.9f, 1.1f];
-        float[] results = Run(inputs, name is "exp" ? Elementary.Exp : Elementary.Log);
+        float[] results = Run(inputs, name is "exp" ? Elementary.Exp : name is "log" ? Elementary.Log : Elementary.Sqrt);
         for (int i = 0; i < inputs.Length; i++)
         {
-            double expected = name is "exp" ? Math.Exp(inputs[i]) : Math.Log(inputs[i]);
+            double expected = name is "exp" ? Math.Exp(inputs[i]) : name is "log" ? Math.Log(inputs[i]) : Math.Sqrt(inputs[i]);
             float rounded = (float)expected;
             bool isSame = float.IsNaN(rounded) ? float.IsNaN(results[i]) : float.IsFinite(rounded) ? Math.Abs(results[i] - expected) <= (4e-7 * Math.Abs(expected)) + 1.5e-45 : results[i].Equals(rounded);
+            if (name is "sqrt" && i < 24) isSame = results[i].Equals(rounded);
             Assert.True(isSame, $"{name}({inputs[i]:R}) is {results[i]:R}, not {rounded:R}");
         }
     }
@@ -72,9 +74,27 @@ public sealed class FunctionTextTests
         float[] numbers = [.. Enumerable.Range(0, 32).Select(static n => n % 2 == 0 ? 16_777_213 - (n * 524_287) : -(n * 7919))];
         foreach (float divisor in (float[])[1, 2, 3, 5, 7, 37, 64, 1000, 4097, 16_777_215])
         {
-            float[] results = Run(numbers, number => Elementary.Remainder(number, divisor, number / divisor));
+            float[] results = Run(numbers, number => Elementary.Remainder(number, divisor, Elementary.MayDivideBy(divisor) ? Elementary.QuotientOfFinite(number, divisor) : number / divisor));
             Assert.Equal(numbers.Select(number => number % divisor), results);
         }
+    }
+
+    /// <summary>Without a division, and to the last bit: where the quotient is a whole number, nearly one, or infinite.</summary>
+    [Fact]
+    public void Quotients_by_constants_are_rounded_correctly()
+    {
+        var random = new Random(3);
+        foreach (float divisor in (float[])[3, -7, 10, 0.1f, 1e-18f, 1e18f, 8, 0.125f, 1.7f, 6.02e17f, 37, 1000])
+        {
+            Assert.True(Elementary.MayDivideBy(divisor));
+            for (int run = 0; run < 20; run++)
+            {
+                float[] numbers = [float.PositiveInfinity, float.NegativeInfinity, float.NaN, 0, float.MaxValue, -1, divisor, 7 * divisor, .. Enumerable.Range(0, 24).Select(n => n % 2 == 0 ? random.Next(1 << 24) : (random.NextSingle() - 0.5f) * MathF.Pow(2, random.Next(-60, 60)))];
+                Assert.Equal(numbers.Select(number => number / divisor), Run(numbers, number => Elementary.Quotient(number, divisor)));
+            }
+        }
+
+        Assert.False(Elementary.MayDivideBy(0) || Elementary.MayDivideBy(1e-30f) || Elementary.MayDivideBy(float.PositiveInfinity) || Elementary.MayDivideBy(float.NaN) || Elementary.MayDivideBy(1.9999999f));
     }
 
     private static KernelFunction KernelOf<TFunction>(TFunction function)
