@@ -139,9 +139,8 @@ internal static partial class TileTable
     {
         if (!HasMatrixDims(keyDim, valueDim, elementBytes)) return null;
         bool hasMask = (features & CallFeatures.Mask) != CallFeatures.None, hasRows = (features & (CallFeatures.Bias | CallFeatures.ScoreFunction | CallFeatures.MaskFunction)) != CallFeatures.None;
-        // Addresses of scales take registers as well.
-        bool hasScales = (features & (CallFeatures.KeyScale | CallFeatures.ValueScale)) != CallFeatures.None;
-        foreach (PrefillTile sizes in keyDim <= 192 && valueDim <= 128 && !hasRows && !hasScales ? NarrowPrefill : WidePrefill)
+        // Widening 8 bits takes registers as well, and so do addresses of scales: D = 128 spills 24 bytes in the narrow tile.
+        foreach (PrefillTile sizes in keyDim <= 192 && valueDim <= 128 && !hasRows && elementBytes == sizeof(ushort) ? NarrowPrefill : WidePrefill)
         {
             PrefillTile tile = sizes with { ElementBytes = elementBytes };
             if (Fits(tile.SharedBytes(keyDim, valueDim, hasMask), tile.Blocks, device)) return tile;
