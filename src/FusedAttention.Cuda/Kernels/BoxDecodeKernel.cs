@@ -16,9 +16,6 @@ internal sealed class BoxDecodeKernel : DecodeKernel
     /// <summary>The barrier of the warps that have keys.</summary>
     private const int TeamBarrier = 1;
 
-    /// <summary>The barrier at the end of a pass, where all warps meet, from two places: one with a number, since compute-sanitizer's synccheck takes the block's own for one place.</summary>
-    public const int PassBarrier = 2;
-
     private readonly BoxStages _memory;
     private readonly StageRing _ring;
     private readonly Shared _stages;
@@ -74,7 +71,7 @@ internal sealed class BoxDecodeKernel : DecodeKernel
     }
 
     /// <summary>The warp that copies is there too, and begins again with the others.</summary>
-    protected override Predicate EndPass(Predicate again) => K.BarrierAny(PassBarrier, Tile.BlockThreads, again);
+    protected override Predicate EndPass(Predicate again) => K.BarrierAny(0, Tile.BlockThreads, again);
 
     protected override void Clean(Shared stage, I32 key)
     {

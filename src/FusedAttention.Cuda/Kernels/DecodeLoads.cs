@@ -65,7 +65,7 @@ internal sealed class DecodeLoads
             _ring.Advance();
             key.Add(_tile.TileKeys);
         });
-        return _k.BarrierAny(BoxDecodeKernel.PassBarrier, _tile.BlockThreads, _k.Variable("is_again", value: false));
+        return _k.BarrierAny(0, _tile.BlockThreads, _k.Variable("is_again", value: false));
     });
 }
 
