@@ -63,8 +63,9 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, WarpgroupTile?
             throw new NotSupportedException($"The CUDA kernels have no score functions over keys of {problem.KeyValueType}, and the call has {problem.ScoreFunction}. The CPU computes it.");
         bool hasVectors = isAligned && device.Major >= TileTable.FirstMatrixMajor;
         bool hasMatrices = hasVectors && TileTable.HasMatrixTypes(problem), hasEightBits = hasVectors && TileTable.HasEightBitTypes(problem);
-        PrefillTile? prefill = hasMatrices || hasEightBits ? TileTable.Prefill(problem.KeyDim, problem.ValueDim, device, KernelTraits.Of(problem, isAligned).Features, problem.KeyValueType.Size()) : null;
-        DecodeTile? decode = hasMatrices || hasEightBits ? TileTable.Decode(problem.KeyDim, problem.ValueDim, device, problem.KeyValueType.Size()) : null;
+        CallFeatures features = KernelTraits.Of(problem, isAligned).Features;
+        PrefillTile? prefill = hasMatrices || hasEightBits ? TileTable.Prefill(problem.KeyDim, problem.ValueDim, device, features, problem.KeyValueType.Size()) : null;
+        DecodeTile? decode = hasMatrices || hasEightBits ? TileTable.Decode(problem.KeyDim, problem.ValueDim, device, problem.KeyValueType.Size(), features) : null;
         WarpgroupRefusal refusal = WarpgroupRefusal.None, boxRefusal = WarpgroupRefusal.None;
         if (decode is not null && (copies ?? DecodeCopiesForms.Default) == DecodeCopies.Boxes) decode = BoxesOf(problem, device, out boxRefusal) ?? decode;
         WarpgroupTile? warpgroups = prefill is not null && (form ?? PrefillForms.Default) == PrefillForm.Warpgroups ? WarpgroupsOf(problem, device, out refusal) : null;
@@ -99,7 +100,7 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, WarpgroupTile?
         DecodeTile? tile = null;
         if (device is not { Major: TileTable.WarpgroupMajor, Minor: 0 }) refusal = WarpgroupRefusal.OtherDevice;
         else if (device.DriverVersion < TileTable.FirstWarpgroupDriver) refusal = WarpgroupRefusal.OldDriver;
-        else if ((tile = TileTable.DecodeBoxes(problem.KeyDim, problem.ValueDim, device, problem.KeyValueType.Size())) is null) refusal = WarpgroupRefusal.NoTile;
+        else if ((tile = TileTable.DecodeBoxes(problem.KeyDim, problem.ValueDim, device, problem.KeyValueType.Size(), KernelTraits.Of(problem, isAligned: true).Features)) is null) refusal = WarpgroupRefusal.NoTile;
         else refusal = DecodeMaps.Of(problem, tile.Value).Refusal;
         return refusal == WarpgroupRefusal.None ? tile : null;
     }

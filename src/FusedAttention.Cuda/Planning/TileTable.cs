@@ -154,19 +154,21 @@ internal static partial class TileTable
     /// <param name="valueDim">Elements of a value.</param>
     /// <param name="device">Where it will run.</param>
     /// <param name="elementBytes">Of an element of keys and values.</param>
-    public static DecodeTile? Decode(int keyDim, int valueDim, CudaDeviceDescription device, int elementBytes = sizeof(ushort)) =>
-        First(elementBytes == 1 ? EightBitDecodeTiles : DecodeTiles, keyDim, valueDim, device, elementBytes);
+    /// <param name="features">What scores go through. Functions leave no room for more than two blocks: with 128 registers a thread they spill 72 bytes beside a mask and a bias.</param>
+    public static DecodeTile? Decode(int keyDim, int valueDim, CudaDeviceDescription device, int elementBytes = sizeof(ushort), CallFeatures features = CallFeatures.None) =>
+        First(elementBytes == 1 ? EightBitDecodeTiles : DecodeTiles, keyDim, valueDim, device, elementBytes, features);
 
     /// <summary>The tile of a decode by boxes, or null.</summary>
     /// <inheritdoc cref="Decode"/>
-    public static DecodeTile? DecodeBoxes(int keyDim, int valueDim, CudaDeviceDescription device, int elementBytes = sizeof(ushort)) =>
-        First(elementBytes == 1 ? EightBitDecodeBoxTiles : DecodeBoxTiles, keyDim, valueDim, device, elementBytes);
+    public static DecodeTile? DecodeBoxes(int keyDim, int valueDim, CudaDeviceDescription device, int elementBytes = sizeof(ushort), CallFeatures features = CallFeatures.None) =>
+        First(elementBytes == 1 ? EightBitDecodeBoxTiles : DecodeBoxTiles, keyDim, valueDim, device, elementBytes, features);
 
-    private static DecodeTile? First(DecodeTile[] tiles, int keyDim, int valueDim, CudaDeviceDescription device, int elementBytes)
+    private static DecodeTile? First(DecodeTile[] tiles, int keyDim, int valueDim, CudaDeviceDescription device, int elementBytes, CallFeatures features)
     {
         if (!HasMatrixDims(keyDim, valueDim, elementBytes)) return null;
+        int mostBlocks = (features & (CallFeatures.ScoreFunction | CallFeatures.MaskFunction)) != CallFeatures.None ? 2 : int.MaxValue;
         foreach (DecodeTile tile in tiles)
-            if (Fits(tile.SharedBytes(keyDim, valueDim), tile.Blocks, device)) return tile;
+            if (tile.Blocks <= mostBlocks && Fits(tile.SharedBytes(keyDim, valueDim), tile.Blocks, device)) return tile;
         return null;
     }
 

@@ -17,7 +17,7 @@ internal static class ElementTypes
         if (typeof(T) == typeof(float)) return AttentionElementType.Float32;
         if (typeof(T) == typeof(Half)) return AttentionElementType.Float16;
         if (typeof(T) == typeof(BFloat16)) return AttentionElementType.BFloat16;
-        if (EightBit<T>() is not null) throw new ArgumentException($"{name} has elements of type {typeof(T).Name}; 8-bit types are for keys and values of calls on the CPU, and this is to be of float, Half or BFloat16.", name);
+        if (EightBit<T>() is not null) throw new ArgumentException($"{name} has elements of type {typeof(T).Name}; 8-bit types are for keys and values, and this is to be of float, Half or BFloat16.", name);
         throw new ArgumentException($"{name} has elements of type {typeof(T).Name}; attention computes on float, Half and BFloat16.", name);
     }
 

@@ -33,7 +33,7 @@ internal static class ReadyMadeFunctions
     public static KernelFunction KernelOf(AttentionOptions options, (int Key, int Value) dims, CudaDeviceDescription device, PrefillForm form, int queries) => Plan(options, dims, device, form, queries).FunctionAt(0);
 
     /// <summary>Blocks that are to fit a multiprocessor.</summary>
-    public static int BlocksOf((int Key, int Value) dims, CudaDeviceDescription device, PrefillForm form, int queries) => queries == 1 ? TileTable.Decode(dims.Key, dims.Value, device)!.Value.Blocks
+    public static int BlocksOf((int Key, int Value) dims, CudaDeviceDescription device, PrefillForm form, int queries) => queries == 1 ? TileTable.Decode(dims.Key, dims.Value, device, features: CallFeatures.ScoreFunction)!.Value.Blocks
         : form == PrefillForm.Warpgroups ? 1 : TileTable.Prefill(dims.Key, dims.Value, device, CallFeatures.ScoreFunction)!.Value.Blocks;
 
     private static CudaPlan Plan(AttentionOptions options, (int Key, int Value) dims, CudaDeviceDescription device, PrefillForm form, int queries) => CudaPlan.Of(

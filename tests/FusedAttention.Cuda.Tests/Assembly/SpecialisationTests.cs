@@ -24,14 +24,13 @@ public sealed class SpecialisationTests(ITestOutputHelper output)
     /// <summary>Less shared memory, so other tiles.</summary>
     private static readonly CudaDeviceDescription Small = new(0, "sm_86", 8, 6, 84, 101376, 24L << 30, 13000);
 
-    /// <summary>What a thread may spill, in bytes of stores, loads and stack together: nothing, but for rows whose scores are looked up, beyond 128 dimensions or beside functions.</summary>
+    /// <summary>What a thread may spill, in bytes of stores, loads and stack together: nothing, but for rows whose scores are looked up, beyond 128 dimensions.</summary>
     private static int AllowedSpills(Specialisation specialisation)
     {
         return specialisation.Kernel switch
         {
             AttentionKernel.Prefill when LooksUp(specialisation) && specialisation.Traits.ValueDim > 128 => 64,
             AttentionKernel.Decode when LooksUp(specialisation) && specialisation.Traits.KeyDim > 128 => 256,
-            AttentionKernel.Decode when LooksUp(specialisation) && specialisation.Traits.Has(CallFeatures.ScoreFunction | CallFeatures.MaskFunction) => 64,
             _ => 0,
         };
     }

@@ -21,7 +21,7 @@ public sealed class MetalCallTests : IDisposable
     {
         using MetalTensor<float> query = _device.Allocate<float>(5, 8, 64), output = _device.Allocate<float>(5, 8, 64);
         using MetalTensor<sbyte> key = _device.Allocate<sbyte>(70, 2, 64);
-        Assert.Contains("8-bit types are for keys and values of calls on the CPU", Assert.Throws<ArgumentException>("key", () => MetalAttention.Forward(query, key, key, output)).Message, StringComparison.Ordinal);
+        Assert.Contains("8-bit types are for keys and values", Assert.Throws<ArgumentException>("key", () => MetalAttention.Forward(query, key, key, output)).Message, StringComparison.Ordinal);
     }
 
     [Fact]
