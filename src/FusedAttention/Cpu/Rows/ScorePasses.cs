@@ -147,7 +147,7 @@ internal unsafe ref struct ScorePasses<TS, TV>(
         TV excluded = TS.Create(float.NegativeInfinity);
         int j = start;
 
-        // Most masks that hide something hide it in one place: where they hide nothing, scores are not touched, which takes a quarter of the time.
+        // Most masks that hide something hide it in one place: where they hide nothing, scores are not touched: one comparison of as many keys as a vector has bytes.
         for (; j + Vector<byte>.Count <= stop; j += Vector<byte>.Count)
         {
             if (!Vector.EqualsAny(Vector.Load(mask + j), Vector<byte>.Zero)) continue;
