@@ -122,28 +122,15 @@ public sealed class CacheDoorTests
     [Fact]
     public void A_cache_whose_last_mention_is_the_call_stays_until_it_has_ended()
     {
-        using var stop = new CancellationTokenSource();
-        var collector = new Thread(() =>
+        using var collections = Meanwhile.Repeat(static () =>
         {
-            while (!stop.IsCancellationRequested)
-            {
-                GC.Collect();
-                GC.WaitForPendingFinalizers();
-            }
+            GC.Collect();
+            GC.WaitForPendingFinalizers();
         });
-        collector.Start();
-        try
+        for (int round = 0; round < 30; round++)
         {
-            for (int round = 0; round < 30; round++)
-            {
-                float[] first = Call(), second = Call();
-                Assert.Equal(first, second);
-            }
-        }
-        finally
-        {
-            stop.Cancel();
-            collector.Join();
+            float[] first = Call(), second = Call();
+            Assert.Equal(first, second);
         }
 
         [MethodImpl(MethodImplOptions.NoInlining)]

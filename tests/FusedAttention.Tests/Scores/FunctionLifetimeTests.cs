@@ -25,18 +25,14 @@ public sealed class FunctionLifetimeTests
         var execution = new CpuExecution { MaxDegreeOfParallelism = threads };
         Run(execution, 0);
         float[] expected = [.. _output];
-        using var stop = new CancellationTokenSource();
-        var collector = BackgroundThread.Start(() =>
+        List<float[]> garbage = [];
+        using var collections = Meanwhile.Repeat(() =>
         {
-            List<float[]> garbage = [];
-            while (!stop.IsCancellationRequested)
-            {
-                // What was moved or freed too early is written over: memory of the kind that tables have, and of the other one.
-                GC.Collect(2, GCCollectionMode.Forced, blocking: true, compacting: true);
-                for (int i = 0; i < 400; i++) garbage.Add(GC.AllocateArray<float>(Tokens, pinned: i % 8 == 0));
-                foreach (float[] array in garbage) array.AsSpan().Fill(float.NaN);
-                garbage.Clear();
-            }
+            // What was moved or freed too early is written over: memory of the kind that tables have, and of the other one.
+            GC.Collect(2, GCCollectionMode.Forced, blocking: true, compacting: true);
+            for (int i = 0; i < 400; i++) garbage.Add(GC.AllocateArray<float>(Tokens, pinned: i % 8 == 0));
+            foreach (float[] array in garbage) array.AsSpan().Fill(float.NaN);
+            garbage.Clear();
         });
         for (int call = 0; call < 150; call++)
         {
@@ -44,9 +40,6 @@ public sealed class FunctionLifetimeTests
             Run(execution, call % 2 * Heads);
             if (call % 2 == 0) Assert.Equal(expected, _output);
         }
-
-        stop.Cancel();
-        collector.Join();
     }
 
     [Theory]

@@ -106,29 +106,16 @@ public sealed unsafe class HalfKernelTests(ITestOutputHelper output)
         var random = new Random(3);
         var execution = new CpuExecution { InstructionSet = set, MachineCode = CpuMachineCode.Required };
         float[] expected = Run(Draw(16 * 64), Halves(2000 * 4 * 64), Halves(2000 * 4 * 64));
-        bool stop = false;
-        var collector = new Thread(() =>
+        using var collections = Meanwhile.Repeat(static () =>
         {
-            while (!Volatile.Read(ref stop))
-            {
-                _ = new byte[5000];
-                GC.Collect(1, GCCollectionMode.Forced, blocking: true, compacting: true);
-            }
+            _ = new byte[5000];
+            GC.Collect(1, GCCollectionMode.Forced, blocking: true, compacting: true);
         });
-        collector.Start();
-        try
+        for (int i = 0; i < 30; i++)
         {
-            for (int i = 0; i < 30; i++)
-            {
-                // New arrays each time, young enough to be moved.
-                random = new Random(3);
-                Assert.Equal(expected, Run(Draw(16 * 64), Halves(2000 * 4 * 64), Halves(2000 * 4 * 64)));
-            }
-        }
-        finally
-        {
-            Volatile.Write(ref stop, true);
-            collector.Join();
+            // New arrays each time, young enough to be moved.
+            random = new Random(3);
+            Assert.Equal(expected, Run(Draw(16 * 64), Halves(2000 * 4 * 64), Halves(2000 * 4 * 64)));
         }
 
         float[] Run(float[] query, Half[] key, Half[] value)

@@ -200,25 +200,16 @@ public sealed class TilePrefillTests
         Skip(emulates);
         Problem problem = Generator(132_000).NextProblem() with { Execution = new() };
         CallResult expected = Caller.Run(problem, Arrangement.Plain with { WantsLogSumExp = false }, new TileCaller(problem.Execution, emulates));
-        bool stop = false;
-        BackgroundThread collector = BackgroundThread.Start(() =>
+        using var collections = Meanwhile.Repeat(static () =>
         {
-            while (!Volatile.Read(ref stop))
-            {
-                _ = new byte[5000];
-                GC.Collect(1, GCCollectionMode.Forced, blocking: true, compacting: true);
-
-                // One collection after another leaves callers no time between their pauses: half a second became more than thirty, with and without machine code.
-                Thread.Sleep(1);
-            }
+            _ = new byte[5000];
+            GC.Collect(1, GCCollectionMode.Forced, blocking: true, compacting: true);
         });
         BackgroundThread[] callers = [.. Enumerable.Range(0, 3).Select(_ => BackgroundThread.Start(() =>
         {
             for (int i = 0; i < 30; i++) Caller.Run(problem, Arrangement.Plain with { WantsLogSumExp = false }, new TileCaller(problem.Execution, emulates)).AssertSameBits(expected, "while the collector runs");
         }))];
         foreach (BackgroundThread caller in callers) caller.Join();
-        Volatile.Write(ref stop, true);
-        collector.Join();
     }
 
     private static ProblemGenerator Generator(int seed) => new(seed)
