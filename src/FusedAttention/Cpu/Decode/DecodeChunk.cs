@@ -178,8 +178,8 @@ internal static unsafe class DecodeChunk<TS, TV, TE, TCheap, TProducts>
         KeyRange range = problem.RangeOf(sequence, query).Intersect(tile + pass.Start, tile + pass.Stop);
         float* scores = at.Scores + ((nint)row * DecodeTiles.ScoreStride);
         if (hasLarge && AnyLargeSeen(problem, sequence, query, head, range, scores, tile)) at.Sum[row] = float.NaN;
-        ScoreRowContext context = units.IsPlain ? default : ScoreRowContext.Of(problem, sequence, query, head, tile);
-        context.Excluded = excluded;
+        Unsafe.SkipInit(out FunctionPlace functions);
+        ScoreRowContext context = units.IsPlain ? default : ScoreRowContext.Of(problem, sequence, query, head, tile, &functions, excluded);
         ScoreRow<TS, TV>.Update(
             scores, firstVector, endVector, (int)(range.Start - tile), (int)(range.End - tile),
             ref at.Max[row], ref at.Sum[row], at.Output + ((nint)row * at.OutputStride), at.OutputStride, units, context, at.Temporary);

@@ -106,10 +106,10 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
             return;
         }
 
+        Unsafe.SkipInit(out FunctionPlace functions);
         for (int r = firstRow; r < endRow; r++)
         {
-            ScoreRowContext context = ScoreRowContext.Of(problem, sequence, at.RowQuery[r], at.RowHead[r], tile);
-            context.Excluded = excluded;
+            ScoreRowContext context = ScoreRowContext.Of(problem, sequence, at.RowQuery[r], at.RowHead[r], tile, &functions, excluded);
             ScoreRow<TS, TV>.Update(
                 scores, firstVector, endVector, (int)Math.Max(at.RowStart[r] - tile, start), (int)Math.Min(at.RowEnd[r] - tile, stop),
                 ref at.Max[r], ref at.Sum[r], output, at.OutputStride, units, context, at.Temporary);

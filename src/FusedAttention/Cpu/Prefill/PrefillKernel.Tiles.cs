@@ -267,6 +267,7 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
         if (hasLargeKeys) MarkLargeScores(problem, sequence, item, at, tile, &start, &stop, strip, stripEnd);
         float* rescale = stackalloc float[TileKernels.Rows];
         bool rescales = false;
+        Unsafe.SkipInit(out FunctionPlace functions);
         for (int r = 0; r < TileKernels.Rows; r++)
         {
             int row = strip + r;
@@ -279,7 +280,7 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
             }
 
             float before = at.Max[row];
-            ScoreRowContext context = ScoreRowContext.Of(problem, sequence, at.RowQuery[row], at.RowHead[row], tile.First);
+            ScoreRowContext context = ScoreRowContext.Of(problem, sequence, at.RowQuery[row], at.RowHead[row], tile.First, &functions);
             ScoreRow<TS, TV>.Update(
                 scores, first / TS.Width, end / TS.Width, (int)Math.Max(at.RowStart[row] - tile.First, start), (int)Math.Min(at.RowEnd[row] - tile.First, stop),
                 ref at.Max[row], ref tiles.Exact[row], null, 0, units, context, at.Temporary);

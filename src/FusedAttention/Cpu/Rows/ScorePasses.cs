@@ -46,8 +46,9 @@ internal unsafe ref struct ScorePasses<TS, TV>(
     public void Function()
     {
         nint before = first * TS.Width;
-        _row.ScoreFunction!.Apply(_row.Place, s + before, _row.Tile + before, end - first, TakeScale());
-        if (_row.Excluded != null) NoteExcluded();
+        FunctionPlace* at = _row.Functions;
+        _units.ScoreFunction!.Apply(at->Row, s + before, at->Tile + before, end - first, TakeScale());
+        if (at->Excluded != null) NoteExcluded(at->Excluded);
     }
 
     public readonly void Mask() => ApplyMask(s, start, stop, _row.Mask);
@@ -55,7 +56,8 @@ internal unsafe ref struct ScorePasses<TS, TV>(
     public readonly void MaskFunction()
     {
         nint before = first * TS.Width;
-        _row.MaskFunction!.Apply(_row.Place, s + before, _row.Tile + before, end - first);
+        FunctionPlace* at = _row.Functions;
+        _units.MaskFunction!.Apply(at->Row, s + before, at->Tile + before, end - first);
     }
 
     /// <summary>Applies the scale if no step has taken it along.</summary>
@@ -66,9 +68,9 @@ internal unsafe ref struct ScorePasses<TS, TV>(
     }
 
     /// <summary>Tells which keys the function excludes, where their values must not be looked at: the weight alone does not tell, as that of a seen key may be 0 too.</summary>
-    private readonly void NoteExcluded()
+    private readonly void NoteExcluded(bool* excluded)
     {
-        for (int j = start; j < stop; j++) _row.Excluded[j] = float.IsNegativeInfinity(s[j]);
+        for (int j = start; j < stop; j++) excluded[j] = float.IsNegativeInfinity(s[j]);
     }
 
     private float TakeScale()

@@ -14,6 +14,8 @@ internal readonly struct ScoreUnits
     {
         Steps = problem.Steps;
         SoftCap = problem.SoftCap;
+        ScoreFunction = problem.BoundScore;
+        MaskFunction = problem.BoundMask;
         bool natural = (Steps & InNaturalUnits) != ScoreSteps.None;
         ScaleOfPasses = natural ? problem.Scale : 1;
         NaturalScale = natural ? 1 : problem.Scale;
@@ -24,6 +26,12 @@ internal readonly struct ScoreUnits
     public ScoreSteps Steps { get; }
 
     public float SoftCap { get; }
+
+    /// <summary>The call's score function; null without one.</summary>
+    public BoundScore? ScoreFunction { get; }
+
+    /// <summary>The call's mask function; null without one.</summary>
+    public BoundMask? MaskFunction { get; }
 
     /// <summary>Scores go from the dot product straight to the exponential: no pass between.</summary>
     public bool IsPlain => Steps == ScoreSteps.None;
