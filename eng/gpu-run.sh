@@ -3,7 +3,8 @@
 #   run.sh                        tests, then the tool's own checks, then the table of shapes
 #   --filter CLASS                tests of these classes only, as '*GpuTests'; may be repeated
 #   --gpu-only                    only tests that need a GPU
-#   --jobs N                      classes of those that run side by side, 8 if not given
+#   --part K/N                    of the sweeps over random problems, which assemble hundreds of kernels, those whose number leaves K when divided by N
+#   --jobs N                      methods of those that run side by side, 8 if not given
 #   --sanitize TOOL               memcheck, racecheck, initcheck or synccheck of NVIDIA's compute-sanitizer over the tool's checks
 #   --kernels NAME                with --sanitize: only kernels that have this in their name: plain, prefill, decode, merge, append
 #   --only TEXT                   checks and rows of the table that have this in their name
@@ -19,6 +20,7 @@ while [ $# -gt 0 ]; do
     case $1 in
         --filter) filters+=(--filter-class "$2"); shift ;;
         --gpu-only) gpu_only=1 ;;
+        --part) export FUSEDATTENTION_GPU_PART=$2; shift ;;
         --jobs) jobs=$2; shift ;;
         --sanitize) sanitizer=$2; shift ;;
         --kernels) kernels=$2; shift ;;
@@ -29,7 +31,7 @@ while [ $# -gt 0 ]; do
         --no-bench) bench=0 ;;
         --unpack) folder=$2; shift ;;
         --) shift; command=("$@"); break ;;
-        *) sed -n '2,16s/^# \{0,1\}//p' "$0"; [ "$1" = --help ]; exit $(($? * 2)) ;;
+        *) sed -n '2,17s/^# \{0,1\}//p' "$0"; [ "$1" = --help ]; exit $(($? * 2)) ;;
     esac
     shift
 done
@@ -72,19 +74,21 @@ if [ -n "$form" ]; then export FUSEDATTENTION_CUDA_PREFILL=$form; fi
 wgmma=0
 if [ -z "$form" ] && [ "$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1)" = 9.0 ]; then wgmma=1; fi
 
-# Tests that need the GPU, a process a class: the driver assembles kernels one after the other within a process, and that is most of the time.
+# Tests that need the GPU, a process a method: the driver assembles kernels one after the other within a process, and that is most of the time. What has ended is told at once.
 gpu_tests() {
     local name=$1 code=0 parts
     shift
     local tests=("$@" bin/FusedAttention.Cuda.Tests --no-progress --no-ansi --filter-trait needs=gpu)
     parts=$(mktemp -d)
-    printf '\n== %s: a process a class of %s\n' "$name" "${tests[*]}"
-    "${tests[@]}" ${filters[@]+"${filters[@]}"} --list-tests | sed -nE 's/^ +(FusedAttention[A-Za-z0-9_.]+)\.[A-Za-z0-9_]+(\(.*)?$/\1/p' | sort -u |
-        xargs -P "$jobs" -I '{}' sh -c 'part=$1 class=$2; shift 2; "$@" --filter-class "$class" > "$part/${class##*.}" 2>&1' - "$parts" '{}' "${tests[@]}" || code=1
-    for part in "$parts"/*; do
-        echo "$(basename "$part"):$(grep -E '^  (failed|succeeded|skipped|duration):' "$part" | tr -s ' \n' ' ')"
-        grep -A 4 '^failed ' "$part" | head -n 20
-    done
+    printf '\n== %s: a process a method of %s\n' "$name" "${tests[*]}"
+    "${tests[@]}" ${filters[@]+"${filters[@]}"} --list-tests | sed -nE 's/^ +(FusedAttention[A-Za-z0-9_.]+)(\(.*)?$/\1/p' | sort -u |
+        xargs -P "$jobs" -I '{}' sh -c '
+            report=$1/$2 method=$2 code=0
+            shift 2
+            "$@" --filter-method "$method" > "$report" 2>&1 || code=1
+            echo "${method#FusedAttention.Cuda.Tests.}:$(grep -E "^  (failed|succeeded|skipped|duration):" "$report" | tr -s " \n" " ")"
+            grep -A 4 "^failed " "$report" | head -n 20
+            exit $code' - "$parts" '{}' "${tests[@]}" || code=1
     cat "$parts"/* > "$reports/$name.txt"
     rm -rf "$parts"
     if [ $code -ne 0 ]; then

@@ -54,15 +54,18 @@ internal abstract class TestDevice
     /// <summary>What a caller does with the driver beside this library.</summary>
     public abstract ICallersDriver OpenDriver();
 
+    /// <summary>Everything; with FUSEDATTENTION_GPU_PART=k/n the numbers that leave k when divided by n: the driver assembles a process's kernels one after the other, and a sweep of all is many minutes of that.</summary>
     private sealed class GpuOfTheMachine : TestDevice
     {
+        private static readonly (int Index, int Of) Part = ParsePart(Environment.GetEnvironmentVariable("FUSEDATTENTION_GPU_PART"));
+
         public override CudaDevice Open()
         {
             Assert.SkipUnless(CudaDevice.IsSupported, CudaDevice.UnsupportedReason ?? "");
             return CudaDevice.Default;
         }
 
-        public override IEnumerable<int> Some(IEnumerable<int> numbers) => numbers;
+        public override IEnumerable<int> Some(IEnumerable<int> numbers) => numbers.Where(n => n % Part.Of == Part.Index);
 
         public override bool Takes(int number) => true;
 
@@ -71,6 +74,14 @@ internal abstract class TestDevice
         public override int Tokens(int onGpu) => onGpu;
 
         public override ICallersDriver OpenDriver() => new OwnDriver();
+
+        private static (int Index, int Of) ParsePart(string? text)
+        {
+            if (string.IsNullOrEmpty(text)) return (0, 1);
+            int[] numbers = [.. text.Split('/').Select(static part => int.Parse(part, NumberStyles.None, CultureInfo.InvariantCulture))];
+            if (numbers is not [int index, int of] || index >= of) throw new FormatException($"FUSEDATTENTION_GPU_PART is '{text}'; it is k/n with k below n.");
+            return (index, of);
+        }
     }
 
     /// <summary>Everything with FUSEDATTENTION_EMULATED_ALL=1, which is many minutes; a part of it that a run in CI has the time for, otherwise.</summary>
