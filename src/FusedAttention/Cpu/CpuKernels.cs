@@ -41,7 +41,7 @@ internal abstract unsafe class CpuKernels : IKernelSizes
     public abstract TileKernels? TilesOf(AttentionProblem problem);
 
     /// <inheritdoc />
-    public abstract long DecodeScratch(int heads, int rows, int keyDim, int valueDim, bool hasScales);
+    public abstract long DecodeScratch(AttentionProblem problem, int heads, int rows);
 
     public abstract void Prefill(AttentionProblem problem, in WorkItem item, in ScoreUnits units, byte* scratch);
 
@@ -94,7 +94,7 @@ internal sealed unsafe class CpuKernels<TS, TV, TTile>(CpuInstructionSet instruc
     public override TileKernels? TilesOf(AttentionProblem problem) =>
         tiles is not null && PrefillKernel<TS, TV, TileStrip>.TakesTiles(problem) ? tiles.For(problem.KeyDim, problem.ValueDim) : null;
 
-    public override long DecodeScratch(int heads, int rows, int keyDim, int valueDim, bool hasScales) => DecodeKernel<TS, TV>.ScratchBytes(heads, rows, keyDim, valueDim, hasScales);
+    public override long DecodeScratch(AttentionProblem problem, int heads, int rows) => DecodeKernel<TS, TV>.ScratchBytes(problem, heads, rows);
 
     public override void Prefill(AttentionProblem problem, in WorkItem item, in ScoreUnits units, byte* scratch)
     {

@@ -19,7 +19,7 @@ internal static unsafe class DecodeKernel<TS, TV>
     where TS : struct, ISimd<TV>
     where TV : unmanaged
 {
-    public static long ScratchBytes(int heads, int rows, int keyDim, int valueDim, bool hasScales) => new DecodeLayout(null, heads, rows, keyDim, valueDim, TS.Width, hasScales).Bytes;
+    public static long ScratchBytes(AttentionProblem problem, int heads, int rows) => new DecodeLayout(null, problem, heads, rows, TS.Width).Bytes;
 
     /// <summary>Computes a chunk, and writes its rows or leaves them for the merge.</summary>
     /// <param name="problem">The call.</param>
@@ -31,7 +31,7 @@ internal static unsafe class DecodeKernel<TS, TV>
     /// <param name="halves">Machine code for binary16; null for intrinsics.</param>
     public static void Run(AttentionProblem problem, in WorkItem item, in ScoreUnits units, byte* scratch, float* partials, int[] remainingChunks, HalfKernels? halves)
     {
-        var at = new DecodeLayout(scratch, item.HeadCount, item.RowCount, problem.KeyDim, problem.ValueDim, TS.Width, problem.KeyValueType.TakesScales());
+        var at = new DecodeLayout(scratch, problem, item.HeadCount, item.RowCount, TS.Width);
         HalfDecodeCode code = default;
         switch (problem.KeyValueType)
         {

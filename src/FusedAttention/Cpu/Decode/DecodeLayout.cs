@@ -1,5 +1,7 @@
 using FusedAttention.Cpu.Memory;
 using FusedAttention.Cpu.Planning;
+using FusedAttention.Problems;
+using FusedAttention.Tensors;
 
 namespace FusedAttention.Cpu.Decode;
 
@@ -33,14 +35,17 @@ internal readonly unsafe struct DecodeLayout
     /// <summary>Scales of the tile's keys and values, <see cref="DecodeTiles.Keys"/> a head, where the call has them.</summary>
     public readonly float* KeyScales;
     public readonly float* ValueScales;
+
+    /// <summary>One head of the tokens of a step as floats, <see cref="DecodeTiles.MaxStep"/> rows, where elements are in blocks.</summary>
+    public readonly float* Widened;
     private readonly nint* _rows;
 
-    public DecodeLayout(byte* scratch, int heads, int rows, int keyDim, int valueDim, int vectorWidth, bool hasScales)
+    public DecodeLayout(byte* scratch, AttentionProblem problem, int heads, int rows, int vectorWidth)
     {
         var memory = new ScratchMemory(scratch);
         RowsPerHead = rows == 1 ? 1 : (rows + DecodeTiles.Rows - 1) / DecodeTiles.Rows * DecodeTiles.Rows;
-        QueryStride = (keyDim + vectorWidth - 1) / vectorWidth * vectorWidth;
-        OutputStride = (valueDim + vectorWidth - 1) / vectorWidth * vectorWidth;
+        QueryStride = (problem.KeyDim + vectorWidth - 1) / vectorWidth * vectorWidth;
+        OutputStride = (problem.ValueDim + vectorWidth - 1) / vectorWidth * vectorWidth;
         long all = (long)heads * RowsPerHead;
         Query = memory.Take<float>(all * QueryStride);
         Output = memory.Take<float>(all * OutputStride);
@@ -48,8 +53,10 @@ internal readonly unsafe struct DecodeLayout
         Sum = memory.Take<float>(all);
         Scores = memory.Take<float>(all * DecodeTiles.ScoreStride);
         Temporary = memory.Take<float>(DecodeTiles.Keys);
-        KeyScales = hasScales ? memory.Take<float>((long)heads * DecodeTiles.Keys) : null;
-        ValueScales = hasScales ? memory.Take<float>((long)heads * DecodeTiles.Keys) : null;
+        AttentionElementType type = problem.KeyValueType;
+        KeyScales = type.TakesScales() ? memory.Take<float>((long)heads * DecodeTiles.Keys) : null;
+        ValueScales = type.TakesScales() ? memory.Take<float>((long)heads * DecodeTiles.Keys) : null;
+        Widened = type == AttentionElementType.Q8Block ? memory.Take<float>(DecodeTiles.MaxStep * (long)Math.Max(QueryStride, OutputStride)) : null;
         _rows = memory.Take<nint>(2 * RowsOfTile);
         Bytes = memory.Used;
     }

@@ -1,6 +1,7 @@
 using System.Runtime.CompilerServices;
 using FusedAttention.Cpu.Numerics;
 using FusedAttention.Cpu.Planning;
+using FusedAttention.Cpu.Rows;
 using FusedAttention.Problems;
 
 namespace FusedAttention.Cpu.Decode;
@@ -31,16 +32,20 @@ internal readonly unsafe struct DecodeProducts<TS, TV, TE, TCheap> : IDecodeProd
 
     private static bool HasCheap => typeof(TE) != typeof(TCheap);
 
+    /// <summary>Whether elements are in blocks, which are widened for all rows of a head before they are multiplied.</summary>
+    private static bool AreBlocks => typeof(TE) == typeof(Q8BlockElement);
+
     /// <summary>Whether the cheap form leaves out a factor, which queries and weights carry.</summary>
     private static bool IsUnrebased => typeof(TCheap) == typeof(UnrebasedFloat16Element);
 
     private static float CheapSumFactor => IsUnrebased ? Unrebased<TS, TV>.SumFactor : 1;
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [SkipLocalsInit]
     public static void Scores(in DecodePass pass)
     {
         AttentionProblem problem = pass.Problem;
-        if (pass.IsByToken && IsPlain(problem.KeyDim))
+        if (!AreBlocks && pass.IsByToken && IsPlain(problem.KeyDim))
         {
             ScoresByToken(pass);
             return;
@@ -48,6 +53,7 @@ internal readonly unsafe struct DecodeProducts<TS, TV, TE, TCheap> : IDecodeProd
 
         nint headStride = (nint)(problem.KeyHeadStride * TE.Size);
         int step = DecodeTiles.KeyStep(pass.At.RowsPerHead, problem.KeyValueHeads * (long)TE.Bytes(problem.KeyDim), KeysOfProduct);
+        nint* widened = stackalloc nint[DecodeTiles.MaxStep];
         for (int j = pass.Start; j < pass.Stop; j += step)
         {
             int count = Math.Min(step, pass.Stop - j);
@@ -57,7 +63,8 @@ internal readonly unsafe struct DecodeProducts<TS, TV, TE, TCheap> : IDecodeProd
             bool cheap = HasCheap && (pass.QueryIsScaled || !IsUnrebased) && !AnySpecial(keys, pass.Item.Head, pass.Item.HeadCount, problem.KeyHeadStride, problem.KeyDim, count);
             for (int h = 0; h < pass.Item.HeadCount; h++, offset += headStride)
             {
-                if (!HasCheap) Scores<TE>(pass, h, j, count, keys, offset, ahead, 1);
+                if (AreBlocks) Scores<Float32Element>(pass, h, j, count, Widen(pass.At, keys, offset, count, problem.KeyDim, widened), 0, ahead, 1);
+                else if (!HasCheap) Scores<TE>(pass, h, j, count, keys, offset, ahead, 1);
                 else if (cheap) Scores<TCheap>(pass, h, j, count, keys, offset, ahead, CheapSumFactor);
                 else Scores<TE>(pass, h, j, count, keys, offset, ahead, pass.QueryIsScaled ? Unrebased<TS, TV>.PlainSumFactor : 1);
             }
@@ -111,6 +118,7 @@ internal readonly unsafe struct DecodeProducts<TS, TV, TE, TCheap> : IDecodeProd
         => typeof(TE) == typeof(Float8E4M3Element) ? Float8Bits.AnyNaN(rows, offset, count, dim) : TS.AnySpecialHalf(rows, offset, count, dim);
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [SkipLocalsInit]
     public static void Outputs(in DecodePass pass)
     {
         AttentionProblem problem = pass.Problem;
@@ -118,6 +126,7 @@ internal readonly unsafe struct DecodeProducts<TS, TV, TE, TCheap> : IDecodeProd
         nint headStride = (nint)(problem.ValueHeadStride * TE.Size);
         int rows = at.RowsPerHead;
         if (IsUnrebased) Unrebased<TS, TV>.Multiply(at.Scores, (nint)pass.Item.HeadCount * rows * Stride, Unrebased<TS, TV>.WeightFactor);
+        nint* widened = stackalloc nint[DecodeTiles.MaxStep];
         for (int j = pass.Start; j < pass.Stop; j += pass.ValueStep)
         {
             int count = Math.Min(pass.ValueStep, pass.Stop - j);
@@ -130,7 +139,11 @@ internal readonly unsafe struct DecodeProducts<TS, TV, TE, TCheap> : IDecodeProd
                 Prefetch(ahead, pass.Item.Head + h, 0, count);
                 float* weights = at.Scores + ((nint)h * rows * Stride) + j;
                 float* output = at.Output + ((nint)h * rows * at.OutputStride);
-                if (!HasCheap)
+                if (AreBlocks)
+                {
+                    Outputs<Float32Element>(at, weights, Widen(at, values, offset, count, problem.ValueDim, widened), 0, count, output, problem.ValueDim);
+                }
+                else if (!HasCheap)
                 {
                     Outputs<TE>(at, weights, values, offset, count, output, problem.ValueDim);
                 }
@@ -216,6 +229,19 @@ internal readonly unsafe struct DecodeProducts<TS, TV, TE, TCheap> : IDecodeProd
         {
             WeightedSums<TS, TV, T>.FourRows(weights + ((nint)r * Stride), values, offset, count, output + ((nint)r * at.OutputStride), at.OutputStride, dim);
         }
+    }
+
+    /// <summary>Widens one head of a step's tokens to floats. Returns the addresses of the rows, as many as a product may ask for: beyond the last token they repeat it.</summary>
+    private static nint* Widen(in DecodeLayout at, nint* tokens, nint offset, int count, int dim, nint* rows)
+    {
+        for (int i = 0; i < DecodeTiles.MaxStep; i++)
+        {
+            float* row = at.Widened + ((nint)Math.Min(i, count - 1) * dim);
+            if (i < count) RowConversion<TS, TV>.Widen<TE>((byte*)(tokens[i] + offset), row, dim);
+            rows[i] = (nint)row;
+        }
+
+        return rows;
     }
 
     private static void MultiplyEach(float* values, int count, float factor)

@@ -167,7 +167,7 @@ internal sealed class CpuPlan
             }
 
             if (chunks.Count > 1) PartialFloats += chunks.Count * partialStride;
-            ScratchBytes = Math.Max(ScratchBytes, kernels.DecodeScratch(headCount, rows, problem.KeyDim, problem.ValueDim, problem.KeyValueType.TakesScales()));
+            ScratchBytes = Math.Max(ScratchBytes, kernels.DecodeScratch(problem, headCount, rows));
         }
     }
 

@@ -14,6 +14,6 @@ internal interface IKernelSizes
     /// <summary>Bytes of working memory that a prefill item takes.</summary>
     long PrefillScratch(AttentionProblem problem, in PrefillSizes sizes);
 
-    /// <summary>Bytes of working memory that a decode of so many key/value heads and rows a head takes, with scales beside keys and values or without.</summary>
-    long DecodeScratch(int heads, int rows, int keyDim, int valueDim, bool hasScales);
+    /// <summary>Bytes of working memory that a decode of so many key/value heads and rows a head takes.</summary>
+    long DecodeScratch(AttentionProblem problem, int heads, int rows);
 }

@@ -46,7 +46,7 @@ internal static unsafe class KeyValuePacking<TS, TV>
 
         nint valueOffset = (nint)(head * problem.ValueHeadStride * TE.Size);
         if (widenValues != 0) Widen(widenValues, valueRows + start, valueRows + stop, valueOffset, value + ((nint)start * PanelWidth));
-        else PackValues<TE>(valueRows, start, stop, valueOffset, problem.ValueDim, value);
+        else PackValues<TE>(valueRows, start, stop, valueOffset, problem.ValueDim, value, temporary);
         return large;
     }
 
@@ -94,28 +94,42 @@ internal static unsafe class KeyValuePacking<TS, TV>
 
     /// <summary>Values as panels [dim / 2W][keys][2W]; columns beyond the dimension are zeros.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void PackValues<TE>(nint* rows, int start, int stop, nint headOffset, int dim, float* value)
+    private static void PackValues<TE>(nint* rows, int start, int stop, nint headOffset, int dim, float* value, float* temporary)
         where TE : struct, IElement
     {
-        nint panelStride = (nint)PanelWidth * PrefillTiles.Keys;
-        int whole = dim / PanelWidth;
         for (int j = start; j < stop; j++)
         {
             byte* source = (byte*)(rows[j] + headOffset);
             float* destination = value + ((nint)j * PanelWidth);
-            for (int panel = 0; panel < whole; panel++)
+            if (typeof(TE) != typeof(Q8BlockElement))
             {
-                TS.Store(destination, TE.Load<TS, TV>(source, panel * PanelWidth));
-                TS.Store(destination + TS.Width, TE.Load<TS, TV>(source, (panel * PanelWidth) + TS.Width));
-                destination += panelStride;
+                PackValue<TE>(source, dim, destination);
+                continue;
             }
 
-            if (whole * PanelWidth == dim) continue;
-            for (int i = 0; i < PanelWidth; i++)
-            {
-                int d = (whole * PanelWidth) + i;
-                destination[i] = d < dim ? TE.LoadOne(source, d) : 0;
-            }
+            RowConversion<TS, TV>.Widen<TE>(source, temporary, dim);
+            PackValue<Float32Element>((byte*)temporary, dim, destination);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void PackValue<TE>(byte* source, int dim, float* destination)
+        where TE : struct, IElement
+    {
+        nint panelStride = (nint)PanelWidth * PrefillTiles.Keys;
+        int whole = dim / PanelWidth;
+        for (int panel = 0; panel < whole; panel++)
+        {
+            TS.Store(destination, TE.Load<TS, TV>(source, panel * PanelWidth));
+            TS.Store(destination + TS.Width, TE.Load<TS, TV>(source, (panel * PanelWidth) + TS.Width));
+            destination += panelStride;
+        }
+
+        if (whole * PanelWidth == dim) return;
+        for (int i = 0; i < PanelWidth; i++)
+        {
+            int d = (whole * PanelWidth) + i;
+            destination[i] = d < dim ? TE.LoadOne(source, d) : 0;
         }
     }
 

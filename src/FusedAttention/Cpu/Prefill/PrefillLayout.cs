@@ -56,7 +56,7 @@ internal readonly unsafe struct PrefillLayout
         Key = memory.Take<float>((long)PrefillTiles.Keys * sizes.KeyDim);
         Value = memory.Take<float>((long)PrefillTiles.Keys * OutputStride);
         Scores = memory.Take<float>((long)Math.Min(stripRows, PaddedRows) * PrefillTiles.Keys);
-        Temporary = memory.Take<float>(Math.Max((long)PrefillTiles.Keys, (long)Math.Max(panel, tileRows) * sizes.KeyDim));
+        Temporary = memory.Take<float>(Math.Max(Math.Max(PrefillTiles.Keys, sizes.ValueDim), (long)Math.Max(panel, tileRows) * sizes.KeyDim));
         KeyRows = memory.Take<nint>(PrefillTiles.Keys);
         ValueRows = memory.Take<nint>(PrefillTiles.Keys);
         KeyScales = sizes.HasScales ? memory.Take<float>(PrefillTiles.Keys) : null;

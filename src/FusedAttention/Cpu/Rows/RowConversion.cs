@@ -27,9 +27,31 @@ internal static unsafe class RowConversion<TS, TV>
     public static void Widen<TE>(byte* source, float* destination, int count)
         where TE : struct, IElement
     {
+        if (typeof(TE) == typeof(Q8BlockElement))
+        {
+            WidenBlocks(source, destination, count);
+            return;
+        }
+
         int i = 0;
         for (; i + TS.Width <= count; i += TS.Width) TS.Store(destination + i, TE.Load<TS, TV>(source, i));
         for (; i < count; i++) destination[i] = TE.LoadOne(source, i);
+    }
+
+    /// <summary>
+    /// Blocks with a scale, which is converted once a block, by a shift and a product: the runtime's conversion is a call, across which nothing stays in a vector register. Among the products of a decode it cost five times
+    /// as much as all of them, and once a block here still a quarter.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void WidenBlocks(byte* source, float* destination, int count)
+    {
+        for (float* end = destination + count; destination < end; destination += Q8Block.Length, source += Q8Block.SizeInBytes)
+        {
+            bool isSpecial = (*(ushort*)source & HalfBits.Exponent) == HalfBits.Exponent;
+            TV scale = TS.Create(isSpecial ? ScalarSimd.LoadHalf((ushort*)source) : ScalarSimd.LoadHalfUnrebased((ushort*)source) * HalfBits.Rebase);
+            sbyte* codes = (sbyte*)source + sizeof(ushort);
+            for (int i = 0; i < Q8Block.Length; i += TS.Width) TS.Store(destination + i, TS.Multiply(TS.LoadInt8(codes + i), scale));
+        }
     }
 
     /// <summary>destination = source * factor, rounded to the type. Adds 0, so that a zero is always positive: a masked key's 0 * v must not show.</summary>

@@ -316,6 +316,6 @@ public sealed class CpuPlanTests
 
         public long PrefillScratch(AttentionProblem problem, in PrefillSizes sizes) => sizes.Rows * 1000L;
 
-        public long DecodeScratch(int heads, int rows, int keyDim, int valueDim, bool hasScales) => heads * rows * 10L;
+        public long DecodeScratch(AttentionProblem problem, int heads, int rows) => heads * rows * 10L;
     }
 }
