@@ -88,7 +88,7 @@ internal abstract class TileKernels : IDisposable
         {
             _problem.KeyValueType = type;
             Locate(type);
-            KeyValuePacking<TS, TV>.Pack(_problem, head: 0, 0, Keys, _rows, _rows + Keys, _packedKey, _packedValue, _temporary, halves: null);
+            KeyValuePacking<TS, TV>.Pack(_problem, head: 0, 0, Keys, _rows, _rows + Keys, _packedKey, _packedValue, _temporary, narrow: null);
         }
 
         public override void Scores()

@@ -52,7 +52,9 @@ internal static class RowByRow
 {
     private const double U = 1.0 / (1 << 24);
 
-    public static Solution Solve(Problem problem)
+    /// <param name="problem">The problem.</param>
+    /// <param name="takesIntegers">Of which sequences queries and weights may have become 16-bit integers; null: of none. <see cref="Integers"/> has what that costs.</param>
+    public static Solution Solve(Problem problem, Func<int, bool>? takesIntegers = null)
     {
         int sequences = problem.Sequences;
         var solution = new Solution(new double[sequences][], new double[sequences][], new double[sequences][], new double[sequences][]);
@@ -68,7 +70,7 @@ internal static class RowByRow
             solution.LogSumExpLimit[s] = new double[problem.Heads * queries];
             for (int i = 0; i < queries; i++)
             {
-                for (int h = 0; h < problem.Heads; h++) SolveRow(problem, keys, values, solution, s, i, h);
+                for (int h = 0; h < problem.Heads; h++) SolveRow(problem, keys, values, solution, s, i, h, takesIntegers?.Invoke(s) == true);
             }
         }
 
@@ -76,7 +78,7 @@ internal static class RowByRow
     }
 
     /// <summary>The score of one query and key in double precision with its error limit, or null where the key is not allowed.</summary>
-    private static (double Score, double Error)? Score(Problem problem, double[] keys, int s, int i, int h, int j)
+    private static (double Score, double Error)? Score(Problem problem, double[] keys, int s, int i, int h, int j, ReadOnlySpan<double> lost)
     {
         int kvHead = h / (problem.Heads / problem.KeyValueHeads);
         ReadOnlySpan<float> q = problem.Query[s].AsSpan(((i * problem.Heads) + h) * problem.KeyDim, problem.KeyDim);
@@ -90,18 +92,18 @@ internal static class RowByRow
         if (problem.Options.ScoreFunction is { } function)
         {
             // What is excluded is the function's to say: a bias of negative infinity is one of the scores that come to it.
-            (double before, double slack) = double.IsNegativeInfinity(bias) ? (bias, 0) : Sum(problem, s, i, h, j, q, k, bias);
+            (double before, double slack) = double.IsNegativeInfinity(bias) ? (bias, 0) : Sum(problem, s, i, h, j, q, k, bias, lost);
             double after = function.Evaluate(before, s, h, i, position, j);
             if (double.IsNegativeInfinity(after)) return null;
             double moved = slack == 0 ? 0 : Math.Max(Math.Abs(function.Evaluate(before + slack, s, h, i, position, j) - after), Math.Abs(function.Evaluate(before - slack, s, h, i, position, j) - after));
             return (after, moved + (8 * U * (Math.Abs(after) + (double.IsFinite(before) ? Math.Min(Math.Abs(before), Math.Abs(before - after) + Math.Abs(after)) : 0) + 1)));
         }
 
-        return double.IsNegativeInfinity(bias) ? null : Sum(problem, s, i, h, j, q, k, bias);
+        return double.IsNegativeInfinity(bias) ? null : Sum(problem, s, i, h, j, q, k, bias, lost);
     }
 
     /// <summary>The score before functions and masks.</summary>
-    private static (double Score, double Error) Sum(Problem problem, int s, int i, int h, int j, ReadOnlySpan<float> q, ReadOnlySpan<double> k, double bias)
+    private static (double Score, double Error) Sum(Problem problem, int s, int i, int h, int j, ReadOnlySpan<float> q, ReadOnlySpan<double> k, double bias, ReadOnlySpan<double> lost)
     {
         double dot = 0;
         double magnitude = 0;
@@ -114,6 +116,9 @@ internal static class RowByRow
 
         double score = problem.Scale * dot;
         double error = U * (((2 + Math.Sqrt(q.Length)) * problem.Scale * magnitude) + 2);
+        double moved = 0;
+        for (int d = 0; d < lost.Length; d++) moved += lost[d] * k[d];
+        error += Math.Abs(problem.Scale * moved);
         double cap = problem.Options.SoftCap;
         if (cap > 0)
         {
@@ -133,7 +138,7 @@ internal static class RowByRow
         return (score + bias - alibi, error);
     }
 
-    private static void SolveRow(Problem problem, double[] keys, double[] valueNumbers, Solution solution, int s, int i, int h)
+    private static void SolveRow(Problem problem, double[] keys, double[] valueNumbers, Solution solution, int s, int i, int h, bool takesIntegers)
     {
         (int from, int to) = problem.KeyRange(s, i);
         int dim = problem.ValueDim;
@@ -142,9 +147,10 @@ internal static class RowByRow
 
         var allowed = new List<(int Key, double Score, double Error)>(to - from);
         double maximum = sink;
+        double[] lost = takesIntegers ? Integers.Lost(problem.Query[s].AsSpan(((i * problem.Heads) + h) * problem.KeyDim, problem.KeyDim)) : [];
         for (int j = from; j < to; j++)
         {
-            if (Score(problem, keys, s, i, h, j) is not (double score, double error)) continue;
+            if (Score(problem, keys, s, i, h, j, lost) is not (double score, double error)) continue;
             allowed.Add((j, score, error));
             maximum = Math.Max(maximum, score);
         }
@@ -176,9 +182,10 @@ internal static class RowByRow
         double sumFactor = U * (8 + Math.Sqrt(allowed.Count));
         solution.LogSumExp[s][lseIndex] = lse;
         solution.LogSumExpLimit[s][lseIndex] = lseError + sumFactor + (2 * U * Math.Abs(lse));
+        double[] rounded = takesIntegers ? Integers.WeightErrors(problem, s, kvHead, [.. allowed.Select(static a => a.Key)], [.. values.Select(static v => v.Weight)]) : [];
         for (int d = 0; d < dim; d++)
         {
-            double moved = 0;
+            double moved = takesIntegers ? rounded[d] : 0;
             foreach ((double weight, double error, int offset) in values)
             {
                 double v = valueNumbers[offset + d];

@@ -1,4 +1,5 @@
 using System.Text;
+using FusedAttention.Cpu.Decode;
 using FusedAttention.Cpu.MachineCode.Kernels;
 using FusedAttention.Cpu.Planning;
 using FusedAttention.Cpu.Threading;
@@ -77,17 +78,28 @@ internal static class CpuExplanation
             return kernels.TilesOf(problem) is null ? ("none: tiles take dimensions from 16 to 256", null) : (tiles.Reason, () => TileKernels.Listing(problem.KeyDim, problem.ValueDim, PrefillTiles.Keys));
         }
 
+        if (IntegerProducts.Takes(problem)) return UseOfIntegers(problem, kernels, execution);
         if (problem.KeyValueType != AttentionElementType.Float16 || plan.PrefillSequences + plan.DecodeSequences == 0) return default;
         string reason = MachineCodeChoice.Of(kernels.InstructionSet, execution.MachineCode).Reason;
-        if (kernels.Halves is not { } halves) return ($"none: {reason}", null);
+        if (kernels.Narrow is not { } narrow) return ($"none: {reason}", null);
         (int keyDim, int valueDim) = (problem.KeyDim, problem.ValueDim);
-        bool widens = plan.PrefillSequences > 0 && (halves.Widens(keyDim) || halves.Widens(valueDim));
-        bool takes = plan.DecodeSequences > 0 && halves.Decodes(keyDim) && halves.Decodes(valueDim);
+        bool widens = plan.PrefillSequences > 0 && (narrow.Widens(keyDim) || narrow.Widens(valueDim));
+        bool takes = plan.DecodeSequences > 0 && narrow.Decodes(keyDim) && narrow.Decodes(valueDim);
         bool decodes = false;
         foreach (ref readonly SequenceProblem sequence in problem.Sequences) decodes |= takes && sequence.QueryLength * problem.Group > 1 && CpuPlan.IsDecode(problem, sequence);
         if (!widens && !decodes) return (takes ? "none: heads of one row are bound by memory" : "none: the dimensions are not whole vectors", null);
         return (reason, () => string.Join('\n', ((bool[])[.. decodes ? [true] : Array.Empty<bool>(), .. widens ? [false] : Array.Empty<bool>()])
-            .Select(kind => halves.Listing(kind, keyDim, valueDim, DecodeTiles.ScoreStride, PrefillTiles.Keys))));
+            .Select(kind => narrow.Listing(kind, keyDim, valueDim, DecodeTiles.ScoreStride, PrefillTiles.Keys))));
+    }
+
+    private static (string? Text, Func<string>? Listing) UseOfIntegers(AttentionProblem problem, CpuKernels kernels, CpuExecution execution)
+    {
+        bool decodes = false;
+        foreach (ref readonly SequenceProblem sequence in problem.Sequences) decodes |= sequence.QueryLength * problem.Group > 1 && CpuPlan.IsDecode(problem, sequence);
+        if (!decodes) return default;
+        if (kernels.Narrow is not { } narrow) return ($"none: {MachineCodeChoice.Of(kernels.InstructionSet, execution.MachineCode).Reason}", null);
+        if (narrow.IntegersRefusal is { } refusal) return ($"none: {refusal}", null);
+        return ($"8-bit integers by vpdpwssd, queries and weights rounded to 16 bits ({narrow.HostState})", () => narrow.ListingOfIntegers(problem.KeyDim, problem.ValueDim, DecodeTiles.ScoreStride));
     }
 
     private static string Sequences(int count) => count == 1 ? "1 sequence" : $"{count} sequences";

@@ -17,13 +17,13 @@ internal abstract unsafe class CpuKernels : IKernelSizes
     public abstract CpuInstructionSet InstructionSet { get; }
 
     /// <summary>Its machine code for binary16; null where there is none or none may run.</summary>
-    public abstract HalfKernels? Halves { get; }
+    public abstract NarrowKernels? Narrow { get; }
 
     /// <summary>Its tile products for bfloat16; null where there are none or none may run.</summary>
     public abstract TileKernelCache? Tiles { get; }
 
     /// <summary>The same kernels with machine code.</summary>
-    public abstract CpuKernels With(HalfKernels? halves, TileKernelCache? tiles);
+    public abstract CpuKernels With(NarrowKernels? narrow, TileKernelCache? tiles);
 
     /// <summary>32-bit lanes of a vector.</summary>
     public abstract int VectorWidth { get; }
@@ -66,20 +66,20 @@ internal abstract unsafe class CpuKernels : IKernelSizes
 
 /// <inheritdoc />
 /// <param name="instructionSet">The instruction set.</param>
-/// <param name="halves">Machine code for binary16; null for intrinsics.</param>
+/// <param name="narrow">Machine code for elements of 16 and 8 bits; null for intrinsics.</param>
 /// <param name="tiles">Tile products for bfloat16; null for none. Only AVX-512's kernels can have them.</param>
-internal sealed unsafe class CpuKernels<TS, TV, TTile>(CpuInstructionSet instructionSet, HalfKernels? halves = null, TileKernelCache? tiles = null) : CpuKernels
+internal sealed unsafe class CpuKernels<TS, TV, TTile>(CpuInstructionSet instructionSet, NarrowKernels? narrow = null, TileKernelCache? tiles = null) : CpuKernels
     where TS : struct, ISimd<TV>
     where TV : unmanaged
     where TTile : struct, IRegisterTile
 {
     public override CpuInstructionSet InstructionSet => instructionSet;
 
-    public override HalfKernels? Halves => halves;
+    public override NarrowKernels? Narrow => narrow;
 
     public override TileKernelCache? Tiles => tiles;
 
-    public override CpuKernels With(HalfKernels? halves, TileKernelCache? tiles) => new CpuKernels<TS, TV, TTile>(instructionSet, halves, tiles);
+    public override CpuKernels With(NarrowKernels? narrow, TileKernelCache? tiles) => new CpuKernels<TS, TV, TTile>(instructionSet, narrow, tiles);
 
     public override int VectorWidth => TS.Width;
 
@@ -104,11 +104,11 @@ internal sealed unsafe class CpuKernels<TS, TV, TTile>(CpuInstructionSet instruc
             return;
         }
 
-        PrefillKernel<TS, TV, TTile>.Run(problem, item, units, scratch, halves);
+        PrefillKernel<TS, TV, TTile>.Run(problem, item, units, scratch, narrow);
     }
 
     public override void Decode(AttentionProblem problem, in WorkItem item, in ScoreUnits units, byte* scratch, float* partials, int[] remainingChunks) =>
-        DecodeKernel<TS, TV>.Run(problem, item, units, scratch, partials, remainingChunks, halves);
+        DecodeKernel<TS, TV>.Run(problem, item, units, scratch, partials, remainingChunks, narrow);
 
     public override void Wide(AttentionProblem problem, in WorkItem item)
     {

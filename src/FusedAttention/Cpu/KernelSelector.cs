@@ -47,7 +47,7 @@ internal static class KernelSelector
         CpuKernels plain = Select(instructionSet);
         if ((uint)machineCode >= MachineCodes) throw new ArgumentException($"MachineCode is {(int)machineCode}, which is no member of {nameof(CpuMachineCode)}.", nameof(machineCode));
         ref CpuKernels? selected = ref Selected[((int)instructionSet * MachineCodes) + (int)machineCode];
-        return selected ??= MachineCodeChoice.Of(plain.InstructionSet, machineCode) is { Halves: var halves, Tiles: var tiles } && (halves, tiles) != default ? plain.With(halves, tiles) : plain;
+        return selected ??= MachineCodeChoice.Of(plain.InstructionSet, machineCode) is { Narrow: var narrow, Tiles: var tiles } && (narrow, tiles) != default ? plain.With(narrow, tiles) : plain;
     }
 
     /// <summary>Has calls that may have machine code of an instruction set take kernels that are given: for tests of what this machine does not have.</summary>

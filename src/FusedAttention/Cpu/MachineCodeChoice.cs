@@ -5,9 +5,9 @@ using FusedAttention.Cpu.Planning;
 namespace FusedAttention.Cpu;
 
 /// <summary>Whether an instruction set's kernels get machine code, and in words why or why not.</summary>
-/// <param name="Halves">The kernels for binary16; null if there are none.</param>
+/// <param name="Narrow">The kernels for elements of 16 and 8 bits; null if there are none.</param>
 /// <param name="Reason">For <c>Explain</c> and the tool.</param>
-internal sealed record MachineCodeChoice(HalfKernels? Halves, string Reason)
+internal sealed record MachineCodeChoice(NarrowKernels? Narrow, string Reason)
 {
     /// <summary>The tile products for bfloat16; null if there are none.</summary>
     public TileKernelCache? Tiles { get; init; }
@@ -19,8 +19,8 @@ internal sealed record MachineCodeChoice(HalfKernels? Halves, string Reason)
     public const string EnvironmentVariable = "FUSEDATTENTION_MACHINE_CODE";
 
     private static readonly Lazy<TileKernelCache> TilesOfAvx512 = new(static () => TileKernelCache.Of(CodeHost.Current, PrefillTiles.Keys));
-    private static readonly Lazy<HalfKernels> Halves256 = new(static () => new(CodeHost.Current, 256));
-    private static readonly Lazy<HalfKernels> Halves512 = new(static () => new(CodeHost.Current, 512));
+    private static readonly Lazy<NarrowKernels> Narrow256 = new(static () => new(CodeHost.Current, 256));
+    private static readonly Lazy<NarrowKernels> Narrow512 = new(static () => new(CodeHost.Current, 512));
 
     /// <exception cref="PlatformNotSupportedException">It is required, and not to be had; or the environment variable has a name that means nothing.</exception>
     public static MachineCodeChoice Of(CpuInstructionSet instructionSet, CpuMachineCode asked) => Of(instructionSet, asked, Environment.GetEnvironmentVariable(EnvironmentVariable), static () => CodeHost.Current);
@@ -49,7 +49,7 @@ internal sealed record MachineCodeChoice(HalfKernels? Halves, string Reason)
         if (lacking is null)
         {
             string? lackingTiles = instructionSet == CpuInstructionSet.Avx512 ? code.TilesRefusal : "tiles come with AVX-512";
-            return new((instructionSet == CpuInstructionSet.Avx2 ? Halves256 : Halves512).Value, $"binary16 by vcvtph2ps ({code.State})")
+            return new((instructionSet == CpuInstructionSet.Avx2 ? Narrow256 : Narrow512).Value, $"binary16 by vcvtph2ps ({code.State})")
             {
                 Tiles = lackingTiles is null ? TilesOfAvx512.Value : null, TilesRefusal = lackingTiles ?? "",
             };

@@ -1,7 +1,7 @@
 namespace FusedAttention;
 
 /// <summary>
-/// Whether the CPU kernels may use machine code that this library writes at run time, for what .NET has no instructions: on x86-64, the conversion of binary16 keys and values, and on Linux products of bfloat16 by tiles
+/// Whether the CPU kernels may use machine code that this library writes at run time, for what .NET has no instructions: on x86-64, the conversion of binary16 keys and values, products of 8-bit keys and values by 16-bit integers (AVX-512 with VNNI, queries of 16 bits), and on Linux products of bfloat16 by tiles
 /// (AMX), which prefill calls whose queries, keys and values all are bfloat16, with dimensions from 16 to 256. Memory for it is written first and executable afterwards, never both.
 /// </summary>
 public enum CpuMachineCode

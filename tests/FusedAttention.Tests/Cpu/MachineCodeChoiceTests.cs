@@ -17,9 +17,9 @@ public sealed class MachineCodeChoiceTests
         Assert.SkipUnless(RunsHere, "No machine code here.");
         foreach (CpuInstructionSet set in Variants.Supported.Where(static set => set >= CpuInstructionSet.Avx2))
         {
-            Assert.NotNull(MachineCodeChoice.Of(set, CpuMachineCode.Auto, null, static () => CodeHost.Current).Halves);
-            Assert.NotNull(MachineCodeChoice.Of(set, CpuMachineCode.Required, "Off", static () => CodeHost.Current).Halves);
-            Assert.NotNull(MachineCodeChoice.Of(set, CpuMachineCode.Auto, "required", static () => CodeHost.Current).Halves);
+            Assert.NotNull(MachineCodeChoice.Of(set, CpuMachineCode.Auto, null, static () => CodeHost.Current).Narrow);
+            Assert.NotNull(MachineCodeChoice.Of(set, CpuMachineCode.Required, "Off", static () => CodeHost.Current).Narrow);
+            Assert.NotNull(MachineCodeChoice.Of(set, CpuMachineCode.Auto, "required", static () => CodeHost.Current).Narrow);
         }
     }
 
@@ -28,8 +28,8 @@ public sealed class MachineCodeChoiceTests
     {
         foreach (CpuMachineCode asked in Enum.GetValues<CpuMachineCode>())
         {
-            Assert.Null(MachineCodeChoice.Of(CpuInstructionSet.Scalar, asked, "Required", static () => None.Value).Halves);
-            Assert.Null(MachineCodeChoice.Of(CpuInstructionSet.Vector128, asked, null, static () => None.Value).Halves);
+            Assert.Null(MachineCodeChoice.Of(CpuInstructionSet.Scalar, asked, "Required", static () => None.Value).Narrow);
+            Assert.Null(MachineCodeChoice.Of(CpuInstructionSet.Vector128, asked, null, static () => None.Value).Narrow);
         }
     }
 

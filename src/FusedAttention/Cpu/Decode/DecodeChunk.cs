@@ -22,14 +22,15 @@ internal static unsafe class DecodeChunk<TS, TV, TE, TCheap, TProducts>
 {
     private const int TileKeys = DecodeTiles.Keys;
 
-    public static void Run(AttentionProblem problem, in WorkItem item, in ScoreUnits units, in DecodeLayout at, in HalfDecodeCode code)
+    public static void Run(AttentionProblem problem, in WorkItem item, in ScoreUnits units, in DecodeLayout at, in DecodeCode code)
     {
         bool queryIsScaled = WidenQueries(problem, item, at);
+        TProducts.Prepare(problem, item, at);
         Sum(problem, item, units, at, code, queryIsScaled, onlySeen: false);
 
         // An infinite or NaN value at a key that some row does not see has come through as 0 times it: once more, with weights of seen keys only.
         nint rows = (nint)item.HeadCount * at.RowsPerHead;
-        if (FloatChecks<TS, TV>.AnyNotFinite(at.Output, rows * at.OutputStride)) Sum(problem, item, units, at, code, queryIsScaled, onlySeen: true);
+        if (TE.HasSpecials && FloatChecks<TS, TV>.AnyNotFinite(at.Output, rows * at.OutputStride)) Sum(problem, item, units, at, code, queryIsScaled, onlySeen: true);
     }
 
     /// <summary>Widens the queries, and scales them for the cheap form of binary16 unless one of them is large, infinite or NaN. Says whether they are scaled.</summary>
@@ -53,7 +54,7 @@ internal static unsafe class DecodeChunk<TS, TV, TE, TCheap, TProducts>
         return true;
     }
 
-    private static void Sum(AttentionProblem problem, in WorkItem item, in ScoreUnits units, in DecodeLayout at, in HalfDecodeCode code, bool queryIsScaled, bool onlySeen)
+    private static void Sum(AttentionProblem problem, in WorkItem item, in ScoreUnits units, in DecodeLayout at, in DecodeCode code, bool queryIsScaled, bool onlySeen)
     {
         ref readonly SequenceProblem sequence = ref problem.Sequences[item.Sequence];
         Clear(problem, item, at, queryIsScaled);

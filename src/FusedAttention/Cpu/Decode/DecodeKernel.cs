@@ -28,17 +28,17 @@ internal static unsafe class DecodeKernel<TS, TV>
     /// <param name="scratch">The worker's memory.</param>
     /// <param name="partials">Memory for the partial results of split decodes.</param>
     /// <param name="remainingChunks">For each split decode, how many chunks are still to come.</param>
-    /// <param name="halves">Machine code for binary16; null for intrinsics.</param>
-    public static void Run(AttentionProblem problem, in WorkItem item, in ScoreUnits units, byte* scratch, float* partials, int[] remainingChunks, HalfKernels? halves)
+    /// <param name="narrow">Machine code for elements of 16 and 8 bits; null for intrinsics.</param>
+    public static void Run(AttentionProblem problem, in WorkItem item, in ScoreUnits units, byte* scratch, float* partials, int[] remainingChunks, NarrowKernels? narrow)
     {
         var at = new DecodeLayout(scratch, problem, item.HeadCount, item.RowCount, TS.Width);
-        HalfDecodeCode code = default;
+        DecodeCode code = default;
         switch (problem.KeyValueType)
         {
             case AttentionElementType.Float32:
                 DecodeChunk<TS, TV, Float32Element, Float32Element, DecodeProducts<TS, TV, Float32Element, Float32Element>>.Run(problem, item, units, at, code);
                 break;
-            case AttentionElementType.Float16 when halves is not null && HalfProducts.Takes(at.RowsPerHead) && halves.TryDecode(problem.KeyDim, problem.ValueDim, DecodeTiles.ScoreStride, out code):
+            case AttentionElementType.Float16 when narrow is not null && HalfProducts.Takes(at.RowsPerHead) && narrow.TryDecode(problem.KeyDim, problem.ValueDim, DecodeTiles.ScoreStride, out code):
                 DecodeChunk<TS, TV, Float16Element, Float16Element, HalfProducts>.Run(problem, item, units, at, code);
                 break;
             case AttentionElementType.Float16:
@@ -46,6 +46,9 @@ internal static unsafe class DecodeKernel<TS, TV>
                 break;
             case AttentionElementType.BFloat16:
                 DecodeChunk<TS, TV, BFloat16Element, BFloat16Element, DecodeProducts<TS, TV, BFloat16Element, BFloat16Element>>.Run(problem, item, units, at, code);
+                break;
+            case AttentionElementType.Int8 when narrow is not null && IntegerProducts.Takes(problem, at.RowsPerHead) && narrow.TryDecodeIntegers(problem.KeyDim, problem.ValueDim, DecodeTiles.ScoreStride, out code):
+                DecodeChunk<TS, TV, Int8Element, Int8Element, IntegerProducts>.Run(problem, item, units, at, code);
                 break;
             case AttentionElementType.Int8:
                 DecodeChunk<TS, TV, Int8Element, Int8Element, DecodeProducts<TS, TV, Int8Element, Int8Element>>.Run(problem, item, units, at, code);

@@ -18,6 +18,21 @@ internal readonly unsafe struct TileRows(nint* keys, nint* values)
     public nint* Values => values;
 }
 
+/// <summary>What <see cref="IntegerProducts"/> multiplies, row after row, and what it adds to.</summary>
+/// <param name="queries">Rounded queries, without gaps.</param>
+/// <param name="querySteps">What their sums are multiplied with, four times for each row.</param>
+/// <param name="weights">Rounded weights of a tile, <see cref="DecodeTiles.ScoreStride"/> a row.</param>
+/// <param name="weightSteps">What one of them stands for; one a row.</param>
+/// <param name="sums">Sums of a tile, in <see cref="MachineCode.Kernels.DecodeSums.IntegerOrder"/>, without gaps.</param>
+internal readonly unsafe struct IntegerRows(short* queries, float* querySteps, short* weights, float* weightSteps, int* sums)
+{
+    public readonly short* Queries = queries;
+    public readonly float* QuerySteps = querySteps;
+    public readonly short* Weights = weights;
+    public readonly float* WeightSteps = weightSteps;
+    public readonly int* Sums = sums;
+}
+
 /// <summary>Where things of the decode kernel lie in a worker's scratch memory.</summary>
 internal readonly unsafe struct DecodeLayout
 {
@@ -38,6 +53,9 @@ internal readonly unsafe struct DecodeLayout
 
     /// <summary>One head of the tokens of a step as floats, <see cref="DecodeTiles.MaxStep"/> rows, where elements are in blocks.</summary>
     public readonly float* Widened;
+
+    /// <summary>Where <see cref="IntegerProducts"/> takes the call.</summary>
+    public readonly IntegerRows Integers;
     private readonly nint* _rows;
 
     public DecodeLayout(byte* scratch, AttentionProblem problem, int heads, int rows, int vectorWidth)
@@ -57,6 +75,12 @@ internal readonly unsafe struct DecodeLayout
         KeyScales = type.TakesScales() ? memory.Take<float>((long)heads * DecodeTiles.Keys) : null;
         ValueScales = type.TakesScales() ? memory.Take<float>((long)heads * DecodeTiles.Keys) : null;
         Widened = type == AttentionElementType.Q8Block ? memory.Take<float>(DecodeTiles.MaxStep * (long)Math.Max(QueryStride, OutputStride)) : null;
+        if (IntegerProducts.Takes(problem, RowsPerHead))
+        {
+            Integers = new IntegerRows(
+                memory.Take<short>(all * problem.KeyDim), memory.Take<float>(all * DecodeTiles.Rows), memory.Take<short>(all * DecodeTiles.ScoreStride), memory.Take<float>(all), memory.Take<int>(all * problem.ValueDim));
+        }
+
         _rows = memory.Take<nint>(2 * RowsOfTile);
         Bytes = memory.Used;
     }

@@ -7,14 +7,14 @@ namespace FusedAttention.Cpu.Decode;
 
 /// <summary>One tile of keys on its way through the decode kernel, and the next tile to ask for meanwhile.</summary>
 internal readonly unsafe ref struct DecodePass(
-    AttentionProblem problem, in WorkItem item, in DecodeLayout at, in HalfDecodeCode code, bool queryIsScaled, TileRows rows, int start, int stop, TileRows next, int nextStop)
+    AttentionProblem problem, in WorkItem item, in DecodeLayout at, in DecodeCode code, bool queryIsScaled, TileRows rows, int start, int stop, TileRows next, int nextStop)
 {
     public readonly AttentionProblem Problem = problem;
     public readonly ref readonly WorkItem Item = ref item;
     public readonly ref readonly DecodeLayout At = ref at;
 
     /// <summary>Machine code, where it serves.</summary>
-    public readonly ref readonly HalfDecodeCode Code = ref code;
+    public readonly ref readonly DecodeCode Code = ref code;
 
     /// <summary>Whether queries carry <see cref="Unrebased{TS, TV}.SumFactor"/>.</summary>
     public readonly bool QueryIsScaled = queryIsScaled;

@@ -257,7 +257,7 @@ internal readonly unsafe struct DecodeProducts<TS, TV, TE, TCheap> : IDecodeProd
         for (int i = first; i < first + count; i++)
         {
             byte* row = (byte*)(ahead.Rows[i] + offset);
-            for (nint b = 0; b < ahead.Bytes; b += CacheLine) TS.PrefetchNear(row + b);
+            for (nint b = 0; b < ahead.Bytes; b += CacheLine) TS.Prefetch(row + b);
         }
     }
 }

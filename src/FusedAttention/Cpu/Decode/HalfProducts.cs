@@ -15,26 +15,36 @@ internal readonly unsafe struct HalfProducts : IDecodeProducts
     /// <summary>Whether a sequence's rows are served.</summary>
     public static bool Takes(int rowsPerHead) => rowsPerHead % DecodeTiles.Rows == 0;
 
-    public static void Scores(in DecodePass pass)
+    public static void Scores(in DecodePass pass) => Scores(pass, sizeof(ushort), pass.At.Query, null);
+
+    public static void Outputs(in DecodePass pass) => Outputs(pass, sizeof(ushort), pass.At.Scores, sizeof(float), pass.At.Output);
+
+    /// <summary>The scores of any element that <see cref="DecodeScores"/> takes.</summary>
+    /// <param name="pass">The tile.</param>
+    /// <param name="size">Bytes of a key's element.</param>
+    /// <param name="query">The rows, as the kernel multiplies them.</param>
+    /// <param name="factors">What sums of integers are multiplied with, four times for each row.</param>
+    internal static void Scores(in DecodePass pass, int size, void* query, float* factors)
     {
         AttentionProblem problem = pass.Problem;
-        int step = DecodeTiles.KeyStep(pass.At.RowsPerHead, problem.KeyValueHeads * (long)problem.KeyDim * sizeof(ushort), KeysOfProduct);
+        int step = DecodeTiles.KeyStep(pass.At.RowsPerHead, problem.KeyValueHeads * (long)problem.KeyDim * size, KeysOfProduct);
         int later = pass.FirstAfterKeys(step);
-        Run(pass, pass.Start, later, step, pass.Code.ScoresThenKeys);
-        Run(pass, later, pass.Stop, step, pass.Code.ScoresThenValues);
+        Run(pass, pass.Start, later, pass.Code.ScoresThenKeys);
+        Run(pass, later, pass.Stop, pass.Code.ScoresThenValues);
 
-        static void Run(in DecodePass pass, int start, int stop, int step, nint kernel)
+        void Run(in DecodePass pass, int start, int stop, nint kernel)
         {
             if (start == stop) return;
             ref readonly DecodeLayout at = ref pass.At;
             TokensAhead ahead = pass.AfterKeys(start);
-            nint headStride = (nint)(pass.Problem.KeyHeadStride * sizeof(ushort));
-            var block = new HalfScoresBlock
+            nint headStride = (nint)(pass.Problem.KeyHeadStride * size);
+            var block = new DecodeScoresBlock
             {
                 Keys = pass.Rows.Keys + start,
                 KeysEnd = pass.Rows.Keys + stop,
                 Ahead = ahead.Rows,
-                Query = at.Query,
+                Query = query,
+                Factors = factors,
                 Scores = at.Scores + start,
                 Offset = pass.Item.Head * headStride,
                 HeadStride = headStride,
@@ -45,29 +55,35 @@ internal readonly unsafe struct HalfProducts : IDecodeProducts
                 StepBytes = step * sizeof(nint),
                 StepScoreBytes = step * sizeof(float),
             };
-            ((delegate* unmanaged<HalfScoresBlock*, void>)kernel)(&block);
+            ((delegate* unmanaged<DecodeScoresBlock*, void>)kernel)(&block);
         }
     }
 
-    public static void Outputs(in DecodePass pass)
+    /// <summary>The sums of any element that <see cref="DecodeSums"/> takes.</summary>
+    /// <param name="pass">The tile.</param>
+    /// <param name="size">Bytes of a value's element.</param>
+    /// <param name="weights">The rows of weights, as the kernel multiplies them.</param>
+    /// <param name="weightSize">Bytes of a weight.</param>
+    /// <param name="sums">What the kernel adds to.</param>
+    internal static void Outputs(in DecodePass pass, int size, void* weights, int weightSize, void* sums)
     {
         int later = pass.FirstAfterValues();
         Run(pass, pass.Start, later, pass.Code.SumsThenValues);
         Run(pass, later, pass.Stop, pass.NextStop > 0 ? pass.Code.SumsThenKeys : pass.Code.SumsThenValues);
 
-        static void Run(in DecodePass pass, int start, int stop, nint kernel)
+        void Run(in DecodePass pass, int start, int stop, nint kernel)
         {
             if (start == stop) return;
             ref readonly DecodeLayout at = ref pass.At;
             TokensAhead ahead = pass.AfterValues(start);
-            nint headStride = (nint)(pass.Problem.ValueHeadStride * sizeof(ushort));
-            var block = new HalfSumsBlock
+            nint headStride = (nint)(pass.Problem.ValueHeadStride * size);
+            var block = new DecodeSumsBlock
             {
                 Values = pass.Rows.Values + start,
                 ValuesEnd = pass.Rows.Values + stop,
                 Ahead = ahead.Rows,
-                Weights = at.Scores + start,
-                Output = at.Output,
+                Weights = (byte*)weights + (start * weightSize),
+                Output = sums,
                 Offset = pass.Item.Head * headStride,
                 HeadStride = headStride,
                 AheadOffset = pass.Item.Head * ahead.HeadStride,
@@ -75,9 +91,9 @@ internal readonly unsafe struct HalfProducts : IDecodeProducts
                 Heads = pass.Item.HeadCount,
                 RowBlocks = at.RowsPerHead / DecodeTiles.Rows,
                 StepBytes = pass.ValueStep * sizeof(nint),
-                StepWeightBytes = pass.ValueStep * sizeof(float),
+                StepWeightBytes = pass.ValueStep * weightSize,
             };
-            ((delegate* unmanaged<HalfSumsBlock*, void>)kernel)(&block);
+            ((delegate* unmanaged<DecodeSumsBlock*, void>)kernel)(&block);
         }
     }
 }

@@ -83,9 +83,6 @@ internal readonly unsafe struct Avx2Simd : ISimd<V>
     public static void Prefetch(byte* address) => Sse.Prefetch1(address);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void PrefetchNear(byte* address) => Sse.Prefetch0(address);
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static V LoadMask(byte* source) => (~Vector256.Equals(Avx2.ConvertToVector256Int32(source), Vector256<int>.Zero)).AsSingle();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

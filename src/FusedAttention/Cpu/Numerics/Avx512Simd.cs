@@ -83,9 +83,6 @@ internal readonly unsafe struct Avx512Simd : ISimd<V>
     public static void Prefetch(byte* address) => Sse.Prefetch1(address);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void PrefetchNear(byte* address) => Sse.Prefetch0(address);
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static V LoadMask(byte* source) => (~Vector512.Equals(Avx512F.ConvertToVector512Int32(Vector128.Load(source)), Vector512<int>.Zero)).AsSingle();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -13,6 +13,8 @@ internal readonly unsafe struct Int8Element : IElement
 
     public static float Largest => 128;
 
+    public static bool HasSpecials => false;
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static TV Load<TS, TV>(byte* source, nint index)
         where TS : struct, ISimd<TV>
@@ -34,6 +36,8 @@ internal readonly unsafe struct Float8E4M3Element : IElement
 
     public static float Largest => 448;
 
+    public static bool HasSpecials => true;
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static TV Load<TS, TV>(byte* source, nint index)
         where TS : struct, ISimd<TV>
@@ -54,6 +58,8 @@ internal readonly unsafe struct FiniteFloat8E4M3Element : IElement
     public static bool TakesScales => true;
 
     public static float Largest => 448;
+
+    public static bool HasSpecials => true;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static TV Load<TS, TV>(byte* source, nint index)
@@ -78,6 +84,8 @@ internal readonly unsafe struct Q8BlockElement : IElement
     public static bool TakesScales => false;
 
     public static float Largest => 65504 * 128;
+
+    public static bool HasSpecials => true;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static TV Load<TS, TV>(byte* source, nint index)

@@ -17,6 +17,9 @@ internal unsafe interface IElement
     /// <summary>The largest finite magnitude.</summary>
     static abstract float Largest { get; }
 
+    /// <summary>Whether one may be infinite or NaN, and so show where its weight is 0.</summary>
+    static abstract bool HasSpecials { get; }
+
     /// <summary>A vector of elements from <paramref name="index"/> on, a multiple of the vector's width where elements are in blocks.</summary>
     static abstract TV Load<TS, TV>(byte* source, nint index)
         where TS : struct, ISimd<TV>
@@ -47,6 +50,8 @@ internal readonly unsafe struct Float32Element : IWritableElement
 
     public static float Largest => float.MaxValue;
 
+    public static bool HasSpecials => true;
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static TV Load<TS, TV>(byte* source, nint index)
         where TS : struct, ISimd<TV>
@@ -76,6 +81,8 @@ internal readonly unsafe struct Float16Element : IWritableElement
     public static bool TakesScales => false;
 
     public static float Largest => 65504;
+
+    public static bool HasSpecials => true;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static TV Load<TS, TV>(byte* source, nint index)
@@ -109,6 +116,8 @@ internal readonly unsafe struct UnrebasedFloat16Element : IElement
 
     public static float Largest => 65504;
 
+    public static bool HasSpecials => true;
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static TV Load<TS, TV>(byte* source, nint index)
         where TS : struct, ISimd<TV>
@@ -129,6 +138,8 @@ internal readonly unsafe struct BFloat16Element : IWritableElement
     public static bool TakesScales => false;
 
     public static float Largest => 3.3895314e38f;
+
+    public static bool HasSpecials => true;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static TV Load<TS, TV>(byte* source, nint index)

@@ -48,9 +48,6 @@ internal unsafe interface ISimd<TV>
     /// <summary>Asks for a cache line, towards the second-level cache. Never faults.</summary>
     static abstract void Prefetch(byte* address);
 
-    /// <summary>The same, towards the first-level cache.</summary>
-    static abstract void PrefetchNear(byte* address);
-
     /// <summary>All ones where the byte is not zero.</summary>
     static abstract TV LoadMask(byte* source);
 

@@ -53,10 +53,6 @@ internal readonly unsafe struct ScalarSimd : ISimd<float>
     {
     }
 
-    public static void PrefetchNear(byte* address)
-    {
-    }
-
     public static float LoadMask(byte* source) => BitConverter.UInt32BitsToSingle(*source != 0 ? uint.MaxValue : 0);
 
     public static void Store(float* destination, float value) => *destination = value;

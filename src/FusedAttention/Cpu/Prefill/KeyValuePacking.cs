@@ -18,12 +18,12 @@ internal static unsafe class KeyValuePacking<TS, TV>
 {
     private static int PanelWidth => 2 * TS.Width;
 
-    /// <summary>Packs keys [start, stop) of a tile and their values; addresses are those of head 0, at the key's place in the tile. With machine code for binary16, if <paramref name="halves"/> has it for the dimensions.</summary>
+    /// <summary>Packs keys [start, stop) of a tile and their values; addresses are those of head 0, at the key's place in the tile. With machine code for binary16, if <paramref name="narrow"/> has it for the dimensions.</summary>
     /// <returns>Whether a key, hidden ones included, is so large that dot products may leave <see cref="FloatRange"/>.</returns>
-    public static bool Pack(AttentionProblem problem, int head, int start, int stop, nint* keyRows, nint* valueRows, float* key, float* value, float* temporary, HalfKernels? halves) => problem.KeyValueType switch
+    public static bool Pack(AttentionProblem problem, int head, int start, int stop, nint* keyRows, nint* valueRows, float* key, float* value, float* temporary, NarrowKernels? narrow) => problem.KeyValueType switch
     {
         AttentionElementType.Float32 => Pack<Float32Element>(problem, head, start, stop, keyRows, valueRows, key, value, temporary),
-        AttentionElementType.Float16 => Pack<Float16Element>(problem, head, start, stop, keyRows, valueRows, key, value, temporary, halves),
+        AttentionElementType.Float16 => Pack<Float16Element>(problem, head, start, stop, keyRows, valueRows, key, value, temporary, narrow),
         AttentionElementType.BFloat16 => Pack<BFloat16Element>(problem, head, start, stop, keyRows, valueRows, key, value, temporary),
         AttentionElementType.Int8 => Pack<Int8Element>(problem, head, start, stop, keyRows, valueRows, key, value, temporary),
         AttentionElementType.Float8E4M3 => Pack<Float8E4M3Element>(problem, head, start, stop, keyRows, valueRows, key, value, temporary),
@@ -31,12 +31,12 @@ internal static unsafe class KeyValuePacking<TS, TV>
         _ => throw ElementTypes.Unknown(problem.KeyValueType),
     };
 
-    private static bool Pack<TE>(AttentionProblem problem, int head, int start, int stop, nint* keyRows, nint* valueRows, float* key, float* value, float* temporary, HalfKernels? halves = null)
+    private static bool Pack<TE>(AttentionProblem problem, int head, int start, int stop, nint* keyRows, nint* valueRows, float* key, float* value, float* temporary, NarrowKernels? narrow = null)
         where TE : struct, IElement
     {
         bool large = false;
-        nint widenKeys = halves?.WidenKeys(problem.KeyDim) ?? 0;
-        nint widenValues = halves?.WidenValues(problem.ValueDim, PrefillTiles.Keys) ?? 0;
+        nint widenKeys = narrow?.WidenKeys(problem.KeyDim) ?? 0;
+        nint widenValues = narrow?.WidenValues(problem.ValueDim, PrefillTiles.Keys) ?? 0;
         for (int panel = start / PanelWidth; panel * PanelWidth < stop; panel++)
         {
             large |= PackKeyPanel<TE>(
@@ -133,7 +133,7 @@ internal static unsafe class KeyValuePacking<TS, TV>
         }
     }
 
-    /// <summary>Rows by a kernel of <see cref="HalfKernels"/>.</summary>
+    /// <summary>Rows by a kernel of <see cref="NarrowKernels"/>.</summary>
     private static void Widen(nint kernel, nint* rows, nint* end, nint headOffset, float* destination)
     {
         var block = new HalfWideningBlock { Rows = rows, RowsEnd = end, Offset = headOffset, Destination = destination };

@@ -40,16 +40,16 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
     /// <param name="item">The block of rows.</param>
     /// <param name="units">What the stored scores stand for.</param>
     /// <param name="scratch">The worker's memory.</param>
-    /// <param name="halves">Machine code for binary16; null for intrinsics.</param>
-    public static void Run(AttentionProblem problem, in WorkItem item, in ScoreUnits units, byte* scratch, HalfKernels? halves)
+    /// <param name="narrow">Machine code for elements of 16 and 8 bits; null for intrinsics.</param>
+    public static void Run(AttentionProblem problem, in WorkItem item, in ScoreUnits units, byte* scratch, NarrowKernels? narrow)
     {
         ref readonly SequenceProblem sequence = ref problem.Sequences[item.Sequence];
         PrefillLayout at = LayoutOf(scratch, new(item.RowCount, problem.KeyDim, problem.ValueDim, PrefillSizes.AreLong(sequence.KeyLength), problem.KeyValueType.TakesScales()));
-        Sum(problem, sequence, item, units, at, halves, onlySeen: false);
+        Sum(problem, sequence, item, units, at, narrow, onlySeen: false);
         if (WriteRows(problem, sequence, item, units, at)) return;
 
         // An infinite or NaN value at a key that some row does not see has come through as 0 times it: once more, with weights of seen keys only. What is not finite then is so by right, or overflowed.
-        Sum(problem, sequence, item, units, at, halves, onlySeen: true);
+        Sum(problem, sequence, item, units, at, narrow, onlySeen: true);
         for (int r = 0; r < item.RowCount; r++)
         {
             RowEnd<TS, TV>.Write(problem, sequence, at.RowQuery[r], at.RowHead[r], at.Max[r], at.Sum[r], at.Output + ((nint)r * at.OutputStride), units);
@@ -57,7 +57,7 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Sum(AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, in ScoreUnits units, in PrefillLayout at, HalfKernels? halves, bool onlySeen)
+    private static void Sum(AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, in ScoreUnits units, in PrefillLayout at, NarrowKernels? narrow, bool onlySeen)
     {
         KeyRange block = Start(problem, sequence, item, at);
         if (block.IsEmpty) return;
@@ -72,7 +72,7 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
                 LongSums.Add(at, item.RowCount, units);
             }
 
-            bool hasLargeKeys = KeyValuePacking<TS, TV>.Pack(problem, item.Head, tile.Start, tile.Stop, at.KeyRows, at.ValueRows, at.Key, at.Value, at.Temporary, halves);
+            bool hasLargeKeys = KeyValuePacking<TS, TV>.Pack(problem, item.Head, tile.Start, tile.Stop, at.KeyRows, at.ValueRows, at.Key, at.Value, at.Temporary, narrow);
             if (problem.KeyValueType.TakesScales()) hasLargeKeys |= GatherScales(problem, sequence, item, at, tile);
 
             // The addresses have served; from now on they are those of the next tile, which the strips ask for bit by bit while they compute this one.

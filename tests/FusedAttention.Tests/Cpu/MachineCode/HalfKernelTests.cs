@@ -82,7 +82,7 @@ public sealed unsafe class HalfKernelTests(ITestOutputHelper output)
         for (int i = 0; i < 65536; i++) source[i] = (ushort)i;
         for (int i = 0; i < 65536 / Dim; i++) rows[i] = (nint)(source + (i * Dim)) - 40;
 
-        nint kernel = new HalfKernels(CodeHost.Current, bits).WidenKeys(Dim);
+        nint kernel = new NarrowKernels(CodeHost.Current, bits).WidenKeys(Dim);
         var block = new HalfWideningBlock { Rows = rows, RowsEnd = rows + (65536 / Dim), Offset = 40, Destination = destination };
         ((delegate* unmanaged<HalfWideningBlock*, void>)kernel)(&block);
         for (int i = 0; i < 65536; i++)
@@ -139,19 +139,19 @@ public sealed unsafe class HalfKernelTests(ITestOutputHelper output)
     public void A_first_kernel_takes_no_time_to_speak_of()
     {
         SkipWithout(CpuInstructionSet.Avx2);
-        HalfScores.Emit(256, 64, 2, 144, FusedAttention.Cpu.MachineCode.CallingConvention.SystemV);      // compiled by now
+        DecodeScores.Emit(DecodeElement.Half, 256, 64, 2, 144, FusedAttention.Cpu.MachineCode.CallingConvention.SystemV);      // compiled by now
         var clock = System.Diagnostics.Stopwatch.StartNew();
-        var kernels = new HalfKernels(CodeHost.Current, 256);
-        Assert.True(kernels.TryDecode(128, 128, 144, out HalfDecodeCode code));
+        var kernels = new NarrowKernels(CodeHost.Current, 256);
+        Assert.True(kernels.TryDecode(128, 128, 144, out DecodeCode code));
         output.WriteLine($"{clock.Elapsed.TotalMicroseconds:0} us");
-        Assert.True(kernels.TryDecode(128, 128, 144, out HalfDecodeCode again));
+        Assert.True(kernels.TryDecode(128, 128, 144, out DecodeCode again));
         Assert.Equal(code, again);
     }
 
     [Fact]
     public void Without_memory_for_code_there_are_no_kernels()
     {
-        var kernels = new HalfKernels(new CodeHost([], static _ => null), 512);
+        var kernels = new NarrowKernels(new CodeHost([], static _ => null), 512);
         Assert.True(kernels.Decodes(128) && kernels.Widens(128));
         Assert.False(kernels.TryDecode(128, 128, 144, out _));
         Assert.Equal(0, kernels.WidenKeys(128));

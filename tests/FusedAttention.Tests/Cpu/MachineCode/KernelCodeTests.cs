@@ -30,7 +30,7 @@ public sealed class KernelCodeTests
     [Fact]
     public void Listings_have_the_names_of_the_kernel()
     {
-        string listing = Listing.Of(HalfScores.Emit(512, 64, 2, DecodeTiles.ScoreStride, CallingConvention.SystemV));
+        string listing = Listing.Of(DecodeScores.Emit(DecodeElement.Half, 512, 64, 2, DecodeTiles.ScoreStride, CallingConvention.SystemV));
         Assert.StartsWith("fp16 scores 512 bits, dim 64, 2 lines ahead:\n  0000  endbr64\n  0004  mov rcx, rdi ", listing, StringComparison.Ordinal);
         Assert.Contains("\nfirst_product:\n", listing, StringComparison.Ordinal);
         Assert.Matches(@"\n  [0-9a-f]{4}  vfmadd231ps zmm5, zmm30, zmm27 +; s5, q, k1\n", listing);
@@ -59,13 +59,22 @@ public sealed class KernelCodeTests
             {
                 // AVX2 kernels want more registers than Windows leaves.
                 if (bits == 256 && convention.LowVectors < 16) continue;
+                foreach (int dim in bits == 512 ? (int[])[32, 64, 96, 128, 192, 512, 544, 576, 1024, 4096] : [])
+                {
+                    foreach (int lines in (int[])[0, 1, 2, 9])
+                    {
+                        yield return ($"integer scores, dim {dim}, {lines} lines, {system}", convention, () => DecodeScores.Emit(DecodeElement.Int8, bits, dim, lines, DecodeTiles.ScoreStride, convention));
+                        if (dim % DecodeSums.IntegerColumns == 0 && dim <= 576) yield return ($"integer sums, dim {dim}, {lines} lines, {system}", convention, () => DecodeSums.Emit(DecodeElement.Int8, bits, dim, lines, DecodeTiles.ScoreStride, convention));
+                    }
+                }
+
                 int lanes = bits / 32;
                 foreach (int vectors in (int[])[1, 2, 3, 4, 5, 8, 15, 16, 17, 32, 36, 127, 128])
                 {
                     foreach (int lines in (int[])[0, 1, 4, 9])
                     {
-                        yield return ($"scores, {bits} bits, {vectors} vectors, {lines} lines, {system}", convention, () => HalfScores.Emit(bits, vectors * lanes, lines, DecodeTiles.ScoreStride, convention));
-                        if (vectors <= 36) yield return ($"sums, {bits} bits, {vectors} vectors, {lines} lines, {system}", convention, () => HalfSums.Emit(bits, vectors * lanes, lines, DecodeTiles.ScoreStride, convention));
+                        yield return ($"scores, {bits} bits, {vectors} vectors, {lines} lines, {system}", convention, () => DecodeScores.Emit(DecodeElement.Half, bits, vectors * lanes, lines, DecodeTiles.ScoreStride, convention));
+                        if (vectors <= 36) yield return ($"sums, {bits} bits, {vectors} vectors, {lines} lines, {system}", convention, () => DecodeSums.Emit(DecodeElement.Half, bits, vectors * lanes, lines, DecodeTiles.ScoreStride, convention));
                     }
 
                     if (vectors % 2 != 0 || vectors > 64) continue;

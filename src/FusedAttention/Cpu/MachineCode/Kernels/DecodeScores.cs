@@ -1,7 +1,7 @@
 namespace FusedAttention.Cpu.MachineCode.Kernels;
 
-/// <summary>What a call of <see cref="HalfScores"/> is about: some keys of a tile, all their heads, four query rows a head or a multiple.</summary>
-internal unsafe struct HalfScoresBlock
+/// <summary>What a call of <see cref="DecodeScores"/> is about: some keys of a tile, all their heads, four query rows a head or a multiple.</summary>
+internal unsafe struct DecodeScoresBlock
 {
     /// <summary>The addresses of the keys in head 0; three beyond the last may be read, which repeat it.</summary>
     public nint* Keys;
@@ -10,8 +10,11 @@ internal unsafe struct HalfScoresBlock
     /// <summary>The addresses of the tokens to ask for, one a key.</summary>
     public nint* Ahead;
 
-    /// <summary>The first row; the others follow it, all heads together.</summary>
-    public float* Query;
+    /// <summary>The first row; the others follow it, all heads together: floats, or 16-bit integers.</summary>
+    public void* Query;
+
+    /// <summary>What sums of integers are multiplied with: for each four rows 16 factors, four times that of each.</summary>
+    public float* Factors;
 
     /// <summary>The first row's place for the first key.</summary>
     public float* Scores;
@@ -38,6 +41,7 @@ internal unsafe struct HalfScoresBlock
     public nint* ProductAhead;
     public float* RowScores;
     public float* ProductScores;
+    public float* RowFactors;
     public nint HeadOffset;
     public nint HeadAheadOffset;
     public nint HeadsLeft;
@@ -46,13 +50,14 @@ internal unsafe struct HalfScoresBlock
 }
 
 /// <summary>
-/// S = Q K^T over binary16 keys where they lie: four rows by four keys, each key converted once for four rows.
+/// S = Q K^T over keys of 16 or 8 bits where they lie: four rows by four keys, each key widened once for four rows.
 /// </summary>
 /// <remarks>
 /// Each sum is one chain of multiply-adds over the dimension and one fixed sum over lanes, as in the intrinsics' kernel, for the same bits. AVX-512: 16 sums, 4 keys and a query in 21 of 22 registers that no caller keeps;
 /// AVX2: the keys two by two, 8 sums, 2 keys, a query and the first two keys' result in 12 of 16. Conversion is one instruction of two steps, where widening by shift and mask is three and a look for infinities besides.
+/// Sums of integers are exact: 2 products of at most 32767 * 128 a step and lane, and the lanes too up to a dimension of 512.
 /// </remarks>
-internal static unsafe class HalfScores
+internal static unsafe class DecodeScores
 {
     private const int Rows = 4;
     private const int Keys = 4;
@@ -60,31 +65,38 @@ internal static unsafe class HalfScores
     // Steps of a vector that stand one after the other; a longer dimension loops over them.
     private const int MaxSteps = 16;
 
+    // Products of at most 32767 * 128 whose sum is a 32-bit integer; the lanes of more are added as floats.
+    private const int MaxIntegerSum = 512;
+
+    /// <param name="element">Of keys.</param>
     /// <param name="bits">Of a vector.</param>
     /// <param name="dim">Whole vectors.</param>
     /// <param name="aheadLines">Cache lines to ask for of each token ahead.</param>
     /// <param name="scoreStride">Floats from a row of scores to the next.</param>
     /// <param name="convention">How it is called.</param>
-    public static Assembler Emit(short bits, int dim, int aheadLines, int scoreStride, CallingConvention convention)
+    public static Assembler Emit(DecodeElement element, short bits, int dim, int aheadLines, int scoreStride, CallingConvention convention)
     {
-        var k = new Assembler($"fp16 scores {bits} bits, dim {dim}, {aheadLines} lines ahead", convention);
+        var of = new DecodeElementCode(element, bits);
+        var k = new Assembler($"{of.Name} scores {bits} bits, dim {dim}, {aheadLines} lines ahead", convention);
 
         // A block that only tells how far its fields are from its start.
-        HalfScoresBlock fields;
-        HalfScoresBlock* at = &fields;
+        DecodeScoresBlock fields;
+        DecodeScoresBlock* at = &fields;
         nint start = (nint)at;
-        Mem keys = At(&at->Keys, nameof(HalfScoresBlock.Keys)), keysEnd = At(&at->KeysEnd, nameof(HalfScoresBlock.KeysEnd)), ahead = At(&at->Ahead, nameof(HalfScoresBlock.Ahead)), query = At(&at->Query, nameof(HalfScoresBlock.Query));
-        Mem scores = At(&at->Scores, nameof(HalfScoresBlock.Scores)), offset = At(&at->Offset, nameof(HalfScoresBlock.Offset)), headStride = At(&at->HeadStride, nameof(HalfScoresBlock.HeadStride));
-        Mem aheadOffset = At(&at->AheadOffset, nameof(HalfScoresBlock.AheadOffset)), aheadHeadStride = At(&at->AheadHeadStride, nameof(HalfScoresBlock.AheadHeadStride));
-        Mem heads = At(&at->Heads, nameof(HalfScoresBlock.Heads)), rowBlocks = At(&at->RowBlocks, nameof(HalfScoresBlock.RowBlocks)), stepBytes = At(&at->StepBytes, nameof(HalfScoresBlock.StepBytes));
-        Mem stepScoreBytes = At(&at->StepScoreBytes, nameof(HalfScoresBlock.StepScoreBytes));
-        Mem stepEnd = At(&at->StepEnd, nameof(HalfScoresBlock.StepEnd)), productKeys = At(&at->ProductKeys, nameof(HalfScoresBlock.ProductKeys)), productAhead = At(&at->ProductAhead, nameof(HalfScoresBlock.ProductAhead));
-        Mem rowScores = At(&at->RowScores, nameof(HalfScoresBlock.RowScores)), productScores = At(&at->ProductScores, nameof(HalfScoresBlock.ProductScores));
-        Mem headOffset = At(&at->HeadOffset, nameof(HalfScoresBlock.HeadOffset)), headAheadOffset = At(&at->HeadAheadOffset, nameof(HalfScoresBlock.HeadAheadOffset));
-        Mem headsLeft = At(&at->HeadsLeft, nameof(HalfScoresBlock.HeadsLeft)), rowBlocksLeft = At(&at->RowBlocksLeft, nameof(HalfScoresBlock.RowBlocksLeft)), dimsLeft = At(&at->DimsLeft, nameof(HalfScoresBlock.DimsLeft));
+        Mem keys = At(&at->Keys, nameof(DecodeScoresBlock.Keys)), keysEnd = At(&at->KeysEnd, nameof(DecodeScoresBlock.KeysEnd)), ahead = At(&at->Ahead, nameof(DecodeScoresBlock.Ahead)), query = At(&at->Query, nameof(DecodeScoresBlock.Query));
+        Mem scores = At(&at->Scores, nameof(DecodeScoresBlock.Scores)), offset = At(&at->Offset, nameof(DecodeScoresBlock.Offset)), headStride = At(&at->HeadStride, nameof(DecodeScoresBlock.HeadStride));
+        Mem aheadOffset = At(&at->AheadOffset, nameof(DecodeScoresBlock.AheadOffset)), aheadHeadStride = At(&at->AheadHeadStride, nameof(DecodeScoresBlock.AheadHeadStride));
+        Mem heads = At(&at->Heads, nameof(DecodeScoresBlock.Heads)), rowBlocks = At(&at->RowBlocks, nameof(DecodeScoresBlock.RowBlocks)), stepBytes = At(&at->StepBytes, nameof(DecodeScoresBlock.StepBytes));
+        Mem stepScoreBytes = At(&at->StepScoreBytes, nameof(DecodeScoresBlock.StepScoreBytes));
+        Mem stepEnd = At(&at->StepEnd, nameof(DecodeScoresBlock.StepEnd)), productKeys = At(&at->ProductKeys, nameof(DecodeScoresBlock.ProductKeys)), productAhead = At(&at->ProductAhead, nameof(DecodeScoresBlock.ProductAhead));
+        Mem rowScores = At(&at->RowScores, nameof(DecodeScoresBlock.RowScores)), productScores = At(&at->ProductScores, nameof(DecodeScoresBlock.ProductScores));
+        Mem headOffset = At(&at->HeadOffset, nameof(DecodeScoresBlock.HeadOffset)), headAheadOffset = At(&at->HeadAheadOffset, nameof(DecodeScoresBlock.HeadAheadOffset));
+        Mem headsLeft = At(&at->HeadsLeft, nameof(DecodeScoresBlock.HeadsLeft)), rowBlocksLeft = At(&at->RowBlocksLeft, nameof(DecodeScoresBlock.RowBlocksLeft)), dimsLeft = At(&at->DimsLeft, nameof(DecodeScoresBlock.DimsLeft));
 
-        int lanes = bits / 32;
-        int queryStride = dim * sizeof(float);
+        Mem factors = At(&at->Factors, nameof(DecodeScoresBlock.Factors)), rowFactors = At(&at->RowFactors, nameof(DecodeScoresBlock.RowFactors));
+        bool addsIntegers = of.IsInteger && dim <= MaxIntegerSum;
+        int lanes = of.Lanes;
+        int queryStride = dim * of.FactorBytes;
         Gpr[] key = [k.Gpr("key0"), k.Gpr("key1"), k.Gpr("key2"), k.Gpr("key3")];
         Gpr q = k.Gpr("query"), t = k.Gpr("t");
         int keysAtOnce = bits == 512 ? Keys : 2;
@@ -110,6 +122,7 @@ internal static unsafe class HalfScores
         Copy(offset, headOffset);
         Copy(aheadOffset, headAheadOffset);
         Copy(scores, rowScores);
+        if (of.IsInteger) Copy(factors, rowFactors);
         k.Mov(q, query);
 
         k.Place(head);
@@ -170,6 +183,7 @@ internal static unsafe class HalfScores
             k.Jb(product);
             k.Add(q, Rows * queryStride);
             k.Add(rowScores, Rows * scoreStride * sizeof(float));
+            if (of.IsInteger) k.Add(rowFactors, Rows * Keys * sizeof(float));
         }
 
         // The chains over the dimension, and between their steps the requests for tokens ahead.
@@ -190,11 +204,11 @@ internal static unsafe class HalfScores
 
             for (int s = 0; s < steps; s++)
             {
-                for (int i = 0; i < keysAtOnce; i++) k.Vcvtph2ps(converted[i], key[first + i] + (s * lanes * sizeof(ushort)));
+                for (int i = 0; i < keysAtOnce; i++) of.Widen(k, converted[i], key[first + i] + (s * lanes * of.Bytes));
                 for (int r = 0; r < Rows; r++)
                 {
-                    k.Vmovups(row, q + ((r * queryStride) + (s * lanes * sizeof(float))));
-                    for (int i = 0; i < keysAtOnce; i++) k.Vfmadd231ps(sums[(r * keysAtOnce) + i], row, converted[i]);
+                    k.Vmovups(row, q + ((r * queryStride) + (s * lanes * of.FactorBytes)));
+                    for (int i = 0; i < keysAtOnce; i++) of.MultiplyAdd(k, sums[(r * keysAtOnce) + i], row, converted[i]);
                 }
 
                 for (int due = (requests.Count + stepsLeft - 1) / stepsLeft; due > 0; due--) Ask(requests.Dequeue());
@@ -202,11 +216,11 @@ internal static unsafe class HalfScores
             }
 
             if (!loops) return;
-            for (int i = 0; i < keysAtOnce; i++) k.Add(key[first + i], steps * lanes * sizeof(ushort));
-            k.Add(q, steps * lanes * sizeof(float));
+            for (int i = 0; i < keysAtOnce; i++) k.Add(key[first + i], steps * lanes * of.Bytes);
+            k.Add(q, steps * lanes * of.FactorBytes);
             k.Dec(dimsLeft);
             k.Jne(loop);
-            k.Sub(q, dim * sizeof(float));
+            k.Sub(q, queryStride);
         }
 
         IEnumerable<(int Token, int Line)> Requests(int first)
@@ -226,12 +240,13 @@ internal static unsafe class HalfScores
                 k.Add(t, headAheadOffset);
             }
 
-            k.Prefetcht0(t + (request.Line * 64));
+            k.Prefetcht1(t + (request.Line * 64));
         }
 
         // Halves, then neighbours, then pairs of neighbours, then the two quarters that are left: in the end a row's four keys are side by side.
         void StoreSums512()
         {
+            for (int i = 0; of.IsInteger && !addsIntegers && i < Rows * Keys; i++) k.Vcvtdq2ps(sums[i], sums[i]);
             for (int i = 0; i < Rows * Keys; i += 2 * Keys)
             {
                 for (int j = 0; j < Keys; j++) AddLanes(sums[i + j], sums[i + Keys + j], 0x44, 0xEE, k.Vshuff32x4);
@@ -240,6 +255,13 @@ internal static unsafe class HalfScores
             }
 
             AddLanes(sums[0], sums[2 * Keys], 0x88, 0xDD, k.Vshuff32x4);
+            if (of.IsInteger)
+            {
+                if (addsIntegers) k.Vcvtdq2ps(sums[0], sums[0]);
+                k.Mov(t, rowFactors);
+                k.Vmulps(sums[0], sums[0], t + 0);
+            }
+
             k.Mov(t, productScores);
             k.Vmovups(t + 0, sums[0].Lower(128));
             for (int r = 1; r < Rows; r++) k.Vextract(t + (r * scoreStride * sizeof(float)), sums[0], r);
@@ -250,7 +272,8 @@ internal static unsafe class HalfScores
         {
             exchange(row, a, b, some);
             exchange(a, a, b, others);
-            k.Vaddps(a, row, a);
+            if (addsIntegers) k.Vpaddd(a, row, a);
+            else k.Vaddps(a, row, a);
         }
 
         // Of rows 0 to 3 and two keys: 00 01 10 11, 20 21 30 31.

@@ -2,8 +2,8 @@ using System.Collections.Concurrent;
 
 namespace FusedAttention.Cpu.MachineCode.Kernels;
 
-/// <summary>Entries of the kernels that decode binary16 keys and values of one call.</summary>
-internal readonly struct HalfDecodeCode
+/// <summary>Entries of the kernels that decode keys and values of one call.</summary>
+internal readonly struct DecodeCode
 {
     /// <summary>Scores, asking for later keys.</summary>
     public nint ScoresThenKeys { get; init; }
@@ -16,10 +16,13 @@ internal readonly struct HalfDecodeCode
 
     /// <summary>Sums, asking for keys of the next tile.</summary>
     public nint SumsThenKeys { get; init; }
+
+    /// <summary>Whether none is missing.</summary>
+    public bool IsWhole => ScoresThenKeys != 0 && ScoresThenValues != 0 && SumsThenValues != 0 && SumsThenKeys != 0;
 }
 
-/// <summary>The kernels for binary16 keys and values with vectors of one width: emitted when first asked for, one for each dimension, and kept.</summary>
-internal sealed class HalfKernels(CodeHost host, short bits)
+/// <summary>The kernels for keys and values of 16 and 8 bits with vectors of one width: emitted when first asked for, one for each dimension, and kept.</summary>
+internal sealed class NarrowKernels(CodeHost host, short bits)
 {
     private const int CacheLine = 64;
 
@@ -33,10 +36,18 @@ internal sealed class HalfKernels(CodeHost host, short bits)
     {
         Scores,
         Sums,
+        CodeScores,
+        CodeSums,
         Widening,
     }
 
     private int Lanes => bits / 32;
+
+    /// <summary>How the system lets code come into memory.</summary>
+    public string HostState => host.State;
+
+    /// <summary>Why 8-bit integers are not decoded by 16-bit ones; null where they are.</summary>
+    public string? IntegersRefusal => bits != 512 ? "products of 16-bit integers come with AVX-512" : host.Features.HasAvx512Vnni ? null : "this processor has no AVX512-VNNI";
 
     /// <summary>Whether decode kernels take a dimension: whole vectors, and for scores chains of at most 128 of them.</summary>
     public bool Decodes(int dim) => dim % Lanes == 0 && dim <= 128 * Lanes;
@@ -44,12 +55,28 @@ internal sealed class HalfKernels(CodeHost host, short bits)
     /// <summary>Whether rows of a dimension are widened: whole pairs of vectors.</summary>
     public bool Widens(int dim) => dim % (2 * Lanes) == 0 && dim <= MaxVectors * Lanes;
 
-    /// <summary>The kernels for grouped heads; false if they do not take the dimensions, or the system has no memory for code.</summary>
+    /// <summary>The kernels for 8-bit integers and grouped heads; false if the processor has no instruction for them, or the system has no memory for code. Dimensions are those that they take.</summary>
+    public bool TryDecodeIntegers(int keyDim, int valueDim, int scoreStride, out DecodeCode code)
+    {
+        code = default;
+        if (IntegersRefusal is not null) return false;
+        int keyLines = Lines(keyDim, sizeof(sbyte)), valueLines = Lines(valueDim, sizeof(sbyte));
+        code = new()
+        {
+            ScoresThenKeys = Entry(new(Kind.CodeScores, keyDim, scoreStride, keyLines)),
+            ScoresThenValues = Entry(new(Kind.CodeScores, keyDim, scoreStride, valueLines)),
+            SumsThenValues = Entry(new(Kind.CodeSums, valueDim, scoreStride, valueLines)),
+            SumsThenKeys = Entry(new(Kind.CodeSums, valueDim, scoreStride, keyLines)),
+        };
+        return code.IsWhole;
+    }
+
+    /// <summary>The kernels for binary16 and grouped heads; false if they do not take the dimensions, or the system has no memory for code.</summary>
     /// <param name="keyDim">Of keys.</param>
     /// <param name="valueDim">Of values.</param>
     /// <param name="scoreStride">Floats between two rows of scores.</param>
     /// <param name="code">Receives them.</param>
-    public bool TryDecode(int keyDim, int valueDim, int scoreStride, out HalfDecodeCode code)
+    public bool TryDecode(int keyDim, int valueDim, int scoreStride, out DecodeCode code)
     {
         code = default;
         if (!Decodes(keyDim) || !Decodes(valueDim)) return false;
@@ -61,7 +88,7 @@ internal sealed class HalfKernels(CodeHost host, short bits)
             SumsThenValues = Entry(new(Kind.Sums, valueDim, scoreStride, valueLines)),
             SumsThenKeys = Entry(new(Kind.Sums, valueDim, scoreStride, keyLines)),
         };
-        return code.ScoresThenKeys != 0 && code.ScoresThenValues != 0 && code.SumsThenValues != 0 && code.SumsThenKeys != 0;
+        return code.IsWhole;
     }
 
     /// <summary>The kernel that widens keys to rows of floats, one behind the other; 0 if it does not take the dimension, or the system has no memory for code.</summary>
@@ -79,11 +106,15 @@ internal sealed class HalfKernels(CodeHost host, short bits)
         return string.Join('\n', keys.Select(key => MachineCode.Listing.Of(Emit(key))));
     }
 
+    /// <summary>The text of the kernels that decode 8-bit integers.</summary>
+    public string ListingOfIntegers(int keyDim, int valueDim, int scoreStride) => string.Join('\n', ((Key[])
+        [new(Kind.CodeScores, keyDim, scoreStride, Lines(keyDim, sizeof(sbyte))), new(Kind.CodeSums, valueDim, scoreStride, Lines(valueDim, sizeof(sbyte)))]).Select(key => MachineCode.Listing.Of(Emit(key))));
+
     private Key Keys(int dim) => new(Kind.Widening, dim, dim, 2 * Lanes);
 
     private Key Values(int dim, int tileKeys) => new(Kind.Widening, dim, 2 * Lanes, 2 * Lanes * tileKeys);
 
-    private static int Lines(int dim) => ((dim * sizeof(ushort)) + CacheLine - 1) / CacheLine;
+    private static int Lines(int dim, int bytes = sizeof(ushort)) => ((dim * bytes) + CacheLine - 1) / CacheLine;
 
     private nint Entry(Key key)
     {
@@ -96,8 +127,10 @@ internal sealed class HalfKernels(CodeHost host, short bits)
 
     private Assembler Emit(Key key) => key.Kind switch
     {
-        Kind.Scores => HalfScores.Emit(bits, key.Dim, key.Other, key.Stride, CallingConvention.Current),
-        Kind.Sums => HalfSums.Emit(bits, key.Dim, key.Other, key.Stride, CallingConvention.Current),
+        Kind.Scores => DecodeScores.Emit(DecodeElement.Half, bits, key.Dim, key.Other, key.Stride, CallingConvention.Current),
+        Kind.Sums => DecodeSums.Emit(DecodeElement.Half, bits, key.Dim, key.Other, key.Stride, CallingConvention.Current),
+        Kind.CodeScores => DecodeScores.Emit(DecodeElement.Int8, bits, key.Dim, key.Other, key.Stride, CallingConvention.Current),
+        Kind.CodeSums => DecodeSums.Emit(DecodeElement.Int8, bits, key.Dim, key.Other, key.Stride, CallingConvention.Current),
         Kind.Widening => HalfWidening.Emit(bits, key.Dim, key.Stride, key.Other, CallingConvention.Current),
         _ => throw new InvalidOperationException($"There is no kernel {key.Kind}."),
     };

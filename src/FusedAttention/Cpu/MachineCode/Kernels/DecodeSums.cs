@@ -1,0 +1,258 @@
+namespace FusedAttention.Cpu.MachineCode.Kernels;
+
+/// <summary>What a call of <see cref="DecodeSums"/> is about: some keys of a tile, all their heads, four rows of weights a head or a multiple.</summary>
+internal unsafe struct DecodeSumsBlock
+{
+    /// <summary>The addresses of the values in head 0.</summary>
+    public nint* Values;
+    public nint* ValuesEnd;
+
+    /// <summary>The addresses of the tokens to ask for, one a value.</summary>
+    public nint* Ahead;
+
+    /// <summary>The first row's weight of the first key: a float, or a 16-bit integer. Of these the one beyond the last key is 0.</summary>
+    public void* Weights;
+
+    /// <summary>The first row; the others follow it, all heads together: floats, or 32-bit integers in <see cref="DecodeSums.IntegerOrder"/>.</summary>
+    public void* Output;
+
+    /// <summary>Bytes from head 0 to the first head, and from each to the next.</summary>
+    public nint Offset;
+    public nint HeadStride;
+    public nint AheadOffset;
+    public nint AheadHeadStride;
+    public nint Heads;
+
+    /// <summary>Rows of a head, in fours.</summary>
+    public nint RowBlocks;
+
+    /// <summary>Bytes of addresses of the values that one chain takes: 8 a key.</summary>
+    public nint StepBytes;
+
+    /// <summary>Bytes of weights of the same keys.</summary>
+    public nint StepWeightBytes;
+
+    // From here on the kernel's own.
+    public nint* StepEnd;
+    public void* RowWeights;
+    public nint HeadOffset;
+    public nint HeadAheadOffset;
+    public nint HeadsLeft;
+    public nint RowBlocksLeft;
+}
+
+/// <summary>O += P V over values of 16 or 8 bits where they lie: four rows by four vectors of the output (AVX2: by two), each value widened once for four rows.</summary>
+/// <remarks>
+/// Each element of the output is one chain of multiply-adds over the keys of a step, which is then added to it, as in the intrinsics' kernel, for the same bits. AVX-512: 16 sums, 4 values and a weight in 21 of 22 registers;
+/// AVX2: 8, 2 and 1 of 16. Integers go by two tokens at a time, whose elements of a column stand side by side for one instruction; their sums are exact, 128 keys of at most 32767 * 128, so that the output keeps them from
+/// step to step and becomes floats once a tile.
+/// </remarks>
+internal static unsafe class DecodeSums
+{
+    private const int Rows = 4;
+
+    // Columns of integers that a pass over the keys takes: four vectors of sums.
+    public const int IntegerColumns = 64;
+
+    /// <summary>
+    /// Where integer sums of 32 columns lie, as their interleaving leaves them: in one vector the first, third, fifth and seventh four columns, in the next the others. At n the place of column n.
+    /// </summary>
+    public static ReadOnlySpan<int> IntegerOrder => [0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23, 8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31];
+
+    /// <param name="element">Of values.</param>
+    /// <param name="bits">Of a vector.</param>
+    /// <param name="dim">Whole vectors; of integers whole <see cref="IntegerColumns"/>.</param>
+    /// <param name="aheadLines">Cache lines to ask for of each token ahead.</param>
+    /// <param name="weightStride">Weights from a row of weights to the next.</param>
+    /// <param name="convention">How it is called.</param>
+    public static Assembler Emit(DecodeElement element, short bits, int dim, int aheadLines, int weightStride, CallingConvention convention)
+    {
+        var of = new DecodeElementCode(element, bits);
+        var k = new Assembler($"{of.Name} sums {bits} bits, dim {dim}, {aheadLines} lines ahead", convention);
+
+        // A block that only tells how far its fields are from its start.
+        DecodeSumsBlock fields;
+        DecodeSumsBlock* at = &fields;
+        nint start = (nint)at;
+        Mem values = At(&at->Values, nameof(DecodeSumsBlock.Values)), valuesEnd = At(&at->ValuesEnd, nameof(DecodeSumsBlock.ValuesEnd)), ahead = At(&at->Ahead, nameof(DecodeSumsBlock.Ahead)), weights = At(&at->Weights, nameof(DecodeSumsBlock.Weights));
+        Mem output = At(&at->Output, nameof(DecodeSumsBlock.Output)), offset = At(&at->Offset, nameof(DecodeSumsBlock.Offset)), headStride = At(&at->HeadStride, nameof(DecodeSumsBlock.HeadStride));
+        Mem aheadOffset = At(&at->AheadOffset, nameof(DecodeSumsBlock.AheadOffset)), aheadHeadStride = At(&at->AheadHeadStride, nameof(DecodeSumsBlock.AheadHeadStride));
+        Mem heads = At(&at->Heads, nameof(DecodeSumsBlock.Heads)), rowBlocks = At(&at->RowBlocks, nameof(DecodeSumsBlock.RowBlocks)), stepBytes = At(&at->StepBytes, nameof(DecodeSumsBlock.StepBytes));
+        Mem stepWeightBytes = At(&at->StepWeightBytes, nameof(DecodeSumsBlock.StepWeightBytes)), stepEnd = At(&at->StepEnd, nameof(DecodeSumsBlock.StepEnd)), rowWeights = At(&at->RowWeights, nameof(DecodeSumsBlock.RowWeights));
+        Mem headOffset = At(&at->HeadOffset, nameof(DecodeSumsBlock.HeadOffset)), headAheadOffset = At(&at->HeadAheadOffset, nameof(DecodeSumsBlock.HeadAheadOffset));
+        Mem headsLeft = At(&at->HeadsLeft, nameof(DecodeSumsBlock.HeadsLeft)), rowBlocksLeft = At(&at->RowBlocksLeft, nameof(DecodeSumsBlock.RowBlocksLeft));
+
+        int lanes = bits / 32;
+        int vectors = dim / lanes;
+        int width = bits == 512 ? 4 : 2;
+        int blocks = (vectors + width - 1) / width;
+        Gpr value = k.Gpr("value_row"), weight = k.Gpr("weight"), o = k.Gpr("output"), token = k.Gpr("ahead_row"), t = k.Gpr("t"), asked = k.Gpr("asked");
+        Vec[] sums = k.Vectors(bits, "o", Rows * width);
+        Vec[] converted = k.Vectors(bits, "v", width);
+        Vec p = k.Vector(bits, "p");
+
+        Label step = new("step"), whole = new("whole_step"), head = new("head"), rows = new("rows"), headEnd = new("head_end"), end = new("end");
+        k.Mov(t, values);
+        k.Cmp(t, valuesEnd);
+        k.Jae(end);
+
+        k.Place(step);
+        k.Add(t, stepBytes);
+        k.Cmp(t, valuesEnd);
+        k.Jb(whole);
+        k.Mov(t, valuesEnd);
+        k.Place(whole);
+        k.Mov(stepEnd, t);
+        Copy(heads, headsLeft);
+        Copy(offset, headOffset);
+        Copy(aheadOffset, headAheadOffset);
+        Copy(weights, rowWeights);
+        k.Mov(o, output);
+
+        k.Place(head);
+        Copy(rowBlocks, rowBlocksLeft);
+        RowsOfFour("first", asks: true);
+        k.Place(rows);
+        k.Dec(rowBlocksLeft);
+        k.Je(headEnd);
+        RowsOfFour("next", asks: false);
+        k.Jmp(rows);
+
+        k.Place(headEnd);
+        k.Mov(t, headStride);
+        AddTo(headOffset);
+        k.Mov(t, aheadHeadStride);
+        AddTo(headAheadOffset);
+        k.Dec(headsLeft);
+        k.Jne(head);
+
+        k.Mov(t, stepBytes);
+        AddTo(ahead);
+        k.Mov(t, stepWeightBytes);
+        AddTo(weights);
+        k.Mov(t, stepEnd);
+        k.Mov(values, t);
+        k.Cmp(t, valuesEnd);
+        k.Jb(step);
+        k.Place(end);
+        k.Return();
+        return k;
+
+        void RowsOfFour(string name, bool asks)
+        {
+            for (int block = 0; block < blocks; block++)
+            {
+                int first = block * width;
+                (int From, int To) lines = asks ? (block * aheadLines / blocks, (block + 1) * aheadLines / blocks) : (0, 0);
+                if (of.IsInteger) IntegerSums($"{name}_keys{block}", block * IntegerColumns, lines);
+                else Columns($"{name}_keys{block}", first, Math.Min(width, vectors - first), lines);
+            }
+
+            k.Add(o, Rows * dim * sizeof(float));
+            k.Add(rowWeights, Rows * weightStride * of.FactorBytes);
+        }
+
+        // Four rows by some vectors of the output, over the keys of a step; it asks for its share of the tokens ahead.
+        void Columns(string name, int first, int count, (int From, int To) lines)
+        {
+            for (int r = 0; r < Rows; r++)
+            {
+                for (int i = 0; i < count; i++) k.Zero(sums[(r * width) + i]);
+            }
+
+            Label loop = new(name);
+            k.Mov(value, values);
+            k.Mov(weight, rowWeights);
+            if (lines.From < lines.To) k.Mov(token, ahead);
+            k.Place(loop);
+            k.Mov(t, value + 0);
+            k.Add(t, headOffset);
+            for (int i = 0; i < count; i++) k.Vcvtph2ps(converted[i], t + ((first + i) * lanes * sizeof(ushort)));
+            if (lines.From < lines.To)
+            {
+                k.Mov(asked, token + 0);
+                k.Add(asked, headAheadOffset);
+                for (int line = lines.From; line < lines.To; line++) k.Prefetcht1(asked + (line * 64));
+                k.Add(token, sizeof(nint));
+            }
+
+            for (int r = 0; r < Rows; r++)
+            {
+                k.Vbroadcastss(p, weight + (r * weightStride * sizeof(float)));
+                for (int i = 0; i < count; i++) k.Vfmadd231ps(sums[(r * width) + i], p, converted[i]);
+            }
+
+            k.Add(weight, sizeof(float));
+            k.Add(value, sizeof(nint));
+            k.Cmp(value, stepEnd);
+            k.Jb(loop);
+            for (int r = 0; r < Rows; r++)
+            {
+                for (int i = 0; i < count; i++)
+                {
+                    Mem to = o + (((r * dim) + ((first + i) * lanes)) * sizeof(float));
+                    k.Vaddps(sums[(r * width) + i], sums[(r * width) + i], to);
+                    k.Vmovups(to, sums[(r * width) + i]);
+                }
+            }
+        }
+
+        // Four rows by 64 columns, over pairs of keys.
+        void IntegerSums(string name, int first, (int From, int To) lines)
+        {
+            for (int i = 0; i < sums.Length; i++) k.Vmovups(sums[i], Sum(i));
+            Label loop = new(name);
+            k.Mov(value, values);
+            k.Mov(weight, rowWeights);
+            if (lines.From < lines.To) k.Mov(token, ahead);
+            k.Place(loop);
+            k.Mov(t, value + 0);
+            k.Add(t, headOffset);
+            k.Mov(asked, value + sizeof(nint));
+            k.Add(asked, headOffset);
+            for (int i = 0; i < width; i += 2)
+            {
+                of.Widen(k, converted[i + 1], t + (first + (i * lanes)));
+                of.Widen(k, p, asked + (first + (i * lanes)));
+                k.Vpunpcklwd(converted[i], converted[i + 1], p);
+                k.Vpunpckhwd(converted[i + 1], converted[i + 1], p);
+            }
+
+            for (int i = 0; i < 2 && lines.From < lines.To; i++)
+            {
+                k.Mov(asked, token + (i * sizeof(nint)));
+                k.Add(asked, headAheadOffset);
+                for (int line = lines.From; line < lines.To; line++) k.Prefetcht1(asked + (line * 64));
+            }
+
+            if (lines.From < lines.To) k.Add(token, 2 * sizeof(nint));
+            for (int r = 0; r < Rows; r++)
+            {
+                k.Vpbroadcastd(p, weight + (r * weightStride * of.FactorBytes));
+                for (int i = 0; i < width; i++) of.MultiplyAdd(k, sums[(r * width) + i], p, converted[i]);
+            }
+
+            k.Add(weight, 2 * of.FactorBytes);
+            k.Add(value, 2 * sizeof(nint));
+            k.Cmp(value, stepEnd);
+            k.Jb(loop);
+            for (int i = 0; i < sums.Length; i++) k.Vmovups(Sum(i), sums[i]);
+
+            Mem Sum(int i) => o + (((i / width * dim) + first + (i % width * lanes)) * sizeof(int));
+        }
+
+        Mem At(void* field, string name) => k.Field((int)((nint)field - start), name);
+
+        void Copy(Mem from, Mem to)
+        {
+            k.Mov(t, from);
+            k.Mov(to, t);
+        }
+
+        void AddTo(Mem field)
+        {
+            k.Add(t, field);
+            k.Mov(field, t);
+        }
+    }
+}
