@@ -164,7 +164,7 @@ class Suites:
         name = f"functions fp16 D{dim} {kind} decode B{batch} {heads}/{kv_heads} x {size_of(keys)}"
         if not self.is_wanted(name):
             return
-        # As many bytes as a suite's rows of decode take two sets for: these are larger than any L2.
+        # 256 MB of keys and values: no L2 has them from one call to the next.
         query, key, value = tensors(batch, 1, keys, heads, kv_heads, dim, dim, torch.float16)
         self.beside_plain(dict(row=name, dim=dim, mask=kind), functions.ALL[kind](heads, batch, keys), {}, query, key, value, ("default",))
 

@@ -65,7 +65,7 @@ public sealed unsafe class NativeInterfaceTests
         }
     }
 
-    /// <summary>Heads, sequences and tokens are few, and most places of interest lie among them: distances beyond T5's farthest, the last document's first token.</summary>
+    /// <summary>Heads and sequences are few, and tokens enough for distances beyond T5's farthest and positions beyond the length from which on log-n scales.</summary>
     [Fact]
     public void Functions_are_on_both_sides_the_same()
     {
@@ -73,9 +73,9 @@ public sealed unsafe class NativeInterfaceTests
         const string Script = """
             import functions
             for name, kind in functions.ALL.items():
-                function = kind(4, 2, 300)
+                function = kind(4, 2, 700)
                 print(name, function.is_mask, *map(repr, function.numbers))
-                for b, h, i, j in ((b, h, i, j) for b in range(2) for h in range(4) for i in range(0, 300, 13) for j in (*range(0, 300, 7), i, max(i - 1, 0))):
+                for b, h, i, j in ((b, h, i, j) for b in range(2) for h in range(4) for i in range(0, 700, 27) for j in (*range(0, 700, 23), i, max(i - 1, 0), max(i - 4, 0))):
                     at = functions.Place(b, h, i, j)
                     print(b, h, i, j, int(function.keep(functions.OVER_NUMBERS, at)) if function.is_mask else repr(float(function.score(functions.OVER_NUMBERS, 0.7, at))))
             """;
