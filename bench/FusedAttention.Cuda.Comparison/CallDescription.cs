@@ -52,6 +52,8 @@ internal sealed unsafe class CallDescription
             SoftCap = (float)call->SoftCap,
             AlibiSlopes = NumbersOf(call->AlibiSlopes, heads),
             SinkLogits = NumbersOf(call->SinkLogits, heads),
+            ScoreFunction = FunctionRegistry.Score(call->ScoreFunction, heads, Kind == NativeCallKind.Dense ? Shape.Batch : sequences),
+            MaskFunction = FunctionRegistry.Mask(call->MaskFunction, Kind == NativeCallKind.Dense ? Shape.Batch : sequences),
         };
         Operands = (call->Mask.Address != 0 ? OperandKinds.BooleanMask : OperandKinds.None) | (call->LogSumExp.Address != 0 ? OperandKinds.LogSumExp : OperandKinds.None);
         if (call->KeyScale.Address != 0) Operands |= OperandKinds.KeyScale;

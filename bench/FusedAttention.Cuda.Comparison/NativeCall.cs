@@ -22,6 +22,18 @@ internal unsafe struct NativeTensor
     public fixed long Strides[MostDimensions];
 }
 
+/// <summary>A score or mask function: what <see cref="FunctionRegistry"/> makes of a name and numbers. All on the host.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct NativeFunction
+{
+    /// <summary>UTF-8, ended by a 0; null: there is no such function.</summary>
+    public byte* Name;
+
+    public float* Numbers;
+
+    public long Count;
+}
+
 internal enum NativeElementType : long
 {
     Float16,
@@ -96,6 +108,9 @@ internal unsafe struct NativeCall
 
     /// <summary>On the host, one a query head; null: none.</summary>
     public float* SinkLogits;
+
+    public NativeFunction ScoreFunction;
+    public NativeFunction MaskFunction;
 
     /// <summary>A <see cref="NativeForm"/>.</summary>
     public NativeForm Form;

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 
 FORMS = ("mma", "wgmma")
@@ -12,10 +13,10 @@ FORMS = ("mma", "wgmma")
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, epilog="Suites: " + "; ".join((
-        "core (prefill fp16, D64/128/256, 1k/8k/16k)", "prefill", "features (ours against our plain causal)", "decode", "first (loading kernels)", "host (microseconds of the processor for a call)", "all")))
+        "core (prefill fp16, D64/128/256, 1k/8k/16k)", "prefill", "features (ours against our plain causal)", "functions (score and mask functions)", "decode", "first (loading kernels, first calls of functions)", "host (microseconds of the processor for a call)", "all")))
     parser.add_argument("suites", nargs="*", default=["core"], help="core if none is named")
     parser.add_argument("--only", metavar="REGEX", default="", help="rows whose name this matches, as 'D128 causal'; --list shows the names")
-    parser.add_argument("--flex", metavar="REGEX", default=r"prefill fp16 D(64|128|256) (full|causal) 8k$|prefill.*(alibi|window)", help="rows for which FlexAttention is compiled (seconds each)")
+    parser.add_argument("--flex", metavar="REGEX", default=r"prefill fp16 D(64|128|256) (full|causal) 8k$|prefill.*(alibi|window)|functions|first call", help="rows for which FlexAttention is compiled (seconds each)")
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--forms", default=",".join(FORMS), help="our forms in rows of prefill and features, with commas between (%(default)s)")
     parser.add_argument("--launches", type=int, default=14, help="single launches of which the best counts")
@@ -23,7 +24,7 @@ def arguments():
     parser.add_argument("--out", metavar="FILE", help="where JSON lines go: a file in $OUT or beside this script if not given")
     parser.add_argument("--list", action="store_true", help="only names of rows")
     chosen = parser.parse_args()
-    known = ("core", "prefill", "features", "decode", "first", "host", "all")
+    known = ("core", "prefill", "features", "functions", "decode", "first", "host", "all")
     unknown = [suite for suite in chosen.suites if suite not in known]
     if unknown:
         parser.error(f"unknown: {' '.join(unknown)}; expected {', '.join(known)}")
@@ -31,7 +32,7 @@ def arguments():
     if not set(chosen.forms) <= set(FORMS):
         parser.error(f"--forms {','.join(chosen.forms)}: expected some of {', '.join(FORMS)}")
     if "all" in chosen.suites:
-        chosen.suites = ["prefill", "features", "decode", "first", "host"]
+        chosen.suites = ["prefill", "features", "functions", "decode", "first", "host"]
     return chosen
 
 
@@ -52,7 +53,7 @@ def main():
     only, flex_rows = re.compile(chosen.only), re.compile(chosen.flex)
     if chosen.list:
         suites = Suites(None, recorder, lambda name: only.search(name) and print(name), None, 0)
-        for suite in ("prefill", "features", "decode"):
+        for suite in ("prefill", "features", "functions", "decode"):
             getattr(suites, suite)()
         return 0
     library = Library()
@@ -71,7 +72,7 @@ def main():
             peers=not chosen.no_peers, forms=chosen.forms)
         try:
             if suite == "first":
-                matched += first(recorder, here, only)
+                matched += first(recorder, here, only) + first_calls(recorder, here, chosen)
             elif suite == "host":
                 from host import host
                 matched += host(library, recorder, only, not chosen.no_peers)
@@ -119,6 +120,29 @@ def machine(here, device):
     except OSError:
         facts["commit"] = "unknown"
     return facts
+
+
+def first_calls(recorder, here, chosen):
+    """In another process, with PyTorch, whose compiler finds nothing of what earlier rows have left."""
+    from measure import OutOfTime
+    matched = 0
+    with tempfile.TemporaryDirectory() as cache:
+        environment = dict(os.environ, CUDA_CACHE_DISABLE="1", FUSEDATTENTION_CUDA_KERNELS="", TORCHINDUCTOR_CACHE_DIR=cache, TRITON_CACHE_DIR=os.path.join(cache, "triton"))
+        command = [sys.executable, os.path.join(here, "first_calls.py"), "--only", chosen.only, "--forms", ",".join(chosen.forms), "--flex", "$^" if chosen.no_peers else chosen.flex]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        for text in process.stdout:
+            line = json.loads(text)
+            matched += 1
+            recorder.begin(f"first call after {line['row']}: {line['contender']}")
+            recorder.emit(**line)
+            recorder.say(f"{line['row']:46s} {line['contender']} {line['variant']}: {line.get('note') or format(line['first_seconds'] * 1e3, '.0f') + ' ms'}")
+            if time.time() > recorder.deadline:
+                process.kill()
+                process.wait()
+                raise OutOfTime
+        if process.wait() != 0:
+            raise SystemExit("first_calls.py failed")
+    return matched
 
 
 def first(recorder, here, only):

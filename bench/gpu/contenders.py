@@ -1,4 +1,6 @@
 """Who computes a row: FusedAttention by its C library, and PyTorch's attentions. Tensors are [batch, token, head, dim]; a peer gets them in the layouts it likes, and the better one counts."""
+import math
+
 import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -78,19 +80,75 @@ def sdpa_peers(sets, causal=False, layouts=("token-major", "head-major")):
             for backend, name in ((SDPBackend.FLASH_ATTENTION, "FlashAttention 2"), (SDPBackend.CUDNN_ATTENTION, "cuDNN")) for layout in layouts]
 
 
+def score_mod_of(function, offset, device):
+    """A function as users of FlexAttention write it: what it has captured lies on the card. The position of query i is i + offset."""
+    def on_card(values):
+        return torch.tensor(values, device=device)
+    if function.name == "alibi":
+        slopes = on_card(function.slopes)
+        return lambda score, b, h, i, j: score - slopes[h] * (i + offset - j)
+    if function.name == "t5":
+        biases, farthest = on_card([function.by_distance(head) for head in range(function.heads)]), function.farthest
+        return lambda score, b, h, i, j: score + biases[h, (i + offset - j).clamp(0, farthest)]
+    if function.name == "head-temperature":
+        temperatures = on_card(function.temperatures)
+        return lambda score, b, h, i, j: score * temperatures[h]
+    if function.name == "log-n":
+        # A row's factor is a table: no user computes a logarithm a score.
+        factors = torch.log(torch.arange(1, function.tokens + 1, device=device, dtype=torch.float32)).div(math.log(function.trained)).clamp(min=1)
+        return lambda score, b, h, i, j: score * factors[i + offset]
+    if function.name == "scalable-softmax":
+        factors = on_card(function.scales) * math.log(function.tokens)
+        return lambda score, b, h, i, j: score * factors[h]
+    if function.name == "grid-alibi":
+        slopes, width = on_card(function.slopes), function.width
+        return lambda score, b, h, i, j: score - slopes[h] * (((i + offset) // width - j // width).abs() + ((i + offset) % width - j % width).abs())
+    if function.name == "tanh-cap":
+        cap = function.cap
+        return lambda score, b, h, i, j: cap * torch.tanh(score / cap)
+    raise ValueError(f"no score function {function.name}")
+
+
+def mask_mod_of(function, offset, device):
+    """As users of FlexAttention write it, beside the call's own mask; and whether it looks at the sequence."""
+    if function.name == "document":
+        documents = torch.tensor(function.documents, device=device, dtype=torch.int32)
+        return lambda b, h, i, j: documents[b, i + offset] == documents[b, j], True
+    if function.name == "prefix":
+        lengths = torch.tensor(function.lengths, device=device, dtype=torch.int32)
+        return lambda b, h, i, j: (j < lengths[b]) | (j <= i + offset), True
+    if function.name == "dilated-window":
+        reach, step = function.window * function.step, function.step
+        return lambda b, h, i, j: (i + offset - j < reach) & ((i + offset - j) % step == 0), False
+    if function.name == "global-local":
+        first, reach = function.first, function.reach
+        return lambda b, h, i, j: (j < first) | ((i + offset - j).abs() <= reach), False
+    raise ValueError(f"no mask function {function.name}")
+
+
 def flex(sets, law):
-    """FlexAttention, compiled for the shape: causal masks and windows as a block mask, ALiBi and soft caps as a score function."""
+    """FlexAttention, compiled for the shape: causal masks, windows and mask functions as a block mask, ALiBi, soft caps and score functions as a score function."""
     def make(_):
-        from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+        from torch.nn.attention.flex_attention import and_masks, create_block_mask, flex_attention
         query, key, value = (head_major(tensor) for tensor in sets[0])
         heads, queries, keys = query.shape[1], query.shape[2], key.shape[2]
         left, causal, cap = law.get("window_left", -1), law.get("causal"), law.get("soft_cap")
         options = {"enable_gqa": heads != key.shape[1]}
+        offset, masks, sequences = keys - queries, [], None
+        # A single query at the end of the keys sees all of them, causal or not.
         if causal and left >= 0:
-            options["block_mask"] = create_block_mask(lambda b, h, i, j: (i >= j) & (i - j <= left), None, None, queries, keys, device=query.device)
-        elif causal:
-            options["block_mask"] = create_block_mask(lambda b, h, i, j: i >= j, None, None, queries, keys, device=query.device)
-        if law.get("alibi_slopes"):
+            masks.append(lambda b, h, i, j: (i + offset >= j) & (i + offset - j <= left))
+        elif causal and queries > 1:
+            masks.append(lambda b, h, i, j: i + offset >= j)
+        if law.get("mask_function"):
+            kept, looks_at_sequence = mask_mod_of(law["mask_function"], offset, query.device)
+            masks.append(kept)
+            sequences = query.shape[0] if looks_at_sequence else None
+        if masks:
+            options["block_mask"] = create_block_mask(and_masks(*masks) if len(masks) > 1 else masks[0], sequences, None, queries, keys, device=query.device)
+        if law.get("score_function"):
+            options["score_mod"] = score_mod_of(law["score_function"], offset, query.device)
+        elif law.get("alibi_slopes"):
             slopes = torch.tensor(law["alibi_slopes"], device=query.device)
             options["score_mod"] = lambda score, b, h, i, j: score - slopes[h] * (i - j)
         elif cap:

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 
 import torch
 
+from functions import Operations, Place
 from native import FusedAttentionError
 
 try:
@@ -71,8 +72,8 @@ class Recorder:
 class Sequence:
     """Tensors of one sequence, [token, head, dim], and which part of an output is its own."""
 
-    def __init__(self, query, key, value, rows_of, mask=None, bias=None):
-        self.query, self.key, self.value, self.rows_of, self.mask, self.bias = query, key, value, rows_of, mask, bias
+    def __init__(self, query, key, value, rows_of, mask=None, bias=None, batch=0):
+        self.query, self.key, self.value, self.rows_of, self.mask, self.bias, self.batch = query, key, value, rows_of, mask, bias, batch
 
 
 def allowed_pairs(queries, keys, law):
@@ -86,7 +87,7 @@ def allowed_pairs(queries, keys, law):
 
 
 def expected(sequence, head, rows, law):
-    """Rows of attention in double precision, as the library's law has it: scale, soft cap, bias, ALiBi, masks, sink."""
+    """Rows of attention in double precision, as the library's law has it: scale, soft cap, bias, ALiBi, score function, masks, sink."""
     query, key, value = sequence.query, sequence.key, sequence.value
     shared = head // (query.shape[1] // key.shape[1])
     scores = query[rows, head].double() @ key[:, shared].double().T * (law.get("scale") or query.shape[-1] ** -0.5)
@@ -98,6 +99,9 @@ def expected(sequence, head, rows, law):
         scores = scores + _looked_up(sequence.bias, head, rows).double()
     if law.get("alibi_slopes"):
         scores = scores - law["alibi_slopes"][head] * (position - keys).abs()
+    place = Place(sequence.batch, head, position, keys)
+    if law.get("score_function"):
+        scores = law["score_function"].score(OVER_TENSORS, scores, place)
     allowed = torch.ones_like(scores, dtype=torch.bool)
     if law.get("causal"):
         allowed &= keys <= position
@@ -105,6 +109,8 @@ def expected(sequence, head, rows, law):
         allowed &= keys >= position - law["window_left"]
     if law.get("window_right", -1) >= 0:
         allowed &= keys <= position + law["window_right"]
+    if law.get("mask_function"):
+        allowed &= law["mask_function"].keep(OVER_TENSORS, place)
     if sequence.mask is not None:
         allowed &= _looked_up(sequence.mask, head, rows)
     scores = scores.masked_fill(~allowed, float("-inf"))
@@ -112,6 +118,15 @@ def expected(sequence, head, rows, law):
         scores = torch.cat([scores, torch.full_like(scores[:, :1], law["sink_logits"][head])], 1)
     weights = torch.nan_to_num(torch.softmax(scores, -1), 0.0)
     return weights[:, :key.shape[0]] @ value[:, shared].double()
+
+
+def _at(values, index):
+    return torch.tensor(values, dtype=torch.float64, device=index.device)[index]
+
+
+# Of a law of functions: positions are whole numbers, and what is computed of them is in double precision.
+OVER_TENSORS = Operations(
+    lambda x: torch.log(x.double()), torch.tanh, torch.floor, lambda x, least: x.clamp(min=least), lambda x, most: x.clamp(max=most), _at)
 
 
 def _looked_up(tensor, head, rows):

@@ -15,6 +15,10 @@ class NativeTensor(C.Structure):
         ("lengths", C.c_int64 * MOST_DIMENSIONS), ("strides", C.c_int64 * MOST_DIMENSIONS)]
 
 
+class NativeFunction(C.Structure):
+    _fields_ = [("name", C.c_char_p), ("numbers", C.POINTER(C.c_float)), ("count", C.c_int64)]
+
+
 class NativeCall(C.Structure):
     _fields_ = [
         ("size", C.c_int64), ("kind", C.c_int64),
@@ -23,7 +27,8 @@ class NativeCall(C.Structure):
         ("sequences", C.c_int64), ("cumulative_query_lengths", C.POINTER(C.c_int32)), ("key_lengths", C.POINTER(C.c_int32)),
         ("block_tables", C.POINTER(C.c_int32)), ("table_columns", C.c_int64),
         ("is_causal", C.c_int64), ("window_left", C.c_int64), ("window_right", C.c_int64), ("scale", C.c_double), ("soft_cap", C.c_double),
-        ("alibi_slopes", C.POINTER(C.c_float)), ("sink_logits", C.POINTER(C.c_float)), ("form", C.c_int64), ("stream", C.c_void_p)]
+        ("alibi_slopes", C.POINTER(C.c_float)), ("sink_logits", C.POINTER(C.c_float)),
+        ("score_function", NativeFunction), ("mask_function", NativeFunction), ("form", C.c_int64), ("stream", C.c_void_p)]
 
 
 class FusedAttentionError(Exception):
@@ -51,8 +56,8 @@ def describe_tensor(tensor):
 
 
 def describe_call(query, key, value, output, kind=DENSE, mask=None, bias=None, log_sum_exp=None, key_scale=None, value_scale=None, cumulative_query_lengths=None, key_lengths=None, block_tables=None,
-                  causal=False, window_left=-1, window_right=-1, scale=0.0, soft_cap=0.0, alibi_slopes=None, sink_logits=None, form="default", stream=0):
-    """The structure of a call. Tensors are token-major, [batch, token, head, dim] or [token, head, dim], whatever their strides. Numbers of the host are lists; block tables a list of rows."""
+                  causal=False, window_left=-1, window_right=-1, scale=0.0, soft_cap=0.0, alibi_slopes=None, sink_logits=None, score_function=None, mask_function=None, form="default", stream=0):
+    """The structure of a call. Tensors are token-major, [batch, token, head, dim] or [token, head, dim], whatever their strides. Numbers of the host are lists; block tables a list of rows; functions have a name and numbers."""
     call = NativeCall(size=C.sizeof(NativeCall), kind=kind, is_causal=causal, window_left=window_left, window_right=window_right, scale=scale, soft_cap=soft_cap, form=FORMS[form], stream=stream)
     for name, tensor in (("query", query), ("key", key), ("value", value), ("output", output), ("mask", mask), ("bias", bias), ("log_sum_exp", log_sum_exp), ("key_scale", key_scale), ("value_scale", value_scale)):
         setattr(call, name, describe_tensor(tensor))
@@ -66,6 +71,10 @@ def describe_call(query, key, value, output, kind=DENSE, mask=None, bias=None, l
     for name, array in arrays.items():
         if array is not None:
             setattr(call, name, C.cast(array, dict(NativeCall._fields_)[name]))
+    for name, function in (("score_function", score_function), ("mask_function", mask_function)):
+        if function is not None:
+            arrays[name] = _numbers(C.c_float, function.numbers)
+            setattr(call, name, NativeFunction(function.name.encode(), C.cast(arrays[name], C.POINTER(C.c_float)), len(function.numbers)))
     if cumulative_query_lengths:
         call.sequences = len(cumulative_query_lengths) - 1
     if block_tables:

@@ -3,8 +3,10 @@ import random
 
 import torch
 
+import functions
 import native
 from contenders import flex, ours, sdpa_peers
+from functions import slopes
 from measure import Sequence, allowed_pairs, measure
 
 TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -18,10 +20,6 @@ CORE = r"prefill fp16 D(64|128|256) (full|causal) (1k|8k|16k)$"
 
 def size_of(tokens):
     return f"{tokens >> 10}k" if tokens % 1024 == 0 else str(tokens)
-
-
-def slopes(heads):
-    return [2.0 ** (-8.0 * (head + 1) / heads) for head in range(heads)]
 
 
 def tensors(batch, queries, keys, heads, kv_heads, dim, value_dim, dtype):
@@ -42,7 +40,7 @@ def dense_sequences(query, key, value, mask=None, bias=None):
     """The first and the last of a batch."""
     def of(plane, index):
         return None if plane is None else plane[index if plane.shape[0] > 1 else 0]
-    return [Sequence(query[b], key[b], value[b], lambda output, b=b: output[b], of(mask, b), of(bias, b)) for b in sorted({0, query.shape[0] - 1})]
+    return [Sequence(query[b], key[b], value[b], lambda output, b=b: output[b], of(mask, b), of(bias, b), b) for b in sorted({0, query.shape[0] - 1})]
 
 
 def operations_of(heads, dim, value_dim, lengths, law):
@@ -143,6 +141,44 @@ class Suites:
         contenders += self.ours(output, sets, mask=mask, bias=bias, **law)
         row = dict(suite="features", row=name, type="fp16", dim=dim, heads=heads, kv_heads=heads, batch=batch, queries=tokens, keys=tokens, mask=feature)
         self.run(row, contenders, dense_sequences(query, key, value, mask, bias), law, sustain=False)
+
+    # -- score and mask functions
+
+    def functions(self):
+        for dim in (64, 128):
+            for kind in functions.ALL:
+                self.function_row(dim, kind)
+        for kind in ("alibi", "t5"):
+            self.function_decode(kind)
+
+    def function_row(self, dim, kind, tokens=8192):
+        """A function beside plain causal attention, beside what the options have built in for it, and beside FlexAttention with the same function."""
+        name = f"functions fp16 D{dim} {kind} {size_of(tokens)}"
+        if not self.is_wanted(name):
+            return
+        heads, batch = HEADS[dim], TOKENS // tokens
+        query, key, value = tensors(batch, tokens, tokens, heads, heads, dim, dim, torch.float16)
+        self.beside_plain(dict(row=name, dim=dim, mask=kind), functions.ALL[kind](heads, batch, tokens), {"causal": True}, query, key, value, self.forms)
+
+    def function_decode(self, kind, batch=8, heads=32, kv_heads=8, keys=8192, dim=128):
+        name = f"functions fp16 D{dim} {kind} decode B{batch} {heads}/{kv_heads} x {size_of(keys)}"
+        if not self.is_wanted(name):
+            return
+        # 256 MB of keys and values: no L2 has them from one call to the next.
+        query, key, value = tensors(batch, 1, keys, heads, kv_heads, dim, dim, torch.float16)
+        self.beside_plain(dict(row=name, dim=dim, mask=kind), functions.ALL[kind](heads, batch, keys), {}, query, key, value, ("default",))
+
+    def beside_plain(self, row, function, plain, query, key, value, forms):
+        output, sets, law = torch.empty_like(query), [(query, key, value)], function.law()
+        sequences = dense_sequences(query, key, value)
+        contenders = self.ours(output, sets, forms, name="ours plain", plain=(sequences, plain), **plain)
+        if function.built_in:
+            contenders += self.ours(output, sets, forms, name="ours built-in", causal=law["causal"], **function.built_in)
+        if self.peers and self.flex_wanted(row["row"]):
+            contenders.append(flex(sets, law))
+        contenders += self.ours(output, sets, forms, **law)
+        batch, queries, heads = query.shape[:3]
+        self.run(dict(row, suite="functions", type="fp16", heads=heads, kv_heads=key.shape[2], batch=batch, queries=queries, keys=key.shape[1]), contenders, sequences, law)
 
     def paged_prefill(self, dim, block, tokens=8192):
         """The same prefill out of blocks in random order, beside dense keys."""

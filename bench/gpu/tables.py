@@ -5,7 +5,7 @@ FORMS = {"mma": ("mma",), "wgmma": ("wgmma",), "default": ("default", "head-majo
 
 def of(lines):
     parts = []
-    for suite, make in (("prefill", rates), ("decode", rates), ("features", features), ("first", loads), ("host", host)):
+    for suite, make in (("prefill", rates), ("decode", rates), ("features", features), ("functions", functions), ("first", loads), ("first-calls", first_calls), ("host", host)):
         these = [line for line in lines if line["suite"] == suite]
         if these:
             parts.append(f"\n== {suite}\n" + aligned(make(these)))
@@ -81,6 +81,53 @@ def features(lines):
             cells += [f"{plain['burst_us']:.0f}" if plain else "", f"{line['burst_us']:.0f}", ratio]
         flex = best(these, "FlexAttention", "burst")
         table.append(cells + [f"{flex:.0f}" if flex else ""])
+    return table
+
+
+def functions(lines):
+    """Time of a function, and against plain causal attention and the option that says the same, in the same row; ratios are burst/sustained."""
+    forms = [form for form in ("mma", "wgmma", "default") if any(line["variant"] == form for line in lines)]
+    table = [["row", *(heading for form in forms for heading in (f"{form} us", "/plain", "/built-in")), "FlexAttention us", "Flex/ours", "error"]]
+    for name, these in grouped(lines).items():
+        cells = [name]
+        for form in forms:
+            mine = {line["contender"]: line for line in these if line["variant"] == form}
+            line = mine.get("ours")
+            if line is None or line["status"] != "timed":
+                cells += ["WRONG" if line and line["status"] == "wrong" else "-" if line else "", "", ""]
+                continue
+            cells.append(f"{line['burst_us']:.0f}")
+            for other in ("ours plain", "ours built-in"):
+                cells.append(over(line, mine.get(other)))
+        flex = next((line for line in these if line["contender"] == "FlexAttention"), None)
+        ratios = [(best(these, "FlexAttention", kind), best(these, "ours", kind)) for kind in ("burst", "sustained")]
+        cells.append("" if flex is None else f"{flex['burst_us']:.0f}" if flex["status"] == "timed" else flex["status"])
+        cells.append("/".join(f"{a / b:.2f}" if a and b else "-" for a, b in ratios) if ratios[0][0] and ratios[0][1] else "")
+        errors = [line["error"] for line in these if line["contender"] == "ours" and "error" in line]
+        table.append(cells + [f"{max(errors):.0e}" if errors else ""])
+    return table
+
+
+def over(line, other):
+    """How many times the other's time, burst/sustained."""
+    if other is None or other["status"] != "timed":
+        return ""
+    return "/".join(f"{line[kind] / other[kind]:.2f}" if line.get(kind) and other.get(kind) else "-" for kind in ("burst_us", "sustained_us"))
+
+
+def first_calls(lines):
+    """Milliseconds until the result of a first call, and FlexAttention's against the slower of ours."""
+    forms = [form for form in ("mma", "wgmma") if any(line["variant"] == form for line in lines)]
+    table = [["row", *(f"{form} ms" for form in forms), "FlexAttention ms", "Flex/ours"]]
+    for name, these in grouped(lines).items():
+        def of(contender, variant=None):
+            return next((line for line in these if line["contender"] == contender and variant in (None, line["variant"])), None)
+
+        def waited(line):
+            return "" if line is None else f"{line['first_seconds'] * 1e3:.0f}" if "first_seconds" in line else "WRONG" if line["status"] == "wrong" else "-"
+        flex, ours = of("FlexAttention"), [line["first_seconds"] for line in these if line["contender"] == "ours" and "first_seconds" in line]
+        ratio = f"{flex['first_seconds'] / max(ours):.1f}" if flex and "first_seconds" in flex and ours else ""
+        table.append([name, *(waited(of("ours", form)) for form in forms), waited(flex), ratio])
     return table
 
 

@@ -18,12 +18,13 @@ public sealed unsafe class NativeInterfaceTests
     {
         const string Script = """
             import native
-            for structure in (native.NativeTensor, native.NativeCall):
+            for structure in (native.NativeTensor, native.NativeFunction, native.NativeCall):
                 print(native.C.sizeof(structure), *(f"{name}:{getattr(structure, name).offset}" for name, _ in structure._fields_))
             """;
         string[] lines = Python(Script).TrimEnd('\n').Split('\n');
         Assert.Equal(FieldsOf<NativeTensor>(), lines[0]);
-        Assert.Equal(FieldsOf<NativeCall>(), lines[1]);
+        Assert.Equal(FieldsOf<NativeFunction>(), lines[1]);
+        Assert.Equal(FieldsOf<NativeCall>(), lines[2]);
         delegate* unmanaged<int> size = &Exports.CallSize;
         Assert.Equal(sizeof(NativeCall), size());
     }
@@ -61,6 +62,65 @@ public sealed unsafe class NativeInterfaceTests
             string words = TextOf(text);
             Assert.StartsWith("Dense BFloat16 2 x 3 queries x 5 keys, heads 8/2, dims 64/32, key strides 640 64 320; ", words, StringComparison.Ordinal);
             Assert.EndsWith("BooleanMask, BiasFloat32; Wgmma", words, StringComparison.Ordinal);
+        }
+    }
+
+    /// <summary>Heads and sequences are few, and tokens enough for distances beyond T5's farthest and positions beyond the length from which on log-n scales.</summary>
+    [Fact]
+    public void Functions_are_on_both_sides_the_same()
+    {
+        const int Heads = 4, Sequences = 2;
+        const string Script = """
+            import functions
+            for name, kind in functions.ALL.items():
+                function = kind(4, 2, 700)
+                print(name, function.is_mask, *map(repr, function.numbers))
+                for b, h, i, j in ((b, h, i, j) for b in range(2) for h in range(4) for i in range(0, 700, 27) for j in (*range(0, 700, 23), i, max(i - 1, 0), max(i - 4, 0))):
+                    at = functions.Place(b, h, i, j)
+                    print(b, h, i, j, int(function.keep(functions.OVER_NUMBERS, at)) if function.is_mask else repr(float(function.score(functions.OVER_NUMBERS, 0.7, at))))
+            """;
+        string[][] lines = [.. Python(Script).TrimEnd('\n').Split('\n').Select(l => l.Split(' '))];
+        (ScoreFunction? score, MaskFunction? mask) = (null, null);
+        int functions = 0;
+        foreach (string[] words in lines)
+        {
+            if (!char.IsAsciiDigit(words[0][0]))
+            {
+                float[] numbers = [.. words[2..].Select(n => float.Parse(n))];
+                byte[] name = [.. Encoding.UTF8.GetBytes(words[0]), 0];
+                fixed (float* number = numbers)
+                fixed (byte* text = name)
+                {
+                    var function = new NativeFunction { Name = text, Numbers = number, Count = numbers.Length };
+                    bool isMask = string.Equals(words[1], "True", StringComparison.Ordinal);
+                    (score, mask) = isMask ? (null, FunctionRegistry.Mask(function, Sequences)) : (FunctionRegistry.Score(function, Heads, Sequences), (MaskFunction?)null);
+                }
+
+                functions++;
+                continue;
+            }
+
+            int[] at = [.. words[..4].Select(int.Parse)];
+            if (mask is not null) Assert.True(mask.Evaluate(at[0], at[1], at[2], at[2], at[3]) == (words[4] is "1"), $"{mask} at {string.Join(' ', at)}");
+            else Assert.Equal(double.Parse(words[4]), score!.Evaluate(0.7, at[0], at[1], at[2], at[2], at[3]), 1e-6);
+        }
+
+        Assert.Equal(11, functions);
+    }
+
+    [Theory]
+    [InlineData("nothing", 1, "There is no score function 'nothing'; expected one of alibi, t5, head-temperature, log-n, scalable-softmax, grid-alibi, tanh-cap.")]
+    [InlineData("alibi", 1, "The function 'alibi' takes 8 numbers in this call, and has 1.")]
+    [InlineData("t5", 1, "The function 't5' has 1 numbers, which are too few or not whole rows.")]
+    public void A_function_that_cannot_be_is_told_in_words(string name, int count, string words)
+    {
+        byte[] bytes = [.. Encoding.UTF8.GetBytes(name), 0];
+        float[] numbers = new float[count];
+        fixed (byte* text = bytes)
+        fixed (float* number = numbers)
+        {
+            var function = new NativeFunction { Name = text, Numbers = number, Count = count };
+            Assert.Equal(words, Assert.Throws<ArgumentException>(() => FunctionRegistry.Score(function, 8, 2)).Message);
         }
     }
 

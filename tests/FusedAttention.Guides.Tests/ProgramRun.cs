@@ -9,13 +9,17 @@ namespace FusedAttention.Guides.Tests;
 /// <param name="Error">What it wrote to standard error.</param>
 internal sealed record ProgramRun(int ExitCode, string Output, string Error)
 {
-    public static async Task<ProgramRun> Of(string program, string folder, params string[] arguments)
+    public static Task<ProgramRun> Of(string program, string folder, params string[] arguments) => Under(null, program, folder, arguments);
+
+    /// <summary>As <see cref="Of"/>, with a variable of the environment (<c>NAME=value</c>) where there is one to set.</summary>
+    public static async Task<ProgramRun> Under(string? variable, string program, string folder, params string[] arguments)
     {
         var start = new ProcessStartInfo(program, arguments) { WorkingDirectory = folder, RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false };
 
         // What the runner of these tests tells its own build is none of a build's that they start.
         foreach (string name in start.Environment.Keys.Where(static name => name.StartsWith("MSBuild", StringComparison.OrdinalIgnoreCase)).ToArray()) start.Environment.Remove(name);
         start.Environment["DOTNET_NOLOGO"] = "1";
+        if (variable?.Split('=') is [string key, string content]) start.Environment[key] = content;
         using Process process = Process.Start(start) ?? throw new InvalidOperationException($"{program} did not start.");
         Task<string> output = process.StandardOutput.ReadToEndAsync(TestContext.Current.CancellationToken), error = process.StandardError.ReadToEndAsync(TestContext.Current.CancellationToken);
         await process.WaitForExitAsync(TestContext.Current.CancellationToken).ConfigureAwait(false);

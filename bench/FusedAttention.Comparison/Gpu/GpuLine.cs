@@ -29,6 +29,7 @@ internal sealed record GpuLine
     public const string FailureSuite = "failure";
 
     public const string Ours = "ours";
+    public const string OursBuiltIn = "ours built-in";
 
     /// <summary>Of an error and a time: more are noise.</summary>
     private const int Digits = 5;
@@ -108,6 +109,9 @@ internal sealed record GpuLine
     public double? SustainedTbps { get; init; }
 
     public double? LoadSeconds { get; init; }
+
+    /// <summary>Until the result of a first call was there.</summary>
+    public double? FirstSeconds { get; init; }
 
     public double? HostUs { get; init; }
 

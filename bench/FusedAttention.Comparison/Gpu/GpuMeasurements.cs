@@ -95,7 +95,7 @@ internal sealed partial class GpuMeasurements
             GpuLine line = GpuLine.Parse(text.Replace(Infinite, "\"error\": \"Infinity\"", StringComparison.Ordinal));
 
             // Of other suites these are by the way: what a measurement needs to know, and kernels that an earlier row may have loaded.
-            return line with { HostUs = line.Suite is "host" ? line.HostUs : null, LoadSeconds = line.Suite is "first" ? line.LoadSeconds : null };
+            return line with { HostUs = line.Suite is "host" ? line.HostUs : null, LoadSeconds = line.Suite is "first" ? line.LoadSeconds : null, FirstSeconds = line.Suite is "first-calls" ? line.FirstSeconds : null };
         }
         catch (JsonException failure)
         {

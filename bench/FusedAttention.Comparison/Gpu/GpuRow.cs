@@ -24,6 +24,9 @@ internal sealed class GpuRow(string name, IReadOnlyList<GpuResult> results)
     /// <summary>The row without its feature.</summary>
     public GpuLine? Plain(string variant) => Lines.FirstOrDefault(l => l.Baseline == true && string.Equals(l.Variant, variant, StringComparison.Ordinal));
 
+    /// <summary>The row with an option of the library's own that says what the function says.</summary>
+    public GpuLine? BuiltIn(string variant) => Lines.FirstOrDefault(l => string.Equals(l.Contender, GpuLine.OursBuiltIn, StringComparison.Ordinal) && string.Equals(l.Variant, variant, StringComparison.Ordinal));
+
     public GpuRatio? RatioTo(string peer) => Ratio(Timed(ours: false).Where(r => string.Equals(r.Line.Contender, peer, StringComparison.Ordinal)));
 
     /// <summary>Whether two lines were timed in turns, in one process.</summary>

@@ -8,6 +8,7 @@ internal static class GpuTables
     public const string FlashAttention = "FlashAttention 2";
     private const string Flex = "FlexAttention";
     private const string OtherRun = "\u2020";
+    private const string DefaultForm = "default";
 
     private static readonly (string Name, string Short)[] Peers = [(FlashAttention, "FA 2"), ("cuDNN", "cuDNN"), (Flex, "Flex")];
     private static readonly (string Variant, string Heading)[] Forms = [("mma", "ours, mma"), ("wgmma", "ours, wgmma"), ("default", "ours"), ("head-major", "ours, head-major")];
@@ -30,6 +31,16 @@ internal static class GpuTables
         if (decode.Any(r => r.First.Block is not null)) yield return Paged(decode);
         foreach (IGrouping<string, GpuRow> group in Grouped(features.Where(HasPlain))) yield return Features(group.Key, [.. group]);
         if (features.Any(r => !HasPlain(r))) yield return Packed([.. features.Where(r => !HasPlain(r))]);
+        GpuRow[] functions = [.. measurements.Rows("functions")], prefills = [.. functions.Where(r => r.Plain(DefaultForm) is null)], decodes = [.. functions.Where(r => r.Plain(DefaultForm) is not null)];
+        foreach (IGrouping<string, GpuRow> group in Grouped(prefills))
+        {
+            yield return Functions(
+                Title(group.Key), "Score and mask functions of a user's, causal but for prefix and global-local, beside plain causal attention and, where an option says the same, that option (built-in).", [.. group], PrefillForms);
+        }
+
+        if (decodes.Length > 0) yield return Functions("Functions in decode", "One query a sequence, beside the same call without a function and with the option that says the same (built-in).", decodes, [DefaultForm]);
+        GpuRow[] firstCalls = [.. measurements.Rows("first-calls")];
+        if (firstCalls.Length > 0) yield return FirstCalls(firstCalls);
         GpuRow[] loads = [.. measurements.Rows("first")], host = [.. measurements.Rows("host")];
         if (loads.Length > 0) yield return Loads(loads);
         if (host.Length > 0) yield return Host(host);
@@ -138,6 +149,35 @@ internal static class GpuTables
     private static Cell OverPlain(GpuRow row, string form)
         => row.Form(form) is { IsTimed: true } line && row.Plain(form) is { IsTimed: true } plain
             ? new($"{line.BurstUs / plain.BurstUs:0.00}{(row.AreOfOneRun(line, plain) ? "" : OtherRun)}") : new("-", CellStyle.Faint);
+
+    private static ReportTable Functions(string title, string note, GpuRow[] rows, string[] forms)
+    {
+        bool hasFlex = rows.Any(r => r.Of(Flex) is not null);
+        string Name(string form) => string.Equals(form, DefaultForm, StringComparison.Ordinal) ? "ours" : form;
+        return new(
+            title, note + " Microseconds of the best launch; ratios are of times with the same kernel in the same row, burst / sustained. FlexAttention has the same function.",
+            ["", .. forms.SelectMany(f => (string[])[Name(f), $"{Name(f)} / plain", $"{Name(f)} / built-in"]), .. hasFlex ? (string[])[Flex, "ours / Flex"] : [], "error"],
+            [.. rows.Select(row => (IReadOnlyList<Cell>)[
+                row.Name["functions ".Length..], .. forms.SelectMany(form => (Cell[])[Time(row.Form(form)), Over(row, row.Form(form), row.Plain(form)), Over(row, row.Form(form), row.BuiltIn(form))]),
+                .. hasFlex ? (Cell[])[Time(row.Of(Flex)), Ratio(row.RatioTo(Flex))] : [], Error(row)])]);
+    }
+
+    private static Cell Over(GpuRow row, GpuLine? line, GpuLine? other)
+        => line is { IsTimed: true } && other is { IsTimed: true }
+            ? new($"{Numbers(line.BurstUs / other.BurstUs, line.SustainedUs / other.SustainedUs, "0.00")}{(row.AreOfOneRun(line, other) ? "" : OtherRun)}") : new("-", CellStyle.Faint);
+
+    private static ReportTable FirstCalls(GpuRow[] rows) => new(
+        "First calls of functions",
+        "Milliseconds until the result of a function's first call is there, with nothing cached: ours from the function on, its kernel's text and the driver's assembling included; FlexAttention's compiled call, without making its block mask. All in one "
+            + "process, where the row of plain attention goes first and pays for what a process pays once. Last, how many times as long as the slower of our forms FlexAttention takes.",
+        ["", .. PrefillForms, Flex, "Flex / ours"],
+        [.. rows.Select(row => (IReadOnlyList<Cell>)[row.Name["first call ".Length..], .. PrefillForms.Select(f => FirstCall(row.Form(f))), FirstCall(row.Of(Flex)), Sooner(row)])]);
+
+    private static Cell FirstCall(GpuLine? line) => line is { IsTimed: true, FirstSeconds: double seconds } ? new($"{seconds * 1e3:0}") : Missing(line);
+
+    private static Cell Sooner(GpuRow row)
+        => row.Of(Flex) is { IsTimed: true, FirstSeconds: double theirs } flex && row.Lines.Where(l => l is { IsOurs: true, IsTimed: true }).MaxBy(l => l.FirstSeconds) is { FirstSeconds: double ours } slower
+            ? new($"{theirs / ours:0.0}{(row.AreOfOneRun(flex, slower) ? "" : OtherRun)}") : new("-", CellStyle.Faint);
 
     private static ReportTable Packed(GpuRow[] rows) => new(
         "Sequences of mixed lengths, packed", "Causal, TFLOP/s of allowed pairs by the best launch: lengths from 128 to 8,192 beside as many tokens in sequences of one length.", ["", "mma", "wgmma"],
