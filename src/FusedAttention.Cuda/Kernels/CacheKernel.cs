@@ -82,7 +82,7 @@ internal static class CacheKernel
         k.For("number", lane, dim, Lanes, number => most.Set(F32.Max(most, NumberOf(number).Abs())));
         F32 largest = k.Max(most, 1, Lanes), quotient = largest / (stored == ElementFormat.Int8 ? 127f : 448f);
 
-        // A row whose quotient is 0 has the scale 0 and codes of 0, which division by infinity gives; or, as codes with signs, the scale 1.
+        // Where the quotient is 0, as of a row of zeros, whole numbers have the scale 0 and codes of 0, which division by infinity gives; Float8E4M3 has the scale 1.
         F32 found = stored == ElementFormat.Int8 ? quotient : F32.Select(quotient > 0, quotient, 1);
         F32 divisor = stored == ElementFormat.Int8 ? F32.Select(quotient.Is(0), float.PositiveInfinity, quotient) : found;
         k.Where(lane.Is(0), () => k.Store(scale, found));
