@@ -18,6 +18,9 @@ internal sealed class ServerOptions
     /// <summary>What keys and values are in the cache: fp32, fp16, int8, fp8 or q8_0.</summary>
     public string Cache { get; set; } = "fp32";
 
+    /// <summary>Where the cache is and attention runs: cpu, or cuda (an NVIDIA GPU), whose caches are of any type but q8_0.</summary>
+    public string Backend { get; set; } = "cpu";
+
     public int MaxTokensPerStep { get; set; } = 512;
 
     public int MaxRunningRequests { get; set; } = 256;

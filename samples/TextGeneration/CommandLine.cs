@@ -32,7 +32,7 @@ internal sealed class CommandLine
     private readonly Option<int> _seed = new("--seed") { Description = "The same seed gives the same text.", HelpName = "N", DefaultValueFactory = _ => 0 };
     private readonly Option<bool> _greedy = new("--greedy") { Description = "The likeliest token each time, whatever the temperature: the default.", Arity = ArgumentArity.Zero };
     private readonly Option<int?> _threads = new("--threads") { Description = "Threads to use at most; one per processor if not given.", HelpName = "N" };
-    private readonly Option<string> _cache = new("--cache") { Description = $"What keys and values are in the cache: {CacheTypes.Names}.", HelpName = "TYPE", DefaultValueFactory = _ => "fp32" };
+    private readonly Option<string> _cache = new("--cache") { Description = $"What keys and values are in the cache: {CacheTypes.Names}; with cuda all but q8_0.", HelpName = "TYPE", DefaultValueFactory = _ => "fp32" };
     private readonly Option<string> _backend = new("--backend") { Description = "Where the cache is and attention runs: cpu or cuda (an NVIDIA GPU). The rest of the model runs on the processor.", HelpName = "BACKEND", DefaultValueFactory = _ => "cpu" };
     private readonly Option<bool> _rowInvariant = new("--row-invariant") { Description = "The same bits for any chunks and batches.", Arity = ArgumentArity.Zero };
     private readonly Option<string?> _model = new("--model") { Description = "A model file: .safetensors like kjv-alibi-6m's, or llama2.c's .bin with tok512.bin beside it; kjv-alibi-6m if not given.", HelpName = "PATH" };
@@ -110,7 +110,7 @@ internal sealed class CommandLine
         if (prompt.Length == 0) throw new ArgumentException("--prompt is empty; the model needs something to start from.");
 
         bool serve = parsed.GetValue(_serveDemo);
-        using IAttentionDevice device = Device(parsed.GetValue(_backend)!, threads ?? -1);
+        using IAttentionDevice device = AttentionDevices.Open(_backend.Name, parsed.GetValue(_backend)!, threads ?? -1);
         LoadedModel loaded = ModelFolder.Load(parsed.GetValue(_model) ?? ModelFolder.DefaultModel);
         var model = new LanguageModel(loaded.Weights, threads ?? -1, parsed.GetValue(_rowInvariant) || serve, device);
         if (parsed.GetValue(_score) is string file) ScoreCommand.Run<T>(loaded, model, file, _output, cancellation);
@@ -118,13 +118,6 @@ internal sealed class CommandLine
         else if (parsed.GetValue(_contextCost)) ContextCostCommand.Run<T>(model, longest: 4096, _output, cancellation);
         else GenerateCommand.Run<T>(loaded, model, prompt, tokens, sampler, _output, _error, cancellation);
     }
-
-    private static IAttentionDevice Device(string backend, int threads) => backend switch
-    {
-        "cpu" => new CpuDevice(threads),
-        "cuda" => CudaDevice.IsSupported ? new CudaAttentionDevice(CudaDevice.Default) : throw new ArgumentException($"--backend cuda is not available here: {CudaDevice.UnsupportedReason}"),
-        _ => throw new ArgumentException($"--backend '{backend}' is not cpu or cuda."),
-    };
 
     private Sampler ReadSampler(ParseResult parsed)
     {

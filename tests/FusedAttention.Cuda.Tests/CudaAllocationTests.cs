@@ -140,9 +140,20 @@ public sealed class CudaAllocationTests : IDisposable
     }
 
     [Fact]
-    public void A_step_over_a_cache_allocates_nothing()
+    public void A_step_over_a_cache_allocates_nothing() => AssertStepAllocatesNothing<Half>();
+
+    /// <summary>The processor quantizes rows of the host in rented memory.</summary>
+    [Fact]
+    public void A_step_over_a_cache_of_8_bits_allocates_nothing()
     {
-        using var cache = new CudaPagedKeyValueCache<Half>(_device, new PagedKeyValueCacheOptions { Blocks = 200, BlockSize = 16, KeyValueHeads = KeyValueHeads, KeyDim = Dim });
+        AssertStepAllocatesNothing<sbyte>();
+        AssertStepAllocatesNothing<Float8E4M3>();
+    }
+
+    private void AssertStepAllocatesNothing<T>()
+        where T : unmanaged
+    {
+        using var cache = new CudaPagedKeyValueCache<T>(_device, new PagedKeyValueCacheOptions { Blocks = 200, BlockSize = 16, KeyValueHeads = KeyValueHeads, KeyDim = Dim });
         CacheSequence a = cache.CreateSequence(), b = cache.CreateSequence();
         cache.Extend([a, b], [2000, 700]);
         PagedBatch batch = cache.CreateBatch();

@@ -180,6 +180,16 @@ public sealed class SampleTests
         Assert.Equal((0, "In the beginning God through the flesh, and the fl\n"), (code, text));
         Assert.Contains($"device   {CudaDevice.Default}", notes, StringComparison.Ordinal);
 
+        foreach (string cache in (string[])["int8", "fp8"])
+        {
+            (code, text, _) = await Run("--prompt", "In the beginning God", "--tokens", "30", "--cache", cache, "--backend", "cuda");
+            Assert.Equal((0, (await Run("--prompt", "In the beginning God", "--tokens", "30", "--cache", cache)).Text), (code, text));
+        }
+
+        (code, _, notes) = await Run("--cache", "q8_0", "--backend", "cuda");
+        Assert.Equal(2, code);
+        Assert.Contains("holds float, Half, BFloat16, sbyte or Float8E4M3", notes, StringComparison.Ordinal);
+
         (code, text, _) = await Run("--serve-demo", "--requests", "6", "--backend", "cuda");
         Assert.Equal(0, code);
         Assert.Contains("all 6 texts are equal", text, StringComparison.Ordinal);

@@ -1,6 +1,7 @@
 using System.Collections.Immutable;
 using System.Diagnostics;
 using FusedAttention.Samples.Server.Diagnostics;
+using FusedAttention.Samples.TextGeneration.Devices;
 using FusedAttention.Samples.TextGeneration.Loading;
 using FusedAttention.Samples.TextGeneration.Model;
 using FusedAttention.Samples.TextGeneration.Tokens;
@@ -12,6 +13,7 @@ namespace FusedAttention.Samples.Server.Engine;
 /// <summary>The model, its cache and its scheduler; and the one thread that runs the steps of all calls.</summary>
 internal sealed partial class ModelEngine : IHostedService, IDisposable
 {
+    private readonly IAttentionDevice _device;
     private readonly LanguageModel _model;
     private readonly KeyValueCache _cache;
     private readonly BatchScheduler _scheduler;
@@ -33,7 +35,8 @@ internal sealed partial class ModelEngine : IHostedService, IDisposable
         Tokenizer = loaded.Tokenizer;
 
         // Row-invariant: a text is the same alone and in company, so the same seed gives the same answer on a busy server.
-        _model = new(loaded.Weights, server.Threads, rowInvariant: true);
+        _device = AttentionDevices.Open($"{ServerOptions.Section}:{nameof(server.Backend)}", server.Backend, server.Threads);
+        _model = new(loaded.Weights, server.Threads, rowInvariant: true, _device);
         _cache = _model.CreateCache(server.Cache, server.Blocks, server.BlockSize);
         _scheduler = BatchScheduler.Create(_cache, new()
         {
@@ -119,6 +122,7 @@ internal sealed partial class ModelEngine : IHostedService, IDisposable
         if (_thread.IsAlive) _thread.Join();
         _scheduler.Dispose();
         _cache.Dispose();
+        _device.Dispose();
         _stopping.Dispose();
     }
 

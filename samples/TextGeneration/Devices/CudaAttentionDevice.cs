@@ -23,6 +23,8 @@ internal sealed class CudaAttentionDevice(CudaDevice device) : IAttentionDevice
         {
             case CudaPagedKeyValueCache<float> floats: CudaAttention.ForwardPaged(q, o, floats, layer, batch, options); break;
             case CudaPagedKeyValueCache<Half> halves: CudaAttention.ForwardPaged(q, o, halves, layer, batch, options); break;
+            case CudaPagedKeyValueCache<sbyte> codes: CudaAttention.ForwardPaged(q, o, codes, layer, batch, options); break;
+            case CudaPagedKeyValueCache<Float8E4M3> codes: CudaAttention.ForwardPaged(q, o, codes, layer, batch, options); break;
             default: throw new ArgumentException($"{cache.GetType()} is no cache of {device}.", nameof(cache));
         }
 

@@ -8,6 +8,7 @@ internal interface IAttentionDevice : IDisposable
 
     /// <summary>A cache in the device's memory.</summary>
     /// <typeparam name="T">Element type of keys and values.</typeparam>
+    /// <exception cref="NotSupportedException">The device's caches do not hold it; the message says what they do.</exception>
     KeyValueCache CreateCache<T>(PagedKeyValueCacheOptions options)
         where T : unmanaged;
 

@@ -11,15 +11,23 @@ namespace FusedAttention.Cuda.Kernels;
 internal struct CacheBlock
 {
     /// <summary>Where slots begin that travel with the block, from the block's beginning.</summary>
-    public const int SlotsBehindBlock = 96;
+    public const int SlotsBehindBlock = 128;
 
     /// <summary>New keys and values, <c>[token, head, dim]</c> by the strides of <see cref="Cache"/>.</summary>
     public ulong Keys;
     public ulong Values;
 
+    /// <summary>Scales of new keys and values that are codes already, <c>[token, head]</c>, contiguous.</summary>
+    public ulong KeyScales;
+    public ulong ValueScales;
+
     /// <summary>The layer's planes, <c>[slot, head, dim]</c>, contiguous.</summary>
     public ulong KeyCache;
     public ulong ValueCache;
+
+    /// <summary>Its planes of scales, <c>[slot, head]</c>, where the cache is of 8 bits.</summary>
+    public ulong KeyScaleCache;
+    public ulong ValueScaleCache;
 
     /// <summary>For each token its slot, <c>block * blockSize + slot in block</c>, as 64-bit numbers; 0: behind this block.</summary>
     public ulong Slots;

@@ -70,10 +70,11 @@ internal sealed unsafe class CudaBlockStorage : BlockStorage
         work.End();
     }
 
-    /// <summary>The processor converts the rows into pinned memory, packed; the device copies them from there, on its default stream, and a kernel puts them into their slots.</summary>
+    /// <summary>The processor converts or quantizes the rows into pinned memory, packed; the device copies them from there, on its default stream, and a kernel puts them into their slots.</summary>
     public override void Store(int layer, SlotRuns runs, in TokenRows keys, in TokenRows values)
     {
-        long rowBytes = SlotBytes(CacheFormat.Keys) + SlotBytes(CacheFormat.Values);
+        long rowBytes = 0;
+        for (int plane = 0; plane < Format.Planes.Length; plane++) rowBytes += SlotBytes(plane);
         int most = (int)Math.Clamp(MostStagedBytes / (rowBytes + sizeof(long)), 1, int.MaxValue), left = 0;
         foreach (SlotRun run in runs) left += run.Count;
         if (left == 0) return;
@@ -110,7 +111,7 @@ internal sealed unsafe class CudaBlockStorage : BlockStorage
         Buffer.MemoryCopy(first, destination, bytes, bytes);
     }
 
-    /// <summary>Writes rows that lie on the device into their slots, converted to the cache's type.</summary>
+    /// <summary>Writes rows that lie on the device into their slots, converted to the cache's type, or quantized.</summary>
     /// <param name="stream">Where.</param>
     /// <param name="layer">Which.</param>
     /// <param name="runs">Where they go.</param>
@@ -138,7 +139,7 @@ internal sealed unsafe class CudaBlockStorage : BlockStorage
             (staged, slots) = (place, work.Transient.Take(bytes));
         }
 
-        KernelLaunch launch = CachePlan.Append(Shape, source, tokens, keys, values, PlaceOf(layer, CacheFormat.Keys), PlaceOf(layer, CacheFormat.Values), slots, parameters);
+        KernelLaunch launch = CachePlan.Append(Shape, source, tokens, keys, values, PlaceOf(layer, CachePart.Keys), PlaceOf(layer, CachePart.Values), slots, parameters);
         work.Begin();
         if (staged is MemoryPlace from && slots is MemoryPlace to) work.CopyToDevice(to, from, bytes);
         work.Launch(launch);
@@ -167,9 +168,10 @@ internal sealed unsafe class CudaBlockStorage : BlockStorage
         Span<byte> parameters = stackalloc byte[CallBlock.MostParameterBytes];
         using Submission work = new(_device.DefaultStream, _layerUses[layer]);
 
-        // Slots first, which lie at multiples of 8; then keys, then values.
-        long keyBytes = SlotBytes(CacheFormat.Keys), valueBytes = SlotBytes(CacheFormat.Values);
-        long keysAt = Aligned((long)rows * sizeof(long)), valuesAt = keysAt + Aligned(rows * keyBytes), bytes = valuesAt + (rows * valueBytes);
+        // Slots first, which lie at multiples of 8; then keys, values, and their scales if there are any.
+        long keyBytes = SlotBytes(CacheFormat.Keys), valueBytes = SlotBytes(CacheFormat.Values), scaleBytes = Format.HasScales ? SlotBytes(CacheFormat.KeyScales) : 0;
+        long keysAt = Aligned((long)rows * sizeof(long)), valuesAt = keysAt + Aligned(rows * keyBytes), keyScalesAt = valuesAt + Aligned(rows * valueBytes);
+        long valueScalesAt = keyScalesAt + Aligned(rows * scaleBytes), bytes = valueScalesAt + (rows * scaleBytes);
         MemoryPlace staged = work.Pinned.Take(bytes), place = work.Transient.Take(bytes);
         byte* first = staged.Memory.Pointer + staged.Offset;
         for (int row = 0; row < rows;)
@@ -183,8 +185,8 @@ internal sealed unsafe class CudaBlockStorage : BlockStorage
 
             int count = Math.Min(current.Count, rows - row);
             for (int i = 0; i < count; i++) ((long*)first)[row + i] = SlotOf(current.Block, current.Slot + i);
-            Format.Store(CachePart.Keys, keys, current.Row, count, first + keysAt + (row * keyBytes), null);
-            Format.Store(CachePart.Values, values, current.Row, count, first + valuesAt + (row * valueBytes), null);
+            Format.Store(CachePart.Keys, keys, current.Row, count, first + keysAt + (row * keyBytes), Format.HasScales ? (float*)(first + keyScalesAt + (row * scaleBytes)) : null);
+            Format.Store(CachePart.Values, values, current.Row, count, first + valuesAt + (row * valueBytes), Format.HasScales ? (float*)(first + valueScalesAt + (row * scaleBytes)) : null);
             current = new(current.Row + count, current.Block, current.Slot + count, current.Count - count);
             row += count;
         }
@@ -192,13 +194,15 @@ internal sealed unsafe class CudaBlockStorage : BlockStorage
         CacheShape shape = Shape;
         KernelLaunch launch = CachePlan.Append(
             shape, shape.ElementType, rows,
-            new(place with { Offset = place.Offset + keysAt }, (long)shape.Heads * shape.KeyDim, shape.KeyDim),
-            new(place with { Offset = place.Offset + valuesAt }, (long)shape.Heads * shape.ValueDim, shape.ValueDim),
-            PlaceOf(layer, CacheFormat.Keys), PlaceOf(layer, CacheFormat.Values), place, parameters);
+            new(At(keysAt), (long)shape.Heads * shape.KeyDim, shape.KeyDim, Format.HasScales ? At(keyScalesAt) : null),
+            new(At(valuesAt), (long)shape.Heads * shape.ValueDim, shape.ValueDim, Format.HasScales ? At(valueScalesAt) : null),
+            PlaceOf(layer, CachePart.Keys), PlaceOf(layer, CachePart.Values), place, parameters);
         work.Begin();
         work.CopyToDevice(place, staged, bytes);
         work.Launch(launch);
         work.End();
+
+        MemoryPlace At(long offset) => place with { Offset = place.Offset + offset };
     }
 
     private static long Aligned(long bytes) => (bytes + TileTable.VectorBytes - 1) & -TileTable.VectorBytes;
@@ -211,7 +215,8 @@ internal sealed unsafe class CudaBlockStorage : BlockStorage
 
     private long SlotOf(int block, int slot) => ((long)block * Options.BlockSize) + slot;
 
-    private MemoryPlace PlaceOf(int layer, int plane) => new(_layers[layer][plane].Memory, 0);
+    private PlanePlace PlaceOf(int layer, CachePart part) =>
+        new(new(_layers[layer][(int)part].Memory, 0), Format.HasScales ? new MemoryPlace(_layers[layer][(int)part + CacheFormat.KeyScales].Memory, 0) : null);
 
     private MemoryPlace PlaceOf(TensorMemory memory, int plane, int block, int slot) => new(memory.Memory, OffsetOf(plane, block, slot));
 

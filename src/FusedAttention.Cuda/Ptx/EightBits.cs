@@ -35,6 +35,22 @@ internal sealed class EightBits
         return I32.Select((code & 0x7F).Is(0x7F), 0x7FC00000, signed).AsF32();
     }
 
+    /// <summary>The code nearest to a number, ties to even, in the low byte of a register; what its other bytes are means nothing. Beyond the range it is the largest code.</summary>
+    /// <param name="format">What it is. Whole numbers go from -127 to 127; NaN is a NaN of the other format.</param>
+    /// <param name="number">The number.</param>
+    /// <remarks>By integers on every device: Ampere has no instruction for it, and this way the kernels are the same.</remarks>
+    public static I32 Nearest(ElementFormat format, F32 number)
+    {
+        if (format == ElementFormat.Int8) return I32.From("cvt.rni.s32.f32", F32.Min(F32.Max(number, -127), 127));
+
+        // 448 is 0x43E00000. From 2^-6 on the fields are moved by 20 bits and rounded by what is shifted out; below it a sum with 2^14, whose last place is 2^-9, has the code in its last bits.
+        I32 bits = number.AsI32(), magnitude = bits & 0x7FFFFFFF, inRange = I32.Min(magnitude, 0x43E00000);
+        I32 normal = ((inRange + 0x7FFFF + ((inRange >>> 20) & 1)) >>> 20) - (120 << 3);
+        I32 subnormal = F32.From("add.rn.f32", inRange.AsF32(), (F32)16384f).AsI32() - BitConverter.SingleToInt32Bits(16384);
+        I32 code = I32.Select(inRange < 121 << 23, subnormal, normal) | ((bits >>> 24) & 0x80);
+        return I32.Select(magnitude > 0x7F800000, 0x7F, code);
+    }
+
     /// <summary>Codes 0 and 1, and 2 and 3.</summary>
     public (Pair First, Pair Second) Neighbours(Pair codes)
     {

@@ -83,6 +83,9 @@ internal sealed partial class PtxKernel
     public void Store<T>(Address to, T value)
         where T : Value, IValue<T> => EmitText($"st{to.Space}.{T.Suffix}", to, value);
 
+    /// <summary>The low byte.</summary>
+    public void StoreByte(Address to, I32 value) => EmitText($"st{to.Space}.u8", to, value);
+
     /// <summary>2 or 4 neighbours; the address is a multiple of all their bytes.</summary>
     public void StoreVector<T>(Address to, params T[] values)
         where T : Value, IValue<T> => EmitText($"st{to.Space}.v{values.Length}.{T.Suffix}", to, new Vector(values));

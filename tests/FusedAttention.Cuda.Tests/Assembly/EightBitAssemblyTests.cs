@@ -64,6 +64,20 @@ public sealed class EightBitAssemblyTests(ITestOutputHelper output)
         if (failures.Count > 0) Assert.Fail($"{failures.Count} kernels:\n{string.Join("\n", failures)}");
     }
 
+    [Fact]
+    public void Kernels_that_write_the_cache_assemble_without_spilling()
+    {
+        Assert.SkipUnless(PtxAssembler.Program is not null, PtxAssembler.SkipReason);
+        var failures = new List<string>();
+        foreach (AttentionElementType stored in (AttentionElementType[])[AttentionElementType.Int8, AttentionElementType.Float8E4M3])
+        {
+            foreach (KernelFunction function in CachePlan.FunctionsOf(stored))
+                foreach (CudaDeviceDescription device in (CudaDeviceDescription[])[Hopper, Ampere]) Check(function, 1, device, failures);
+        }
+
+        if (failures.Count > 0) Assert.Fail($"{failures.Count} kernels:\n{string.Join("\n", failures)}");
+    }
+
     private void Check(KernelFunction function, int blocks, CudaDeviceDescription device, List<string> failures)
     {
         AssemblyReport report = PtxAssembler.Assemble(function, device.Name);

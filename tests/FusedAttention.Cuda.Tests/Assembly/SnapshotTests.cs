@@ -62,6 +62,13 @@ public sealed class SnapshotTests
 
     [Fact]
     public void Text_of_writing_the_cache() => Snapshot.AssertOnFile(Folder, "append-float32-float16.ptx", CachePlan.Function(AttentionElementType.Float32, AttentionElementType.Float16).Text);
+
+    [Theory]
+    [InlineData(AttentionElementType.Float32, AttentionElementType.Int8)]
+    [InlineData(AttentionElementType.BFloat16, AttentionElementType.Float8E4M3)]
+    [InlineData(AttentionElementType.Int8, AttentionElementType.Int8)]
+    public void Text_of_writing_a_cache_of_8_bits(AttentionElementType source, AttentionElementType stored) =>
+        Snapshot.AssertOnFile(Folder, $"append-{source}-{stored}.ptx".ToLowerInvariant(), CachePlan.Function(source, stored).Text);
 }
 
 /// <summary>A temperature that changes from call to call.</summary>

@@ -12,10 +12,12 @@ internal static unsafe class CacheKernels
 {
     public static void Run(KernelFunction function, uint tokens, byte[] parameters)
     {
-        AttentionElementType[] types = Elements.Wide;
-        foreach (AttentionElementType source in types)
-            foreach (AttentionElementType stored in types)
+        AttentionElementType[] codes = [AttentionElementType.Int8, AttentionElementType.Float8E4M3], stores = [.. Elements.Wide, .. codes];
+        foreach (AttentionElementType stored in stores)
+        {
+            foreach (AttentionElementType source in (AttentionElementType[])[.. Elements.Wide, .. codes.Where(type => type == stored)])
                 if (function == CachePlan.Function(source, stored)) Append(source, stored, tokens, parameters);
+        }
     }
 
     private static void Append(AttentionElementType source, AttentionElementType stored, uint tokens, byte[] parameters)
@@ -29,13 +31,36 @@ internal static unsafe class CacheKernels
             {
                 for (int head = 0; head < cache.Heads; head++)
                 {
-                    Convert(block.Keys, (token * cache.KeyTokenStride) + (head * cache.KeyHeadStride), block.KeyCache, ((slots[token] * cache.Heads) + head) * cache.KeyDim, cache.KeyDim);
-                    Convert(block.Values, (token * cache.ValueTokenStride) + (head * cache.ValueHeadStride), block.ValueCache, ((slots[token] * cache.Heads) + head) * cache.ValueDim, cache.ValueDim);
+                    long from = (token * cache.Heads) + head, to = (slots[token] * cache.Heads) + head;
+                    Write(block.Keys, (token * cache.KeyTokenStride) + (head * cache.KeyHeadStride), block.KeyScales, from, block.KeyCache, block.KeyScaleCache, to, cache.KeyDim);
+                    Write(block.Values, (token * cache.ValueTokenStride) + (head * cache.ValueHeadStride), block.ValueScales, from, block.ValueCache, block.ValueScaleCache, to, cache.ValueDim);
                 }
             }
         }
 
-        void Convert(ulong from, long fromElement, ulong to, long toElement, int count) => ElementConversion.Convert(
-            source, RecordingRuntime.At(from) + (fromElement * source.Size()), stored, RecordingRuntime.At(to) + (toElement * stored.Size()), count);
+        void Write(ulong rows, long firstElement, ulong newScales, long newRow, ulong cacheRows, ulong cacheScales, long row, int dim)
+        {
+            byte* from = RecordingRuntime.At(rows) + (firstElement * source.Size()), to = RecordingRuntime.At(cacheRows) + (row * dim * stored.Size());
+            if (!stored.IsEightBit())
+            {
+                ElementConversion.Convert(source, from, stored, to, dim);
+                return;
+            }
+
+            float* scale = (float*)RecordingRuntime.At(cacheScales) + row;
+            if (source == stored)
+            {
+                Buffer.MemoryCopy(from, to, dim, dim);
+                *scale = ((float*)RecordingRuntime.At(newScales))[newRow];
+                return;
+            }
+
+            float[] numbers = new float[dim];
+            fixed (float* first = numbers)
+            {
+                ElementConversion.Convert(source, from, AttentionElementType.Float32, first, dim);
+                Quantization.Row(stored, first, dim, to, scale);
+            }
+        }
     }
 }

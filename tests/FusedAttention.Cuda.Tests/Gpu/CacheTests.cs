@@ -40,18 +40,33 @@ public abstract class CacheTests
 
     /// <summary>Forks, copies on write, truncation and appending from both memories, in any order, with several layers; some keys of the host are rotated on their way.</summary>
     [Theory]
-    [InlineData(1)]
-    [InlineData(2)]
-    [InlineData(3)]
-    [InlineData(4)]
-    public void Any_order_of_operations_leaves_what_the_CPU_has(int seed)
+    [InlineData(1, AttentionElementType.BFloat16)]
+    [InlineData(2, AttentionElementType.BFloat16)]
+    [InlineData(3, AttentionElementType.BFloat16)]
+    [InlineData(4, AttentionElementType.BFloat16)]
+    [InlineData(1, AttentionElementType.Int8)]
+    [InlineData(4, AttentionElementType.Int8)]
+    [InlineData(2, AttentionElementType.Float8E4M3)]
+    [InlineData(3, AttentionElementType.Float8E4M3)]
+    public void Any_order_of_operations_leaves_what_the_CPU_has(int seed, AttentionElementType type)
+    {
+        switch (type)
+        {
+            case AttentionElementType.BFloat16: AnyOrder<BFloat16>(seed); break;
+            case AttentionElementType.Int8: AnyOrder<sbyte>(seed); break;
+            default: AnyOrder<Float8E4M3>(seed); break;
+        }
+    }
+
+    private void AnyOrder<T>(int seed)
+        where T : unmanaged
     {
         const int Heads = 3, KeyDim = 24, ValueDim = 10, Layers = 2;
         CudaDevice device = Problems.Open();
         using CudaStream stream = device.CreateStream();
         var options = new PagedKeyValueCacheOptions { Blocks = 60, BlockSize = ((int[])[1, 3, 16, 4])[seed - 1], KeyValueHeads = Heads, KeyDim = KeyDim, ValueDim = ValueDim, Layers = Layers };
-        using var cache = new CudaPagedKeyValueCache<BFloat16>(device, options);
-        using var expected = new PagedKeyValueCache<BFloat16>(options);
+        using var cache = new CudaPagedKeyValueCache<T>(device, options);
+        using var expected = new PagedKeyValueCache<T>(options);
         var rotary = new RotaryEmbedding(new() { HeadDim = KeyDim });
         var random = new Random(seed);
         var sequences = new List<(CacheSequence Gpu, CacheSequence Cpu)>();
@@ -103,15 +118,8 @@ public abstract class CacheTests
             if (step % 20 != 19) continue;
             for (int layer = 0; layer < Layers; layer++)
             {
-                BFloat16[] keys = new BFloat16[options.Blocks * options.BlockSize * Heads * KeyDim], values = new BFloat16[options.Blocks * options.BlockSize * Heads * ValueDim];
-                cache.GetKeys(layer).CopyTo(keys);
-                cache.GetValues(layer).CopyTo(values);
                 foreach ((CacheSequence gpu, CacheSequence cpu) in sequences)
-                {
-                    string what = $"seed {seed}, step {step}, layer {layer}";
-                    AssertSame(Rows(expected, cpu, Flat(expected.GetKeys(layer)), Heads * KeyDim), Rows(cache, gpu, keys, Heads * KeyDim), what + ", keys");
-                    AssertSame(Rows(expected, cpu, Flat(expected.GetValues(layer)), Heads * ValueDim), Rows(cache, gpu, values, Heads * ValueDim), what + ", values");
-                }
+                    CacheContents.AssertSame(CacheContents.Of(expected, cpu, layer), CacheContents.Of(cache, gpu, layer), $"seed {seed}, step {step}, layer {layer}");
             }
         }
     }
@@ -195,17 +203,31 @@ public abstract class CacheTests
 
     /// <summary>Two schedulers, step by step: the same steps, and each row of each layer like the CPU's. Prompts share prefixes, and the pool is small enough that requests are put back.</summary>
     [Theory]
-    [InlineData(4, 60, 128)]
-    [InlineData(16, 20, 64)]
-    [InlineData(64, 6, 40)]
-    public void Steps_of_a_scheduler_agree_with_the_CPU(int blockSize, int blocks, int dim)
+    [InlineData(4, 60, 128, AttentionElementType.Float16)]
+    [InlineData(16, 20, 64, AttentionElementType.Float16)]
+    [InlineData(64, 6, 40, AttentionElementType.Float16)]
+    [InlineData(4, 60, 64, AttentionElementType.Int8)]
+    [InlineData(64, 6, 40, AttentionElementType.Int8)]
+    [InlineData(16, 20, 80, AttentionElementType.Float8E4M3)]
+    public void Steps_of_a_scheduler_agree_with_the_CPU(int blockSize, int blocks, int dim, AttentionElementType type)
+    {
+        switch (type)
+        {
+            case AttentionElementType.Float16: Steps<Half>(blockSize, blocks, dim); break;
+            case AttentionElementType.Int8: Steps<sbyte>(blockSize, blocks, dim); break;
+            default: Steps<Float8E4M3>(blockSize, blocks, dim); break;
+        }
+    }
+
+    private void Steps<T>(int blockSize, int blocks, int dim)
+        where T : unmanaged
     {
         const int Heads = 6, KeyValueHeads = 2, Layers = 2;
         CudaDevice device = Problems.Open();
         using CudaStream stream = device.CreateStream();
         var options = new PagedKeyValueCacheOptions { Blocks = blocks, BlockSize = blockSize, KeyValueHeads = KeyValueHeads, KeyDim = dim, Layers = Layers };
-        using var cache = new CudaPagedKeyValueCache<Half>(device, options);
-        using var expected = new PagedKeyValueCache<Half>(options);
+        using var cache = new CudaPagedKeyValueCache<T>(device, options);
+        using var expected = new PagedKeyValueCache<T>(options);
         BatchSchedulerOptions serving = new() { MaxTokensPerStep = 48 };
         using BatchScheduler gpu = BatchScheduler.Create(cache, serving), cpu = BatchScheduler.Create(expected, serving);
         var random = new Random(blockSize);
@@ -307,29 +329,6 @@ public abstract class CacheTests
         return [.. Ordered(k), .. Ordered(v)];
 
         byte[] Ordered(T[] slots) => [.. table.SelectMany(block => Elements.Bytes<T>(slots.AsSpan(block * Dim, Dim)))];
-    }
-
-    private static BFloat16[] Rows(KeyValueCache cache, CacheSequence sequence, BFloat16[] contents, int row)
-    {
-        int length = cache.GetLength(sequence), size = cache.Options.BlockSize;
-        int[] table = new int[(length + size - 1) / size];
-        cache.CopyBlockTable(sequence, table);
-        var rows = new BFloat16[length * row];
-        for (int t = 0; t < length; t++) contents.AsSpan(((table[t / size] * size) + (t % size)) * row, row).CopyTo(rows.AsSpan(t * row));
-        return rows;
-    }
-
-    private static BFloat16[] Flat(in ReadOnlyTensorSpan<BFloat16> tensor)
-    {
-        var flat = new BFloat16[tensor.FlattenedLength];
-        tensor.FlattenTo(flat);
-        return flat;
-    }
-
-    private static void AssertSame(BFloat16[] expected, BFloat16[] actual, string what)
-    {
-        Assert.Equal(expected.Length, actual.Length);
-        for (int i = 0; i < expected.Length; i++) Assert.True(expected[i].Equals(actual[i]), $"{what}: element {i} of {expected.Length} is {(float)actual[i]}, not {(float)expected[i]}");
     }
 
     private static CudaTensor<Half> Tensor(CudaDevice device, int seed, int tokens, int heads, int dim)

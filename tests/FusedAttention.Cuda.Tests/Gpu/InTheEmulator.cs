@@ -18,6 +18,10 @@ public sealed class EmulatedCacheTests() : CacheTests(TestDevice.Emulator);
 
 /// <inheritdoc />
 [Slow]
+public sealed class EmulatedEightBitCacheTests() : EightBitCacheTests(TestDevice.Emulator);
+
+/// <inheritdoc />
+[Slow]
 public sealed class EmulatedEightBitTests() : EightBitTests(TestDevice.Emulator);
 
 /// <inheritdoc />

@@ -19,6 +19,11 @@ public sealed class GpuCacheTests() : CacheTests(TestDevice.Gpu);
 /// <inheritdoc />
 [NeedsGpu]
 [Xunit.Collection(Fakes.FakeDriver.Collection)]
+public sealed class GpuEightBitCacheTests() : EightBitCacheTests(TestDevice.Gpu);
+
+/// <inheritdoc />
+[NeedsGpu]
+[Xunit.Collection(Fakes.FakeDriver.Collection)]
 public sealed class GpuEightBitTests() : EightBitTests(TestDevice.Gpu);
 
 /// <inheritdoc />

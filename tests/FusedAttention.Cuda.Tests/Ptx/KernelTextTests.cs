@@ -133,6 +133,8 @@ public sealed class KernelTextTests
         }
 
         Text.AssertSound(MergeKernel.Write(ElementFormat.Float16, ElementFormat.BFloat16));
-        Text.AssertSound(CacheKernel.Write(ElementFormat.Float32, ElementFormat.Float16));
+        foreach ((ElementFormat source, ElementFormat stored) in ((ElementFormat, ElementFormat)[])[
+            (ElementFormat.Float32, ElementFormat.Float16), (ElementFormat.Float16, ElementFormat.Int8), (ElementFormat.BFloat16, ElementFormat.Float8E4M3), (ElementFormat.Int8, ElementFormat.Int8)])
+            Text.AssertSound(CacheKernel.Write(source, stored));
     }
 }

@@ -46,6 +46,23 @@ public sealed class ServerTests
     }
 
     [Fact]
+    public async Task Its_cache_may_be_on_a_gpu()
+    {
+        Assert.Contains("Server:Backend 'abacus' is not cpu or cuda", (await Assert.ThrowsAsync<ArgumentException>(() => RunningServer.StartAsync("Backend=abacus"))).Message, StringComparison.Ordinal);
+        if (!CudaDevice.IsSupported)
+        {
+            Assert.Contains("Server:Backend cuda is not available here", (await Assert.ThrowsAsync<ArgumentException>(() => RunningServer.StartAsync("Backend=cuda"))).Message, StringComparison.Ordinal);
+            return;
+        }
+
+        const string Prompt = "And the king said unto";
+        await using RunningServer server = await RunningServer.StartAsync("Blocks=128", "Cache=int8", "Backend=cuda");
+        JsonElement reply = await server.CompleteAsync(new { prompt = Prompt, max_tokens = 24, temperature = 0 });
+        Assert.Equal(RunningServer.OneByOne<sbyte>((Prompt, 24)).Single(), reply.GetProperty("choices")[0].GetProperty("text").GetString());
+        await server.AssertIdleAsync();
+    }
+
+    [Fact]
     public async Task Several_texts_of_a_prompt_follow_from_their_seed()
     {
         await using RunningServer server = await RunningServer.StartAsync("Blocks=128");

@@ -45,11 +45,14 @@ internal sealed class CacheFormat
     /// <exception cref="NotSupportedException"><typeparamref name="T"/> is not an element type of attention.</exception>
     public static CacheFormat Of<T>(PagedKeyValueCacheOptions options)
         where T : unmanaged
-    {
-        if (typeof(T) != typeof(float) && typeof(T) != typeof(Half) && typeof(T) != typeof(BFloat16))
-            throw new NotSupportedException($"A cache holds float, Half or BFloat16, not {typeof(T)}.");
-        return Of(ElementTypes.Of<T>(nameof(T)), options);
-    }
+        => IsWide<T>() ? Of(ElementTypes.Of<T>(nameof(T)), options) : throw new NotSupportedException($"A cache holds float, Half or BFloat16, not {typeof(T)}.");
+
+    /// <summary>The same, or 8-bit codes with scales beside them: in the memory of a device whose kernels take those.</summary>
+    /// <exception cref="NotSupportedException"><typeparamref name="T"/> is not an element type of such a device's caches.</exception>
+    public static CacheFormat OfDevice<T>(PagedKeyValueCacheOptions options)
+        where T : unmanaged
+        => IsWide<T>() || typeof(T) == typeof(sbyte) || typeof(T) == typeof(Float8E4M3) ? Of(ElementTypes.OfKeyValue<T>(nameof(T)), options)
+            : throw new NotSupportedException($"A cache of this device holds float, Half, BFloat16, sbyte or Float8E4M3, not {typeof(T)}.");
 
     /// <summary>The same, or 8-bit codes: in host memory.</summary>
     /// <exception cref="NotSupportedException"><typeparamref name="T"/> is not an element type of attention.</exception>
@@ -57,7 +60,7 @@ internal sealed class CacheFormat
     public static CacheFormat OfHost<T>(PagedKeyValueCacheOptions options)
         where T : unmanaged
     {
-        if (typeof(T) == typeof(float) || typeof(T) == typeof(Half) || typeof(T) == typeof(BFloat16)) return Of<T>(options);
+        if (IsWide<T>()) return Of<T>(options);
         if (typeof(T) != typeof(sbyte) && typeof(T) != typeof(Float8E4M3) && typeof(T) != typeof(Q8Block))
             throw new NotSupportedException($"A cache holds float, Half, BFloat16, sbyte, Float8E4M3 or Q8Block, not {typeof(T)}.");
         AttentionElementType type = ElementTypes.OfKeyValue<T>(nameof(T));
@@ -82,6 +85,8 @@ internal sealed class CacheFormat
         if (type.IsEightBit()) rows.QuantizeTo(type, destination, scales, firstToken, tokens);
         else rows.CopyTo(type, destination, firstToken, tokens);
     }
+
+    private static bool IsWide<T>() => typeof(T) == typeof(float) || typeof(T) == typeof(Half) || typeof(T) == typeof(BFloat16);
 
     private static CacheFormat Of(AttentionElementType type, PagedKeyValueCacheOptions options)
     {

@@ -21,6 +21,23 @@ public sealed class CacheFormatTests
         Assert.Throws<NotSupportedException>(() => CacheFormat.Of<int>(Options));
     }
 
+    /// <summary>Codes of devices have scales beside them: blocks, which hold their own, are for the host.</summary>
+    [Fact]
+    public void Codes_have_planes_of_scales_beside_them()
+    {
+        CacheFormat format = CacheFormat.OfDevice<sbyte>(Options);
+        Assert.Equal(
+            [
+                new("keys", CachePart.Keys, AttentionElementType.Int8, 6), new("values", CachePart.Values, AttentionElementType.Int8, 7),
+                new("scales of keys", CachePart.Keys, AttentionElementType.Float32, 1), new("scales of values", CachePart.Values, AttentionElementType.Float32, 1),
+            ],
+            format.Planes.ToArray());
+        Assert.Equal((true, 30L, 20L), (format.HasScales, format.TokenBytes(CacheFormat.Keys), format.TokenBytes(CacheFormat.ValueScales)));
+        Assert.Equal((AttentionElementType.Float8E4M3, false), (CacheFormat.OfDevice<Float8E4M3>(Options).ElementType, CacheFormat.OfDevice<Half>(Options).HasScales));
+        Assert.Throws<NotSupportedException>(() => CacheFormat.Of<sbyte>(Options));
+        Assert.Contains("sbyte or Float8E4M3, not FusedAttention.Q8Block", Assert.Throws<NotSupportedException>(() => CacheFormat.OfDevice<Q8Block>(Options)).Message, StringComparison.Ordinal);
+    }
+
     /// <summary>Rows of every layout into each type, beside a plain loop.</summary>
     [Theory]
     [InlineData(15, 3, 1)]          // packed
