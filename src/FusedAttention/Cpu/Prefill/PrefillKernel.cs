@@ -192,6 +192,12 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
     [SkipLocalsInit]
     private static void Narrow(AttentionProblem problem, in SequenceProblem sequence, in PrefillLayout at, long tile, int firstRow, int endRow, ref int start, ref int stop)
     {
+        if (problem.BoundMask is { } only && problem.Mask == null && (problem.Bias == null || problem.HidesByScore))
+        {
+            NarrowByFunction(problem, only, sequence, at, tile, firstRow, endRow, ref start, ref stop);
+            return;
+        }
+
         if (problem.BoundMask is null && VisibleColumns.AreNeededByOne(problem, sequence, at.RowQuery[firstRow], at.RowHead[firstRow], tile + start, tile + stop)) return;
         nint* room = stackalloc nint[2 * TTile.Rows];
         var columns = new VisibleColumns(problem, room, TTile.Rows);
@@ -223,6 +229,7 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
             int outside = Math.Min(ownEnd, first);
             int kept = ownStart < outside ? mask.First(row, ownStart, outside) : outside;
             if (kept < outside) first = kept;
+            else if (outside == ownEnd) continue;     // nothing before what others need, and nothing behind that
             outside = Math.Max(ownStart, last);
             if (outside < ownEnd) last = mask.End(row, outside, ownEnd);
         }
