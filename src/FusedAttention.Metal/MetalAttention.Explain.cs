@@ -1,5 +1,8 @@
+using System.Text;
 using FusedAttention.Metal.Calls;
+using FusedAttention.Metal.Launching;
 using FusedAttention.Metal.Planning;
+using FusedAttention.Planning;
 using FusedAttention.Problems;
 
 namespace FusedAttention;
@@ -102,7 +105,18 @@ public static unsafe partial class MetalAttention
                 mask             {options.Mask}, {options.Alignment}
                 loads            {(isAligned ? $"{TileTable.VectorElements} elements at a time" : $"one element at a time: strides or beginnings are no multiples of {TileTable.VectorElements} elements")}
                 {plan.Details}
-                """ + (device.IsExamined ? "" : "\n                 (the device's layout of simdgroup matrices is taken for the known one; the first call will look)"),
+                """ + (device.IsExamined ? "" : "\n                 (the device's layout of simdgroup matrices is taken for the known one; the first call will look)") + Functions(options),
         };
+    }
+
+    /// <summary>The call's functions as operations, and as the kernels have them.</summary>
+    private static string Functions(AttentionOptions options)
+    {
+        var text = new StringBuilder();
+        FunctionListing.AppendTo(text, options);
+        if (text.Length == 0) return "";
+        text.Append("in Metal\n");
+        foreach (string line in FunctionText.Sources(options.ScoreFunction?.Graph.Form, options.MaskFunction?.Graph.Form).Split('\n', StringSplitOptions.RemoveEmptyEntries)) text.Append($"                 {line}\n");
+        return "\n" + text.ToString().TrimEnd('\n');
     }
 }
