@@ -102,10 +102,9 @@ internal static class FunctionText
         yield return new(
             Scores, "    if (row.mask[key] == 0) score.is_seen = false;\n}", """
 
-            // s = f(s). Negative infinity hides the key. That of a bias does not where the function makes another number of it; a bias of the most negative numbers may not become one.
+            // s = f(s). Negative infinity hides the key. That of a bias does not where the function makes another number of it.
             INLINE void apply_function(thread Score &score, thread const Row &row, int tile, int j, PARAMETERS parameters)
             {
-                if (has_bias && score.value < LOWEST_SCORE) score.value = LOWEST_SCORE;
                 if (!score.is_seen) score.value = negative_infinity();
                 score.value = score_function(score.value, row.functions, row.head, row.query, int(row.position), tile, j, parameters);
                 score.is_seen = !is_negative_infinity(score.value);
