@@ -90,13 +90,22 @@ public sealed unsafe class FunctionTableTests : IDisposable
 
         DeviceMemory table = TableOf(_runtime.Submissions[0]);
         Assert.True(_runtime.IsLiving(table));
-        for (int i = 0; i < 20 && _runtime.IsLiving(table); i++)
-        {
-            _device.Synchronize();
-            Collect();
-        }
+        AssertGoesBack(table);
 
-        Assert.False(_runtime.IsLiving(table));
+        // Nothing of the last call keeps its table either.
+        ForwardOfATable();
+        AssertGoesBack(TableOf(_runtime.Submissions[^1]));
+
+        void AssertGoesBack(DeviceMemory memory)
+        {
+            for (int i = 0; i < 20 && _runtime.IsLiving(memory); i++)
+            {
+                _device.Synchronize();
+                Collect();
+            }
+
+            Assert.False(_runtime.IsLiving(memory));
+        }
 
         // The function and its table are this call's alone.
         [MethodImpl(MethodImplOptions.NoInlining)]
