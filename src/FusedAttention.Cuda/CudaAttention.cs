@@ -35,7 +35,7 @@ public static unsafe partial class CudaAttention
     /// <param name="stream">Where the work is queued; null for the device's <see cref="CudaDevice.DefaultStream"/>.</param>
     /// <param name="cancellationToken">Cancels the call until its work is queued, and not after.</param>
     /// <exception cref="ArgumentException">A shape, stride, length, type or overlap is not as described, or the tensors or the stream belong to different devices; the message has the numbers.</exception>
-    /// <exception cref="NotSupportedException">No kernel takes these dimensions, or scale, soft cap or a slope is beyond what 32-bit arithmetic is trusted with; the message has the number and its limits.</exception>
+    /// <exception cref="NotSupportedException">No kernel takes these dimensions, scale, soft cap or a slope is beyond what 32-bit arithmetic is trusted with, or functions have more than 16 tables or 64 parameters; the message has the number and its limits.</exception>
     /// <exception cref="CudaException">A kernel does not load, or the device gives no memory. What fails on the GPU later is thrown by what waits for it.</exception>
     /// <exception cref="ObjectDisposedException">A tensor or the stream is disposed.</exception>
     /// <exception cref="OperationCanceledException"><paramref name="cancellationToken"/> was cancelled before the work was queued.</exception>

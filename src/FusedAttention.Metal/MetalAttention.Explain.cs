@@ -1,5 +1,8 @@
+using System.Text;
 using FusedAttention.Metal.Calls;
+using FusedAttention.Metal.Launching;
 using FusedAttention.Metal.Planning;
+using FusedAttention.Planning;
 using FusedAttention.Problems;
 
 namespace FusedAttention;
@@ -14,7 +17,7 @@ public static unsafe partial class MetalAttention
     /// <param name="options">The options of the call.</param>
     /// <param name="operands">The optional tensors that the call will have, and whether its tensors may begin anywhere.</param>
     /// <exception cref="ArgumentException">The shape, the types or the options cannot be computed on.</exception>
-    /// <exception cref="NotSupportedException">No kernel takes these dimensions, or scale, soft cap or a slope is beyond what 32-bit arithmetic is trusted with; the message has the number and its limits.</exception>
+    /// <exception cref="NotSupportedException">No kernel takes these dimensions, scale, soft cap or a slope is beyond what 32-bit arithmetic is trusted with, or functions have more than 16 tables or 64 parameters; the message has the number and its limits.</exception>
     public static AttentionExplanation Explain<TQuery, TKeyValue>(
         MetalDevice device, in AttentionShape shape, AttentionOptions? options = null, OperandKinds operands = OperandKinds.None)
         where TQuery : unmanaged
@@ -36,7 +39,7 @@ public static unsafe partial class MetalAttention
     /// <param name="options">The options of the call.</param>
     /// <param name="operands">The optional tensors that the call will have, and whether its tensors may begin anywhere.</param>
     /// <exception cref="ArgumentException">The shape, the lengths, the types or the options cannot be computed on.</exception>
-    /// <exception cref="NotSupportedException">No kernel takes these dimensions, or scale, soft cap or a slope is beyond what 32-bit arithmetic is trusted with; the message has the number and its limits.</exception>
+    /// <exception cref="NotSupportedException">No kernel takes these dimensions, scale, soft cap or a slope is beyond what 32-bit arithmetic is trusted with, or functions have more than 16 tables or 64 parameters; the message has the number and its limits.</exception>
     public static AttentionExplanation Explain<TQuery, TKeyValue>(
         MetalDevice device, in AttentionShape shape, ReadOnlySpan<int> queryLengths, ReadOnlySpan<int> keyLengths, int? blockSize = null, AttentionOptions? options = null,
         OperandKinds operands = OperandKinds.None)
@@ -102,7 +105,18 @@ public static unsafe partial class MetalAttention
                 mask             {options.Mask}, {options.Alignment}
                 loads            {(isAligned ? $"{TileTable.VectorElements} elements at a time" : $"one element at a time: strides or beginnings are no multiples of {TileTable.VectorElements} elements")}
                 {plan.Details}
-                """ + (device.IsExamined ? "" : "\n                 (the device's layout of simdgroup matrices is taken for the known one; the first call will look)"),
+                """ + (device.IsExamined ? "" : "\n                 (the device's layout of simdgroup matrices is taken for the known one; the first call will look)") + Functions(options),
         };
+    }
+
+    /// <summary>The call's functions as operations, and as the kernels have them.</summary>
+    private static string Functions(AttentionOptions options)
+    {
+        var text = new StringBuilder();
+        FunctionListing.AppendTo(text, options);
+        if (text.Length == 0) return "";
+        text.Append("in Metal\n");
+        foreach (string line in FunctionText.Sources(options.ScoreFunction?.Graph.Form, options.MaskFunction?.Graph.Form).Split('\n', StringSplitOptions.RemoveEmptyEntries)) text.Append($"                 {line}\n");
+        return "\n" + text.ToString().TrimEnd('\n');
     }
 }

@@ -66,6 +66,24 @@ public sealed class MetalCommandTests(ITestOutputHelper log) : IDisposable
         Assert.StartsWith("NOT verified", run.LastLine, StringComparison.Ordinal);
     }
 
+    /// <summary>A score function, a mask function, and both, out of the committed subset; all of it is in the tests of the backend.</summary>
+    [Fact]
+    public async Task Conform_takes_functions()
+    {
+        using EmulatedRuntime runtime = Machines.Emulator();
+        string[] names = ReferenceData.Names(ReferenceData.FunctionSubset);
+        foreach (string group in (string[])["bias", "masked", "composed"])
+        {
+            string name = names.First(name => name.StartsWith(group, StringComparison.Ordinal)) + ".safetensors";
+            File.Copy(Path.Combine(ReferenceData.FunctionSubset, name), _folder.File(name));
+        }
+
+        ToolRun run = await ToolRun.Execute(Machines.With(runtime), "conform", _folder.Path, "--backend", "metal");
+        log.WriteLine(run.Output);
+        run.AssertSucceeds();
+        Assert.Equal("3 passed, 0 failed, 0 skipped", run.LastLine);
+    }
+
     [Fact]
     public async Task Bench_times_a_shape_on_the_device()
     {

@@ -45,6 +45,12 @@ internal sealed unsafe class RecordingRuntime : IMetalRuntime
         get { lock (_lock) return _living.Count; }
     }
 
+    /// <summary>Whether an allocation was not given back.</summary>
+    public bool IsLiving(DeviceMemory memory)
+    {
+        lock (_lock) return _living.Contains((Memory)memory);
+    }
+
     public int Allocations { get; private set; }
 
     public bool IsDisposed { get; private set; }

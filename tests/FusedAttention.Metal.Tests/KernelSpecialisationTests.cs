@@ -19,7 +19,7 @@ public sealed class KernelSpecialisationTests(ITestOutputHelper output)
     {
         Assert.SkipWhen(EmulatorToolchain.SkipReason is not null, EmulatorToolchain.SkipReason ?? "");
         string text = KernelSource.Compose(Functions().First(function => string.Equals(function.LibraryKey, key, StringComparison.Ordinal)));
-        string[] problems = CompiledLint.Check(text);
+        string[] problems = [.. TextLint.Check("library", text), .. CompiledLint.Check(text)];
         Assert.True(problems.Length == 0, string.Join('\n', problems));
         EmulatorLibrary library = EmulatorBuild.Get(text, EmulatorFlavour.Plain);
         foreach (KernelSignature kernel in library.Kernels)
@@ -43,6 +43,7 @@ public sealed class KernelSpecialisationTests(ITestOutputHelper output)
             yield return KernelLibrary.Main(AttentionKernel.Plain, KernelTraits.Of(problem, isAligned: true));
         }
 
+        foreach (KernelFunction function in KernelCatalog.Libraries().Where(static function => function.HasFunctions)) yield return function;
         foreach (AttentionElementType type in Elements.Wide)
         {
             yield return MergePlan.Function(type, AttentionElementType.Float32, hasSinks: false, hasLogSumExp: false);

@@ -67,9 +67,12 @@ internal sealed unsafe class MetalCaller(EmulatedRuntime runtime, AttentionKerne
         using var transient = new TransientMemory(runtime);
         var memory = new CallMemory(
             Place(tensors.Query)!.Value, Place(tensors.Key)!.Value, Place(tensors.Value)!.Value, Place(tensors.Output)!.Value, Place(tensors.Mask), Place(tensors.Bias), Place(tensors.LogSumExp));
-        LaunchList launches = plan.Bind(problem, memory, transient);
+        DeviceMemory[] tables = [.. Enumerable.Range(0, FunctionCaptures.TablesOf(problem)).Select(i => TableOf(FunctionCaptures.TableAt(problem, i)))];
+        LaunchList launches = plan.Bind(problem, memory, transient, tables);
         for (int i = 0; i < launches.Count; i++) runtime.Wait(runtime.Submit(launches[i]));
     }
+
+    private DeviceMemory TableOf(ScoreTable table) => runtime.Wrap((nint)table.First, (long)table.Rows * table.Columns * sizeof(float));
 
     private MemoryPlace? Place(in TensorArgument tensor) =>
         tensor.IsAbsent ? null : new MemoryPlace(runtime.Wrap((nint)tensor.Pointer, tensor.Layout.Extent * tensor.ElementBytes), 0);

@@ -102,6 +102,61 @@ public sealed class MetalMutationTests(ITestOutputHelper output)
         { "min(first_column + VALUE_FRAGMENTS * 8, values.columns)", "min(first_column, values.columns)", 0 },
     };
 
+    /// <summary>The same in what a call's functions add to the text, each in those of <see cref="ProblemsOfFunctions"/> that have it.</summary>
+    public static TheoryData<string, string, string> MistakesOfFunctions => new()
+    {
+        { "Plain", "apply_function(score, row, tile, j, parameters);", "" },
+        { "Decode", "if (!score.is_seen) score.value = negative_infinity();", "" },
+        { "Prefill", "score.is_seen = !is_negative_infinity(score.value);", "" },
+        { "Plain", "score.is_seen = !is_negative_infinity(score.value);", "if (is_negative_infinity(score.value)) score.is_seen = false;" },
+        { "Decode", "    if (score.value < LOWEST_SCORE) return LOWEST_SCORE;", "" },
+        { "Plain", "INLINE bool has_natural_scores() { return true; }", "INLINE bool has_natural_scores() { return has_soft_cap || has_bias || has_alibi; }" },
+        { "Prefill", "INLINE bool modifies_scores() { return true; }", "INLINE bool modifies_scores() { return has_mask; }" },
+        { "Plain", ", tile, j, parameters)) score.is_seen = false;", ", tile, j, parameters)) score.is_seen = score.is_seen;" },
+
+        // What functions are told.
+        { "Prefill", "{item.sequence, ", "{0, " },
+        { "Decode", "operands.score_table0[head]", "operands.score_table0[0]" },
+        { "Plain", "float(position - tile) - float(j)", "float(position - tile)" },
+        { "Decode", "float(tile) + float(j)", "float(tile)" },
+        { "Prefill", "parameters.score_number0", "parameters.score_number1" },
+        { "Plain", "parameters.score_table0_columns + ", "parameters.score_table0_rows + " },
+        { "Plain", "bounded < float(count) ? int(bounded) : count - 1", "int(bounded)" },
+        { "Decode", "index > 0.0f ? index : 0.0f", "index" },
+        { "Prefill", "fma(-trunc(precise::divide(a, b)), b, a)", "fma(-floor(precise::divide(a, b)), b, a)" },
+
+        // Tiles that are left out.
+        { "Plain", "if (!simd_any(keeps_key(row, tile, lane, parameters))) continue;", "if (!keeps_key(row, tile, 0, parameters)) continue;" },
+        { "Decode", "lane_of_key % STEPS * SIDE_BY_SIDE + side, parameters))) continue;", "side, parameters))) continue;" },
+        { "Prefill", "f * 8 + 1, parameters) || keeps;", "f * 8, parameters) || keeps;" },
+        { "Prefill", "if (sees_tile && lane == 0) atomic_store_explicit(&notes->kept_tile, tile + 1, memory_order_relaxed);\n        threadgroup_barrier(mem_flags::mem_threadgroup);", "if (sees_tile && lane == 0) atomic_store_explicit(&notes->kept_tile, tile + 1, memory_order_relaxed);" },
+        { "Prefill", "if (sees_tile) sees_tile = simd_any(", "if (sees_tile) sees_tile = !simd_any(" },
+
+        // Functions that are asked again.
+        { "Plain", "score_of(product_of_key(row, key, parameters), ", "score_of(0.0f, " },
+        { "Prefill", "row.functions.query += sequence.query_start + ", "row.functions.query += " },
+        { "Decode", "row.functions.key += sequence.key_start + key_value_head * parameters.key_head_stride;", "row.functions.key += sequence.key_start;" },
+        { "Plain", "row.functions.blocks += sequence.block_table_start;", "" },
+    };
+
+    [Theory]
+    [MemberData(nameof(MistakesOfFunctions))]
+    public void A_mistake_around_functions_is_noticed(string kernel, string correct, string wrong)
+    {
+        var family = Enum.Parse<AttentionKernel>(kernel);
+        AssertNoticed(family, ProblemsOfFunctions(family), correct, wrong, occurrence: 0, isEverywhere: false);
+    }
+
+    [Theory]
+    [InlineData(nameof(AttentionKernel.Plain))]
+    [InlineData(nameof(AttentionKernel.Prefill))]
+    [InlineData(nameof(AttentionKernel.Decode))]
+    public void Without_a_mistake_those_of_functions_pass(string kernel)
+    {
+        var family = Enum.Parse<AttentionKernel>(kernel);
+        foreach (Problem problem in ProblemsOfFunctions(family)) MetalProblems.Run(problem, null, family).AssertClose(problem, RowByRow.Solve(problem));
+    }
+
     [Theory]
     [MemberData(nameof(Mistakes))]
     public void A_mistake_is_noticed(string kernel, string correct, string wrong, int occurrence)
@@ -133,10 +188,18 @@ public sealed class MetalMutationTests(ITestOutputHelper output)
         }
     }
 
-    private void AssertNoticed(AttentionKernel family, IEnumerable<Problem> problems, string correct, string wrong, int occurrence)
+    private void AssertNoticed(AttentionKernel family, IEnumerable<Problem> problems, string correct, string wrong, int occurrence, bool isEverywhere = true)
     {
         using EmulatedRuntime runtime = MetalProblems.Start();
-        using var mistaken = new EmulatedRuntime { Orders = [.. MetalProblems.AllOrders], Source = function => Mutate(KernelSource.Compose(function), correct, wrong, occurrence) };
+        using var mistaken = new EmulatedRuntime
+        {
+            Orders = [.. MetalProblems.AllOrders],
+            Source = function =>
+            {
+                string text = KernelSource.Compose(function);
+                return isEverywhere || text.Contains(correct, StringComparison.Ordinal) ? Mutate(text, correct, wrong, occurrence) : text;
+            },
+        };
         foreach (Problem problem in problems)
         {
             try
@@ -168,6 +231,41 @@ public sealed class MetalMutationTests(ITestOutputHelper output)
 
     /// <summary>In floats, with 11 steps of 16 dimensions for Q K^T and 19 fragments of 8 for P V: neither is even.</summary>
     private static IEnumerable<Problem> ProblemsOfParts() => Problems(AttentionKernel.Prefill, keyDim: 168, valueDim: 152);
+
+    /// <summary>Those of all kernels with functions among them, so that each line of the functions' text counts somewhere.</summary>
+    private static IEnumerable<Problem> ProblemsOfFunctions(AttentionKernel family)
+    {
+        var generator = new ProblemGenerator(6);
+        Dictionary<string, Problem> problems = Problems(family).ToDictionary(static problem => problem.Name, StringComparer.Ordinal);
+        Problem causal = problems["causal"], bias = problems["bias"], special = problems["special values"];
+        (int queries, int keys, int sequences) = (causal.QueryLengths.Max(), causal.KeyLengths.Max(), causal.Sequences);
+        ScoreTable Numbers(int count) => new(generator.Numbers(sequences * count, 1, AttentionElementType.Float32), sequences, count);
+        var slopes = new LinearBias(new ScoreTable([0.1f, 0.2f, 0.3f, 0.1f, 0.4f, 0.5f]));
+        yield return With(causal, "slopes, a few keys", ScoreFunction.Of(slopes), MaskFunction.Of(new EveryNth(16, 3)));
+        yield return With(causal, "tokens, remainders", ScoreFunction.Of(new TokenProduct(Numbers(queries), Numbers(keys))), MaskFunction.Of(new BehindBy(3, 1)));
+        yield return With(causal with { Options = causal.Options with { Mask = AttentionMask.Full } }, "relative, capped", ScoreFunction.Of(new T5RelativeBias(generator.Numbers(16 * 6, 1, AttentionElementType.Float32), 6, true, 20).Then(new TanhCap(3))), null);
+        yield return With(bias, "bias, and slopes", ScoreFunction.Of(slopes), null);
+        yield return With(bias, "bias, capped", ScoreFunction.Of(new TanhCap(2)), null);
+
+        // NaN in keys that a bias excludes, and a cap that makes a number of it.
+        Problem poisoned = generator.Fill(bias with { Name = "NaN behind a bias, capped" });
+        float[] hidden = new float[queries * (keys + 3)];
+        for (int i = 0; i < queries; i++) hidden[(i * (keys + 3)) + 5] = float.NegativeInfinity;
+        Array.Fill(poisoned.Key[0], float.NaN, 5 * 2 * poisoned.KeyDim, 2 * poisoned.KeyDim);
+        yield return With(poisoned with { Bias = new Broadcast<float>(hidden, 1, 1, queries, keys + 3) }, poisoned.Name, ScoreFunction.Of(new TanhCap(2)), null);
+
+        // Scores that are sixteenths, excluded between two of them, over values that are infinite here and there.
+        foreach (Problem exact in (Problem[])[special with { Mask = null }, special with { Mask = null, Form = CallForm.Paged, BlockSize = 24 }])
+        {
+            float[] Integers(float[] numbers) => [.. numbers.Select(static x => MathF.Round(x * 2))];
+            yield return With(
+                exact with { Query = [.. exact.Query.Select(Integers)], Key = [.. exact.Key.Select(Integers)] }, $"excluded by scores, {exact.Form}", ScoreFunction.Of(new OnlyAbove(1 / 32f)), null,
+                scale: 1 / 16f);
+        }
+
+        static Problem With(Problem problem, string name, ScoreFunction score, MaskFunction? mask, float? scale = null) =>
+            problem with { Name = name, Options = problem.Options with { ScoreFunction = score, MaskFunction = mask, Scale = scale } };
+    }
 
     private static IEnumerable<Problem> Problems(AttentionKernel family, int keyDim = 64, int valueDim = 64)
     {
@@ -234,4 +332,20 @@ public sealed class MetalMutationTests(ITestOutputHelper output)
             Options = one.Options with { Mask = AttentionMask.Full, Scale = 1f / 16 },
         };
     }
+}
+
+/// <summary>Keeps every n-th key.</summary>
+internal readonly struct EveryNth(int step, int first) : IMaskFunction
+{
+    public T Keep<T>(in ScoreContext<T> at)
+        where T : struct, IScoreValue<T>
+        => at.Key % step == first;
+}
+
+/// <summary>Keeps keys by what remains of their distance, which is negative for those behind the query.</summary>
+internal readonly struct BehindBy(int step, int remainder) : IMaskFunction
+{
+    public T Keep<T>(in ScoreContext<T> at)
+        where T : struct, IScoreValue<T>
+        => (at.Key - at.Position) % step == -remainder;
 }

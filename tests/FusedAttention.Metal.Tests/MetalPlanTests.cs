@@ -100,11 +100,17 @@ public sealed class MetalPlanTests
     }
 
     [Fact]
-    public void Functions_are_refused()
+    public void Functions_that_have_captured_too_much_are_refused()
     {
-        AttentionOptions scores = new() { ScoreFunction = ScoreFunction.Of(new TanhCap(5)) }, masks = new() { MaskFunction = MaskFunction.Of(new GlobalLocalMask(1, 2)) };
-        Assert.StartsWith("The Metal kernels have no score functions yet, and the call has TanhCap.", Assert.Throws<NotSupportedException>(() => Plan(new AttentionShape(1, 1, 1, 2, 2, 64, 64), scores)).Message, StringComparison.Ordinal);
-        Assert.StartsWith("The Metal kernels have no mask functions yet, and the call has GlobalLocalMask.", Assert.Throws<NotSupportedException>(() => Plan(new AttentionShape(1, 1, 1, 2, 2, 64, 64), masks)).Message, StringComparison.Ordinal);
+        ScoreFunction Of(int functions) => Enumerable.Range(0, functions)
+            .Select(static n => ScoreFunction.Of(new LinearBias(new ScoreTable([n, n])))).Aggregate(static (first, next) => first.Then(next));
+        var shape = new AttentionShape(1, 1, 1, 2, 2, 64, 64);
+        Assert.Equal(2, Plan(shape, new AttentionOptions { ScoreFunction = Of(16) }).WorkItems);
+        string message = Assert.Throws<NotSupportedException>(() => Plan(shape, new AttentionOptions { ScoreFunction = Of(12), MaskFunction = MaskFunction.Of(new PrefixMask(new ScoreTable([1]))).And(Listed(4)) })).Message;
+        Assert.StartsWith("The Metal kernels take functions with up to 16 tables and 64 parameters in a call; the call's have 17 and 0: LinearBias", message, StringComparison.Ordinal);
+
+        static MaskFunction Listed(int masks) => Enumerable.Range(0, masks)
+            .Select(static n => MaskFunction.Of(new PrefixMask(new ScoreTable([n])))).Aggregate(static (first, next) => first.And(next));
     }
 
     [Fact]
@@ -146,7 +152,7 @@ public sealed class MetalPlanTests
         using var transient = new TransientMemory(runtime);
         using DeviceMemory memory = runtime.Allocate(16);
         var place = new MemoryPlace(memory, 0);
-        LaunchList launchList = plan.Bind(problem, new CallMemory(place, place, place, place), transient);
+        LaunchList launchList = plan.Bind(problem, new CallMemory(place, place, place, place), transient, []);
         KernelLaunch[][] submissions = [.. Enumerable.Range(0, launchList.Count).Select(i => launchList[i].ToArray())];
 
         double work = 2.0 * problem.AllowedPairs() * 32 * 256;

@@ -22,7 +22,8 @@ internal static unsafe class PlanText
         LaunchList launches = plan.Bind(
             problem,
             new(place, place, place, place, problem.HasMask ? place : null, problem.HasBias ? place : null, problem.HasLogSumExp ? place : null),
-            new Whole(new(scratch, 0)));
+            new Whole(new(scratch, 0)),
+            []);
         for (int i = 0; i < launches.Count; i++)
         {
             text.Append(CultureInfo.InvariantCulture, $"\ncommand buffer {i}\n");

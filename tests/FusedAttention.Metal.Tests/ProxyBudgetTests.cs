@@ -76,6 +76,25 @@ public sealed class ProxyBudgetTests(ITestOutputHelper output)
         Assert.Empty(spilled);
     }
 
+    /// <summary>A distance with a slope, and documents: what is known of a row and its functions fits the registers too, but for two of them in floats, outside of the loop.</summary>
+    [Theory]
+    [InlineData(AttentionElementType.Float16, 64, 0)]
+    [InlineData(AttentionElementType.Float16, 128, 0)]
+    [InlineData(AttentionElementType.Float16, 256, 0)]
+    [InlineData(AttentionElementType.BFloat16, 128, 0)]
+    [InlineData(AttentionElementType.Float32, 128, 8)]
+    public void Prefills_with_functions_keep_to_their_budgets(AttentionElementType type, int dim, int spilledBytes)
+    {
+        Assert.SkipWhen(EmulatorToolchain.SkipReason is not null, EmulatorToolchain.SkipReason ?? "");
+        ProxyKernel compiled = Compile(AttentionKernel.Prefill, Traits(type, type, dim, hasFeatures: false, blockSize: 0) with
+        {
+            Score = ScoreFunction.Of(new LinearBias(new ScoreTable([1]))).Graph.Form,
+            Keep = MaskFunction.Of(new DocumentMask([0, 1])).Graph.Form,
+        });
+        output.WriteLine($"{compiled}, matrix share {compiled.Loop.MatrixShare:0.00}, {compiled.Loop.OtherCycles} cycles beside");
+        Assert.True(compiled.SpilledBytes <= spilledBytes && compiled.Loop.Spills == 0, $"{spilledBytes} bytes may be spilled, outside of the loop: {compiled}");
+    }
+
     private static KernelTraits Traits(AttentionElementType query, AttentionElementType keyValue, int dim, bool hasFeatures, int blockSize) =>
         new(query, keyValue, dim, dim, CallFeatures.Aligned | (hasFeatures ? AllFeatures : CallFeatures.None), blockSize, AttentionElementType.Float32);
 

@@ -31,6 +31,17 @@ public sealed class SnapshotTests
     [Fact]
     public void Text_of_a_plain_kernel() => AssertText("plain-float32-100-33.metal", AttentionKernel.Plain, Traits<float, float>(100, 33));
 
+    /// <summary>A score and a mask function, with tables, a parameter and what a row may ask of a key twice.</summary>
+    [Theory]
+    [InlineData(nameof(AttentionKernel.Prefill))]
+    [InlineData(nameof(AttentionKernel.Decode))]
+    [InlineData(nameof(AttentionKernel.Plain))]
+    public void Text_of_functions(string kernel) => AssertText(kernel.ToLowerInvariant() + "-functions.metal", Enum.Parse<AttentionKernel>(kernel), Traits<Half, Half>(64, 64, Functions));
+
+    /// <summary>Without a score function scores stay in units of the scale, and rows are not asked for products again.</summary>
+    [Fact]
+    public void Text_of_a_mask_function() => AssertText("plain-mask-function.metal", AttentionKernel.Plain, Traits<float, float>(64, 64, new() { MaskFunction = MaskFunction.Of(new DilatedWindow(40, 3)) }));
+
     [Fact]
     public void Plan_of_a_causal_prefill() => AssertPlan(
         "plan-causal-prefill.txt",
@@ -60,6 +71,9 @@ public sealed class SnapshotTests
         MetalAttention.Explain<float, float>(device, new AttentionShape(1, 1, 3000, 8, 2, 64), new AttentionOptions { RowInvariant = true }, OperandKinds.Unaligned | OperandKinds.LogSumExp));
 
     [Fact]
+    public void Explanation_of_functions() => AssertExplained("explain-functions.txt", device => MetalAttention.Explain<Half, Half>(device, new AttentionShape(1, 512, 512, 2, 2, 64), Functions));
+
+    [Fact]
     public void Explanation_of_a_device_that_nobody_has_asked_yet()
     {
         using var runtime = new QuietRuntime { Device = Device with { HasKnownLaneMap = false } };
@@ -67,10 +81,16 @@ public sealed class SnapshotTests
         Assert.Equal(0, runtime.Submitted);
     }
 
-    private static KernelTraits Traits<TQuery, TKeyValue>(int keyDim, int valueDim)
+    private static AttentionOptions Functions { get; } = new()
+    {
+        ScoreFunction = ScoreFunction.Of(new LinearBias(new ScoreTable([0.5f, 0.25f])).Then(new TanhCap(50))),
+        MaskFunction = MaskFunction.Of(new DocumentMask(new int[512]).And(new GlobalLocalMask(4, 30))),
+    };
+
+    private static KernelTraits Traits<TQuery, TKeyValue>(int keyDim, int valueDim, AttentionOptions? options = null)
         where TQuery : unmanaged
         where TKeyValue : unmanaged
-        => KernelTraits.Of(ShapeProblem.Dense<TQuery, TKeyValue>(new AttentionShape(1, 1, 1, 1, 1, keyDim, valueDim), AttentionOptions.Default), isAligned: true);
+        => KernelTraits.Of(ShapeProblem.Dense<TQuery, TKeyValue>(new AttentionShape(1, 1, 1, 1, 1, keyDim, valueDim), options ?? AttentionOptions.Default), isAligned: true);
 
     private static void AssertText(string name, AttentionKernel kernel, KernelTraits traits) => Snapshot.AssertOnFile(Folder, name, KernelSource.Compose(KernelLibrary.Main(kernel, traits)));
 

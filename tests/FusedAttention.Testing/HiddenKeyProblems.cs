@@ -48,4 +48,28 @@ internal static class HiddenKeyProblems
             _ => problem,
         };
     }
+
+    /// <summary>150 keys, of which a score function excludes four by their scores, and places of their values: a query's first element is 8, and theirs the most negative.</summary>
+    public static (Problem Problem, (int Key, int Column, float Value)[] Specials) ExcludedByScore(int queries)
+    {
+        const int Keys = 150;
+        Problem problem = Of(queries, Keys, AttentionElementType.Float16, "nothing");
+        problem = problem with { Options = problem.Options with { ScoreFunction = ScoreFunction.Of(new OnlyAbove(-1000)) } };
+        foreach (float[] query in problem.Query)
+            for (int i = 0; i < query.Length; i += problem.KeyDim) query[i] = 8;
+        int row = problem.KeyValueHeads * problem.KeyDim;
+        for (int j = 7; j < Keys; j += 31)
+            for (int h = 0; h < problem.KeyValueHeads; h++) problem.Key[0][(j * row) + (h * problem.KeyDim)] = -60_000;
+        return (problem, [.. Enumerable.Range(0, Keys / 31).Select(static n => (7 + (31 * n), n, float.NaN))]);
+    }
+
+    /// <summary>150 keys, of which a bias excludes 60 and a cap, which comes after it, none.</summary>
+    public static Problem CappedAfterBias(int queries)
+    {
+        const int Keys = 150;
+        float[] bias = new float[queries * Keys];
+        for (int i = 0; i < queries; i++) Array.Fill(bias, float.NegativeInfinity, (i * Keys) + (i % 5), 60);
+        Problem problem = Of(queries, Keys, AttentionElementType.Float16, "nothing") with { Bias = new Broadcast<float>(bias, 1, 1, queries, Keys) };
+        return problem with { Options = problem.Options with { ScoreFunction = ScoreFunction.Of(new TanhCap(3)) } };
+    }
 }

@@ -19,6 +19,22 @@ internal static class TestFunctions
         };
     }
 
+    /// <summary>The problem with functions of which nothing depends on the batch: a score function, a mask function or, where <paramref name="which"/> is a multiple of 3, both; and no tensor beside them.</summary>
+    public static Problem AddSame(Problem problem, int which)
+    {
+        float[] slopes = [.. Enumerable.Range(1, problem.Heads).Select(static h => 0.3f / h)];
+        return problem with
+        {
+            Mask = null,
+            Bias = null,
+            Options = problem.Options with
+            {
+                ScoreFunction = which % 3 == 2 ? null : ScoreFunction.Of(new LinearBias(new ScoreTable(slopes)).Then(new TanhCap(20))),
+                MaskFunction = which % 3 == 1 ? null : MaskFunction.Of(new DilatedWindow(40, 3, isTwoSided: true).And(new HeadRemainder(2))),
+            },
+        };
+    }
+
     private static ScoreFunction NextScore(ProblemGenerator generator, Problem problem)
     {
         float[] perHead = generator.Numbers(problem.Heads, 0.5f, AttentionElementType.Float32);
@@ -101,4 +117,22 @@ internal readonly struct HeadRemainder(int stride) : IMaskFunction
     public T Keep<T>(in ScoreContext<T> at)
         where T : struct, IScoreValue<T>
         => at.Key % stride == at.Head % stride;
+}
+
+/// <summary>Excludes keys by their scores.</summary>
+internal readonly struct OnlyAbove(float least) : IScoreFunction
+{
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public T Score<T>(T score, in ScoreContext<T> at)
+        where T : struct, IScoreValue<T>
+        => T.Select(score < least, float.NegativeInfinity, score);
+}
+
+/// <summary>Keeps the first keys alone.</summary>
+internal readonly struct FirstKeys(int last) : IMaskFunction
+{
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public T Keep<T>(in ScoreContext<T> at)
+        where T : struct, IScoreValue<T>
+        => at.Key <= last;
 }

@@ -84,6 +84,19 @@ public static class BuiltInChecks
         ("6 heads on 2", static r => r with { Heads = 6, Options = Causal }),
         ("3 heads on 3", static r => r with { Heads = 3, KeyValueHeads = 3, Options = Causal }),
         ("row-invariant", static r => r with { Options = Causal with { RowInvariant = true } }),
+        ("score function", static r => r with { Options = Causal with { ScoreFunction = ScoreFunction.Of(new LinearBias(new([0.1f, 0.2f, 0, 0.4f])).Then(new TanhCap(5))) } }),
+        ("mask function", static r => r with { Options = new() { MaskFunction = MaskFunction.Of(new DilatedWindow(9, 3, isTwoSided: true)).And(MaskFunction.Of(new GlobalLocalMask(2, 30))) } }),
+        ("functions after everything else", static r => r with
+        {
+            HasMask = true,
+            BiasType = F32,
+            HasExtremeBias = true,
+            Options = Causal with
+            {
+                AlibiSlopes = AlibiSlopes.ForHeads(4), SinkLogits = [0, 1, -1, 2],
+                ScoreFunction = ScoreFunction.Of(new HeadTemperature(new([1, 0.5f, 2, 1.5f]))), MaskFunction = MaskFunction.Of(new PrefixMask(new([40]))),
+            },
+        }),
         ("everything", static r => r with
         {
             HasMask = true,

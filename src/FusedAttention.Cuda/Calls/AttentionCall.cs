@@ -117,9 +117,9 @@ internal sealed class AttentionCall : IDisposable
         // Loading takes long and may fail: before the stream is taken, and before anything is on it.
         for (int i = 0; i < _plan.Launches; i++) device.Runtime.Prepare(_plan.FunctionAt(i));
         if (_blockTables is not null) device.Runtime.Prepare(TablePlan.Function);
-        Span<ulong> functionTables = stackalloc ulong[FunctionBinding.TablesOf(Problem)];
+        Span<ulong> functionTables = stackalloc ulong[FunctionCaptures.TablesOf(Problem)];
         int tensors = _uses.All.Length;
-        for (int i = 0; i < functionTables.Length; i++) functionTables[i] = _uses.AddTable(device.TableCopies.Of(FunctionBinding.TableAt(Problem, i)));
+        for (int i = 0; i < functionTables.Length; i++) functionTables[i] = _uses.AddTable(device.FunctionTables.Of(FunctionCaptures.TableAt(Problem, i)));
         using Submission work = new(stream, _uses.All);
         if (work.IsCapturing) stream.KeepForGraphs(_uses.All[tensors..]);
         MemoryPlace scratch = default, tables = default;

@@ -1,6 +1,5 @@
 using System.Diagnostics.CodeAnalysis;
 using System.Runtime.CompilerServices;
-using FusedAttention.Cuda.Kernels;
 using FusedAttention.Cuda.Memory;
 using FusedAttention.Devices;
 
@@ -12,7 +11,7 @@ namespace FusedAttention.Cuda.Calls;
 internal struct CallUses : IDisposable
 {
     /// <summary>Query, key, value, output, mask, bias, log-sum-exp, block tables, two of scales, and the tables of functions.</summary>
-    private const int Most = 10 + FunctionBlock.MostTables;
+    private const int Most = 10 + FunctionCaptures.MostTables;
 
     private Uses _uses;
     private int _count;

@@ -22,12 +22,6 @@ internal struct FunctionTable
 /// </summary>
 internal static class FunctionBlock
 {
-    /// <summary>Tables that a call's functions look up between them.</summary>
-    public const int MostTables = 16;
-
-    /// <summary>Parameters that they take: with the tables half a KB of the shortest parameter.</summary>
-    public const int MostParameters = 64;
-
     /// <summary>Where it begins.</summary>
     public static int Offset => CallReader.TablesBehindBlock;
 

@@ -38,7 +38,7 @@ internal sealed class RowFunction
     private readonly FunctionOperands _operands;
     private readonly RowReader _row;
     private readonly I32 _first;
-    private readonly bool[] _dependsOnColumn;
+    private readonly FunctionSchedule _schedule;
     private readonly Value?[] _ofRow;
     private F32? _firstNumber;
     private F32? _ahead;
@@ -50,16 +50,8 @@ internal sealed class RowFunction
     public RowFunction(FunctionOperands operands, RowReader row, I32 first)
     {
         (_k, _operands, _row, _first) = (operands.Kernel, operands, row, first);
-        ReadOnlySpan<ScoreStep> steps = operands.Form.Steps;
-        _ofRow = new Value?[steps.Length];
-        _dependsOnColumn = new bool[steps.Length];
-        for (int i = 0; i < steps.Length; i++)
-        {
-            ScoreStep step = steps[i];
-            _dependsOnColumn[i] = step.Operation is ScoreOperation.Score or ScoreOperation.Key || Depends(step.First) || Depends(step.Second) || Depends(step.Third);
-        }
-
-        bool Depends(int operand) => operand >= 0 && _dependsOnColumn[operand];
+        _schedule = new(operands.Form);
+        _ofRow = new Value?[_schedule.Count];
     }
 
     /// <summary>The score after the function.</summary>
@@ -79,9 +71,9 @@ internal sealed class RowFunction
 
         public Value Result() => Of(_ofColumn.Length - 1);
 
-        private ScoreStep Step(int index) => _operands.Form.Steps[index];
+        private ScoreStep Step(int index) => row._schedule[index];
 
-        private Value Of(int index) => (row._dependsOnColumn[index] ? _ofColumn : row._ofRow)[index] ??= Write(Step(index));
+        private Value Of(int index) => (row._schedule.DependsOnKey(index) ? _ofColumn : row._ofRow)[index] ??= Write(Step(index));
 
         private F32 Number(int index) => (F32)Of(index);
 
@@ -97,8 +89,8 @@ internal sealed class RowFunction
             ScoreOperation.Query => row._row.Query.ToF32(),
             ScoreOperation.Position => row._row.Position.ToI32().ToF32(),
             ScoreOperation.Key => Behind(row._firstNumber ??= row._first.ToF32()),
-            ScoreOperation.Add => Sum(step.First, step.Second),
-            ScoreOperation.Subtract => Difference(step.First, step.Second),
+            ScoreOperation.Add => Sum(step, "add.rn.f32"),
+            ScoreOperation.Subtract => Sum(step, "sub.rn.f32"),
             ScoreOperation.Multiply => F32.From("mul.rn.f32", Number(step.First), Number(step.Second)),
             ScoreOperation.Divide => Quotient(Number(step.First), step.Second),
             ScoreOperation.Remainder => Elementary.Remainder(Number(step.First), Number(step.Second), QuotientOfWhole(Number(step.First), step.Second)),
@@ -126,39 +118,25 @@ internal sealed class RowFunction
         /// <summary>A whole number that rises by one with the column: exact, as it is below 2^24.</summary>
         private F32 Behind(F32 ofFirst) => column == 0 ? ofFirst : F32.From("add.rn.f32", ofFirst, (F32)column);
 
-        private F32 Sum(int first, int second)
+        private F32 Sum(in ScoreStep step, string rounded)
         {
-            if (IsFactors(first)) return F32.MultiplyAdd(Number(Step(first).First), Number(Step(first).Second), Number(second));
-            if (IsFactors(second)) return F32.MultiplyAdd(Number(Step(second).First), Number(Step(second).Second), Number(first));
-            return F32.From("add.rn.f32", Number(first), Number(second));
-        }
-
-        private F32 Difference(int first, int second)
-        {
-            switch (Step(first).Operation, Step(second).Operation)
+            SumRule rule = row._schedule.RuleOf(step);
+            switch (rule.Form)
             {
-                case (ScoreOperation.Position, ScoreOperation.Key):
+                case SumForm.Ahead:
                     F32 ahead = row._ahead ??= (row._row.Position.ToI32() - row._first).ToF32();
                     return column == 0 ? ahead : F32.From("sub.rn.f32", ahead, (F32)column);
-                case (ScoreOperation.Key, ScoreOperation.Position):
+                case SumForm.Behind:
                     return Behind(row._behind ??= (row._first - row._row.Position.ToI32()).ToF32());
+                case SumForm.MultiplyAdd:
+                    return F32.MultiplyAdd(
+                        rule.NegatesLeft ? Negative(rule.Left) : Number(rule.Left), Number(rule.Right), rule.NegatesAddend ? Negative(rule.Addend) : Number(rule.Addend));
+                default:
+                    return F32.From(rounded, Number(step.First), Number(step.Second));
             }
-
-            if (IsFactors(second))
-            {
-                // The sign goes to the factor that is the same for all columns, if one is.
-                (int changed, int other) = row._dependsOnColumn[Step(second).First] ? (Step(second).Second, Step(second).First) : (Step(second).First, Step(second).Second);
-                return F32.MultiplyAdd(Negative(changed), Number(other), Number(first));
-            }
-
-            if (IsFactors(first)) return F32.MultiplyAdd(Number(Step(first).First), Number(Step(first).Second), Negative(second));
-            return F32.From("sub.rn.f32", Number(first), Number(second));
         }
 
         private F32 Negative(int index) => Step(index).Operation == ScoreOperation.Constant ? (F32)(-Step(index).Value) : -Number(index);
-
-        /// <summary>Whether a product is computed for each column, so that it may as well be part of a multiply-add.</summary>
-        private bool IsFactors(int index) => Step(index).Operation == ScoreOperation.Multiply && row._dependsOnColumn[index];
 
         /// <summary>Correctly rounded: by a constant without a division, which is a branch and a dozen instructions.</summary>
         private F32 Quotient(F32 number, int divisor)

@@ -27,7 +27,7 @@ public sealed partial class CudaDevice
     {
         Runtime = runtime;
         TensorMaps = new(runtime);
-        TableCopies = new(this);
+        FunctionTables = new(this);
     }
 
     /// <summary>As the driver calls it, <c>NVIDIA H100 80GB HBM3</c>.</summary>
@@ -76,7 +76,7 @@ public sealed partial class CudaDevice
     internal TensorMapCache TensorMaps { get; }
 
     /// <summary>Tables that the functions of calls look up.</summary>
-    internal TableCopies TableCopies { get; }
+    internal FunctionTables FunctionTables { get; }
 
     /// <summary>The form of the prefill kernel that calls get where both take them: for tests, and for timing one beside the other.</summary>
     internal PrefillForm PrefillForm { get; set; } = PrefillForms.Default;
@@ -150,7 +150,7 @@ public sealed partial class CudaDevice
     /// <summary>Ends the device, for tests: those of the system live as long as the process. Streams other than the default one are disposed before.</summary>
     internal void Close()
     {
-        TableCopies.Dispose();
+        FunctionTables.Dispose();
         _default?.Dispose();
         Retired.Collect();
         Runtime.Dispose();

@@ -55,7 +55,7 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, WarpgroupTile?
         if (problem.KeyValueHeads > TileTable.MostKeyValueHeads)
             throw new NotSupportedException($"The CUDA kernels take up to {TileTable.MostKeyValueHeads} key/value heads; the call has {problem.KeyValueHeads}.");
         FloatRange.Require(problem, "CUDA");
-        FunctionBinding.Require(problem);
+        FunctionCaptures.Require(problem, "CUDA");
         if (problem.KeyValueType == AttentionElementType.Q8Block)
             throw new NotSupportedException($"Keys and values are {problem.KeyValueType}; of 8 bits the CUDA kernels take Int8 and Float8E4M3, with scales beside them. The CPU takes blocks too.");
         // The second pass asks a function again, of products that it forms itself, without scales.

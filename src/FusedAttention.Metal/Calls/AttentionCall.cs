@@ -18,6 +18,7 @@ internal sealed class AttentionCall : IDisposable
     private static readonly CallPool<AttentionCall> Pool = new(static () => new AttentionCall());
 
     private readonly MetalPlan _plan = new();
+    private readonly DeviceMemory[] _functionTables = new DeviceMemory[FunctionCaptures.MostTables];
     private CallUses _uses;
     private CallMemory _memory;
     private CallTensors _tensors;
@@ -70,8 +71,10 @@ internal sealed class AttentionCall : IDisposable
         CallTimer timer = AttentionTelemetry.Start(description);
         try
         {
+            Span<DeviceMemory> functionTables = _functionTables.AsSpan(0, FunctionCaptures.TablesOf(Problem));
+            for (int i = 0; i < functionTables.Length; i++) functionTables[i] = _uses.AddTable(device.FunctionTables.Of(FunctionCaptures.TableAt(Problem, i)));
             using TransientLease transient = device.RentTransient();
-            device.Submit(_plan.Bind(Problem, _memory, transient.Memory), transient.Memory, _uses.All);
+            device.Submit(_plan.Bind(Problem, _memory, transient.Memory, functionTables), transient.Memory, _uses.All);
             AttentionTelemetry.Stop(timer, description);
         }
         catch (Exception exception)
@@ -88,6 +91,8 @@ internal sealed class AttentionCall : IDisposable
         _uses.Dispose();
         _memory = default;
         _tensors = default;
+        Array.Clear(_functionTables);
+        (Problem.ScoreFunction, Problem.MaskFunction) = (null, null);
         Pool.Return(this);
     }
 

@@ -10,8 +10,8 @@ namespace FusedAttention.Metal.Calls;
 /// </summary>
 internal struct CallUses : IDisposable
 {
-    /// <summary>Query, key, value, output, mask, bias, log-sum-exp.</summary>
-    private const int Most = 7;
+    /// <summary>Query, key, value, output, mask, bias, log-sum-exp, and the tables of functions.</summary>
+    private const int Most = 7 + FunctionCaptures.MostTables;
 
     private Uses _uses;
     private int _count;
@@ -36,6 +36,15 @@ internal struct CallUses : IDisposable
         tensor.Memory.Hold();
         _uses[_count++] = new(tensor.Memory, isWritten);
         return new(tensor.Memory.Memory, tensor.Offset);
+    }
+
+    /// <param name="memory">Of a table that the call's functions look up.</param>
+    /// <returns>Where it lies.</returns>
+    public DeviceMemory AddTable(SharedMemory memory)
+    {
+        memory.Hold();
+        _uses[_count++] = new(memory, IsWritten: false);
+        return memory.Memory;
     }
 
     public void Dispose()

@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using FusedAttention.Scores.Tracing;
 
 namespace FusedAttention.Metal.Launching;
 
@@ -33,15 +34,28 @@ internal sealed record KernelFunction(KernelFamily Family, string Name, Immutabl
 
     /// <summary>For <c>with</c>, which is about to change something: the hash is that of another function.</summary>
     private KernelFunction(KernelFunction other) =>
-        (Family, Name, Definitions, Constants) = (other.Family, other.Name, other.Definitions, other.Constants);
+        (Family, Name, Definitions, Constants, Score, Keep) = (other.Family, other.Name, other.Definitions, other.Constants, other.Score, other.Keep);
+
+    /// <summary>The score function that is a part of the text; null without one.</summary>
+    public ScoreForm? Score { get; init; }
+
+    /// <summary>The mask function that is; null without one.</summary>
+    public ScoreForm? Keep { get; init; }
+
+    /// <summary>Whether there is one of the two.</summary>
+    public bool HasFunctions => Score is not null || Keep is not null;
+
+    /// <summary>A library in words, on one line.</summary>
+    public string LibraryName => $"{Family} {string.Join(' ', Definitions.Select(d => $"{d.Name}={d.Value}"))}{(HasFunctions ? " with functions" : "")}";
 
     /// <summary>What tells one library (source text) from another.</summary>
-    public string LibraryKey => $"{Family} {string.Join(' ', Definitions.Select(d => $"{d.Name}={d.Value}"))}";
+    public string LibraryKey => HasFunctions ? $"{LibraryName}\n{FunctionText.Sources(Score, Keep)}" : LibraryName;
 
     public bool Equals(KernelFunction? other) => ReferenceEquals(this, other) || (other is not null
         && Family == other.Family && string.Equals(Name, other.Name, StringComparison.Ordinal)
         && Definitions.AsSpan().SequenceEqual(other.Definitions.AsSpan())
-        && Constants.AsSpan().SequenceEqual(other.Constants.AsSpan()));
+        && Constants.AsSpan().SequenceEqual(other.Constants.AsSpan())
+        && Equals(Score, other.Score) && Equals(Keep, other.Keep));
 
     public override int GetHashCode()
     {
@@ -51,6 +65,8 @@ internal sealed record KernelFunction(KernelFamily Family, string Name, Immutabl
         hash.Add(Name, StringComparer.Ordinal);
         foreach (SourceDefinition definition in Definitions) hash.Add(definition);
         foreach (FunctionConstant constant in Constants) hash.Add(constant);
+        hash.Add(Score);
+        hash.Add(Keep);
         return _hash = hash.ToHashCode();
     }
 }

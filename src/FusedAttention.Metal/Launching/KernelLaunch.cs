@@ -35,6 +35,8 @@ internal sealed record KernelLaunch(
 {
     public KernelFunction Function { get; set; } = Function;
 
+    public byte[] Parameters { get; set; } = Parameters;
+
     public GridSize Threadgroups { get; set; } = Threadgroups;
 
     public GridSize ThreadsPerThreadgroup { get; set; } = ThreadsPerThreadgroup;

@@ -3,6 +3,7 @@ using System.Collections.Immutable;
 using System.Globalization;
 using System.Reflection;
 using System.Text;
+using FusedAttention.Problems;
 
 namespace FusedAttention.Metal.Launching;
 
@@ -18,10 +19,10 @@ internal static class KernelSource
     /// <summary>In front of every family, in this order.</summary>
     public static readonly ImmutableArray<string> Shared = ["common.metal", "parameters.metal"];
 
-    private const string ScoresFile = "scores.metal";
+    public const string ScoresFile = "scores.metal";
 
     /// <summary>The line of that file that stands for the steps of <see cref="MetalScoreSteps"/>.</summary>
-    private const string ScoreSteps = "    // SCORE_STEPS\n";
+    private const string ScoreStepsLine = "    // SCORE_STEPS";
 
     private static readonly ConcurrentDictionary<string, string> Files = new(StringComparer.Ordinal);
 
@@ -29,25 +30,36 @@ internal static class KernelSource
     public static string Compose(KernelFunction function)
     {
         var text = new StringBuilder();
-        Append(text, Includes);
+        Append(text, Includes, File(Includes));
         foreach (SourceDefinition definition in function.Definitions) text.Append(CultureInfo.InvariantCulture, $"#define {definition.Name} {definition.Value}\n");
-        foreach (string file in Shared) Append(text, file);
-        foreach (string file in FilesOf(function.Family)) Append(text, file);
+        string[] files = [.. Shared, .. FilesOf(function.Family)];
+        if (!function.HasFunctions)
+        {
+            foreach (string file in files) Append(text, file, File(file));
+            return text.ToString();
+        }
+
+        ScoreSteps steps = (function.Score is null ? ScoreSteps.None : ScoreSteps.Function) | (function.Keep is null ? ScoreSteps.None : ScoreSteps.MaskFunction);
+        TextEdit[] edits = [Steps(steps), .. FunctionText.Edits(function.Score, function.Keep)];
+        foreach (string file in files)
+        {
+            if (file is ScoresFile)
+            {
+                Append(text, FunctionText.HelperFile, File(FunctionText.HelperFile));
+                text.Append(FunctionText.Declarations(function.Score, function.Keep));
+            }
+
+            Append(text, file, TextEdit.Apply(file, Embedded(file), edits));
+        }
+
         return text.ToString();
     }
 
     /// <summary>One embedded file, with the score's steps where it has a place for them.</summary>
-    public static string File(string name) => Files.GetOrAdd(name, static name => name is ScoresFile ? WithScoreSteps(Embedded(name)) : Embedded(name));
+    public static string File(string name) => Files.GetOrAdd(name, static name => TextEdit.Apply(name, Embedded(name), [Steps(ScoreSteps.None)]));
 
-    /// <summary>Puts the steps in place of their marker, and the file's own line numbers behind them.</summary>
-    private static string WithScoreSteps(string text)
-    {
-        int at = text.IndexOf(ScoreSteps, StringComparison.Ordinal);
-        if (at < 0) throw new InvalidOperationException($"{ScoresFile} has no line \"{ScoreSteps.Trim()}\".");
-        int line = text.AsSpan(0, at).Count('\n') + 1;
-        return string.Create(
-            CultureInfo.InvariantCulture, $"{text.AsSpan(0, at)}{MetalScoreSteps.Lines()}#line {line + 1} \"{ScoresFile}\"\n{text.AsSpan(at + ScoreSteps.Length)}");
-    }
+    /// <summary>The steps in place of their marker.</summary>
+    private static TextEdit Steps(ScoreSteps functions) => new(ScoresFile, ScoreStepsLine, MetalScoreSteps.Lines(functions), Replaces: true);
 
     private static string Embedded(string name)
     {
@@ -70,5 +82,5 @@ internal static class KernelSource
         _ => throw new ArgumentOutOfRangeException(nameof(family), family, null),
     };
 
-    private static void Append(StringBuilder text, string file) => text.Append(CultureInfo.InvariantCulture, $"#line 1 \"{file}\"\n").Append(File(file));
+    private static void Append(StringBuilder text, string file, string content) => text.Append(CultureInfo.InvariantCulture, $"#line 1 \"{file}\"\n").Append(content);
 }

@@ -6,7 +6,7 @@ namespace FusedAttention.Metal.Launching;
 /// The launches of one call, in order, cut into command buffers; all of them have one parameter block. Reused between calls with everything in it, so that a call allocates nothing in steady state.
 /// </summary>
 /// <param name="parameterIndex">The slot of the parameter block.</param>
-/// <param name="parameterBytes">Its length.</param>
+/// <param name="parameterBytes">Its length, but for functions.</param>
 internal sealed class LaunchList(int parameterIndex, int parameterBytes)
 {
     /// <summary>Buffers that a launch has at most.</summary>
@@ -18,8 +18,11 @@ internal sealed class LaunchList(int parameterIndex, int parameterBytes)
     private readonly List<KernelLaunch> _launches = [];
     private readonly List<int> _starts = [];
 
+    /// <summary>Parameter blocks of other lengths that there were.</summary>
+    private readonly List<byte[]> _blocks = [];
+
     /// <summary>The parameter block of all launches.</summary>
-    public byte[] Parameters { get; } = new byte[parameterBytes];
+    public byte[] Parameters { get; private set; } = new byte[parameterBytes];
 
     /// <summary>How many command buffers there are.</summary>
     public int Count => _starts.Count;
@@ -43,6 +46,24 @@ internal sealed class LaunchList(int parameterIndex, int parameterBytes)
         _starts.Clear();
     }
 
+    /// <summary>Makes the parameter block of the launches that follow longer than that of others, by what functions have captured; while there are none.</summary>
+    /// <param name="bytes">By how much.</param>
+    public void Extend(int bytes)
+    {
+        int length = parameterBytes + bytes;
+        if (Parameters.Length == length) return;
+        _blocks.Add(Parameters);
+        for (int i = 0; i < _blocks.Count; i++)
+        {
+            if (_blocks[i].Length != length) continue;
+            Parameters = _blocks[i];
+            _blocks.RemoveAt(i);
+            return;
+        }
+
+        Parameters = new byte[length];
+    }
+
     /// <summary>A launch behind those that there are.</summary>
     /// <returns>Its buffers, to be filled.</returns>
     /// <param name="function">The kernel.</param>
@@ -56,7 +77,7 @@ internal sealed class LaunchList(int parameterIndex, int parameterBytes)
         List<KernelLaunch> made = _made[buffers];
         if (_taken[buffers] == made.Count) made.Add(new(function, new BufferBinding[buffers], parameterIndex, Parameters, threadgroups, threads));
         KernelLaunch launch = made[_taken[buffers]++];
-        (launch.Function, launch.Threadgroups, launch.ThreadsPerThreadgroup, launch.Cost) = (function, threadgroups, threads, cost);
+        (launch.Function, launch.Parameters, launch.Threadgroups, launch.ThreadsPerThreadgroup, launch.Cost) = (function, Parameters, threadgroups, threads, cost);
         if (beginsCommandBuffer || _launches.Count == 0) _starts.Add(_launches.Count);
         _launches.Add(launch);
         return launch.Buffers;

@@ -4,19 +4,21 @@ using FusedAttention.Problems;
 namespace FusedAttention.Metal.Launching;
 
 /// <summary>
-/// The steps from a product to a score as calls of the functions of that name in <c>scores.metal</c>, a line each. All steps are written; which are present is a function constant of the pipeline.
+/// The steps from a product to a score as calls of the functions of that name in <c>scores.metal</c>, a line each. The built-in ones are all written, and which are present is a function constant of the pipeline; those of functions
+/// (<see cref="FunctionText"/>) are in the text of calls that have them.
 /// </summary>
 /// <param name="text">The lines so far.</param>
 internal readonly struct MetalScoreSteps(StringBuilder text) : IScoreSteps
 {
-    private const ScoreSteps All = ScoreSteps.SoftCap | ScoreSteps.Bias | ScoreSteps.Alibi | ScoreSteps.Mask;
+    /// <summary>What every kernel has lines for.</summary>
+    private const ScoreSteps Always = ScoreSteps.SoftCap | ScoreSteps.Bias | ScoreSteps.Alibi | ScoreSteps.Mask;
 
-    /// <summary>All steps, in the order of the law.</summary>
-    public static string Lines()
+    /// <summary>All steps, in the order of the law, and those of the call's functions among them.</summary>
+    public static string Lines(ScoreSteps functions)
     {
         var text = new StringBuilder();
         var steps = new MetalScoreSteps(text);
-        ScoreLaw.Apply(ref steps, All);
+        ScoreLaw.Apply(ref steps, Always | functions);
         return text.ToString();
     }
 
@@ -30,9 +32,9 @@ internal readonly struct MetalScoreSteps(StringBuilder text) : IScoreSteps
 
     public void Mask() => Line("if (has_mask) apply_mask(score, row, key);");
 
-    public void Function() => throw new InvalidOperationException("The kernels have no functions.");
+    public void Function() => Line("apply_function(score, row, tile, j, parameters);");
 
-    public void MaskFunction() => throw new InvalidOperationException("The kernels have no functions.");
+    public void MaskFunction() => Line("if (!mask_function(row.functions, row.head, row.query, int(row.position), tile, j, parameters)) score.is_seen = false;");
 
     private void Line(string line) => text.Append("    ").Append(line).Append('\n');
 }

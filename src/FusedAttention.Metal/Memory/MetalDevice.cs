@@ -36,6 +36,7 @@ public sealed unsafe partial class MetalDevice
         _runtime = runtime;
         _transient = new(runtime);
         _retired = new(runtime);
+        FunctionTables = new(Copy);
         if (runtime.Device.HasKnownLaneMap) _examined = runtime.Device;
     }
 
@@ -67,6 +68,9 @@ public sealed unsafe partial class MetalDevice
     internal TransientPool Transient => _transient;
 
     internal RetiredMemory Retired => _retired;
+
+    /// <summary>Tables that the functions of calls look up.</summary>
+    internal TableCopies<SharedMemory> FunctionTables { get; }
 
     /// <summary>Waits until the GPU has done all that was queued so far.</summary>
     /// <exception cref="MetalException">Some of it failed.</exception>
@@ -142,6 +146,7 @@ public sealed unsafe partial class MetalDevice
     internal void Close()
     {
         lock (_submitting) WaitWithoutThrowing(_submitted);
+        FunctionTables.Dispose();
         _retired.Collect();
         _transient.Close();
         _runtime.Dispose();
@@ -183,6 +188,15 @@ public sealed unsafe partial class MetalDevice
         _retired.Collect();
         Prepare([launch]);
         lock (_submitting) Submit([launch], staysOpen: false, transient, uses);
+    }
+
+    /// <summary>Memory that nothing under way uses, so the processor may write it at once.</summary>
+    private SharedMemory Copy(ScoreTable table)
+    {
+        ReadOnlySpan<float> entries = table.Values;
+        SharedMemory copy = AllocateMemory(entries.Length * (long)sizeof(float));
+        entries.CopyTo(new Span<float>(copy.Pointer, entries.Length));
+        return copy;
     }
 
     private void Prepare(ReadOnlySpan<KernelLaunch> launches)

@@ -287,7 +287,7 @@ internal sealed unsafe class MetalRuntime : IMetalRuntime, IGpuClock
         if (launch.Threadgroups.Count == 0 || launch.ThreadsPerThreadgroup.Count == 0)
             throw new ArgumentException($"Kernel {name} is launched with {launch.Threadgroups} threadgroups of {launch.ThreadsPerThreadgroup}.", nameof(launch));
         if (launch.ThreadsPerThreadgroup.Count > (ulong)pipeline.Resources.MaxThreads)
-            throw new MetalException($"Kernel {name} ({launch.Function.LibraryKey}) may have {pipeline.Resources.MaxThreads} threads a threadgroup on this device, and {launch.ThreadsPerThreadgroup.Count} are needed.");
+            throw new MetalException($"Kernel {name} ({launch.Function.LibraryName}) may have {pipeline.Resources.MaxThreads} threads a threadgroup on this device, and {launch.ThreadsPerThreadgroup.Count} are needed.");
         if (launch.Parameters.Length >= ParameterLimit || (uint)launch.ParameterIndex >= BufferSlots)
             throw new ArgumentException($"Kernel {name} has {launch.Parameters.Length} bytes of parameters in slot {launch.ParameterIndex}.", nameof(launch));
         foreach (BufferBinding binding in launch.Buffers)

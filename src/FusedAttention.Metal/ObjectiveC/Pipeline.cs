@@ -25,10 +25,10 @@ internal sealed class Pipeline : IDisposable
         {
             using NativeObject.Lease pipeline = state.Use();
             nint width = Messages.Get(pipeline.Id, Selectors.ThreadExecutionWidth);
-            if (width != SimdWidth) throw new MetalException($"Kernel {function.Name} ({function.LibraryKey}) runs in simdgroups of {width} threads; it is written for {SimdWidth}.");
+            if (width != SimdWidth) throw new MetalException($"Kernel {function.Name} ({function.LibraryName}) runs in simdgroups of {width} threads; it is written for {SimdWidth}.");
             nint memory = Messages.Get(pipeline.Id, Selectors.StaticThreadgroupMemoryLength);
             if (memory > maxThreadgroupMemory)
-                throw new MetalException($"Kernel {function.Name} ({function.LibraryKey}) needs {memory} bytes of threadgroup memory; the device has {maxThreadgroupMemory}.");
+                throw new MetalException($"Kernel {function.Name} ({function.LibraryName}) needs {memory} bytes of threadgroup memory; the device has {maxThreadgroupMemory}.");
             return new(state, new(Messages.Get(pipeline.Id, Selectors.MaxTotalThreadsPerThreadgroup), memory));
         }
         catch

@@ -73,7 +73,7 @@ internal sealed unsafe class PipelineCache(int maxThreadgroupMemory, Func<Kernel
                 $"The Metal compiler refused {string.Join(", ", KernelSource.FilesOf(function.Family))} ({function.LibraryKey}):\n{NativeText.Describe(error)}");
         }
 
-        var owned = NativeObject.Own(library, function.LibraryKey);
+        var owned = NativeObject.Own(library, function.LibraryName);
         _libraries[function.LibraryKey] = owned;
         return owned;
     }
@@ -110,5 +110,5 @@ internal sealed unsafe class PipelineCache(int maxThreadgroupMemory, Func<Kernel
     }
 
     private static string Text(KernelFunction function) =>
-        $"{function.Name} ({function.LibraryKey}; {string.Join(' ', function.Constants.Select(static c => $"{c.Name}={c.Bits}"))})";
+        $"{function.Name} ({function.LibraryName}; {string.Join(' ', function.Constants.Select(static c => $"{c.Name}={c.Bits}"))})";
 }

@@ -1,3 +1,5 @@
+using FusedAttention.Metal.Launching;
+
 namespace FusedAttention.Metal.Planning;
 
 /// <summary>The buffer slots of the attention kernels: <c>[[buffer(n)]]</c> in their sources, and a test compares. One table for all families; a kernel takes those it needs.</summary>
@@ -18,4 +20,7 @@ internal static class BufferSlot
     public const int PartialOutputs = 12;
     public const int PartialStatistics = 13;
     public const int Parameters = 14;
+
+    /// <summary>The first table of the call's functions; the others follow.</summary>
+    public const int FunctionTables = FunctionText.FirstTable;
 }

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using FusedAttention.Devices;
 using FusedAttention.Metal.Launching;
@@ -35,26 +36,47 @@ internal readonly ref struct CallBinding
     /// <param name="tiles">The kernels that it was planned with.</param>
     /// <param name="memory">Where the tensors lie.</param>
     /// <param name="scratch">Where the tables and partial results lie.</param>
+    /// <param name="functionTables">Where the tables of its functions lie.</param>
     /// <param name="launches">Receives them.</param>
-    public static void Bind(AttentionProblem problem, DevicePlan plan, in KernelTiles tiles, in CallMemory memory, MemoryPlace scratch, LaunchList launches)
+    public static void Bind(
+        AttentionProblem problem, DevicePlan plan, in KernelTiles tiles, in CallMemory memory, MemoryPlace scratch, ReadOnlySpan<DeviceMemory> functionTables, LaunchList launches)
     {
         var binding = new CallBinding(plan, memory, scratch);
         KernelTraits traits = KernelTraits.Of(problem, Math.Min(VectorAlignment.OfStrides(problem), VectorAlignment.OfPlaces(problem, memory)) >= TileTable.VectorElements);
+        launches.Extend(FunctionText.CapturedBytes(traits.Score, traits.Keep));
         MemoryMarshal.Write(launches.Parameters, AttentionParameters.Of(problem));
+        WriteCaptured(problem, functionTables.Length, launches.Parameters.AsSpan(Unsafe.SizeOf<AttentionParameters>()));
         foreach (ref readonly LaunchRange range in plan.Launches)
         {
             bool hasPartials = range.IsMerge || range.Kernel != AttentionKernel.Prefill;
-            int inputs = range.IsMerge ? 0 : InputBuffers;
+            int inputs = range.IsMerge ? 0 : InputBuffers, shared = inputs + SharedBuffers + (hasPartials ? PartialBuffers : 0);
             Span<BufferBinding> bindings = launches.Add(
                 range.IsMerge ? KernelLibrary.MergeSplits(range.Kernel, traits) : KernelLibrary.Main(range.Kernel, traits),
-                inputs + SharedBuffers + (hasPartials ? PartialBuffers : 0),
+                shared + (range.IsMerge ? 0 : functionTables.Length),
                 new((uint)range.Count, (uint)problem.KeyValueHeads, 1),
                 new((uint)(range.IsMerge ? TileTable.PlainSimdgroups : tiles.Simdgroups(range.Kernel)) * SimdWidth, 1, 1),
                 range.Cost,
                 range.BeginsSubmission);
-            if (!range.IsMerge) binding.Inputs(bindings);
+            if (!range.IsMerge)
+            {
+                binding.Inputs(bindings);
+                for (int i = 0; i < functionTables.Length; i++) bindings[shared + i] = new(BufferSlot.FunctionTables + i, functionTables[i], Offset: 0, IsWritten: false);
+            }
+
             binding.Shared(bindings[inputs..], range.ItemsOffset);
             if (hasPartials) binding.Partials(bindings[(inputs + SharedBuffers)..], isWritten: !range.IsMerge && plan.PartialRows > 0);
+        }
+    }
+
+    /// <summary>The fields that <see cref="FunctionText"/> puts behind the parameter block's own.</summary>
+    private static void WriteCaptured(AttentionProblem problem, int tables, Span<byte> captured)
+    {
+        FunctionCaptures.WriteParameters(problem, MemoryMarshal.Cast<byte, float>(captured));
+        Span<int> shapes = MemoryMarshal.Cast<byte, int>(captured)[FunctionCaptures.ParametersOf(problem)..];
+        for (int i = 0; i < tables; i++)
+        {
+            ScoreTable table = FunctionCaptures.TableAt(problem, i);
+            (shapes[2 * i], shapes[(2 * i) + 1]) = (table.Rows, table.Columns);
         }
     }
 

@@ -23,7 +23,7 @@ internal static class KernelCatalog
     private static readonly (int Key, int Value)[] Dims = [(33, 100), (40, 40), (64, 64), (80, 40), (80, 80), (96, 96), (128, 128), (192, 128), (256, 256)];
 
     /// <summary>A function of each library, no library twice.</summary>
-    public static IEnumerable<KernelFunction> Libraries() => Attention().Concat(Others()).DistinctBy(static function => function.LibraryKey, StringComparer.Ordinal);
+    public static IEnumerable<KernelFunction> Libraries() => Attention().Concat(Functions()).Concat(Others()).DistinctBy(static function => function.LibraryKey, StringComparer.Ordinal);
 
     private static IEnumerable<KernelFunction> Attention()
     {
@@ -37,6 +37,21 @@ internal static class KernelCatalog
                 if (TileTable.Decode(keyDim, valueDim) is not null) yield return KernelLibrary.Main(AttentionKernel.Decode, traits);
                 yield return KernelLibrary.Main(AttentionKernel.Plain, traits);
             }
+        }
+    }
+
+    /// <summary>Functions with every operation, in each family: both, and a mask function alone, which leaves scores as they are.</summary>
+    private static IEnumerable<KernelFunction> Functions()
+    {
+        var every = new EveryOperation(new ScoreTable(new float[8]), new ScoreTable(new float[16], 2, 8), 0.5f);
+        var masks = MaskFunction.Of(every);
+        foreach (ScoreFunction? scores in (ScoreFunction?[])[ScoreFunction.Of(every), null])
+        {
+            var problem = new AttentionProblem
+            {
+                QueryType = AttentionElementType.Float16, KeyValueType = AttentionElementType.Float16, KeyDim = 128, ValueDim = 128, ScoreFunction = scores, MaskFunction = masks,
+            };
+            foreach (AttentionKernel kernel in Enum.GetValues<AttentionKernel>()) yield return KernelLibrary.Main(kernel, KernelTraits.Of(problem, isAligned: true));
         }
     }
 

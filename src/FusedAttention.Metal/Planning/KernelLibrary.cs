@@ -39,7 +39,11 @@ internal static class KernelLibrary
     public static SourceDefinition Define(string name, int value) => new(name, value.ToString(CultureInfo.InvariantCulture));
 
     private static KernelFunction Of(in Key key) => Functions.TryGetValue(key, out KernelFunction? known) ? known : Functions.GetOrAdd(key, static key => new(
-        FamilyOf(key.Kernel), key.IsMerge ? "merge_splits" : NameOf(key.Kernel), Definitions(key.Kernel, key.Traits), FunctionConstants.Of(key.Traits)));
+        FamilyOf(key.Kernel), key.IsMerge ? "merge_splits" : NameOf(key.Kernel), Definitions(key.Kernel, key.Traits), FunctionConstants.Of(key.Traits))
+    {
+        Score = key.Traits.Score,
+        Keep = key.Traits.Keep,
+    });
 
     private static KernelFamily FamilyOf(AttentionKernel kernel) => kernel switch
     {

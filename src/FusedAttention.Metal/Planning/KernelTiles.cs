@@ -30,7 +30,7 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, DecodeTile? De
     /// <param name="device">Where it will run.</param>
     /// <param name="budget">What a command buffer may cost: <see cref="CommandBufferBudget"/>.</param>
     /// <param name="forced">The only kernel to use; null for the choice that calls get.</param>
-    /// <exception cref="NotSupportedException">No kernel takes these dimensions, or the call's numbers leave <see cref="FloatRange"/>; the message has them.</exception>
+    /// <exception cref="NotSupportedException">No kernel takes these dimensions, the call's numbers leave <see cref="FloatRange"/>, or its functions have captured too much; the message has the numbers.</exception>
     public static KernelTiles Of(AttentionProblem problem, MetalDeviceDescription device, double budget, AttentionKernel? forced = null)
     {
         if (problem.KeyDim > TileTable.MaxPlainDim || problem.ValueDim > TileTable.MaxPlainDim)
@@ -39,7 +39,7 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, DecodeTile? De
         }
 
         FloatRange.Require(problem, "Metal");
-        ScoreLaw.RefuseFunctions(problem, "Metal");
+        FunctionCaptures.Require(problem, "Metal");
         ArgumentChecks.WiderThanEightBits(problem.KeyValueType, "Metal");
         bool isWithinReach = Math.Max(problem.KeyTokenStride, problem.ValueTokenStride) <= TileTable.MostTokenStride;
         PrefillTile? prefill = device.HasKnownLaneMap && isWithinReach ? TileTable.Prefill(problem.KeyDim, problem.ValueDim, problem.QueryType, problem.KeyValueType) : null;

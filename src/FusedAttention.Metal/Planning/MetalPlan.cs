@@ -51,7 +51,7 @@ internal sealed class MetalPlan
     /// <param name="device">Where it will run.</param>
     /// <param name="forced">The only kernel to use; null for the choice that calls get.</param>
     /// <param name="budget">What a command buffer may cost: <see cref="IMetalRuntime.SubmissionBudget"/>.</param>
-    /// <exception cref="NotSupportedException">No kernel takes these dimensions, or the call's numbers leave <see cref="FloatRange"/>; the message has them.</exception>
+    /// <exception cref="NotSupportedException">No kernel takes these dimensions, the call's numbers leave <see cref="FloatRange"/>, or its functions have captured too much; the message has the numbers.</exception>
     public void Build(AttentionProblem problem, MetalDeviceDescription device, AttentionKernel? forced = null, double budget = CommandBufferBudget.First)
     {
         (_problem, _device) = (problem, device);
@@ -62,13 +62,17 @@ internal sealed class MetalPlan
     /// <summary>
     /// The launches of the plan on given memory, in command buffers of bounded work; valid until the next call of this or of <see cref="Release"/>. Writes the tables into transient memory.
     /// </summary>
-    public unsafe LaunchList Bind(AttentionProblem problem, in CallMemory memory, ITransientMemory transient)
+    /// <param name="problem">The call that was planned.</param>
+    /// <param name="memory">Where its tensors lie.</param>
+    /// <param name="transient">For its tables and partial results.</param>
+    /// <param name="functionTables">Where the tables of its functions lie, in the order of <see cref="FunctionCaptures"/>.</param>
+    public unsafe LaunchList Bind(AttentionProblem problem, in CallMemory memory, ITransientMemory transient, ReadOnlySpan<DeviceMemory> functionTables)
     {
         _launches.Clear();
         if (_plan.IsEmpty) return _launches;
         MemoryPlace scratch = transient.Take(_plan.Scratch.Bytes);
         CallTables.Write(problem, _plan, scratch.Memory.Pointer + scratch.Offset);
-        CallBinding.Bind(problem, _plan, _tiles, memory, scratch, _launches);
+        CallBinding.Bind(problem, _plan, _tiles, memory, scratch, functionTables, _launches);
         return _launches;
     }
 

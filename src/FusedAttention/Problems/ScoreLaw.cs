@@ -47,16 +47,6 @@ internal interface IScoreSteps
 /// </summary>
 internal static class ScoreLaw
 {
-    /// <summary>Refuses a call with functions, for a backend whose kernels have no such step yet.</summary>
-    /// <param name="problem">The call.</param>
-    /// <param name="backend">The backend, as users know it.</param>
-    /// <exception cref="NotSupportedException">The call has a score or mask function.</exception>
-    public static void RefuseFunctions(AttentionProblem problem, string backend)
-    {
-        if ((problem.ScoreFunction?.ToString() ?? problem.MaskFunction?.ToString()) is not { } name) return;
-        throw new NotSupportedException($"The {backend} kernels have no {(problem.ScoreFunction is null ? "mask" : "score")} functions yet, and the call has {name}. The CPU computes it.");
-    }
-
     /// <summary>Takes scores through those steps that are present, in the order of the law.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Apply<TSteps>(scoped ref TSteps steps, ScoreSteps present)

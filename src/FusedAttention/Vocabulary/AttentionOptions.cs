@@ -86,7 +86,7 @@ public sealed partial record AttentionOptions
     }
 
     /// <summary>
-    /// A change to every score that the caller has written, as the last step before the masks; null, the default, for none. The processor has it as a part of its loops, CUDA kernels in their text; Metal refuses a call with one so far.
+    /// A change to every score that the caller has written, as the last step before the masks; null, the default, for none. The processor has it as a part of its loops, the kernels of GPUs in their text.
     /// Whole numbers in a function are 32-bit floats, so positions and keys of a call reach 2^24 at most.
     /// </summary>
     public ScoreFunction? ScoreFunction { get; init; }

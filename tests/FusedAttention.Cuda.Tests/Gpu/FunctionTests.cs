@@ -79,19 +79,9 @@ public abstract class FunctionTests
     [InlineData(nameof(AttentionKernel.Decode), 4)]
     public void Keys_that_their_scores_exclude_may_hold_anything(string kernel, int queries)
     {
-        const int Keys = 150;
         AttentionKernel family = Enum.Parse<AttentionKernel>(kernel);
         Problems.Open(family);
-        Problem problem = HiddenKeyProblems.Of(queries, Keys, AttentionElementType.Float16, "nothing");
-        problem = problem with { Options = problem.Options with { ScoreFunction = ScoreFunction.Of(new OnlyAbove(-1000)) } };
-
-        // Keys that are far from all queries at once: a query's first element is 1, and theirs is the most negative.
-        foreach (float[] query in problem.Query)
-            for (int i = 0; i < query.Length; i += problem.KeyDim) query[i] = 8;
-        int row = problem.KeyValueHeads * problem.KeyDim;
-        for (int j = 7; j < Keys; j += 31)
-            for (int h = 0; h < problem.KeyValueHeads; h++) problem.Key[0][(j * row) + (h * problem.KeyDim)] = -60_000;
-        (int, int, float)[] specials = [.. Enumerable.Range(0, Keys / 31).Select(static n => (7 + (31 * n), n, float.NaN))];
+        (Problem problem, (int, int, float)[] specials) = HiddenKeyProblems.ExcludedByScore(queries);
         CallResult expected = Problems.Run(HiddenKeyProblems.WithValues(problem, specials, isZero: true), null, family);
         Assert.All(expected.Output[0], static x => Assert.True(float.IsFinite(x)));
         Problems.Run(HiddenKeyProblems.WithValues(problem, specials, isZero: false), null, family).AssertSameBits(expected, $"{family}: {problem}");
@@ -104,13 +94,9 @@ public abstract class FunctionTests
     [InlineData(nameof(AttentionKernel.Decode), 4)]
     public void A_function_after_a_bias_has_the_last_word(string kernel, int queries)
     {
-        const int Keys = 150;
         AttentionKernel family = Enum.Parse<AttentionKernel>(kernel);
         Problems.Open(family);
-        float[] bias = new float[queries * Keys];
-        for (int i = 0; i < queries; i++) Array.Fill(bias, float.NegativeInfinity, (i * Keys) + (i % 5), 60);
-        Problem problem = HiddenKeyProblems.Of(queries, Keys, AttentionElementType.Float16, "nothing") with { Bias = new Broadcast<float>(bias, 1, 1, queries, Keys) };
-        problem = problem with { Options = problem.Options with { ScoreFunction = ScoreFunction.Of(new TanhCap(3)) } };
+        Problem problem = HiddenKeyProblems.CappedAfterBias(queries);
         GpuProblems.AssertClose(Problems.Run(problem, null, family), problem, RowByRow.Solve(problem), family);
         CallResult infinite = Problems.Run(HiddenKeyProblems.WithValues(problem, [(20, 3, float.PositiveInfinity)], isZero: false), null, family);
         for (int i = 0; i < infinite.Output[0].Length; i++) Assert.Equal(i % problem.ValueDim == 3, float.IsPositiveInfinity(infinite.Output[0][i]));
@@ -122,16 +108,7 @@ public abstract class FunctionTests
         using GpuCaller caller = new(stream.Device, null, stream);
         for (int n = 0; n < 3; n++)
         {
-            Problem problem = GpuConfiguration.Next(configuration, 860_001 + (configuration * 100) + n).Problem with { Mask = null, Bias = null };
-            float[] slopes = [.. Enumerable.Range(1, problem.Heads).Select(static h => 0.3f / h)];
-            problem = problem with
-            {
-                Options = problem.Options with
-                {
-                    ScoreFunction = n == 2 ? null : ScoreFunction.Of(new LinearBias(new ScoreTable(slopes)).Then(new TanhCap(20))),
-                    MaskFunction = n == 1 ? null : MaskFunction.Of(new DilatedWindow(40, 3, isTwoSided: true).And(new HeadRemainder(2))),
-                },
-            };
+            Problem problem = TestFunctions.AddSame(GpuConfiguration.Next(configuration, 860_001 + (configuration * 100) + n).Problem, n);
             CallResult together = GpuProblems.Run(problem, null, caller);
             for (int s = 0; s < problem.Sequences; s++)
             {
@@ -189,7 +166,7 @@ public abstract class FunctionTests
             var table = new ScoreTable(Enumerable.Range(0, Tokens).Select(static n => 3f * (n % 7)).ToArray());
             var options = new AttentionOptions { ScoreFunction = ScoreFunction.Of(new TokenProduct(table, table)) };
             CudaAttention.Forward(q, k, k, o, options, stream: stream);
-            return new(device.TableCopies.Of(table));
+            return new(device.FunctionTables.Of(table));
         }
 
         [MethodImpl(MethodImplOptions.NoInlining)]
@@ -212,14 +189,6 @@ public abstract class FunctionTests
         tensor.CopyFrom(values);
         return tensor;
     }
-}
-
-/// <summary>Excludes keys by their scores.</summary>
-internal readonly struct OnlyAbove(float least) : IScoreFunction
-{
-    public T Score<T>(T score, in ScoreContext<T> at)
-        where T : struct, IScoreValue<T>
-        => T.Select(score < least, float.NegativeInfinity, score);
 }
 
 /// <summary>Keeps keys that a table has.</summary>

@@ -149,7 +149,7 @@ internal sealed unsafe class GpuCaller(CudaDevice device, AttentionKernel? force
         (Kernel, PartialRows, EntryPoint) = (plan.Kernel, plan.Counters, plan.Launches > 0 ? plan.FunctionAt(0).EntryPoint : "");
         if (plan.WorkItems == 0) return;
         for (int i = 0; i < plan.Launches; i++) device.Runtime.Prepare(plan.FunctionAt(i));
-        TensorMemory[] functionTables = [.. Enumerable.Range(0, FunctionBinding.TablesOf(problem)).Select(i => device.TableCopies.Of(FunctionBinding.TableAt(problem, i)))];
+        TensorMemory[] functionTables = [.. Enumerable.Range(0, FunctionCaptures.TablesOf(problem)).Select(i => device.FunctionTables.Of(FunctionCaptures.TableAt(problem, i)))];
         MemoryUse[] uses = [new(_arena.Memory, IsWritten: true), .. functionTables.Select(static memory => new MemoryUse(memory, IsWritten: false))];
         foreach (MemoryUse use in uses) use.Memory.Hold();
         try

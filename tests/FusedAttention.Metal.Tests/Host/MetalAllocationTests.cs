@@ -82,6 +82,22 @@ public sealed class MetalAllocationTests : IDisposable
     }
 
     [Fact]
+    public void Calls_with_functions_between_others_allocate_nothing()
+    {
+        AttentionOptions options = Options with
+        {
+            ScoreFunction = ScoreFunction.Of(new LinearBias(new ScoreTable([1, 2, 3, 4]))),
+            MaskFunction = MaskFunction.Of(new PrefixMask(new ScoreTable([5]))),
+        };
+        using MetalTensor<Half> query = _device.Allocate<Half>(64, Heads, Dim), output = _device.Allocate<Half>(64, Heads, Dim), key = _device.Allocate<Half>(300, KeyValueHeads, Dim);
+        Allocations.AssertNone(() =>
+        {
+            MetalAttention.Forward(query, key, key, output, options);
+            MetalAttention.Forward(query, key, key, output, Options);
+        });
+    }
+
+    [Fact]
     public void Long_calls_of_several_command_buffers_allocate_nothing()
     {
         using MetalTensor<Half> query = _device.Allocate<Half>(40_000, Heads, 8), output = _device.Allocate<Half>(40_000, Heads, 8);

@@ -60,11 +60,11 @@ internal sealed class MetalProvider : IBackendProvider
         try
         {
             KernelResources resources = device.Compile(function);
-            return new CompiledKernel(function.LibraryKey, $"{resources.MaxThreads} threads a threadgroup at most, {resources.ThreadgroupBytes} bytes of threadgroup memory", IsCompiled: true);
+            return new CompiledKernel(function.LibraryName, $"{resources.MaxThreads} threads a threadgroup at most, {resources.ThreadgroupBytes} bytes of threadgroup memory", IsCompiled: true);
         }
         catch (MetalException e)
         {
-            return new CompiledKernel(function.LibraryKey, e.Message, IsCompiled: false);
+            return new CompiledKernel(function.LibraryName, e.Message, IsCompiled: false);
         }
     });
 

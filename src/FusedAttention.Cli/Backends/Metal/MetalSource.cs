@@ -13,7 +13,7 @@ internal sealed class MetalSource : IKernelSource
 
     public IEnumerable<SourceFile> Libraries() => KernelCatalog.Libraries().Select(static function => new SourceFile(NameOf(function), KernelSource.Compose(function)));
 
-    /// <summary>The family and what it was made for: <c>prefill-half-half-128-128-16-4.metal</c>.</summary>
+    /// <summary>The family and what it was made for: <c>prefill-half-half-128-128-16-4.metal</c>, <c>prefill-half-half-128-128-16-4-score-mask.metal</c>.</summary>
     private static string NameOf(KernelFunction function) =>
-        $"{string.Join('-', function.Definitions.Select(static definition => definition.Value).Prepend(function.Family.ToString().ToLowerInvariant()))}.metal";
+        $"{string.Join('-', function.Definitions.Select(static definition => definition.Value).Prepend(function.Family.ToString().ToLowerInvariant()))}{(function.Score is null ? "" : "-score")}{(function.Keep is null ? "" : "-mask")}.metal";
 }
