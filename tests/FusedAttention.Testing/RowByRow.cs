@@ -52,6 +52,9 @@ internal static class RowByRow
 {
     private const double U = 1.0 / (1 << 24);
 
+    // 2^-126: a weight below it, of a key 88 below the row's largest score, may be 0. GPUs' exponentials flush it.
+    private const double Underflow = 1.1754943508222875e-38;
+
     /// <param name="problem">The problem.</param>
     /// <param name="takesIntegers">Of which sequences queries and weights may have become 16-bit integers; null: of none. <see cref="Integers"/> has what that costs.</param>
     public static Solution Solve(Problem problem, Func<int, bool>? takesIntegers = null)
@@ -191,7 +194,7 @@ internal static class RowByRow
                 double v = valueNumbers[offset + d];
                 magnitude[d] += weight * Math.Max(Math.Abs(v), Math.Abs(v - output[d]));
                 square[d] += weight * v * weight * v;
-                moved += weight * ((Math.Abs(v - output[d]) * error) + (sumFactor * Math.Abs(v)));
+                moved += (weight * ((Math.Abs(v - output[d]) * error) + (sumFactor * Math.Abs(v)))) + (Underflow * Math.Abs(v));
             }
 
             limit[d] = moved + Elements.HalfUlp(problem.QueryType, Math.Abs(output[d]) + moved);
