@@ -27,8 +27,10 @@ public sealed class DecodeTilesTests
     [InlineData(true, 16383, 8)]
     [InlineData(true, 16384, 1)]
     [InlineData(false, 16384, 8)]
-    [InlineData(false, 128, 8)]
-    public void Long_tokens_one_by_one_are_asked_for_one_ahead(bool byToken, long tokenBytes, int ahead) => Assert.Equal(ahead, DecodeTiles.TokensAhead(byToken, tokenBytes));
+    [InlineData(false, 1025, 8)]
+    [InlineData(false, 1024, 16)]
+    [InlineData(true, 128, 16)]
+    public void Long_tokens_one_by_one_are_asked_for_one_ahead_and_short_ones_sixteen(bool byToken, long tokenBytes, int ahead) => Assert.Equal(ahead, DecodeTiles.TokensAhead(byToken, tokenBytes));
 
     [Theory]
     [InlineData(1, 1 << 20, 8)]
