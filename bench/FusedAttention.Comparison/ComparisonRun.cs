@@ -53,7 +53,7 @@ internal sealed class ComparisonRun(IReadOnlyList<AttentionCase> cases, PeerLibr
             SecondsEach = timeForEach.TotalSeconds,
             InstructionSet = instructionSet,
             Contenders = [.. entries.Select(e => new ContenderFacts(
-                e.Name, e.IsOurs ? $"{version}, {instructionSet}" : e.Name.StartsWith("ORT", StringComparison.Ordinal) ? peers!.OrtVersion : peers!.GgmlVersion, e.Layout, e.IsOurs))],
+                e.Name, e.Version ?? $"{version}, {instructionSet}", e.Layout, e.IsOurs))],
             MultiplyAdds = multiplyAdds,
             Reads = reads,
             Ceilings = ceilings,

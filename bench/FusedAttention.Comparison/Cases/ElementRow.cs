@@ -3,7 +3,7 @@ using System.Numerics.Tensors;
 namespace FusedAttention.Comparison.Cases;
 
 /// <summary>Runs of elements of a type known at run time, from and to single precision.</summary>
-internal static class ElementRow
+internal static unsafe class ElementRow
 {
     public static void Store(AttentionElementType type, ReadOnlySpan<float> source, AlignedBuffer destination, long start)
     {
@@ -24,16 +24,26 @@ internal static class ElementRow
 
     public static void Load(AttentionElementType type, AlignedBuffer source, long start, Span<float> destination)
     {
+        int size = type == AttentionElementType.Float32 ? sizeof(float) : sizeof(ushort);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan((start + destination.Length) * size, source.Length);
+        Load(type, source.Pointer + (start * size), destination);
+    }
+
+    /// <param name="type">The type of the elements.</param>
+    /// <param name="source">As many elements as <paramref name="destination"/> has.</param>
+    /// <param name="destination">The same numbers.</param>
+    public static void Load(AttentionElementType type, byte* source, Span<float> destination)
+    {
         switch (type)
         {
             case AttentionElementType.Float32:
-                source.Elements<float>(start, destination.Length).CopyTo(destination);
+                new ReadOnlySpan<float>(source, destination.Length).CopyTo(destination);
                 break;
             case AttentionElementType.Float16:
-                TensorPrimitives.ConvertToSingle(source.Elements<Half>(start, destination.Length), destination);
+                TensorPrimitives.ConvertToSingle(new ReadOnlySpan<Half>(source, destination.Length), destination);
                 break;
             default:
-                Span<BFloat16> row = source.Elements<BFloat16>(start, destination.Length);
+                var row = new ReadOnlySpan<BFloat16>(source, destination.Length);
                 for (int i = 0; i < row.Length; i++) destination[i] = row[i];
                 break;
         }
