@@ -123,7 +123,7 @@ internal sealed class ComparisonRun(IReadOnlyList<AttentionCase> cases, PeerLibr
                     ? errorAgainstDouble = OutputCheck.SampledError(c, inputs, expected)
                     : OutputCheck.MaxAbsoluteError(expected, actual);
                 results[entry.Name] = untimed with { Status = ResultStatus.Timed, MaxAbsoluteError = entry.IsOurs ? null : error };
-                if (error <= OutputCheck.Tolerance(c.Type)) continue;
+                if (error <= (entry.IsOurs ? OutputCheck.Tolerance(c.QueryType) : OutputCheck.PeerTolerance(c, expected))) continue;
                 results[entry.Name] = results[entry.Name] with
                 {
                     Status = ResultStatus.Mismatch,

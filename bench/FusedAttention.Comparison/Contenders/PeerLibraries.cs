@@ -69,16 +69,18 @@ internal sealed class PeerLibraries : IDisposable
         }
 
         ContenderEntry Ort(string name, string layout, Func<AttentionCase, CaseInputs, OrtOperator> create)
-            => new(name, layout, IsOurs: false, (attentionCase, inputs) => new OrtContender(_ort, attentionCase, create(attentionCase, inputs), threads), $"ONNX Runtime {_ort.Version}");
+            => new(name, layout, IsOurs: false, (attentionCase, inputs) => new OrtContender(_ort, NotEightBit(attentionCase), create(attentionCase, inputs), threads), $"ONNX Runtime {_ort.Version}");
 
         ContenderEntry Torch(string name, string layout, bool isHeadMajor)
-            => new(name, layout, IsOurs: false, (attentionCase, inputs) => new TorchContender(_torch, attentionCase, inputs, isHeadMajor, threads), $"torch {_torch.Version}");
+            => new(name, layout, IsOurs: false, (attentionCase, inputs) => new TorchContender(_torch, NotEightBit(attentionCase), inputs, isHeadMajor, threads), $"torch {_torch.Version}");
 
         ContenderEntry Ggml(string name, string layout, GgmlPath path)
             => new(name, layout, IsOurs: false, (attentionCase, inputs) => new GgmlContender(_ggml, attentionCase, inputs, path, threads), $"ggml {_ggml.Version}, backend {_ggml.Variant}");
     }
 
     public void Dispose() => _ort?.Dispose();
+
+    private static AttentionCase NotEightBit(AttentionCase c) => c.IsEightBit ? throw new NotOfferedException("compared on floating-point keys and values only") : c;
 
     private static string? Package(string name) => typeof(PeerLibraries).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>().FirstOrDefault(a => string.Equals(a.Key, name, StringComparison.Ordinal))?.Value;
 
