@@ -53,7 +53,7 @@ internal sealed class ComparisonRun(IReadOnlyList<AttentionCase> cases, PeerLibr
             SecondsEach = timeForEach.TotalSeconds,
             InstructionSet = instructionSet,
             Contenders = [.. entries.Select(e => new ContenderFacts(
-                e.Name, e.IsOurs ? $"{version}, {instructionSet}" : e.Name.StartsWith("ORT", StringComparison.Ordinal) ? peers!.OrtVersion : peers!.GgmlVersion, e.Layout, e.IsOurs))],
+                e.Name, e.Version ?? $"{version}, {instructionSet}", e.Layout, e.IsOurs))],
             MultiplyAdds = multiplyAdds,
             Reads = reads,
             Ceilings = ceilings,
@@ -123,7 +123,7 @@ internal sealed class ComparisonRun(IReadOnlyList<AttentionCase> cases, PeerLibr
                     ? errorAgainstDouble = OutputCheck.SampledError(c, inputs, expected)
                     : OutputCheck.MaxAbsoluteError(expected, actual);
                 results[entry.Name] = untimed with { Status = ResultStatus.Timed, MaxAbsoluteError = entry.IsOurs ? null : error };
-                if (error <= OutputCheck.Tolerance(c.Type)) continue;
+                if (error <= (entry.IsOurs ? OutputCheck.Tolerance(c.QueryType) : OutputCheck.PeerTolerance(c, expected))) continue;
                 results[entry.Name] = results[entry.Name] with
                 {
                     Status = ResultStatus.Mismatch,

@@ -16,11 +16,11 @@ var threads = new Option<int>("--threads") { Description = "Threads of every con
 var seconds = new Option<double>("--seconds") { Description = "Time for each contender in each row; at least three trials are made.", DefaultValueFactory = _ => 1 };
 var variant = new Option<CpuInstructionSet>("--variant") { Description = "Variant of our kernels; shares are of this instruction set's peak.", DefaultValueFactory = _ => CpuInstructionSet.Auto };
 var ggmlVariant = new Option<string?>("--ggml-variant") { Description = "ggml's CPU backend by name (haswell, zen4, ...); the best one if not given.", HelpName = "NAME" };
-var modules = new Option<string>("--peers") { Description = "The folder node_modules with the peers.", HelpName = "DIR", DefaultValueFactory = _ => "bench/FusedAttention.Comparison/node_modules" };
+var modules = new Option<string>("--peers") { Description = "The folder node_modules with the peers that come by npm.", HelpName = "DIR", DefaultValueFactory = _ => "bench/FusedAttention.Comparison/node_modules" };
 var noPeers = new Option<bool>("--no-peers") { Description = "Ours alone." };
 var output = new Option<string>("--output") { Description = "The reports go to a folder in here, named by the processor.", HelpName = "DIR", DefaultValueFactory = _ => "bench/results" };
 
-var command = new RootCommand("Times FusedAttention, ONNX Runtime and ggml on the same inputs, in turns, and writes JSON, Markdown, HTML and a chart.");
+var command = new RootCommand("Times FusedAttention, ONNX Runtime, torch and ggml on the same inputs, in turns, and writes JSON, Markdown, HTML and a chart.");
 foreach (Option option in (Option[])[filter, list, isLong, threads, seconds, variant, ggmlVariant, modules, noPeers, output]) command.Add(option);
 command.Add(GpuCommand());
 command.Add(ChartCommand());
@@ -45,6 +45,7 @@ command.SetAction(parsed =>
     try
     {
         using PeerLibraries? peers = parsed.GetValue(noPeers) ? null : PeerLibraries.Load(parsed.GetValue(modules)!, parsed.GetValue(ggmlVariant));
+        foreach (string missing in peers?.Missing ?? []) Console.Error.WriteLine(missing);
         CpuInstructionSet set = parsed.GetValue(variant);
         var execution = new CpuExecution { MaxDegreeOfParallelism = threadCount, InstructionSet = set };
         var progress = new Progress(Console.Error, !Console.IsErrorRedirected);

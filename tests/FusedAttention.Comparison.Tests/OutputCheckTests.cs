@@ -11,15 +11,17 @@ public class OutputCheckTests
     [InlineData(AttentionElementType.Float32, true)]
     [InlineData(AttentionElementType.Float16, false)]
     [InlineData(AttentionElementType.BFloat16, true)]
+    [InlineData(AttentionElementType.Int8, true)]
+    [InlineData(AttentionElementType.Q8Block, false)]
     public void Our_output_passes_and_a_wrong_one_does_not(AttentionElementType type, bool isCausal)
     {
-        var attentionCase = new AttentionCase(CaseKind.Prefill, type, 4, 2, 16, 20, 20, isCausal);
+        var attentionCase = new AttentionCase(CaseKind.Prefill, type, 4, 2, 32, 20, 20, isCausal);
         using var inputs = new CaseInputs(attentionCase);
         using Contender ours = OurContender.Entry(CpuExecution.Default).Create(attentionCase, inputs);
         ours.Run();
         float[] output = new float[attentionCase.QueryElements];
         ours.CopyOutput(output);
-        Assert.InRange(OutputCheck.SampledError(attentionCase, inputs, output), 0, OutputCheck.Tolerance(type));
+        Assert.InRange(OutputCheck.SampledError(attentionCase, inputs, output), 0, OutputCheck.Tolerance(attentionCase.QueryType));
 
         output[^1] += 1; // in the last row, which is sampled
         Assert.InRange(OutputCheck.SampledError(attentionCase, inputs, output), 0.9, 1.1);

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Xml.Linq;
+using FusedAttention.Comparison.Cases;
 using FusedAttention.Comparison.Reporting;
 using Xunit;
 
@@ -40,6 +41,14 @@ public class ReportTests
     {
         string json = JsonReport.Write(_report);
         Assert.Equal(json, JsonReport.Write(JsonReport.Read(json)));
+    }
+
+    [Fact]
+    public void Every_case_is_read_back()
+    {
+        AttentionCase[] cases = [.. CaseList.All(isLong: true)];
+        ComparisonReport report = _report with { Rows = [.. cases.Select(c => _report.Rows[0] with { Case = c })] };
+        Assert.Equal(cases, JsonReport.Read(JsonReport.Write(report)).Rows.Select(r => r.Case));
     }
 
     [Fact]

@@ -11,7 +11,7 @@ internal enum CaseKind
 
 /// <summary>What every contender computes in one row of the report: one sequence.</summary>
 /// <param name="Kind">Prefill or decode.</param>
-/// <param name="Type">Element type of keys and values, and of queries and outputs where the contender has it.</param>
+/// <param name="Type">Element type of keys and values, and, unless it has 8 bits, of queries and outputs where the contender has it.</param>
 /// <param name="QueryHeads">Query heads.</param>
 /// <param name="KeyValueHeads">Key/value heads.</param>
 /// <param name="Dim">Elements of a head.</param>
@@ -24,10 +24,18 @@ internal sealed record AttentionCase(CaseKind Kind, AttentionElementType Type, i
     {
         AttentionElementType.Float32 => "fp32",
         AttentionElementType.Float16 => "fp16",
+        AttentionElementType.Int8 => "int8",
+        AttentionElementType.Q8Block => "q8_0",
         _ => "bf16",
     };
 
-    public int ElementSize => Type == AttentionElementType.Float32 ? sizeof(float) : sizeof(ushort);
+    public bool IsEightBit => Type is AttentionElementType.Int8 or AttentionElementType.Q8Block;
+
+    /// <summary>Of queries and outputs: keys and values of 8 bits are read under queries of binary16.</summary>
+    public AttentionElementType QueryType => IsEightBit ? AttentionElementType.Float16 : Type;
+
+    /// <summary>Bytes of an element of queries and outputs.</summary>
+    public int ElementSize => (int)ElementRow.Bytes(QueryType, 1);
 
     public string MaskName => IsCausal ? "causal" : "full";
 
@@ -53,6 +61,8 @@ internal sealed record AttentionCase(CaseKind Kind, AttentionElementType Type, i
     {
         AttentionElementType.Float32 => Attention.Explain<float, float>(Shape, new() { Mask = Mask }, execution),
         AttentionElementType.Float16 => Attention.Explain<Half, Half>(Shape, new() { Mask = Mask }, execution),
+        AttentionElementType.Int8 => Attention.Explain<Half, sbyte>(Shape, new() { Mask = Mask }, execution),
+        AttentionElementType.Q8Block => Attention.Explain<Half, Q8Block>(Shape, new() { Mask = Mask }, execution),
         _ => Attention.Explain<BFloat16, BFloat16>(Shape, new() { Mask = Mask }, execution),
     };
 }

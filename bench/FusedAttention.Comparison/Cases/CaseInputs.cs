@@ -8,19 +8,21 @@ namespace FusedAttention.Comparison.Cases;
 /// </summary>
 internal sealed class CaseInputs : IDisposable
 {
+    private const string ScaleSuffix = "-scale";
+
     private readonly AttentionCase _case;
     private readonly Dictionary<string, AlignedBuffer> _buffers = new(StringComparer.Ordinal);
 
     public CaseInputs(AttentionCase attentionCase) => _case = attentionCase;
 
-    /// <summary><c>[query][head][dim]</c> in the case's type.</summary>
-    public AlignedBuffer Query => Make("query", seed: 1, _case.QueryElements, _case.Type, _case.QueryHeads, _case.Queries, Layout.TokenMajor);
+    /// <summary><c>[query][head][dim]</c> in the case's type of queries.</summary>
+    public AlignedBuffer Query => Make("query", seed: 1, _case.QueryElements, _case.QueryType, _case.QueryHeads, _case.Queries, Layout.TokenMajor);
 
     /// <summary>The same numbers in single precision.</summary>
     public AlignedBuffer QueryAsSingle => Make("query-single", seed: 1, _case.QueryElements, AttentionElementType.Float32, _case.QueryHeads, _case.Queries, Layout.TokenMajor);
 
     /// <summary><c>[head][query][dim]</c>.</summary>
-    public AlignedBuffer QueryHeadMajor => Make("query-hm", seed: 1, _case.QueryElements, _case.Type, _case.QueryHeads, _case.Queries, Layout.HeadMajor);
+    public AlignedBuffer QueryHeadMajor => Make("query-hm", seed: 1, _case.QueryElements, _case.QueryType, _case.QueryHeads, _case.Queries, Layout.HeadMajor);
 
     /// <summary><c>[key][head][dim]</c>.</summary>
     public AlignedBuffer Key => Make("key", seed: 2, _case.KeyElements, _case.Type, _case.KeyValueHeads, _case.Keys, Layout.TokenMajor);
@@ -37,6 +39,12 @@ internal sealed class CaseInputs : IDisposable
     /// <summary><c>[head][dim][key]</c>.</summary>
     public AlignedBuffer ValueTransposed => Make("value-t", seed: 3, _case.KeyElements, _case.Type, _case.KeyValueHeads, _case.Keys, Layout.Transposed);
 
+    /// <summary><c>[key][head]</c> in single precision: what the codes of <see cref="Key"/> are multiplied with, for keys of <see cref="AttentionElementType.Int8"/>; null for others.</summary>
+    public AlignedBuffer? KeyScale => Scale("key", Key);
+
+    /// <summary>The same for <see cref="Value"/>.</summary>
+    public AlignedBuffer? ValueScale => Scale("value", Value);
+
     private enum Layout
     {
         TokenMajor,
@@ -50,12 +58,22 @@ internal sealed class CaseInputs : IDisposable
         _buffers.Clear();
     }
 
+    /// <summary>Made along with the codes.</summary>
+    private AlignedBuffer? Scale(string name, AlignedBuffer codes) => codes.Length > 0 && _buffers.TryGetValue(name + ScaleSuffix, out AlignedBuffer? scales) ? scales : null;
+
     private AlignedBuffer Make(string name, int seed, long elements, AttentionElementType type, int heads, int tokens, Layout layout)
     {
         if (_buffers.TryGetValue(name, out AlignedBuffer? made)) return made;
-        int size = type == AttentionElementType.Float32 ? sizeof(float) : sizeof(ushort);
-        var buffer = new AlignedBuffer(elements * size);
+        var buffer = new AlignedBuffer(ElementRow.Bytes(type, elements));
         _buffers.Add(name, buffer);
+        AlignedBuffer? scales = null;
+        if (type == AttentionElementType.Int8)
+        {
+            if (layout != Layout.TokenMajor) throw new NotSupportedException("Integers with scales are token-major only.");
+            scales = new AlignedBuffer((long)tokens * heads * sizeof(float));
+            _buffers.Add(name + ScaleSuffix, scales);
+        }
+
         var numbers = RandomNumbers.Normal(seed, elements);
 
         // All layouts are filled in the order of the token-major one, because that is the order of the numbers.
@@ -69,9 +87,13 @@ internal sealed class CaseInputs : IDisposable
             {
                 numbers.CopyTo(row, at);
 
-                // To the case's type, so that copies in single precision hold the same numbers.
-                ElementRow.Round(_case.Type, row);
-                if (layout == Layout.Transposed)
+                // To the type of queries, so that copies in single precision hold the same numbers.
+                ElementRow.Round(_case.QueryType, row);
+                if (scales is not null)
+                {
+                    KeyValueQuantization.ToInt8<float>(row, dim, buffer.Elements<sbyte>(at, dim), scales.Elements<float>(at / dim, 1));
+                }
+                else if (layout == Layout.Transposed)
                 {
                     for (int d = 0; d < dim; d++)
                     {

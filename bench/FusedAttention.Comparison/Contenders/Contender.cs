@@ -33,4 +33,5 @@ internal abstract class Contender : IDisposable
 /// <param name="Layout">How it wants its keys and values.</param>
 /// <param name="IsOurs">Whether it is this library.</param>
 /// <param name="Create">Sets it up for a case; throws <see cref="NotOfferedException"/>.</param>
-internal sealed record ContenderEntry(string Name, string Layout, bool IsOurs, Func<AttentionCase, CaseInputs, Contender> Create);
+/// <param name="Version">A peer's library and its version; null for ours.</param>
+internal sealed record ContenderEntry(string Name, string Layout, bool IsOurs, Func<AttentionCase, CaseInputs, Contender> Create, string? Version = null);

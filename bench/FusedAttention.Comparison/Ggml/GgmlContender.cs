@@ -38,6 +38,8 @@ internal sealed unsafe class GgmlContender : Contender
     public GgmlContender(GgmlLibrary ggml, AttentionCase c, CaseInputs inputs, GgmlPath path, int threads)
     {
         if (path == GgmlPath.Unfused && c.ScoreBytes > MaxScoreBytes) throw new NotOfferedException($"scores of {c.ScoreBytes >> 20} MB");
+        if (c.Type == AttentionElementType.Int8) throw new NotOfferedException("no integers with a scale a token");
+        if (c.IsEightBit && path == GgmlPath.Unfused) throw new NotOfferedException("blocks of transposed values would be other numbers");
         _ggml = ggml;
         _case = c;
         bool isFlash = path != GgmlPath.Unfused;
@@ -51,6 +53,7 @@ internal sealed unsafe class GgmlContender : Contender
         {
             AttentionElementType.Float32 => GgmlType.Float32,
             AttentionElementType.Float16 => GgmlType.Float16,
+            AttentionElementType.Q8Block => GgmlType.Q8Block,
             _ => GgmlType.BFloat16,
         };
         nint q = Permute(Input(GgmlType.Float32, inputs.QueryAsSingle, c.Dim, c.QueryHeads, c.Queries));

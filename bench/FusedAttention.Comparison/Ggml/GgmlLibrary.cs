@@ -7,6 +7,7 @@ internal enum GgmlType
 {
     Float32 = 0,
     Float16 = 1,
+    Q8Block = 8,
     BFloat16 = 30,
 }
 

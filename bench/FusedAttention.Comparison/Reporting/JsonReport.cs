@@ -32,7 +32,14 @@ internal static class JsonReport
             int Number(string name) => value.GetProperty(name).GetInt32();
             return new(
                 value.GetProperty("kind").GetString() is "prefill" ? Cases.CaseKind.Prefill : Cases.CaseKind.Decode,
-                value.GetProperty("type").GetString() switch { "fp32" => AttentionElementType.Float32, "fp16" => AttentionElementType.Float16, _ => AttentionElementType.BFloat16 },
+                value.GetProperty("type").GetString() switch
+                {
+                    "fp32" => AttentionElementType.Float32,
+                    "fp16" => AttentionElementType.Float16,
+                    "int8" => AttentionElementType.Int8,
+                    "q8_0" => AttentionElementType.Q8Block,
+                    _ => AttentionElementType.BFloat16,
+                },
                 Number("queryHeads"), Number("keyValueHeads"), Number("dim"), Number("queries"), Number("keys"), value.GetProperty("causal").GetBoolean());
         }
 
