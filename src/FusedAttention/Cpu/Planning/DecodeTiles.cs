@@ -35,7 +35,7 @@ internal static class DecodeTiles
     /// and more 13.6. 32 heads in 16 bits: 17.0 without, 20.5 at 2, 22.7 at 4, 22.9 at 8. 32 heads in 32 bits, 16 KB a token: 17.8 without, 27.1 at 1, 23.0 at 2, 23.2 at 8.
     /// </summary>
     /// <remarks>
-    /// The second-level cache is asked: it waits for more lines at once than the first. A Zen 5, one thread, 32k keys, 8 heads and group 4 in 16 bits: 16.4 GB/s against 11.1, where reading alone is 17.9; 32 heads in
+    /// The second-level cache is asked: it waits for more lines at once than the first. A Zen 4, one thread, 32k keys, 8 heads and group 4 in 16 bits: 16.4 GB/s against 11.1, where reading alone is 17.9; 32 heads in
     /// 32 bits 22.5 against 12.3. A Sapphire Rapids: the same with groups, 1.18 times as fast without (32 and 16 bits). Of short tokens twice as many: 16 KB ahead.
     /// </remarks>
     /// <param name="byToken">Whether tokens are read one by one.</param>
