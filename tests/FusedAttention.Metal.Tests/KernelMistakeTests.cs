@@ -22,7 +22,7 @@ public sealed class KernelMistakeTests
     [InlineData(nameof(AttentionKernel.Prefill), "if (key >= start && key < end)", "if (key >= start && key <= end)")]
     [InlineData(nameof(AttentionKernel.Decode), "return min(max(key, first_key), end_key - 1);", "return max(key, first_key);")]
     [InlineData(nameof(AttentionKernel.Decode), "return min(max(key, first_key), end_key - 1);", "return min(max(key, first_key), end_key);")]
-    [InlineData(nameof(AttentionKernel.Decode), "tile + TILE_KEYS <= item.end_key", "tile <= item.end_key")]
+    [InlineData(nameof(AttentionKernel.Decode), "nearest_key(tile + TILE_KEYS - 1, first_key, end_key) - tile", "TILE_KEYS - 1")]
     [InlineData(nameof(AttentionKernel.Plain), "int end = min(row.end - tile, 32);", "int end = 32;")]
     [InlineData(nameof(AttentionKernel.Plain), "int end = min(row.end - tile, 32);", "int end = min(row.end - tile + 1, 32);")]
     public void Keys_beyond_the_end_are_reported(string family, string right, string wrong)

@@ -589,9 +589,12 @@ INLINE void add_specials(
     int first = max(specials.first, row.start);
     int end = min(specials.end, row.end);
     if (first >= end) return;
+    ROLLED
     for (int start = first_column; start < end_column; start += STRIDE) {
+        ROLLED
         for (int column = start; column < min(start + RUN, end_column); column++) {
             uint special = 0u;
+            ROLLED
             for (int key = first; key < end; key++) {
                 uint of_key = special_of(widen(key_row(values, key)[column]));
                 if (of_key != 0u && sees_key(row, key, parameters)) special |= of_key;
@@ -690,6 +693,12 @@ THREADGROUP_OF(128) kernel void merge_splits(
 #define KEY_CHUNKS (KEY_DIM / (4 * LANES))
 #define VALUE_CHUNKS (VALUE_DIM / (4 * LANES))
 
+// Loads are not moved ahead of the steps in front of them by more than fill 8 registers: a compiler that is free to starts with all of them, and runs out of registers. Nothing waits at such a fence.
+#define STEP_REGISTERS(chunks) ((chunks) * int(sizeof(KEY_VALUE_T)))
+#define STEPS_AHEAD(chunks) (STEP_REGISTERS(chunks) < 8 ? 8 / STEP_REGISTERS(chunks) : 1)
+#define FENCE_LOADS(step, chunks) \
+    if ((step) > 0 && (step) % STEPS_AHEAD(chunks) == 0) simdgroup_barrier(mem_flags::mem_none)
+
 INLINE float product_of(float4 a, float4 b, float sum)
 {
     return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum))));
@@ -753,16 +762,20 @@ INLINE void rescale_outputs(thread DecodeState &state, float rescale)
 // Of a tile that reaches beyond the item's keys, the nearest of them: loads have no condition, and what is loaded twice gets the weight 0 the second time.
 INLINE int nearest_key(int key, int first_key, int end_key) { return min(max(key, first_key), end_key - 1); }
 
-// Row j of a tile. IS_RUN: all of the tile's keys are the item's, and lie one stride apart from `base` on.
-template <bool IS_RUN>
-INLINE device const KEY_VALUE_T *row_of_tile(thread const KeyRows &rows, device const KEY_VALUE_T *base, int tile, int j, int first_key, int end_key)
+// The key, or value, that a lane has in a step. Where a tile's keys lie one stride apart, that is a pointer that is the same for all lanes, and a 32-bit distance: the lane's own, or that of the nearest of the item's keys. The bounds of
+// distances are the same for all lanes too, so a tile at the edge of the keys is no case of its own: two arms of a choice keep outputs twice, and take twice the code.
+INLINE device const KEY_VALUE_T *row_of_step(
+    thread const KeyRows &rows, device const KEY_VALUE_T *base, int tile, int step, int side, int first_key, int end_key)
 {
-    if (IS_RUN) return row_of_run(rows, base, j);
-    return key_row(rows, nearest_key(tile + j, first_key, end_key));
+    if (!is_in_one_run(rows, TILE_KEYS)) return key_row(rows, nearest_key(tile + step * SIDE_BY_SIDE + side, first_key, end_key));
+    int stride = int(rows.token_stride);
+    int step_key = step * SIDE_BY_SIDE;
+    int least = (nearest_key(tile, first_key, end_key) - tile - step_key) * stride;
+    int most = (nearest_key(tile + TILE_KEYS - 1, first_key, end_key) - tile - step_key) * stride;
+    return row_of_run(rows, base, step_key) + min(max(side * stride, least), most);
 }
 
 // Takes one tile of keys through products, softmax and weighted sums.
-template <bool IS_RUN>
 INLINE void add_tile(
     thread DecodeState &state,
     thread KeySpan &specials,
@@ -778,12 +791,14 @@ INLINE void add_tile(
 {
     int side = lane / LANES;
     int lane_of_key = lane % LANES;
-    device const KEY_VALUE_T *first_of_keys = IS_RUN ? key_row(keys, tile) : keys.first;
-    device const KEY_VALUE_T *first_of_values = IS_RUN ? key_row(values, tile) : values.first;
+    bool has_base = is_in_one_run(keys, TILE_KEYS);
+    device const KEY_VALUE_T *first_of_keys = has_base ? key_row(keys, tile) : keys.first;
+    device const KEY_VALUE_T *first_of_values = has_base ? key_row(values, tile) : values.first;
     float products[LANES];
     UNROLL
     for (int step = 0; step < STEPS; step++) {
-        device const KEY_VALUE_T *from = row_of_tile<IS_RUN>(keys, first_of_keys, tile, step * SIDE_BY_SIDE + side, first_key, end_key);
+        FENCE_LOADS(step, KEY_CHUNKS);
+        device const KEY_VALUE_T *from = row_of_step(keys, first_of_keys, tile, step, side, first_key, end_key);
         float4 elements[KEY_CHUNKS];
         UNROLL
         for (int c = 0; c < KEY_CHUNKS; c++) elements[c] = widen(load4<KEY_VALUE_T4>(from, (c * LANES + lane_of_key) * 4, keys.columns));
@@ -809,19 +824,17 @@ INLINE void add_tile(
 
     UNROLL
     for (int step = 0; step < STEPS; step++) {
-        int j = step * SIDE_BY_SIDE + side;
-        int key = IS_RUN ? tile + j : nearest_key(tile + j, first_key, end_key);
-        device const KEY_VALUE_T *from = row_of_tile<IS_RUN>(values, first_of_values, tile, j, first_key, end_key);
-        float4 elements[VALUE_CHUNKS];
+        FENCE_LOADS(step, VALUE_CHUNKS);
+        device const KEY_VALUE_T *from = row_of_step(values, first_of_values, tile, step, side, first_key, end_key);
+        int key = nearest_key(tile + step * SIDE_BY_SIDE + side, first_key, end_key);
+        KEY_VALUE_T4 elements[VALUE_CHUNKS];
         UNROLL
-        for (int c = 0; c < VALUE_CHUNKS; c++) {
-            elements[c] = widen(without_specials(load4<KEY_VALUE_T4>(from, (c * LANES + lane_of_key) * 4, values.columns), key, specials));
-        }
+        for (int c = 0; c < VALUE_CHUNKS; c++) elements[c] = without_specials(load4<KEY_VALUE_T4>(from, (c * LANES + lane_of_key) * 4, values.columns), key, specials);
         UNROLL
         for (int r = 0; r < ROWS; r++) {
             float4 w = float4(simd_shuffle(weight, ushort(side * LANES + r * STEPS + step)));
             UNROLL
-            for (int c = 0; c < VALUE_CHUNKS; c++) state.outputs[r][c] = fma(w, elements[c], state.outputs[r][c]);
+            for (int c = 0; c < VALUE_CHUNKS; c++) state.outputs[r][c] = fma(w, widen(elements[c]), state.outputs[r][c]);
         }
     }
 }
@@ -885,10 +898,7 @@ INLINE void attend_item(
 
     KeySpan specials = no_keys();
     for (int tile = (item.first_key / TILE_KEYS + slice) * TILE_KEYS; tile < item.end_key; tile += slices * TILE_KEYS) {
-        // Two copies of the tile's work: a choice a step would cost more than the addresses that it saves.
-        bool is_run = is_in_one_run(keys, TILE_KEYS) && tile >= item.first_key && tile + TILE_KEYS <= item.end_key;
-        if (is_run) add_tile<true>(state, specials, keys, values, row, tile, item.first_key, item.end_key, lane, factor, parameters);
-        else add_tile<false>(state, specials, keys, values, row, tile, item.first_key, item.end_key, lane, factor, parameters);
+        add_tile(state, specials, keys, values, row, tile, item.first_key, item.end_key, lane, factor, parameters);
     }
 
     share_span(special_keys, specials, simdgroup_index, lane_index);
@@ -969,6 +979,7 @@ INLINE void attend_item(
         for (int c = 0; c < VALUE_CHUNKS; c++) store4(to, state.outputs[r][c], (c * LANES + lane_of_key) * 4, values.columns);
     }
     if (specials.first >= specials.end) return;
+    ROLLED
     for (int index = first_row; index < min(first_row + ROWS, item.end_row); index++) {
         Row of_output = row_at(index, head, sequence, operands, parameters);
         if (item.partial >= 0) {

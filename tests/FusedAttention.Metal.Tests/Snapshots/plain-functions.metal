@@ -702,9 +702,12 @@ INLINE void add_specials(
     int first = max(specials.first, row.start);
     int end = min(specials.end, row.end);
     if (first >= end) return;
+    ROLLED
     for (int start = first_column; start < end_column; start += STRIDE) {
+        ROLLED
         for (int column = start; column < min(start + RUN, end_column); column++) {
             uint special = 0u;
+            ROLLED
             for (int key = first; key < end; key++) {
                 uint of_key = special_of(widen(key_row(values, key)[column]));
                 if (of_key != 0u && sees_key(row, key, parameters)) special |= of_key;
