@@ -35,25 +35,11 @@ internal readonly unsafe struct HalfProducts : IDecodeProducts
         void Run(in DecodePass pass, int start, int stop, nint kernel)
         {
             if (start == stop) return;
-            ref readonly DecodeLayout at = ref pass.At;
-            TokensAhead ahead = pass.AfterKeys(start);
-            nint headStride = (nint)(pass.Problem.KeyHeadStride * size);
             var block = new DecodeScoresBlock
             {
-                Keys = pass.Rows.Keys + start,
-                KeysEnd = pass.Rows.Keys + stop,
-                Ahead = ahead.Rows,
+                Walk = Walk(pass, pass.Rows.Keys, start, stop, pass.AfterKeys(start), (nint)(pass.Problem.KeyHeadStride * size), pass.At.Scores, sizeof(float), step),
                 Query = query,
                 Factors = factors,
-                Scores = at.Scores + start,
-                Offset = pass.Item.Head * headStride,
-                HeadStride = headStride,
-                AheadOffset = pass.Item.Head * ahead.HeadStride,
-                AheadHeadStride = ahead.HeadStride,
-                Heads = pass.Item.HeadCount,
-                RowBlocks = at.RowsPerHead / DecodeTiles.Rows,
-                StepBytes = step * sizeof(nint),
-                StepScoreBytes = step * sizeof(float),
             };
             ((delegate* unmanaged<DecodeScoresBlock*, void>)kernel)(&block);
         }
@@ -74,26 +60,28 @@ internal readonly unsafe struct HalfProducts : IDecodeProducts
         void Run(in DecodePass pass, int start, int stop, nint kernel)
         {
             if (start == stop) return;
-            ref readonly DecodeLayout at = ref pass.At;
-            TokensAhead ahead = pass.AfterValues(start);
-            nint headStride = (nint)(pass.Problem.ValueHeadStride * size);
             var block = new DecodeSumsBlock
             {
-                Values = pass.Rows.Values + start,
-                ValuesEnd = pass.Rows.Values + stop,
-                Ahead = ahead.Rows,
-                Weights = (byte*)weights + (start * weightSize),
+                Walk = Walk(pass, pass.Rows.Values, start, stop, pass.AfterValues(start), (nint)(pass.Problem.ValueHeadStride * size), weights, weightSize, pass.ValueStep),
                 Output = sums,
-                Offset = pass.Item.Head * headStride,
-                HeadStride = headStride,
-                AheadOffset = pass.Item.Head * ahead.HeadStride,
-                AheadHeadStride = ahead.HeadStride,
-                Heads = pass.Item.HeadCount,
-                RowBlocks = at.RowsPerHead / DecodeTiles.Rows,
-                StepBytes = pass.ValueStep * sizeof(nint),
-                StepWeightBytes = pass.ValueStep * weightSize,
             };
             ((delegate* unmanaged<DecodeSumsBlock*, void>)kernel)(&block);
         }
     }
+
+    private static DecodeWalkBlock Walk(in DecodePass pass, nint* tokens, int start, int stop, in TokensAhead ahead, nint headStride, void* numbers, int numberSize, int step) => new()
+    {
+        Tokens = tokens + start,
+        TokensEnd = tokens + stop,
+        Ahead = ahead.Rows,
+        Numbers = (byte*)numbers + (start * numberSize),
+        Offset = pass.Item.Head * headStride,
+        HeadStride = headStride,
+        AheadOffset = pass.Item.Head * ahead.HeadStride,
+        AheadHeadStride = ahead.HeadStride,
+        Heads = pass.Item.HeadCount,
+        RowBlocks = pass.At.RowsPerHead / DecodeTiles.Rows,
+        StepBytes = step * sizeof(nint),
+        StepNumberBytes = step * numberSize,
+    };
 }

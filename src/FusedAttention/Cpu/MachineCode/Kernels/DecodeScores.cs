@@ -3,12 +3,8 @@ namespace FusedAttention.Cpu.MachineCode.Kernels;
 /// <summary>What a call of <see cref="DecodeScores"/> is about: some keys of a tile, all their heads, four query rows a head or a multiple.</summary>
 internal unsafe struct DecodeScoresBlock
 {
-    /// <summary>The addresses of the keys in head 0; three beyond the last may be read, which repeat it.</summary>
-    public nint* Keys;
-    public nint* KeysEnd;
-
-    /// <summary>The addresses of the tokens to ask for, one a key.</summary>
-    public nint* Ahead;
+    /// <summary>The keys, and the scores in place of numbers.</summary>
+    public DecodeWalkBlock Walk;
 
     /// <summary>The first row; the others follow it, all heads together: floats, or 16-bit integers.</summary>
     public void* Query;
@@ -16,36 +12,11 @@ internal unsafe struct DecodeScoresBlock
     /// <summary>What sums of integers are multiplied with: for each four rows 16 factors, four times that of each.</summary>
     public float* Factors;
 
-    /// <summary>The first row's place for the first key.</summary>
-    public float* Scores;
-
-    /// <summary>Bytes from head 0 to the first head, and from each to the next.</summary>
-    public nint Offset;
-    public nint HeadStride;
-    public nint AheadOffset;
-    public nint AheadHeadStride;
-    public nint Heads;
-
-    /// <summary>Rows of a head, in fours.</summary>
-    public nint RowBlocks;
-
-    /// <summary>Bytes of addresses of the keys that all heads pass before the next keys come: 8 a key.</summary>
-    public nint StepBytes;
-
-    /// <summary>Bytes of scores of the same keys: 4 a key.</summary>
-    public nint StepScoreBytes;
-
     // From here on the kernel's own.
-    public nint* StepEnd;
     public nint* ProductKeys;
     public nint* ProductAhead;
-    public float* RowScores;
     public float* ProductScores;
     public float* RowFactors;
-    public nint HeadOffset;
-    public nint HeadAheadOffset;
-    public nint HeadsLeft;
-    public nint RowBlocksLeft;
     public nint DimsLeft;
 }
 
@@ -83,17 +54,10 @@ internal static unsafe class DecodeScores
         DecodeScoresBlock fields;
         DecodeScoresBlock* at = &fields;
         nint start = (nint)at;
-        Mem keys = At(&at->Keys, nameof(DecodeScoresBlock.Keys)), keysEnd = At(&at->KeysEnd, nameof(DecodeScoresBlock.KeysEnd)), ahead = At(&at->Ahead, nameof(DecodeScoresBlock.Ahead)), query = At(&at->Query, nameof(DecodeScoresBlock.Query));
-        Mem scores = At(&at->Scores, nameof(DecodeScoresBlock.Scores)), offset = At(&at->Offset, nameof(DecodeScoresBlock.Offset)), headStride = At(&at->HeadStride, nameof(DecodeScoresBlock.HeadStride));
-        Mem aheadOffset = At(&at->AheadOffset, nameof(DecodeScoresBlock.AheadOffset)), aheadHeadStride = At(&at->AheadHeadStride, nameof(DecodeScoresBlock.AheadHeadStride));
-        Mem heads = At(&at->Heads, nameof(DecodeScoresBlock.Heads)), rowBlocks = At(&at->RowBlocks, nameof(DecodeScoresBlock.RowBlocks)), stepBytes = At(&at->StepBytes, nameof(DecodeScoresBlock.StepBytes));
-        Mem stepScoreBytes = At(&at->StepScoreBytes, nameof(DecodeScoresBlock.StepScoreBytes));
-        Mem stepEnd = At(&at->StepEnd, nameof(DecodeScoresBlock.StepEnd)), productKeys = At(&at->ProductKeys, nameof(DecodeScoresBlock.ProductKeys)), productAhead = At(&at->ProductAhead, nameof(DecodeScoresBlock.ProductAhead));
-        Mem rowScores = At(&at->RowScores, nameof(DecodeScoresBlock.RowScores)), productScores = At(&at->ProductScores, nameof(DecodeScoresBlock.ProductScores));
-        Mem headOffset = At(&at->HeadOffset, nameof(DecodeScoresBlock.HeadOffset)), headAheadOffset = At(&at->HeadAheadOffset, nameof(DecodeScoresBlock.HeadAheadOffset));
-        Mem headsLeft = At(&at->HeadsLeft, nameof(DecodeScoresBlock.HeadsLeft)), rowBlocksLeft = At(&at->RowBlocksLeft, nameof(DecodeScoresBlock.RowBlocksLeft)), dimsLeft = At(&at->DimsLeft, nameof(DecodeScoresBlock.DimsLeft));
+        Mem query = At(&at->Query, nameof(DecodeScoresBlock.Query)), factors = At(&at->Factors, nameof(DecodeScoresBlock.Factors));
+        Mem productKeys = At(&at->ProductKeys, nameof(DecodeScoresBlock.ProductKeys)), productAhead = At(&at->ProductAhead, nameof(DecodeScoresBlock.ProductAhead)), productScores = At(&at->ProductScores, nameof(DecodeScoresBlock.ProductScores));
+        Mem rowFactors = At(&at->RowFactors, nameof(DecodeScoresBlock.RowFactors)), dimsLeft = At(&at->DimsLeft, nameof(DecodeScoresBlock.DimsLeft));
 
-        Mem factors = At(&at->Factors, nameof(DecodeScoresBlock.Factors)), rowFactors = At(&at->RowFactors, nameof(DecodeScoresBlock.RowFactors));
         bool addsIntegers = of.IsInteger && dim <= MaxIntegerSum;
         int lanes = of.Lanes;
         int queryStride = dim * of.FactorBytes;
@@ -105,66 +69,27 @@ internal static unsafe class DecodeScores
         Vec row = k.Vector(bits, "q");
         Vec? firstPair = bits == 512 ? null : k.Vector(bits, "s01");
 
-        Label step = new("step"), head = new("head"), rows = new("rows"), headEnd = new("head_end"), end = new("end");
-        k.Mov(t, keys);
-        k.Cmp(t, keysEnd);
-        k.Jae(end);
-
-        k.Place(step);
-        k.Add(t, stepBytes);
-        Label whole = new("whole_step");
-        k.Cmp(t, keysEnd);
-        k.Jb(whole);
-        k.Mov(t, keysEnd);
-        k.Place(whole);
-        k.Mov(stepEnd, t);
-        Copy(heads, headsLeft);
-        Copy(offset, headOffset);
-        Copy(aheadOffset, headAheadOffset);
-        Copy(scores, rowScores);
-        if (of.IsInteger) Copy(factors, rowFactors);
-        k.Mov(q, query);
-
-        k.Place(head);
-        Copy(rowBlocks, rowBlocksLeft);
-        RowsOfFour("first", asks: true);
-        k.Place(rows);
-        k.Dec(rowBlocksLeft);
-        k.Je(headEnd);
-        RowsOfFour("next", asks: false);
-        k.Jmp(rows);
-
-        k.Place(headEnd);
-        k.Mov(t, headStride);
-        AddTo(headOffset);
-        k.Mov(t, aheadHeadStride);
-        AddTo(headAheadOffset);
-        k.Dec(headsLeft);
-        k.Jne(head);
-
-        k.Mov(t, stepBytes);
-        AddTo(ahead);
-        k.Mov(t, stepScoreBytes);
-        AddTo(scores);
-        k.Mov(t, stepEnd);
-        k.Mov(keys, t);
-        k.Cmp(t, keysEnd);
-        k.Jb(step);
-        k.Place(end);
-        k.Return();
+        var walk = new DecodeWalk(k, t);
+        walk.Emit(
+            () =>
+            {
+                if (of.IsInteger) walk.Copy(factors, rowFactors);
+                k.Mov(q, query);
+            },
+            RowsOfFour);
         return k;
 
         // Four rows by the keys of a step, four keys at a time.
         void RowsOfFour(string name, bool asks)
         {
-            Copy(keys, productKeys);
-            if (asks) Copy(ahead, productAhead);
-            Copy(rowScores, productScores);
+            walk.Copy(walk.Tokens, productKeys);
+            if (asks) walk.Copy(walk.Ahead, productAhead);
+            walk.Copy(walk.RowNumbers, productScores);
             Label product = new($"{name}_product");
             k.Place(product);
             k.Mov(t, productKeys);
             for (int i = 0; i < Keys; i++) k.Mov(key[i], t + (i * sizeof(nint)));
-            for (int i = 0; i < Keys; i++) k.Add(key[i], headOffset);
+            for (int i = 0; i < Keys; i++) k.Add(key[i], walk.HeadOffset);
             for (int first = 0; first < Keys; first += keysAtOnce)
             {
                 foreach (Vec sum in sums) k.Zero(sum);
@@ -179,10 +104,10 @@ internal static unsafe class DecodeScores
             k.Mov(t, productKeys);
             k.Add(t, Keys * sizeof(nint));
             k.Mov(productKeys, t);
-            k.Cmp(t, stepEnd);
+            k.Cmp(t, walk.StepEnd);
             k.Jb(product);
             k.Add(q, Rows * queryStride);
-            k.Add(rowScores, Rows * scoreStride * sizeof(float));
+            k.Add(walk.RowNumbers, Rows * scoreStride * sizeof(float));
             if (of.IsInteger) k.Add(rowFactors, Rows * Keys * sizeof(float));
         }
 
@@ -237,7 +162,7 @@ internal static unsafe class DecodeScores
             {
                 k.Mov(t, productAhead);
                 k.Mov(t, t + (request.Token * sizeof(nint)));
-                k.Add(t, headAheadOffset);
+                k.Add(t, walk.HeadAheadOffset);
             }
 
             k.Prefetcht1(t + (request.Line * 64));
@@ -300,17 +225,5 @@ internal static unsafe class DecodeScores
         }
 
         Mem At(void* field, string name) => k.Field((int)((nint)field - start), name);
-
-        void Copy(Mem from, Mem to)
-        {
-            k.Mov(t, from);
-            k.Mov(to, t);
-        }
-
-        void AddTo(Mem field)
-        {
-            k.Add(t, field);
-            k.Mov(field, t);
-        }
     }
 }

@@ -3,42 +3,11 @@ namespace FusedAttention.Cpu.MachineCode.Kernels;
 /// <summary>What a call of <see cref="DecodeSums"/> is about: some keys of a tile, all their heads, four rows of weights a head or a multiple.</summary>
 internal unsafe struct DecodeSumsBlock
 {
-    /// <summary>The addresses of the values in head 0.</summary>
-    public nint* Values;
-    public nint* ValuesEnd;
-
-    /// <summary>The addresses of the tokens to ask for, one a value.</summary>
-    public nint* Ahead;
-
-    /// <summary>The first row's weight of the first key: a float, or a 16-bit integer. Of these the one beyond the last key is 0.</summary>
-    public void* Weights;
+    /// <summary>The values, and the weights in place of numbers: floats, or 16-bit integers, of which the one beyond the last key is 0.</summary>
+    public DecodeWalkBlock Walk;
 
     /// <summary>The first row; the others follow it, all heads together: floats, or 32-bit integers in <see cref="DecodeSums.IntegerOrder"/>.</summary>
     public void* Output;
-
-    /// <summary>Bytes from head 0 to the first head, and from each to the next.</summary>
-    public nint Offset;
-    public nint HeadStride;
-    public nint AheadOffset;
-    public nint AheadHeadStride;
-    public nint Heads;
-
-    /// <summary>Rows of a head, in fours.</summary>
-    public nint RowBlocks;
-
-    /// <summary>Bytes of addresses of the values that one chain takes: 8 a key.</summary>
-    public nint StepBytes;
-
-    /// <summary>Bytes of weights of the same keys.</summary>
-    public nint StepWeightBytes;
-
-    // From here on the kernel's own.
-    public nint* StepEnd;
-    public void* RowWeights;
-    public nint HeadOffset;
-    public nint HeadAheadOffset;
-    public nint HeadsLeft;
-    public nint RowBlocksLeft;
 }
 
 /// <summary>O += P V over values of 16 or 8 bits where they lie: four rows by four vectors of the output (AVX2: by two), each value widened once for four rows.</summary>
@@ -70,18 +39,6 @@ internal static unsafe class DecodeSums
         var of = new DecodeElementCode(element, bits);
         var k = new Assembler($"{of.Name} sums {bits} bits, dim {dim}, {aheadLines} lines ahead", convention);
 
-        // A block that only tells how far its fields are from its start.
-        DecodeSumsBlock fields;
-        DecodeSumsBlock* at = &fields;
-        nint start = (nint)at;
-        Mem values = At(&at->Values, nameof(DecodeSumsBlock.Values)), valuesEnd = At(&at->ValuesEnd, nameof(DecodeSumsBlock.ValuesEnd)), ahead = At(&at->Ahead, nameof(DecodeSumsBlock.Ahead)), weights = At(&at->Weights, nameof(DecodeSumsBlock.Weights));
-        Mem output = At(&at->Output, nameof(DecodeSumsBlock.Output)), offset = At(&at->Offset, nameof(DecodeSumsBlock.Offset)), headStride = At(&at->HeadStride, nameof(DecodeSumsBlock.HeadStride));
-        Mem aheadOffset = At(&at->AheadOffset, nameof(DecodeSumsBlock.AheadOffset)), aheadHeadStride = At(&at->AheadHeadStride, nameof(DecodeSumsBlock.AheadHeadStride));
-        Mem heads = At(&at->Heads, nameof(DecodeSumsBlock.Heads)), rowBlocks = At(&at->RowBlocks, nameof(DecodeSumsBlock.RowBlocks)), stepBytes = At(&at->StepBytes, nameof(DecodeSumsBlock.StepBytes));
-        Mem stepWeightBytes = At(&at->StepWeightBytes, nameof(DecodeSumsBlock.StepWeightBytes)), stepEnd = At(&at->StepEnd, nameof(DecodeSumsBlock.StepEnd)), rowWeights = At(&at->RowWeights, nameof(DecodeSumsBlock.RowWeights));
-        Mem headOffset = At(&at->HeadOffset, nameof(DecodeSumsBlock.HeadOffset)), headAheadOffset = At(&at->HeadAheadOffset, nameof(DecodeSumsBlock.HeadAheadOffset));
-        Mem headsLeft = At(&at->HeadsLeft, nameof(DecodeSumsBlock.HeadsLeft)), rowBlocksLeft = At(&at->RowBlocksLeft, nameof(DecodeSumsBlock.RowBlocksLeft));
-
         int lanes = bits / 32;
         int vectors = dim / lanes;
         int width = bits == 512 ? 4 : 2;
@@ -91,51 +48,11 @@ internal static unsafe class DecodeSums
         Vec[] converted = k.Vectors(bits, "v", width);
         Vec p = k.Vector(bits, "p");
 
-        Label step = new("step"), whole = new("whole_step"), head = new("head"), rows = new("rows"), headEnd = new("head_end"), end = new("end");
-        k.Mov(t, values);
-        k.Cmp(t, valuesEnd);
-        k.Jae(end);
-
-        k.Place(step);
-        k.Add(t, stepBytes);
-        k.Cmp(t, valuesEnd);
-        k.Jb(whole);
-        k.Mov(t, valuesEnd);
-        k.Place(whole);
-        k.Mov(stepEnd, t);
-        Copy(heads, headsLeft);
-        Copy(offset, headOffset);
-        Copy(aheadOffset, headAheadOffset);
-        Copy(weights, rowWeights);
-        k.Mov(o, output);
-
-        k.Place(head);
-        Copy(rowBlocks, rowBlocksLeft);
-        RowsOfFour("first", asks: true);
-        k.Place(rows);
-        k.Dec(rowBlocksLeft);
-        k.Je(headEnd);
-        RowsOfFour("next", asks: false);
-        k.Jmp(rows);
-
-        k.Place(headEnd);
-        k.Mov(t, headStride);
-        AddTo(headOffset);
-        k.Mov(t, aheadHeadStride);
-        AddTo(headAheadOffset);
-        k.Dec(headsLeft);
-        k.Jne(head);
-
-        k.Mov(t, stepBytes);
-        AddTo(ahead);
-        k.Mov(t, stepWeightBytes);
-        AddTo(weights);
-        k.Mov(t, stepEnd);
-        k.Mov(values, t);
-        k.Cmp(t, valuesEnd);
-        k.Jb(step);
-        k.Place(end);
-        k.Return();
+        // A block that only tells how far its fields are from its start.
+        DecodeSumsBlock fields;
+        Mem output = k.Field((int)((byte*)&fields.Output - (byte*)&fields), nameof(DecodeSumsBlock.Output));
+        var walk = new DecodeWalk(k, t);
+        walk.Emit(() => k.Mov(o, output), RowsOfFour);
         return k;
 
         void RowsOfFour(string name, bool asks)
@@ -149,7 +66,7 @@ internal static unsafe class DecodeSums
             }
 
             k.Add(o, Rows * dim * sizeof(float));
-            k.Add(rowWeights, Rows * weightStride * of.FactorBytes);
+            k.Add(walk.RowNumbers, Rows * weightStride * of.FactorBytes);
         }
 
         // Four rows by some vectors of the output, over the keys of a step; it asks for its share of the tokens ahead.
@@ -161,17 +78,17 @@ internal static unsafe class DecodeSums
             }
 
             Label loop = new(name);
-            k.Mov(value, values);
-            k.Mov(weight, rowWeights);
-            if (lines.From < lines.To) k.Mov(token, ahead);
+            k.Mov(value, walk.Tokens);
+            k.Mov(weight, walk.RowNumbers);
+            if (lines.From < lines.To) k.Mov(token, walk.Ahead);
             k.Place(loop);
             k.Mov(t, value + 0);
-            k.Add(t, headOffset);
+            k.Add(t, walk.HeadOffset);
             for (int i = 0; i < count; i++) k.Vcvtph2ps(converted[i], t + ((first + i) * lanes * sizeof(ushort)));
             if (lines.From < lines.To)
             {
                 k.Mov(asked, token + 0);
-                k.Add(asked, headAheadOffset);
+                k.Add(asked, walk.HeadAheadOffset);
                 for (int line = lines.From; line < lines.To; line++) k.Prefetcht1(asked + (line * 64));
                 k.Add(token, sizeof(nint));
             }
@@ -184,7 +101,7 @@ internal static unsafe class DecodeSums
 
             k.Add(weight, sizeof(float));
             k.Add(value, sizeof(nint));
-            k.Cmp(value, stepEnd);
+            k.Cmp(value, walk.StepEnd);
             k.Jb(loop);
             for (int r = 0; r < Rows; r++)
             {
@@ -202,14 +119,14 @@ internal static unsafe class DecodeSums
         {
             for (int i = 0; i < sums.Length; i++) k.Vmovups(sums[i], Sum(i));
             Label loop = new(name);
-            k.Mov(value, values);
-            k.Mov(weight, rowWeights);
-            if (lines.From < lines.To) k.Mov(token, ahead);
+            k.Mov(value, walk.Tokens);
+            k.Mov(weight, walk.RowNumbers);
+            if (lines.From < lines.To) k.Mov(token, walk.Ahead);
             k.Place(loop);
             k.Mov(t, value + 0);
-            k.Add(t, headOffset);
+            k.Add(t, walk.HeadOffset);
             k.Mov(asked, value + sizeof(nint));
-            k.Add(asked, headOffset);
+            k.Add(asked, walk.HeadOffset);
             for (int i = 0; i < width; i += 2)
             {
                 of.Widen(k, converted[i + 1], t + (first + (i * lanes)));
@@ -221,7 +138,7 @@ internal static unsafe class DecodeSums
             for (int i = 0; i < 2 && lines.From < lines.To; i++)
             {
                 k.Mov(asked, token + (i * sizeof(nint)));
-                k.Add(asked, headAheadOffset);
+                k.Add(asked, walk.HeadAheadOffset);
                 for (int line = lines.From; line < lines.To; line++) k.Prefetcht1(asked + (line * 64));
             }
 
@@ -234,25 +151,11 @@ internal static unsafe class DecodeSums
 
             k.Add(weight, 2 * of.FactorBytes);
             k.Add(value, 2 * sizeof(nint));
-            k.Cmp(value, stepEnd);
+            k.Cmp(value, walk.StepEnd);
             k.Jb(loop);
             for (int i = 0; i < sums.Length; i++) k.Vmovups(Sum(i), sums[i]);
 
             Mem Sum(int i) => o + (((i / width * dim) + first + (i % width * lanes)) * sizeof(int));
-        }
-
-        Mem At(void* field, string name) => k.Field((int)((nint)field - start), name);
-
-        void Copy(Mem from, Mem to)
-        {
-            k.Mov(t, from);
-            k.Mov(to, t);
-        }
-
-        void AddTo(Mem field)
-        {
-            k.Add(t, field);
-            k.Mov(field, t);
         }
     }
 }
