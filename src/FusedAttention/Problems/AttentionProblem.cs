@@ -123,8 +123,11 @@ internal sealed unsafe class AttentionProblem
     /// <summary>Whether a key that is excluded by its bias is known only with its score: a score function comes after it.</summary>
     public bool HidesByScore => ScoreFunction is not null;
 
+    /// <summary>Whether a tensor tells before the products which keys are seen: a mask, or a bias that has the last word.</summary>
+    public bool HidesByTensor => Mask != null || (Bias != null && !HidesByScore);
+
     /// <summary>Whether something beside positions tells before the products which keys are seen.</summary>
-    public bool HasVisibility => Mask != null || BoundMask is not null || (Bias != null && !HidesByScore);
+    public bool HasVisibility => HidesByTensor || BoundMask is not null;
 
     /// <summary>What scores go through beside the scale.</summary>
     public ScoreSteps Steps =>

@@ -192,21 +192,18 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
     [SkipLocalsInit]
     private static void Narrow(AttentionProblem problem, in SequenceProblem sequence, in PrefillLayout at, long tile, int firstRow, int endRow, ref int start, ref int stop)
     {
-        if (problem.BoundMask is { } only && problem.Mask == null && (problem.Bias == null || problem.HidesByScore))
+        if (problem.HidesByTensor && !VisibleColumns.AreNeededByOne(problem, sequence, at.RowQuery[firstRow], at.RowHead[firstRow], tile + start, tile + stop))
         {
-            NarrowByFunction(problem, only, sequence, at, tile, firstRow, endRow, ref start, ref stop);
-            return;
+            nint* room = stackalloc nint[2 * TTile.Rows];
+            var columns = new VisibleColumns(problem, room, TTile.Rows);
+            for (int r = firstRow; r < endRow; r++) columns.Add(problem, sequence, at.RowQuery[r], at.RowHead[r]);
+            int firstKey = (int)(tile + start);
+            int endKey = (int)(tile + stop);
+            columns.Narrow(ref firstKey, ref endKey);
+            start = (int)(firstKey - tile);
+            stop = (int)(endKey - tile);
         }
 
-        if (problem.BoundMask is null && VisibleColumns.AreNeededByOne(problem, sequence, at.RowQuery[firstRow], at.RowHead[firstRow], tile + start, tile + stop)) return;
-        nint* room = stackalloc nint[2 * TTile.Rows];
-        var columns = new VisibleColumns(problem, room, TTile.Rows);
-        for (int r = firstRow; r < endRow; r++) columns.Add(problem, sequence, at.RowQuery[r], at.RowHead[r]);
-        int firstKey = (int)(tile + start);
-        int endKey = (int)(tile + stop);
-        columns.Narrow(ref firstKey, ref endKey);
-        start = (int)(firstKey - tile);
-        stop = (int)(endKey - tile);
         if (start < stop && problem.BoundMask is { } mask) NarrowByFunction(problem, mask, sequence, at, tile, firstRow, endRow, ref start, ref stop);
     }
 
