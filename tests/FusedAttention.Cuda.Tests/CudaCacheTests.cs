@@ -1,34 +1,18 @@
-using System.Runtime.InteropServices;
-using FusedAttention.Cuda.Kernels;
 using FusedAttention.Cuda.Launching;
 using FusedAttention.Cuda.Planning;
 using FusedAttention.Cuda.Tests.Fakes;
-using FusedAttention.Cuda.Tests.Gpu;
 using FusedAttention.Serving;
 using Xunit;
 
 namespace FusedAttention.Cuda.Tests;
 
 /// <summary>The paged cache on a device whose one kernel is the host's: what waits, what is queued, and that the contents come out as on the CPU.</summary>
-public sealed class CudaCacheTests : IDisposable
+public sealed class CudaCacheTests : RecordedCacheTests
 {
-    private const int Heads = 2, KeyDim = 3, ValueDim = 2;
-
-    private readonly RecordingRuntime _runtime = new() { OnLaunch = CacheKernels.Run };
-    private readonly CudaDevice _device;
-
-    public CudaCacheTests() => _device = new(_runtime);
-
-    private StreamOperation[] Operations => [.. _runtime.Streams.SelectMany(static stream => stream.Operations)];
-
-    private int Launches => Operations.Count(static operation => operation.Action == StreamAction.Launch);
-
-    public void Dispose() => _device.Close();
-
     [Fact]
     public void It_is_a_cache_like_any_other()
     {
-        using var cache = new CudaPagedKeyValueCache<float>(_device, Options(layers: 2));
+        using var cache = new CudaPagedKeyValueCache<float>(Device, Options(layers: 2));
         CacheSequence sequence = cache.CreateSequence();
         cache.Extend(sequence, 5);
         cache.Write(1, sequence, 0, Rows(5, KeyDim, 100), Rows(5, ValueDim, 200));
@@ -49,8 +33,8 @@ public sealed class CudaCacheTests : IDisposable
     [Fact]
     public void Sequences_travel_between_host_and_device()
     {
-        using var cache = new CudaPagedKeyValueCache<float>(_device, Options(layers: 2));
-        using var other = new CudaPagedKeyValueCache<float>(_device, Options(layers: 2));
+        using var cache = new CudaPagedKeyValueCache<float>(Device, Options(layers: 2));
+        using var other = new CudaPagedKeyValueCache<float>(Device, Options(layers: 2));
         using var host = new PagedKeyValueCache<float>(Options(layers: 2) with { BlockSize = 3 });
         CacheSequence first = cache.CreateSequence(), sequence = cache.CreateSequence();
         cache.Extend([first, sequence], [3, 9]);
@@ -67,7 +51,7 @@ public sealed class CudaCacheTests : IDisposable
     [Fact]
     public void Tensors_are_appended_by_the_GPU_without_waiting()
     {
-        using var cache = new CudaPagedKeyValueCache<float>(_device, Options());
+        using var cache = new CudaPagedKeyValueCache<float>(Device, Options());
         using CudaTensor<float> keys = Tensor(6, KeyDim, 0), values = Tensor(6, ValueDim, 1000);
         CacheSequence a = cache.CreateSequence(), b = cache.CreateSequence();
         Assert.Equal(0, cache.Append(a, keys.Slice(..3, .., ..), values.Slice(..3, .., ..)));
@@ -75,7 +59,7 @@ public sealed class CudaCacheTests : IDisposable
         Assert.Equal(3, cache.Append(a, keys.Slice(3.., .., ..), values.Slice(3.., .., ..)));
         Assert.Equal(6, cache.Append(a, keys.Slice(0..0, .., ..), values.Slice(0..0, .., ..)));
         Assert.Equal(3, Launches);
-        Assert.Empty(_runtime.Streams[0].Waits);
+        Assert.Empty(Runtime.Streams[0].Waits);
         Assert.Equal(Rows(6, KeyDim, 0), Read(cache, a, 0, keys: true));
         Assert.Equal(Rows(6, ValueDim, 1000), Read(cache, a, 0, keys: false));
         Assert.Equal(Rows(1, KeyDim, 0), Read(cache, b, 0, keys: true));
@@ -84,7 +68,7 @@ public sealed class CudaCacheTests : IDisposable
     [Fact]
     public void Strided_rows_and_whole_batches_are_written()
     {
-        using var cache = new CudaPagedKeyValueCache<float>(_device, Options(layers: 3));
+        using var cache = new CudaPagedKeyValueCache<float>(Device, Options(layers: 3));
         CacheSequence a = cache.CreateSequence(), b = cache.CreateSequence();
         cache.Extend([a, b], [7, 2]);
         PagedBatch batch = cache.CreateBatch();
@@ -92,7 +76,7 @@ public sealed class CudaCacheTests : IDisposable
         batch.Add(b, 2);
 
         // Heads outside of tokens for keys; values with gaps between tokens.
-        using CudaTensor<float> keys = _device.Allocate<float>(Heads, 6, KeyDim), values = _device.Allocate<float>(6, 10);
+        using CudaTensor<float> keys = Device.Allocate<float>(Heads, 6, KeyDim), values = Device.Allocate<float>(6, 10);
         float[] keyRows = new float[Heads * 6 * KeyDim], valueRows = new float[6 * 10];
         for (int t = 0; t < 6; t++)
         {
@@ -120,13 +104,13 @@ public sealed class CudaCacheTests : IDisposable
     [Fact]
     public void Spans_are_staged_and_written_in_order()
     {
-        using var cache = new CudaPagedKeyValueCache<float>(_device, Options(layers: 2));
+        using var cache = new CudaPagedKeyValueCache<float>(Device, Options(layers: 2));
         CacheSequence a = cache.CreateSequence();
         cache.Extend(a, 7);
         float[] keys = Rows(7, KeyDim, 9), values = Rows(7, ValueDim, 90);
         cache.Write(1, a, 0, keys, values);
         Assert.Equal([StreamAction.CopyToDevice, StreamAction.Launch], Operations.Select(static operation => operation.Action));
-        Assert.Empty(_runtime.Streams[0].Waits);
+        Assert.Empty(Runtime.Streams[0].Waits);
         Array.Clear(keys);
         Assert.Equal(Rows(7, KeyDim, 9), Read(cache, a, 1, keys: true));
         Assert.Equal(Rows(7, ValueDim, 90), Read(cache, a, 1, keys: false));
@@ -136,7 +120,7 @@ public sealed class CudaCacheTests : IDisposable
     public void Many_rows_of_the_host_are_staged_in_pieces()
     {
         const int Tokens = 3000, Dim = 500;
-        using var cache = new CudaPagedKeyValueCache<float>(_device, new PagedKeyValueCacheOptions { Blocks = 100, BlockSize = 37, KeyValueHeads = Heads, KeyDim = Dim });
+        using var cache = new CudaPagedKeyValueCache<float>(Device, new PagedKeyValueCacheOptions { Blocks = 100, BlockSize = 37, KeyValueHeads = Heads, KeyDim = Dim });
         CacheSequence a = cache.CreateSequence();
         float[] rows = [.. Enumerable.Range(0, Tokens * Heads * Dim).Select(static i => (float)i)];
         cache.Append(a, rows, rows);
@@ -154,7 +138,7 @@ public sealed class CudaCacheTests : IDisposable
     [Fact]
     public void Slots_of_many_tokens_are_staged()
     {
-        using var cache = new CudaPagedKeyValueCache<float>(_device, new PagedKeyValueCacheOptions { Blocks = 200, BlockSize = 4, KeyValueHeads = Heads, KeyDim = KeyDim, ValueDim = ValueDim });
+        using var cache = new CudaPagedKeyValueCache<float>(Device, new PagedKeyValueCacheOptions { Blocks = 200, BlockSize = 4, KeyValueHeads = Heads, KeyDim = KeyDim, ValueDim = ValueDim });
         CacheSequence a = cache.CreateSequence();
         using CudaTensor<float> keys = Tensor(600, KeyDim, 0), values = Tensor(600, ValueDim, 0);
         int before = Operations.Length;
@@ -170,15 +154,15 @@ public sealed class CudaCacheTests : IDisposable
     [Fact]
     public void Copies_on_write_are_queued_in_one_submission()
     {
-        using var cache = new CudaPagedKeyValueCache<float>(_device, Options(layers: 2));
-        using CudaStream stream = _device.CreateStream();
+        using var cache = new CudaPagedKeyValueCache<float>(Device, Options(layers: 2));
+        using CudaStream stream = Device.CreateStream();
         CacheSequence a = cache.CreateSequence();
         cache.Extend(a, 6);
         for (int layer = 0; layer < 2; layer++) cache.Write(layer, a, 0, Tensor(6, KeyDim, 100 * layer), Tensor(6, ValueDim, 100 * layer), stream);
-        int before = _runtime.Streams[1].Operations.Count;
+        int before = Runtime.Streams[1].Operations.Count;
         CacheSequence b = cache.Fork(a);
         cache.Extend(b, 1);
-        StreamOperation[] copies = [.. _runtime.Streams[1].Operations.Skip(before)];
+        StreamOperation[] copies = [.. Runtime.Streams[1].Operations.Skip(before)];
 
         // It waits for the last write of each layer.
         Assert.Equal(
@@ -189,14 +173,14 @@ public sealed class CudaCacheTests : IDisposable
 
         // The next write of the other stream waits for the copies.
         cache.Write(0, b, 6, Tensor(1, KeyDim, 700), Tensor(1, ValueDim, 700), stream);
-        Assert.Equal(StreamAction.WaitFor, _runtime.Streams[0].Operations[^2].Action);
+        Assert.Equal(StreamAction.WaitFor, Runtime.Streams[0].Operations[^2].Action);
         Assert.Equal(Rows(6, ValueDim, 0), Read(cache, a, 0, keys: false));
     }
 
     [Fact]
     public void A_write_to_a_shared_block_leaves_the_other_owner_what_it_had()
     {
-        using var cache = new CudaPagedKeyValueCache<float>(_device, Options());
+        using var cache = new CudaPagedKeyValueCache<float>(Device, Options());
         CacheSequence a = cache.CreateSequence();
         cache.Append(a, Tensor(6, KeyDim, 0), Tensor(6, ValueDim, 0));
         CacheSequence b = cache.Fork(a);
@@ -211,7 +195,7 @@ public sealed class CudaCacheTests : IDisposable
     [Fact]
     public void Rows_of_another_type_are_converted_by_whoever_writes()
     {
-        using var cache = new CudaPagedKeyValueCache<Half>(_device, Options());
+        using var cache = new CudaPagedKeyValueCache<Half>(Device, Options());
         CacheSequence a = cache.CreateSequence();
         cache.Append<float>(a, Rows(1, KeyDim, 7), Rows(1, ValueDim, 9));
         using CudaTensor<float> keys = Tensor(2, KeyDim, 20), values = Tensor(2, ValueDim, 0);
@@ -223,114 +207,15 @@ public sealed class CudaCacheTests : IDisposable
         Assert.Equal([CachePlan.Function(AttentionElementType.Float16, AttentionElementType.Float16), converting], Operations.Where(static o => o.Action == StreamAction.Launch).Select(static o => o.Function!));
 
         // Loaded ahead: what writes rows of the cache's type and of float.
-        _runtime.Prepared.Clear();
+        Runtime.Prepared.Clear();
         cache.Prepare();
-        Assert.Contains(converting, _runtime.Prepared);
-    }
-
-    /// <summary>Codes and scales of 8 bits: one launch a write, a copy a plane, and what a call over the cache waits for.</summary>
-    [Fact]
-    public void Caches_of_8_bits_keep_scales_beside_their_codes()
-    {
-        using var cache = new CudaPagedKeyValueCache<sbyte>(_device, Options(layers: 2));
-        using var host = new PagedKeyValueCache<sbyte>(Options(layers: 2));
-        using CudaStream stream = _device.CreateStream();
-        Assert.Equal([8, 4, Heads], cache.GetKeyScales(1)!.Lengths.ToArray());
-        Assert.Equal([8, 4, Heads], cache.GetValueScales()!.Lengths.ToArray());
-        Assert.Throws<ArgumentOutOfRangeException>(() => cache.GetKeyScales(2));
-        using var floats = new CudaPagedKeyValueCache<float>(_device, Options());
-        Assert.Null(floats.GetKeyScales());
-        Assert.Null(floats.GetValueScales());
-
-        CacheSequence a = cache.CreateSequence(), expected = host.CreateSequence();
-        cache.Extend(a, 6);
-        host.Extend(expected, 6);
-        cache.Write(0, a, 0, Tensor(6, KeyDim, 0), Tensor(6, ValueDim, 1000), stream);
-        cache.Write(1, a, 0, Rows(6, KeyDim, 100), Rows(6, ValueDim, 200));
-        Assert.Equal(2, Launches);
-        host.Write(0, expected, 0, Rows(6, KeyDim, 0), Rows(6, ValueDim, 1000));
-        host.Write(1, expected, 0, Rows(6, KeyDim, 100), Rows(6, ValueDim, 200));
-        AssertSame(expected, a);
-
-        // The half of a block that a fork shares: keys, values and their scales of both layers.
-        int before = _runtime.Streams[1].Operations.Count;
-        CacheSequence b = cache.Fork(a), other = host.Fork(expected);
-        cache.Extend(b, 1);
-        host.Extend(other, 1);
-        Assert.Equal(
-            [2 * Heads * KeyDim, 2 * Heads * ValueDim, 2 * Heads * 4, 2 * Heads * 4],
-            _runtime.Streams[1].Operations.Skip(before).Where(static operation => operation.Action == StreamAction.Copy).Take(4).Select(static operation => (int)operation.Bytes));
-        cache.Write(0, b, 6, Tensor(1, KeyDim, 700), Tensor(1, ValueDim, 700));
-        host.Write(0, other, 6, Rows(1, KeyDim, 700), Rows(1, ValueDim, 700));
-        cache.Write(1, b, 6, Tensor(1, KeyDim, 70), Tensor(1, ValueDim, 70));
-        host.Write(1, other, 6, Rows(1, KeyDim, 70), Rows(1, ValueDim, 70));
-        AssertSame(other, b);
-        AssertSame(expected, a);
-        Assert.Equal(Saved(host, other).ToArray(), Saved(cache, b).ToArray());
-        AssertSame(other, cache.Load(Saved(host, other)));
-
-        void AssertSame(CacheSequence onHost, CacheSequence onDevice)
-        {
-            for (int layer = 0; layer < 2; layer++) CacheContents.AssertSame(CacheContents.Of(host, onHost, layer), CacheContents.Of(cache, onDevice, layer), $"layer {layer}");
-        }
-    }
-
-    /// <summary>Scales are memory of the call like any other: what another stream wrote is waited for, and they stay while the GPU reads them.</summary>
-    [Fact]
-    public void A_call_over_a_cache_of_8_bits_has_its_scales()
-    {
-        var cache = new CudaPagedKeyValueCache<Float8E4M3>(_device, Options());
-        CacheSequence a = cache.CreateSequence();
-        cache.Append(a, Tensor(2, KeyDim, 0), Tensor(2, ValueDim, 0));
-        PagedBatch batch = cache.CreateBatch();
-        batch.Add(a, 2);
-        using CudaTensor<float> query = _device.Allocate<float>(2, Heads, KeyDim), output = _device.Allocate<float>(2, Heads, ValueDim), one = _device.Allocate<float>(1);
-        Refused("operands", () => CudaAttention.ForwardPaged(query, output, cache, 0, batch, operands: new CudaOperands { KeyScale = one }), "cache's own");
-        Refused("operands", () => CudaAttention.ForwardPaged(query, output, cache, 0, batch, operands: new CudaOperands { ValueScale = one }), "cache's own");
-        List<byte[]> parameters = [];
-        _runtime.OnLaunch = (function, _, bytes) => parameters.Add(bytes);
-        CudaAttention.ForwardPaged(query, output, cache, 0, batch);
-        CallBlock block = MemoryMarshal.Read<CallBlock>(Assert.Single(parameters));
-        Assert.Equal(((ulong)cache.GetKeyScales()!.Address, (ulong)cache.GetValueScales()!.Address), (block.KeyScale.First, block.ValueScale.First));
-        Assert.Equal((4 * Heads, Heads, 1), (block.KeyScale.BlockStride, block.KeyScale.TokenStride, block.KeyScale.HeadStride));
-
-        int before = _runtime.Living;
-        cache.Dispose();
-        Assert.Throws<ObjectDisposedException>(() => cache.GetKeyScales());
-        Assert.Equal(before, _runtime.Living);
-        _device.Synchronize();
-        Assert.Equal(before - 4, _runtime.Living);
-    }
-
-    /// <summary>Who reads scales alone, as a copy to the host does, waits for the stream that wrote them.</summary>
-    [Fact]
-    public void Scales_that_another_stream_writes_are_waited_for()
-    {
-        using var cache = new CudaPagedKeyValueCache<sbyte>(_device, Options());
-        using CudaStream stream = _device.CreateStream(), another = _device.CreateStream();
-        CacheSequence a = cache.CreateSequence();
-        cache.Append(a, Tensor(2, KeyDim, 0), Tensor(2, ValueDim, 0), stream);
-        foreach (CudaTensor<float>? scales in (CudaTensor<float>?[])[cache.GetKeyScales(), cache.GetValueScales()])
-        {
-            int before = _runtime.Streams[1].Operations.Count;
-            scales!.CopyTo(new float[8 * 4 * Heads], another);
-            Assert.Equal(StreamAction.WaitFor, _runtime.Streams[1].Operations[before].Action);
-            cache.Write(0, a, 0, Tensor(2, KeyDim, 0), Tensor(2, ValueDim, 0), stream);
-        }
-    }
-
-    [Fact]
-    public void Kernels_of_8_bits_are_prepared_for_rows_of_every_type()
-    {
-        using var cache = new CudaPagedKeyValueCache<sbyte>(_device, Options());
-        cache.Prepare();
-        Assert.Equal([.. ((AttentionElementType[])[AttentionElementType.Int8, .. Elements.Wide]).Select(static source => CachePlan.Function(source, AttentionElementType.Int8))], _runtime.Prepared);
+        Assert.Contains(converting, Runtime.Prepared);
     }
 
     [Fact]
     public void A_fork_between_two_layers_moves_the_batch_to_the_copy()
     {
-        using var cache = new CudaPagedKeyValueCache<float>(_device, Options(layers: 2));
+        using var cache = new CudaPagedKeyValueCache<float>(Device, Options(layers: 2));
         CacheSequence a = cache.CreateSequence();
         cache.Extend(a, 3);
         PagedBatch batch = cache.CreateBatch();
@@ -341,8 +226,8 @@ public sealed class CudaCacheTests : IDisposable
         Assert.Equal(1, batch.Sequences.BlockTables[0]);
         Assert.Equal(Rows(3, KeyDim, 0), Read(cache, a, 0, keys: true));
         Assert.Equal(Rows(3, KeyDim, 50), Read(cache, a, 1, keys: true));
-        using CudaTensor<float> query = _device.Allocate<float>(3, Heads, KeyDim), output = _device.Allocate<float>(3, Heads, ValueDim);
-        using var other = new CudaPagedKeyValueCache<float>(_device, Options(layers: 2));
+        using CudaTensor<float> query = Device.Allocate<float>(3, Heads, KeyDim), output = Device.Allocate<float>(3, Heads, ValueDim);
+        using var other = new CudaPagedKeyValueCache<float>(Device, Options(layers: 2));
         Refused("batch", () => CudaAttention.ForwardPaged(query, output, other, 0, batch), "another cache");
         Assert.Throws<ArgumentOutOfRangeException>("layer", () => CudaAttention.ForwardPaged(query, output, cache, 2, batch));
         cache.Truncate(a, 1);
@@ -352,14 +237,14 @@ public sealed class CudaCacheTests : IDisposable
     [Fact]
     public void Mistakes_are_refused_and_change_nothing()
     {
-        using var cache = new CudaPagedKeyValueCache<float>(_device, Options());
-        using var layered = new CudaPagedKeyValueCache<float>(_device, Options(layers: 2));
+        using var cache = new CudaPagedKeyValueCache<float>(Device, Options());
+        using var layered = new CudaPagedKeyValueCache<float>(Device, Options(layers: 2));
         var elsewhere = new CudaDevice(new RecordingRuntime());
         CacheSequence a = cache.CreateSequence();
         using CudaTensor<float> keys = Tensor(2, KeyDim, 0), values = Tensor(2, ValueDim, 0);
         Refused("keys", () => cache.Append(a, values, values), "must be [tokens, 2, 3]");
         Refused("values", () => cache.Append(a, keys, values.Slice(..1, .., ..)), "same number of tokens");
-        Refused("keys", () => cache.Append(a, _device.Allocate<float>(2, Heads, KeyDim * 2).View(0, [2, Heads, KeyDim], [12, 6, 2]), values), "contiguous");
+        Refused("keys", () => cache.Append(a, Device.Allocate<float>(2, Heads, KeyDim * 2).View(0, [2, Heads, KeyDim], [12, 6, 2]), values), "contiguous");
         Refused("keys", () => cache.Append(a, elsewhere.Allocate<float>(2, Heads, KeyDim), values), "the cache is on Recorder");
         Refused("stream", () => cache.Append(a, keys, values, elsewhere.DefaultStream), "Recorder");
         Refused("keys", () => cache.Append(a, cache.GetKeys().Reshape(32, Heads, KeyDim).Slice(..2, .., ..), values), "part of the cache");
@@ -377,22 +262,22 @@ public sealed class CudaCacheTests : IDisposable
         Refused("batch", () => layered.Write(0, batch, keys, values), "another cache");
 
         // What cannot be queued takes nothing.
-        _runtime.PrepareFailure = new CudaException("no");
+        Runtime.PrepareFailure = new CudaException("no");
         Assert.Throws<CudaException>(() => cache.Append(a, keys, values));
         Assert.Equal(2, cache.GetLength(a));
         Assert.Equal(0, Launches);
         Assert.Throws<ArgumentNullException>("device", () => new CudaPagedKeyValueCache<float>(null!, Options()));
-        Assert.Throws<NotSupportedException>(() => new CudaPagedKeyValueCache<int>(_device, Options()));
+        Assert.Throws<NotSupportedException>(() => new CudaPagedKeyValueCache<int>(Device, Options()));
         Assert.Contains(
-            "holds float, Half, BFloat16, sbyte or Float8E4M3, not FusedAttention.Q8Block", Assert.Throws<NotSupportedException>(() => new CudaPagedKeyValueCache<Q8Block>(_device, Options() with { KeyDim = 32, ValueDim = 32 })).Message, StringComparison.Ordinal);
+            "holds float, Half, BFloat16, sbyte or Float8E4M3, not FusedAttention.Q8Block", Assert.Throws<NotSupportedException>(() => new CudaPagedKeyValueCache<Q8Block>(Device, Options() with { KeyDim = 32, ValueDim = 32 })).Message, StringComparison.Ordinal);
 
         // Codes come from streams and from the cache's own kernel, and have no door.
-        using var codes = new CudaPagedKeyValueCache<sbyte>(_device, Options());
+        using var codes = new CudaPagedKeyValueCache<sbyte>(Device, Options());
         CacheSequence ofCodes = codes.CreateSequence();
-        using CudaTensor<sbyte> keyCodes = _device.Allocate<sbyte>(2, Heads, KeyDim), valueCodes = _device.Allocate<sbyte>(2, Heads, ValueDim);
+        using CudaTensor<sbyte> keyCodes = Device.Allocate<sbyte>(2, Heads, KeyDim), valueCodes = Device.Allocate<sbyte>(2, Heads, ValueDim);
         Refused("keys", () => codes.Append(ofCodes, keyCodes, valueCodes), "8-bit");
         Assert.Equal(0, codes.GetLength(ofCodes));
-        using var ones = new CudaPagedKeyValueCache<sbyte>(_device, Options() with { KeyDim = 1, ValueDim = 1 });
+        using var ones = new CudaPagedKeyValueCache<sbyte>(Device, Options() with { KeyDim = 1, ValueDim = 1 });
         CudaTensor<float> scales = ones.GetValueScales()!.Reshape(32, Heads, 1).Slice(..2, .., ..);
         Refused("keys", () => ones.Append(ones.CreateSequence(), scales, scales), "part of the cache");
     }
@@ -400,7 +285,7 @@ public sealed class CudaCacheTests : IDisposable
     [Fact]
     public void Memory_goes_back_when_the_GPU_is_done_even_if_the_cache_is_disposed_before()
     {
-        var cache = new CudaPagedKeyValueCache<float>(_device, Options(layers: 2));
+        var cache = new CudaPagedKeyValueCache<float>(Device, Options(layers: 2));
         CacheSequence a = cache.CreateSequence();
         cache.Extend(a, 2);
         CudaTensor<float> keys = Tensor(2, KeyDim, 0), values = Tensor(2, ValueDim, 0), view = cache.GetKeys();
@@ -411,9 +296,9 @@ public sealed class CudaCacheTests : IDisposable
         Assert.Throws<ObjectDisposedException>(() => cache.GetKeys());
         Assert.Throws<ObjectDisposedException>(() => view.Slice(.., .., .., ..));
         Assert.Throws<ObjectDisposedException>(() => cache.Write(0, a, 0, keys, values));
-        int before = _runtime.Living;
-        _device.Synchronize();
-        Assert.Equal(before - 2, _runtime.Living);       // layer 0; layer 1 nobody used
+        int before = Runtime.Living;
+        Device.Synchronize();
+        Assert.Equal(before - 2, Runtime.Living);       // layer 0; layer 1 nobody used
     }
 
     [Fact]
@@ -421,28 +306,8 @@ public sealed class CudaCacheTests : IDisposable
     {
         // The keys of a layer fit 64 MB, the values of the first one do not.
         Assert.Throws<CudaException>(() => new CudaPagedKeyValueCache<float>(
-            _device, new PagedKeyValueCacheOptions { Blocks = 1 << 10, BlockSize = 1 << 6, KeyValueHeads = 1, KeyDim = 128, ValueDim = 512, Layers = 2 }));
-        Assert.Equal(0, _runtime.Living);
-    }
-
-    private static PagedKeyValueCacheOptions Options(int layers = 1) =>
-        new() { Blocks = 8, BlockSize = 4, KeyValueHeads = Heads, KeyDim = KeyDim, ValueDim = ValueDim, Layers = layers };
-
-    private static float[] Rows(int tokens, int dim, int first) => [.. Enumerable.Range(first, tokens * Heads * dim).Select(static i => (float)i)];
-
-    private CudaTensor<float> Tensor(int tokens, int dim, int first)
-    {
-        CudaTensor<float> tensor = _device.Allocate<float>(tokens, Heads, dim);
-        tensor.CopyFrom(Rows(tokens, dim, first));
-        return tensor;
-    }
-
-    private static MemoryStream Saved(KeyValueCache cache, CacheSequence sequence)
-    {
-        var stream = new MemoryStream();
-        cache.Save(sequence, stream);
-        stream.Position = 0;
-        return stream;
+            Device, new PagedKeyValueCacheOptions { Blocks = 1 << 10, BlockSize = 1 << 6, KeyValueHeads = 1, KeyDim = 128, ValueDim = 512, Layers = 2 }));
+        Assert.Equal(0, Runtime.Living);
     }
 
     private static float[] Read(CudaPagedKeyValueCache<float> cache, CacheSequence sequence, int layer, bool keys)
@@ -457,7 +322,4 @@ public sealed class CudaCacheTests : IDisposable
             rows.AddRange(contents.AsSpan(((table[position / 4] * 4) + (position % 4)) * Heads * dim, Heads * dim));
         return [.. rows];
     }
-
-    private static void Refused(string parameter, Action call, string inMessage) =>
-        Assert.Contains(inMessage, Assert.Throws<ArgumentException>(parameter, call).Message, StringComparison.Ordinal);
 }
