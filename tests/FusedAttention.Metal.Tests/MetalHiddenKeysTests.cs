@@ -9,8 +9,6 @@ namespace FusedAttention.Metal.Tests;
 /// </summary>
 public sealed class MetalHiddenKeysTests
 {
-    private static readonly float[] Specials = [float.NaN, float.PositiveInfinity, float.NegativeInfinity];
-
     public static TheoryData<int> Seeds => [.. Enumerable.Range(1, 40)];
 
     public static TheoryData<string, string, string> Arrangements()
@@ -41,17 +39,9 @@ public sealed class MetalHiddenKeysTests
         while (!HiddenKeys.MayHide(problem)) problem = generator.NextProblem();
         Arrangement arrangement = generator.NextArrangement();
         Victim[] victims = [.. Enumerable.Range(0, 4).SelectMany(_ => Victim.Choose(generator, problem))];
-        Problem zeros = HiddenKeys.With(problem, victims, _ => 0, _ => 0);
-        Problem poisoned = HiddenKeys.With(problem, victims, n => Specials[n % 3], n => Specials[(n / 3) % 3]);
-        Problem infinite = HiddenKeys.With(problem, victims, _ => 0, _ => float.PositiveInfinity);
         foreach (AttentionKernel kernel in Enum.GetValues<AttentionKernel>())
         {
-            if (!MetalReferenceTests.Takes(kernel, problem.KeyDim, problem.ValueDim, problem.KeyValueType)) continue;
-            CallResult expected = MetalProblems.Run(zeros, arrangement, kernel);
-            HiddenKeys.AssertHiddenBits(expected, MetalProblems.Run(poisoned, arrangement, kernel), poisoned, victims);
-            CallResult actual = MetalProblems.Run(infinite, arrangement, kernel);
-            HiddenKeys.AssertHiddenBits(expected, actual, infinite, victims);
-            HiddenKeys.AssertSeenInfinities(actual, infinite, victims);
+            if (MetalReferenceTests.Takes(kernel, problem.KeyDim, problem.ValueDim, problem.KeyValueType)) HiddenKeys.AssertHidden(problem, victims, special => MetalProblems.Run(special, arrangement, kernel));
         }
     }
 

@@ -5,6 +5,8 @@ namespace FusedAttention.Testing;
 /// <summary>Puts anything into keys and values, and looks at the rows that may not see them.</summary>
 internal static class HiddenKeys
 {
+    private static readonly float[] Specials = [float.NaN, float.PositiveInfinity, float.NegativeInfinity];
+
     /// <summary>Whether an option or an operand may hide a key from some row.</summary>
     public static bool MayHide(Problem problem) =>
         problem.Options.MaskFunction is not null || problem.Options.ScoreFunction is not null || problem.Mask is not null || problem.Bias is not null || problem.Options.Mask.IsCausal || problem.Options.Mask.WindowLeft is not null || problem.Options.Mask.WindowRight is not null;
@@ -23,6 +25,25 @@ internal static class HiddenKeys
         }
 
         return problem with { Key = keys, Value = values };
+    }
+
+    /// <summary>
+    /// What a problem's rows show of its victims: nothing where they are hidden, by NaN and infinities in keys and values and by infinite values alone; and the infinite value where they are seen.
+    /// </summary>
+    /// <param name="problem">The problem.</param>
+    /// <param name="victims">Its victims.</param>
+    /// <param name="run">Computes it; null where a kernel does not take it.</param>
+    /// <returns>How many rows had a victim hidden from them and saw none.</returns>
+    public static int AssertHidden(Problem problem, Victim[] victims, Func<Problem, CallResult?> run)
+    {
+        if (run(With(problem, victims, _ => 0, _ => 0)) is not { } expected) return 0;
+        Problem poisoned = With(problem, victims, n => Specials[n % 3], n => Specials[(n / 3) % 3]);
+        int hidden = AssertHiddenBits(expected, run(poisoned)!, poisoned, victims);
+        Problem infinite = With(problem, victims, _ => 0, _ => float.PositiveInfinity);
+        CallResult actual = run(infinite)!;
+        AssertHiddenBits(expected, actual, infinite, victims);
+        AssertSeenInfinities(actual, infinite, victims);
+        return hidden;
     }
 
     /// <summary>Rows that see no victim have the bits that they have with zeros there.</summary>
