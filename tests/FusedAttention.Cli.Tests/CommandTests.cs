@@ -1,6 +1,7 @@
 using System.IO.Compression;
 using System.Text.Json;
 using FusedAttention.Checking.Formats;
+using FusedAttention.Cli.Commands;
 using Xunit;
 
 namespace FusedAttention.Cli.Tests;
@@ -374,6 +375,44 @@ public sealed class CommandTests : IDisposable
         Assert.DoesNotContain("Examples:", root, StringComparison.Ordinal);
         Assert.All(root[root.IndexOf("Commands:", StringComparison.Ordinal)..].Split('\n'), static line => Assert.InRange(line.TrimEnd().Length, 0, 80));
         Assert.Contains("  fused-attention conform tests/data/reference --instruction-set Vector128 --threads 1 --row-invariant", conform, StringComparison.Ordinal);
+    }
+
+    /// <summary>Only lines that are there to be copied are longer.</summary>
+    [Fact]
+    public async Task Help_keeps_to_the_width()
+    {
+        string[] commands = [.. RegisteredBackends.OfThisMachine.Providers.Where(static p => p.Source is not null).Select(static p => $"{p.Name}-source"), "run", "verify", "conform", "info", "explain", "bench", "quantize"];
+        foreach (string command in commands)
+        {
+            ToolRun run = await ToolRun.Execute(null, 80, command, "--help");
+            run.AssertSucceeds();
+            Assert.All(run.OutputLines.Where(static line => !line.StartsWith("  fused-attention ", StringComparison.Ordinal)), line => Assert.True(line.TrimEnd().Length <= 80, $"{command}: {line}"));
+            Assert.Contains("--json", run.Output, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public void Prose_is_broken_anew_and_examples_are_not()
+    {
+        const string Text = "One two three four\nfive.\n\nSix:\n  seven eight nine ten eleven\nabcdefghijklmnopq x";
+        Assert.Equal("One two\nthree four\nfive.\n\nSix:\n  seven eight nine ten eleven\nabcdefghijklmnopq\nx", TextWrap.Prose(Text, 10));
+    }
+
+    [Theory]
+    [InlineData("quantize", "Give IN and OUT.")]
+    [InlineData("conform", "Give DIRECTORY.")]
+    public async Task A_missing_argument_is_asked_for_by_its_name(string command, string words) => (await ToolRun.Execute(command)).AssertRefused(words);
+
+    /// <summary>The first call of a large shape takes seconds, in which nothing else can move.</summary>
+    [Fact]
+    public void Progress_by_the_clock_shows_the_warm_up_and_moves_within_a_call()
+    {
+        var progress = new ClockProgress("measuring");
+        Assert.Equal(("measuring: warming up, 0 s", null), progress.At(TimeSpan.Zero));
+        Assert.Equal(("measuring: warming up, 7 s", null), progress.At(TimeSpan.FromSeconds(7.9)));
+        progress.Expect(TimeSpan.FromSeconds(40));
+        Assert.Equal(("measuring", 0.25), progress.At(TimeSpan.FromSeconds(10)));
+        Assert.Equal(("measuring", 0.99), progress.At(TimeSpan.FromSeconds(50)));
     }
 
     /// <summary>[2, 5, 4, 6] queries over [2, 9, 2, 6] keys and values, and whatever else the test wants in the file.</summary>

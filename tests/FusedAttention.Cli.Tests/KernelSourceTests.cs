@@ -1,3 +1,4 @@
+using System.Text.Json;
 using FusedAttention.Metal.Emulation;
 using FusedAttention.Metal.Planning;
 using Xunit;
@@ -21,6 +22,17 @@ public sealed class KernelSourceTests : IDisposable
         Assert.Contains("kernel void paged_attention(", text, StringComparison.Ordinal);
         Assert.Contains("#define HEAD_DIMS(of) of(32) of(96)", text, StringComparison.Ordinal);
         Assert.DoesNotContain("#line", text, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Json_names_the_files_that_are_there()
+    {
+        ToolRun run = await ToolRun.Execute("metal-source", "--drop-in", _folder.File("a.metal"), "--head-dims", "64", "--all", _folder.File("all"), "--json");
+        run.AssertSucceeds();
+        JsonElement json = JsonDocument.Parse(run.OutputLines.Single()).RootElement;
+        Assert.Equal([64], json.GetProperty("head_dims").EnumerateArray().Select(static dim => dim.GetInt32()));
+        IEnumerable<string> files = Directory.GetFiles(_folder.File("all")).Append(_folder.File("a.metal"));
+        Assert.Equal(files.Order(StringComparer.Ordinal), json.GetProperty("output_files").EnumerateArray().Select(static file => file.GetString()!).Order(StringComparer.Ordinal), StringComparer.Ordinal);
     }
 
     /// <summary>What the workflow gives to Apple's compiler.</summary>

@@ -14,11 +14,14 @@ internal sealed record ToolRun(int ExitCode, string Output, string Error)
     public static Task<ToolRun> Execute(params string[] arguments) => Execute(null, arguments);
 
     /// <summary>With backends of the test's own.</summary>
-    public static async Task<ToolRun> Execute(BackendCatalog? backends, params string[] arguments)
+    public static Task<ToolRun> Execute(BackendCatalog? backends, params string[] arguments) => Execute(backends, ToolConsole.WidthOfPipes, arguments);
+
+    /// <summary>With help as wide as a terminal.</summary>
+    public static async Task<ToolRun> Execute(BackendCatalog? backends, int width, params string[] arguments)
     {
         using var output = new StringWriter { NewLine = "\n" };
         using var error = new StringWriter { NewLine = "\n" };
-        int code = await Cli.Commands.Tool.RunAsync(arguments, new ToolConsole(output, error), backends ?? RegisteredBackends.OfThisMachine, TestContext.Current.CancellationToken).ConfigureAwait(false);
+        int code = await Cli.Commands.Tool.RunAsync(arguments, new ToolConsole(output, error, width), backends ?? RegisteredBackends.OfThisMachine, TestContext.Current.CancellationToken).ConfigureAwait(false);
         var run = new ToolRun(code, output.ToString(), error.ToString());
         // Whatever happens: no stack trace, and no exception type but in an explanation of our own.
         Assert.DoesNotContain("   at ", run.Output + run.Error, StringComparison.Ordinal);

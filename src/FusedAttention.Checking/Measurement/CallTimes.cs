@@ -19,21 +19,20 @@ public sealed record CallTimes(int Trials, double Best, double Median)
     /// <param name="prepared">The call.</param>
     /// <param name="run">How to run it.</param>
     /// <param name="time">How long to measure; three trials at least.</param>
-    /// <param name="tick">Called for every tenth of a second.</param>
-    public static CallTimes Measure(PreparedCall prepared, RunOptions run, TimeSpan time, Action tick)
+    /// <param name="expect">Called when warmed up, with how long all of it will take, the warm-up included.</param>
+    public static CallTimes Measure(PreparedCall prepared, RunOptions run, TimeSpan time, Action<TimeSpan> expect)
     {
         AttentionOptions options = prepared.Call.Options;
         long start = Stopwatch.GetTimestamp();
-        int ticks = 0;
         int calls = 0;
         TimeSpan shortest = TimeSpan.MaxValue;
         while (calls == 0 || Stopwatch.GetElapsedTime(start) < WarmUp)
         {
             shortest = TimeSpan.FromTicks(Math.Min(shortest.Ticks, prepared.Time(options, run, 1).Ticks));
             calls++;
-            Tick();
         }
 
+        expect(Stopwatch.GetElapsedTime(start) + TimeSpan.FromTicks(Math.Max(time.Ticks, 3 * shortest.Ticks)));
         int group = Math.Max(1, (int)(MinTrial / TimeSpan.FromTicks(Math.Max(1, shortest.Ticks))));
         var trials = new List<double>();
         long measured = Stopwatch.GetTimestamp();
@@ -41,16 +40,10 @@ public sealed record CallTimes(int Trials, double Best, double Median)
         {
             run.CancellationToken.ThrowIfCancellationRequested();
             trials.Add(prepared.Time(options, run, group).TotalMilliseconds / group);
-            Tick();
         }
 
         trials.Sort();
         int middle = trials.Count / 2;
         return new(trials.Count, trials[0], trials.Count % 2 == 1 ? trials[middle] : (trials[middle - 1] + trials[middle]) / 2);
-
-        void Tick()
-        {
-            for (int due = (int)(Stopwatch.GetElapsedTime(start).TotalSeconds * 10); ticks < due; ticks++) tick();
-        }
     }
 }

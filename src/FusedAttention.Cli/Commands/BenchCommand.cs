@@ -89,8 +89,7 @@ internal sealed class BenchCommand
         AttentionExplanation explanation = backend.Explain(shape, run);
         using PreparedCall prepared = backend.Prepare(shape.CreateCall(run));
 
-        // The bar counts tenths of a second.
-        CallTimes times = _console.WithProgress("measuring", 10 * (time + CallTimes.WarmUp).TotalSeconds, tick => CallTimes.Measure(prepared, run, time, tick));
+        CallTimes times = _console.WithClock("measuring", expect => CallTimes.Measure(prepared, run, time, expect));
         Ceilings? ceilings = null;
         if (parsed.GetValue(_ceilings))
         {

@@ -57,7 +57,7 @@ internal static class BenchTable
     {
         AttentionExplanation explanation = backend.Explain(row.Shape, run);
         using PreparedCall prepared = backend.Prepare(row.Shape.CreateCall(run));
-        CallTimes times = console.WithProgress(row.Name, 10 * (time + CallTimes.WarmUp).TotalSeconds, tick => CallTimes.Measure(prepared, run, time, tick));
+        CallTimes times = console.WithClock(row.Name, expect => CallTimes.Measure(prepared, run, time, expect));
         return new(row.Shape, explanation, run.RowInvariant, backend.Clock, times, null);
     }
 

@@ -69,6 +69,16 @@ internal static class JsonReport
         }
     });
 
+    public static string OfSource(IEnumerable<int> headDims, IEnumerable<string> files) => Write(json =>
+    {
+        json.WriteStartArray("head_dims");
+        foreach (int dim in headDims) json.WriteNumberValue(dim);
+        json.WriteEndArray();
+        json.WriteStartArray("output_files");
+        foreach (string file in files) json.WriteStringValue(file);
+        json.WriteEndArray();
+    });
+
     /// <summary>Names and values, under names that programs take: small letters, digits and underscores.</summary>
     public static string OfFacts(IEnumerable<(string Name, string Value)> facts) => Write(json =>
     {

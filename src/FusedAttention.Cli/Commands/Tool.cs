@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Help;
 using System.CommandLine.Invocation;
+using System.CommandLine.Parsing;
 using FusedAttention.Checking.Problems;
 using FusedAttention.Cli.Backends;
 
@@ -71,7 +72,7 @@ internal static class Tool
         {
             if (help.Action is not HelpAction action) continue;
             action.MaxWidth = console.Width;
-            help.Action = new ToolCommand.Help(action);
+            help.Action = new ToolCommand.Help(action, console.Width);
         }
 
         return root;
@@ -93,9 +94,15 @@ internal static class Tool
         foreach (var error in parsed.Errors)
         {
             string? unknown = parsed.UnmatchedTokens.FirstOrDefault(token => token.StartsWith('-') && error.Message.Contains($"'{token}'", StringComparison.Ordinal));
-            yield return unknown is null ? error.Message : Suggestions.NoOption(unknown, command);
+            yield return unknown is null ? Missing(parsed, error) ?? error.Message : Suggestions.NoOption(unknown, command);
         }
     }
+
+    /// <summary>"Give IN and OUT." where an argument is missing; null for another error.</summary>
+    private static string? Missing(ParseResult parsed, ParseError error)
+        => error.SymbolResult is ArgumentResult { Tokens.Count: 0 } argument && argument.Argument.Arity.MinimumNumberOfValues > 0
+            ? $"Give {string.Join(" and ", parsed.CommandResult.Command.Arguments.Select(static a => a.HelpName ?? a.Name))}."
+            : null;
 
     /// <summary>A name that is none of a command's options, as --cuasal, which would pass for a file otherwise; null where there is none. Behind <c>--</c> all are files.</summary>
     private static string? NoOption(IReadOnlyList<string> arguments, ParseResult parsed)

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Spectre.Console;
 
 namespace FusedAttention.Cli.Commands;
@@ -8,15 +9,18 @@ namespace FusedAttention.Cli.Commands;
 /// </summary>
 internal sealed class ToolConsole
 {
-    /// <summary>Columns of help in a pipe, and the least and most of a terminal.</summary>
-    private const int WidthOfPipes = 120, LeastWidth = 40, MostWidth = 160;
+    /// <summary>Columns of help in a pipe.</summary>
+    public const int WidthOfPipes = 120;
+
+    /// <summary>The least and most of a terminal.</summary>
+    private const int LeastWidth = 40, MostWidth = 160;
 
     private readonly IAnsiConsole? _tables;
     private readonly IAnsiConsole? _progress;
 
     /// <summary>A console for pipes, and for tests.</summary>
-    public ToolConsole(TextWriter output, TextWriter error)
-        : this(output, error, null, null, WidthOfPipes)
+    public ToolConsole(TextWriter output, TextWriter error, int width = WidthOfPipes)
+        : this(output, error, null, null, width)
     {
     }
 
@@ -91,6 +95,32 @@ internal sealed class ToolConsole
             using var timer = new Timer(_ => task.Value = Interlocked.Read(ref done), null, 200, 200);
             result = work(() => Interlocked.Increment(ref done));
             task.Value = task.MaxValue;
+        });
+        return result;
+    }
+
+    /// <summary>Runs work that says how long it will take after its warm-up, with a bar that moves with the clock, or says that it is warming up.</summary>
+    public T WithClock<T>(string title, Func<Action<TimeSpan>, T> work)
+    {
+        if (_progress is null) return work(static _ => { });
+        T result = default!;
+        _progress.Progress().AutoClear(true).HideCompleted(true).Start(context =>
+        {
+            var clock = new ClockProgress(title);
+            long start = Stopwatch.GetTimestamp();
+            ProgressTask task = context.AddTask("-", maxValue: 1);
+            Show();
+            using var timer = new Timer(_ => Show(), null, 200, 200);
+            result = work(clock.Expect);
+            task.Value = task.MaxValue;
+
+            void Show()
+            {
+                (string text, double? share) = clock.At(Stopwatch.GetElapsedTime(start));
+                task.Description = Markup.Escape(text);
+                task.IsIndeterminate = share is null;
+                if (share is { } known) task.Value = known;
+            }
         });
         return result;
     }

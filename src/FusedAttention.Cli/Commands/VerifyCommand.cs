@@ -16,8 +16,9 @@ internal sealed class VerifyCommand
 
         The result is the library's, or one from a file. It passes when every element is within its limit, which follows from the element type (unit
         roundoff u), the largest value max|v| of the head and the size S of the row's scores (norms of query and key, weighted mean of |score|):
-          output       max|v| (2u + 2^-24 (16 + 4S)),  u = 2^-24 for fp32, 2^-11 for fp16, 2^-8 for bf16
+          output       max|v| (2u + 2^-24 (16 + 4S))
           log-sum-exp  1e-5 + 1e-6 |lse| + 2^-22 S
+          u            2^-24 for fp32, 2^-11 for fp16, 2^-8 for bf16
 
         Without files the backend itself is verified: problems that reach every kernel, element type, feature and layout, then the reference cases of DIRECTORY,
         or of the clone that the current folder lies in. A summary to put into an issue ends the report.
