@@ -43,17 +43,20 @@ let Decode () =
 let Cache () =
     // README: FSharpCache
     // Two sequences get 20 tokens and 1 more, and attend to all that they have; float rows, rounded to the cache's half precision.
-    let rows () = Tensor.CreateFromShape<float32>(ReadOnlySpan [| 21n; 8n; 64n |])
-    let query, output = rows (), rows ()
-    let keys, values = Array.zeroCreate<float32> (21 * 2 * 64), Array.create (21 * 2 * 64) 3f
-    use cache = new PagedKeyValueCache<Half>(PagedKeyValueCacheOptions(Blocks = 100, BlockSize = 16, KeyValueHeads = 2, KeyDim = 64))
-    let sequences = [| cache.CreateSequence(); cache.CreateSequence() |]
-    let tokens = [| 20; 1 |]
-    let batch = cache.CreateBatch()
+    let attend (keys: float32[]) (values: float32[]) =
+        let rows () = Tensor.CreateFromShape<float32>(ReadOnlySpan [| 21n; 8n; 64n |])
+        let query, output = rows (), rows ()
+        use cache = new PagedKeyValueCache<Half>(PagedKeyValueCacheOptions(Blocks = 100, BlockSize = 16, KeyValueHeads = 2, KeyDim = 64))
+        let sequences = [| cache.CreateSequence(); cache.CreateSequence() |]
+        let tokens = [| 20; 1 |]
+        let batch = cache.CreateBatch()
 
-    cache.Extend(ReadOnlySpan sequences, ReadOnlySpan tokens)
-    batch.Add(ReadOnlySpan sequences, ReadOnlySpan tokens)
-    cache.Write<float32>(0, batch, ReadOnlySpan keys, ReadOnlySpan values)
-    Attention.ForwardPaged(query, output, cache, 0, batch, AttentionOptions(Mask = AttentionMask.Causal))
+        cache.Extend(ReadOnlySpan sequences, ReadOnlySpan tokens)
+        batch.Add(ReadOnlySpan sequences, ReadOnlySpan tokens)
+        cache.Write<float32>(0, batch, ReadOnlySpan keys, ReadOnlySpan values)
+        Attention.ForwardPaged(query, output, cache, 0, batch, AttentionOptions(Mask = AttentionMask.Causal))
+        output
+
+    let output = attend (Array.zeroCreate (21 * 2 * 64)) (Array.create (21 * 2 * 64) 3f)
     // README: end
     Assert.All(output, (fun x -> Assert.Equal(3f, x, 1e-6f)))
