@@ -10,16 +10,17 @@ internal sealed class TableCopies<TMemory>(Func<ScoreTable, TMemory> copy) : IDi
 {
     private readonly Lock _gate = new();
 
-    /// <summary>By what tells tables apart. When that is collected, so is the copy, whose memory goes back as that of a tensor that nobody disposed.</summary>
-    private readonly ConditionalWeakTable<object, TMemory> _copies = [];
+    /// <summary>By what tells tables apart. When that is collected, so is the copy, whose memory goes back as that of a tensor that nobody disposed.
+    /// Held as what it can do: the table's own type parameter asks trimming to keep a constructor, which native compilation would ask of <typeparamref name="TMemory"/> too (IL2091, of which only publishing tells).</summary>
+    private readonly ConditionalWeakTable<object, IDisposable> _copies = [];
 
     /// <summary>A table's copy: the caller holds the table until it holds the copy.</summary>
     public TMemory Of(in ScoreTable table)
     {
-        if (_copies.TryGetValue(table.Identity!, out TMemory? known)) return known;
+        if (_copies.TryGetValue(table.Identity!, out IDisposable? known)) return (TMemory)known;
         lock (_gate)
         {
-            if (_copies.TryGetValue(table.Identity!, out known)) return known;
+            if (_copies.TryGetValue(table.Identity!, out known)) return (TMemory)known;
             TMemory made = copy(table);
             _copies.Add(table.Identity!, made);
             return made;
@@ -31,7 +32,7 @@ internal sealed class TableCopies<TMemory>(Func<ScoreTable, TMemory> copy) : IDi
     {
         lock (_gate)
         {
-            foreach (KeyValuePair<object, TMemory> entry in _copies) entry.Value.Dispose();
+            foreach (KeyValuePair<object, IDisposable> entry in _copies) entry.Value.Dispose();
             _copies.Clear();
         }
     }
