@@ -24,6 +24,9 @@ internal static class MetalProblems
         (AttentionElementType.BFloat16, AttentionElementType.BFloat16, 88, 96),
     ];
 
+    /// <summary>Whether tests take all problems and libraries that they have, with FUSEDATTENTION_EMULATED_ALL=1, or the part of them that a run in CI has the time for: a library with functions of its own takes 0.5 s to compile.</summary>
+    public static readonly bool IsWhole = Environment.GetEnvironmentVariable("FUSEDATTENTION_EMULATED_ALL") is "1";
+
     public static ProblemGenerator Generator(int seed) => new(seed) { Specialisations = Specialisations };
 
     /// <summary>Lanes and threadgroups in every order that the emulator has; what they write must agree bit for bit.</summary>

@@ -63,7 +63,9 @@ public sealed class ProxyBudgetTests(ITestOutputHelper output)
     public void Decodes_keep_to_their_budgets(AttentionElementType type, int dim, int blockSize, bool hasFeatures, int spilledBytes, int codeBytes, int otherCycles) =>
         AssertWithin(AttentionKernel.Decode, Traits(type, type, dim, hasFeatures, blockSize), spilledBytes, codeBytes, longProducts: 0, otherCycles, loopSpills: 3);
 
-    /// <summary>Every row of the tile table, and the last dimension in front of each of its steps, with everything that a call may have.</summary>
+    /// <summary>
+    /// Every row of the tile table, and the last dimension in front of each of its steps, with everything that a call may have. A run in CI takes the last dimensions in front of a step of the type's own, which have the most registers.
+    /// </summary>
     [Theory]
     [InlineData(AttentionElementType.Float16, AttentionElementType.Float16)]
     [InlineData(AttentionElementType.BFloat16, AttentionElementType.BFloat16)]
@@ -74,8 +76,10 @@ public sealed class ProxyBudgetTests(ITestOutputHelper output)
     {
         Assert.SkipWhen(EmulatorToolchain.SkipReason is not null, EmulatorToolchain.SkipReason ?? "");
         var spilled = new List<string>();
+        PrefillTile TileOf(int dim) => TileTable.Prefill(dim, dim, query, keyValue)!.Value;
         foreach (int dim in (int[])[48, 64, 72, 80, 88, 96, 104, 128, 136, 144, 152, 160, 176, 192, 200, 224, 248, 256])
         {
+            if (!MetalProblems.IsWhole && dim is not (128 or 256) && TileOf(dim) with { ThreadgroupBytes = 0 } == TileOf(dim + 8) with { ThreadgroupBytes = 0 }) continue;
             ProxyKernel compiled = Compile(AttentionKernel.Prefill, Traits(query, keyValue, dim, hasFeatures: true, blockSize: 0));
             output.WriteLine($"{dim}: {compiled.Registers} registers, {compiled.SpilledBytes} bytes spilled");
             if (compiled.SpilledBytes > 0) spilled.Add($"{dim}: {compiled.SpilledBytes} bytes");
