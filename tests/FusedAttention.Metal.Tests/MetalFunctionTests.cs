@@ -11,7 +11,7 @@ namespace FusedAttention.Metal.Tests;
 public sealed class MetalFunctionTests
 {
     private const int FirstCases = 8;
-    private const int Cases = 60;
+    private static readonly int Cases = MetalProblems.IsWhole ? 60 : 26;
 
     public static TheoryData<string> Reference => [.. ReferenceData.Names(ReferenceData.Functions)];
 
@@ -24,20 +24,29 @@ public sealed class MetalFunctionTests
 
     public static TheoryData<int> NeighbourSeeds => [.. Enumerable.Range(1, 12)];
 
-    public static TheoryData<int> HiddenSeeds => [.. Enumerable.Range(1, 40)];
+    public static TheoryData<int> HiddenSeeds => [.. Enumerable.Range(1, MetalProblems.IsWhole ? 40 : 12)];
 
     /// <summary>With the kernel that a call gets.</summary>
     [Theory]
     [MemberData(nameof(SomeReference))]
     public void Reference_case_passes(string name) => AssertPasses(Path.Combine(ReferenceData.FunctionSubset, name + ".safetensors"), forced: null);
 
-    /// <summary>With each kernel that takes the case as well, and in all orders of threads.</summary>
+    /// <summary>
+    /// In all orders of threads, and with each kernel that takes the case if everything is asked for; else with one of them, which is another one from case to case. Cases of a kind stand together, so that each kind comes to each kernel.
+    /// </summary>
     [Slow]
     [Theory]
     [MemberData(nameof(Reference))]
     public void Reference_case_passes_in_every_kernel_that_takes_it(string name)
     {
-        foreach (AttentionKernel? forced in (AttentionKernel?[])[null, AttentionKernel.Plain, AttentionKernel.Prefill, AttentionKernel.Decode]) AssertPasses(Path.Combine(ReferenceData.Functions, name + ".safetensors"), forced);
+        string path = Path.Combine(ReferenceData.Functions, name + ".safetensors");
+        if (MetalProblems.IsWhole) AssertPasses(path, forced: null);
+        AttentionKernel[] kernels = Enum.GetValues<AttentionKernel>();
+        int first = Array.IndexOf(ReferenceData.Names(ReferenceData.Functions), name);
+        for (int n = 0; n < kernels.Length; n++)
+        {
+            if (AssertPasses(path, kernels[(first + n) % kernels.Length]) && !MetalProblems.IsWhole) return;
+        }
     }
 
     [Theory]
@@ -148,11 +157,14 @@ public sealed class MetalFunctionTests
         }
     }
 
-    private static void AssertPasses(string path, AttentionKernel? forced)
+    /// <summary>Whether the kernel takes the case, which it then passes.</summary>
+    private static bool AssertPasses(string path, AttentionKernel? forced)
     {
         ReferenceCase reference = ReferenceCase.Load(path);
         using EmulatedRuntime runtime = MetalProblems.Start(EmulatorFlavour.Plain, MetalProblems.AllOrders);
         CaseOutcome outcome = ReferenceCall.Run(reference, new RunOptions { RowInvariant = forced == AttentionKernel.Prefill }, new MetalCaller(runtime, forced));
-        Assert.True(outcome.Passed || (forced is not null && outcome.Failure!.Contains("does not take dimensions", StringComparison.Ordinal)), $"{path} in {forced?.ToString() ?? "the chosen kernel"}: {outcome.Failure}");
+        if (forced is not null && !outcome.Passed && outcome.Failure!.Contains("does not take dimensions", StringComparison.Ordinal)) return false;
+        Assert.True(outcome.Passed, $"{path} in {forced?.ToString() ?? "the chosen kernel"}: {outcome.Failure}");
+        return true;
     }
 }

@@ -102,49 +102,49 @@ public sealed class MetalMutationTests(ITestOutputHelper output)
         { "min(first_column + VALUE_FRAGMENTS * 8, values.columns)", "min(first_column, values.columns)", 0 },
     };
 
-    /// <summary>The same in what a call's functions add to the text, each in those of <see cref="ProblemsOfFunctions"/> that have it.</summary>
-    public static TheoryData<string, string, string> MistakesOfFunctions => new()
+    /// <summary>The same in what a call's functions add to the text, with the one of <see cref="ProblemsOfFunctions"/> that notices it: the others' functions are libraries of their own.</summary>
+    public static TheoryData<string, string, string, string> MistakesOfFunctions => new()
     {
-        { "Plain", "apply_function(score, row, tile, j, parameters);", "" },
-        { "Decode", "if (!score.is_seen) score.value = negative_infinity();", "" },
-        { "Prefill", "score.is_seen = !is_negative_infinity(score.value);", "" },
-        { "Plain", "score.is_seen = !is_negative_infinity(score.value);", "if (is_negative_infinity(score.value)) score.is_seen = false;" },
-        { "Decode", "    if (score.value < LOWEST_SCORE) return LOWEST_SCORE;", "" },
-        { "Plain", "INLINE bool has_natural_scores() { return true; }", "INLINE bool has_natural_scores() { return has_soft_cap || has_bias || has_alibi; }" },
-        { "Prefill", "INLINE bool modifies_scores() { return true; }", "INLINE bool modifies_scores() { return has_mask; }" },
-        { "Plain", ", tile, j, parameters)) score.is_seen = false;", ", tile, j, parameters)) score.is_seen = score.is_seen;" },
+        { "Plain", "apply_function(score, row, tile, j, parameters);", "", "slopes, a few keys" },
+        { "Decode", "if (!score.is_seen) score.value = negative_infinity();", "", "NaN behind a bias, capped" },
+        { "Prefill", "score.is_seen = !is_negative_infinity(score.value);", "", "bias, capped" },
+        { "Plain", "score.is_seen = !is_negative_infinity(score.value);", "if (is_negative_infinity(score.value)) score.is_seen = false;", "bias, capped" },
+        { "Decode", "    if (score.value < LOWEST_SCORE) return LOWEST_SCORE;", "", "bias, and slopes" },
+        { "Plain", "INLINE bool has_natural_scores() { return true; }", "INLINE bool has_natural_scores() { return has_soft_cap || has_bias || has_alibi; }", "slopes, a few keys" },
+        { "Prefill", "INLINE bool modifies_scores() { return true; }", "INLINE bool modifies_scores() { return has_mask; }", "slopes, a few keys" },
+        { "Plain", ", tile, j, parameters)) score.is_seen = false;", ", tile, j, parameters)) score.is_seen = score.is_seen;", "slopes, a few keys" },
 
         // What functions are told.
-        { "Prefill", "{item.sequence, ", "{0, " },
-        { "Decode", "operands.score_table0[head]", "operands.score_table0[0]" },
-        { "Plain", "float(position - tile) - float(j)", "float(position - tile)" },
-        { "Decode", "float(tile) + float(j)", "float(tile)" },
-        { "Prefill", "parameters.score_number0", "parameters.score_number1" },
-        { "Plain", "parameters.score_table0_columns + ", "parameters.score_table0_rows + " },
-        { "Plain", "bounded < float(count) ? int(bounded) : count - 1", "int(bounded)" },
-        { "Decode", "index > 0.0f ? index : 0.0f", "index" },
-        { "Prefill", "fma(-trunc(precise::divide(a, b)), b, a)", "fma(-floor(precise::divide(a, b)), b, a)" },
+        { "Prefill", "{item.sequence, ", "{0, ", "tokens, remainders" },
+        { "Decode", "operands.score_table0[head]", "operands.score_table0[0]", "slopes, a few keys" },
+        { "Plain", "float(position - tile) - float(j)", "float(position - tile)", "slopes, a few keys" },
+        { "Decode", "float(tile) + float(j)", "float(tile)", "slopes, a few keys" },
+        { "Prefill", "parameters.score_number0", "parameters.score_number1", "relative, capped" },
+        { "Plain", "parameters.score_table0_columns + ", "parameters.score_table0_rows + ", "tokens, remainders" },
+        { "Plain", "bounded < float(count) ? int(bounded) : count - 1", "int(bounded)", "relative, capped" },
+        { "Decode", "index > 0.0f ? index : 0.0f", "index", "relative, capped" },
+        { "Prefill", "fma(-trunc(precise::divide(a, b)), b, a)", "fma(-floor(precise::divide(a, b)), b, a)", "tokens, remainders" },
 
         // Tiles that are left out.
-        { "Plain", "if (!simd_any(keeps_key(row, tile, lane, parameters))) continue;", "if (!keeps_key(row, tile, 0, parameters)) continue;" },
-        { "Decode", "lane_of_key % STEPS * SIDE_BY_SIDE + side, parameters))) continue;", "side, parameters))) continue;" },
-        { "Prefill", "f * 8 + 1, parameters) || keeps;", "f * 8, parameters) || keeps;" },
-        { "Prefill", "if (sees_tile && lane == 0) atomic_store_explicit(&notes->kept_tile, tile + 1, memory_order_relaxed);\n        threadgroup_barrier(mem_flags::mem_threadgroup);", "if (sees_tile && lane == 0) atomic_store_explicit(&notes->kept_tile, tile + 1, memory_order_relaxed);" },
-        { "Prefill", "if (sees_tile) sees_tile = simd_any(", "if (sees_tile) sees_tile = !simd_any(" },
+        { "Plain", "if (!simd_any(keeps_key(row, tile, lane, parameters))) continue;", "if (!keeps_key(row, tile, 0, parameters)) continue;", "slopes, a few keys" },
+        { "Decode", "lane_of_key % STEPS * SIDE_BY_SIDE + side, parameters))) continue;", "side, parameters))) continue;", "slopes, a few keys" },
+        { "Prefill", "f * 8 + 1, parameters) || keeps;", "f * 8, parameters) || keeps;", "slopes, a few keys" },
+        { "Prefill", "if (sees_tile && lane == 0) atomic_store_explicit(&notes->kept_tile, tile + 1, memory_order_relaxed);\n        threadgroup_barrier(mem_flags::mem_threadgroup);", "if (sees_tile && lane == 0) atomic_store_explicit(&notes->kept_tile, tile + 1, memory_order_relaxed);", "slopes, a few keys" },
+        { "Prefill", "if (sees_tile) sees_tile = simd_any(", "if (sees_tile) sees_tile = !simd_any(", "slopes, a few keys" },
 
         // Functions that are asked again.
-        { "Plain", "score_of(product_of_key(row, key, parameters), ", "score_of(0.0f, " },
-        { "Prefill", "row.functions.query += sequence.query_start + ", "row.functions.query += " },
-        { "Decode", "row.functions.key += sequence.key_start + key_value_head * parameters.key_head_stride;", "row.functions.key += sequence.key_start;" },
-        { "Plain", "row.functions.blocks += sequence.block_table_start;", "" },
+        { "Plain", "score_of(product_of_key(row, key, parameters), ", "score_of(0.0f, ", "excluded by scores, Dense" },
+        { "Prefill", "row.functions.query += sequence.query_start + ", "row.functions.query += ", "excluded by scores, Dense" },
+        { "Decode", "row.functions.key += sequence.key_start + key_value_head * parameters.key_head_stride;", "row.functions.key += sequence.key_start;", "excluded by scores, Dense" },
+        { "Plain", "row.functions.blocks += sequence.block_table_start;", "", "excluded by scores, Paged" },
     };
 
     [Theory]
     [MemberData(nameof(MistakesOfFunctions))]
-    public void A_mistake_around_functions_is_noticed(string kernel, string correct, string wrong)
+    public void A_mistake_around_functions_is_noticed(string kernel, string correct, string wrong, string by)
     {
         var family = Enum.Parse<AttentionKernel>(kernel);
-        AssertNoticed(family, ProblemsOfFunctions(family), correct, wrong, occurrence: 0, isEverywhere: false);
+        AssertNoticed(family, [ProblemsOfFunctions(family).Single(problem => string.Equals(problem.Name, by, StringComparison.Ordinal))], correct, wrong, occurrence: 0, isEverywhere: false);
     }
 
     [Theory]

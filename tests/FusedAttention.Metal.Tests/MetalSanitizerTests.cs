@@ -46,21 +46,21 @@ public sealed class MetalSanitizerTests
         }
     }
 
-    /// <summary>Score and mask functions, whose tables end with their last entries. Not with fast arithmetic: infinities are numbers to them, which is why the library asks for safe math.</summary>
+    /// <summary>Score and mask functions, whose tables end with their last entries. Not with fast arithmetic: infinities are numbers to them, which is why the library asks for safe math. Each in one kernel that takes its dimensions, or in all of them if everything is asked for.</summary>
     [Theory]
-    [InlineData(nameof(EmulatorFlavour.Address), 1)]
-    [InlineData(nameof(EmulatorFlavour.Address), 2)]
-    [InlineData(nameof(EmulatorFlavour.Address), 3)]
-    [InlineData(nameof(EmulatorFlavour.Address), 4)]
-    [InlineData(nameof(EmulatorFlavour.Memory), 5)]
-    [InlineData(nameof(EmulatorFlavour.Memory), 6)]
-    [InlineData(nameof(EmulatorFlavour.Memory), 7)]
-    public void Functions_are_sound(string name, int seed)
+    [InlineData(nameof(EmulatorFlavour.Address), 1, nameof(AttentionKernel.Prefill))]
+    [InlineData(nameof(EmulatorFlavour.Address), 2, nameof(AttentionKernel.Plain))]
+    [InlineData(nameof(EmulatorFlavour.Address), 3, nameof(AttentionKernel.Decode))]
+    [InlineData(nameof(EmulatorFlavour.Address), 4, nameof(AttentionKernel.Decode))]
+    [InlineData(nameof(EmulatorFlavour.Memory), 5, nameof(AttentionKernel.Prefill))]
+    [InlineData(nameof(EmulatorFlavour.Memory), 6, nameof(AttentionKernel.Decode))]
+    [InlineData(nameof(EmulatorFlavour.Memory), 7, nameof(AttentionKernel.Plain))]
+    public void Functions_are_sound(string name, int seed, string kernel)
     {
         var generator = new ProblemGenerator(225_000 + seed) { Specialisations = [Specialisations[seed % Specialisations.Length]], MostWork = 300_000 };
         Problem problem = TestFunctions.Add(generator, generator.NextProblem());
         Solution solution = RowByRow.Solve(problem);
-        foreach (AttentionKernel family in Enum.GetValues<AttentionKernel>())
+        foreach (AttentionKernel family in MetalProblems.IsWhole ? Enum.GetValues<AttentionKernel>() : [Enum.Parse<AttentionKernel>(kernel)])
         {
             if (!MetalReferenceTests.Takes(family, problem.KeyDim, problem.ValueDim, problem.KeyValueType)) continue;
             MetalProblems.Run(problem, generator.NextArrangement(), family, Enum.Parse<EmulatorFlavour>(name)).AssertClose(problem, solution);

@@ -17,53 +17,69 @@ public sealed class ProxyBudgetTests(ITestOutputHelper output)
 
     /// <summary>A prefill spills nothing, and has no 64-bit product in its main loop. Where two simdgroups share the dimensions, the loop is that of the one with the softmax.</summary>
     [Theory]
-    [InlineData(AttentionElementType.Float16, 32, 0, false, 8260, 300)]
-    [InlineData(AttentionElementType.Float16, 64, 0, false, 10130, 393)]
-    [InlineData(AttentionElementType.Float16, 64, 16, false, 10580, 393)]
-    [InlineData(AttentionElementType.Float16, 80, 0, false, 11200, 450)]
-    [InlineData(AttentionElementType.Float16, 96, 0, false, 10070, 535)]
-    [InlineData(AttentionElementType.Float16, 128, 0, false, 8340, 362)]
-    [InlineData(AttentionElementType.Float16, 128, 16, false, 8610, 362)]
-    [InlineData(AttentionElementType.Float16, 128, 32, false, 8720, 362)]
-    [InlineData(AttentionElementType.Float16, 128, 0, true, 10580, 505)]
-    [InlineData(AttentionElementType.Float16, 136, 0, false, 8990, 404)]
-    [InlineData(AttentionElementType.Float16, 160, 0, false, 9400, 427)]
-    [InlineData(AttentionElementType.Float16, 192, 0, false, 10380, 480)]
-    [InlineData(AttentionElementType.Float16, 192, 0, true, 12630, 624)]
-    [InlineData(AttentionElementType.Float16, 248, 0, false, 10430, 375)]
-    [InlineData(AttentionElementType.Float16, 256, 0, false, 10380, 371)]
-    [InlineData(AttentionElementType.Float16, 256, 0, true, 12410, 515)]
-    [InlineData(AttentionElementType.BFloat16, 48, 0, false, 10650, 421)]
-    [InlineData(AttentionElementType.BFloat16, 64, 0, false, 11890, 475)]
-    [InlineData(AttentionElementType.BFloat16, 64, 16, false, 12320, 475)]
-    [InlineData(AttentionElementType.BFloat16, 128, 0, false, 10270, 525)]
-    [InlineData(AttentionElementType.BFloat16, 160, 0, false, 9750, 406)]
-    [InlineData(AttentionElementType.BFloat16, 256, 0, false, 12270, 534)]
-    [InlineData(AttentionElementType.Float32, 32, 0, false, 7940, 313)]
-    [InlineData(AttentionElementType.Float32, 64, 0, false, 9700, 425)]
-    [InlineData(AttentionElementType.Float32, 128, 0, false, 7950, 415)]
-    [InlineData(AttentionElementType.Float32, 192, 0, false, 9050, 357)]
-    [InlineData(AttentionElementType.Float32, 256, 0, false, 8940, 299)]
+    [InlineData(AttentionElementType.Float16, 32, 0, false, 7670, 300)]
+    [InlineData(AttentionElementType.Float16, 64, 0, false, 9530, 393)]
+    [InlineData(AttentionElementType.Float16, 64, 16, false, 9630, 393)]
+    [InlineData(AttentionElementType.Float16, 80, 0, false, 10600, 450)]
+    [InlineData(AttentionElementType.Float16, 96, 0, false, 9740, 535)]
+    [InlineData(AttentionElementType.Float16, 128, 0, false, 8020, 362)]
+    [InlineData(AttentionElementType.Float16, 128, 16, false, 8120, 362)]
+    [InlineData(AttentionElementType.Float16, 128, 32, false, 8220, 362)]
+    [InlineData(AttentionElementType.Float16, 128, 0, true, 10000, 505)]
+    [InlineData(AttentionElementType.Float16, 136, 0, false, 8660, 404)]
+    [InlineData(AttentionElementType.Float16, 160, 0, false, 9070, 427)]
+    [InlineData(AttentionElementType.Float16, 192, 0, false, 10060, 480)]
+    [InlineData(AttentionElementType.Float16, 192, 0, true, 12040, 624)]
+    [InlineData(AttentionElementType.Float16, 248, 0, false, 10390, 375)]
+    [InlineData(AttentionElementType.Float16, 256, 0, false, 10330, 371)]
+    [InlineData(AttentionElementType.Float16, 256, 0, true, 12350, 515)]
+    [InlineData(AttentionElementType.BFloat16, 48, 0, false, 10000, 421)]
+    [InlineData(AttentionElementType.BFloat16, 64, 0, false, 11230, 475)]
+    [InlineData(AttentionElementType.BFloat16, 64, 16, false, 11320, 475)]
+    [InlineData(AttentionElementType.BFloat16, 128, 0, false, 9910, 525)]
+    [InlineData(AttentionElementType.BFloat16, 160, 0, false, 9700, 406)]
+    [InlineData(AttentionElementType.BFloat16, 256, 0, false, 12220, 534)]
+    [InlineData(AttentionElementType.Float32, 32, 0, false, 7390, 313)]
+    [InlineData(AttentionElementType.Float32, 64, 0, false, 9150, 425)]
+    [InlineData(AttentionElementType.Float32, 128, 0, false, 7660, 415)]
+    [InlineData(AttentionElementType.Float32, 192, 0, false, 9010, 357)]
+    [InlineData(AttentionElementType.Float32, 256, 0, false, 8900, 299)]
     public void Prefills_keep_to_their_budgets(AttentionElementType type, int dim, int blockSize, bool hasFeatures, int codeBytes, int otherCycles) =>
         AssertWithin(AttentionKernel.Prefill, Traits(type, type, dim, hasFeatures, blockSize), spilledBytes: 0, codeBytes, longProducts: 0, otherCycles, loopSpills: 0);
 
-    /// <summary>A decode has no 64-bit product in its main loop, and spills what only its beginning and its end need, if anything: at most three stores and loads are in the loop.</summary>
+    /// <summary>A decode has no 64-bit product in its main loop, and spills what only its beginning and its end need, if anything: at most three stores and loads are in the loop, or nine with all features at D = 256 in floats.</summary>
     [Theory]
-    [InlineData(AttentionElementType.Float16, 64, 0, false, 0, 13750, 415)]
-    [InlineData(AttentionElementType.Float16, 96, 16, false, 0, 14050, 702)]
-    [InlineData(AttentionElementType.Float16, 128, 0, false, 0, 15400, 742)]
-    [InlineData(AttentionElementType.Float16, 128, 16, false, 0, 15350, 735)]
-    [InlineData(AttentionElementType.Float16, 128, 0, true, 48, 21200, 785)]
-    [InlineData(AttentionElementType.Float16, 256, 0, false, 40, 26000, 1716)]
-    [InlineData(AttentionElementType.Float16, 256, 0, true, 48, 30100, 1772)]
-    [InlineData(AttentionElementType.BFloat16, 128, 0, false, 8, 15550, 840)]
-    [InlineData(AttentionElementType.BFloat16, 256, 0, false, 40, 24650, 2099)]
-    [InlineData(AttentionElementType.Float32, 128, 0, false, 0, 13050, 771)]
-    [InlineData(AttentionElementType.Float32, 256, 0, false, 40, 21750, 1848)]
-    public void Decodes_keep_to_their_budgets(AttentionElementType type, int dim, int blockSize, bool hasFeatures, int spilledBytes, int codeBytes, int otherCycles) =>
-        AssertWithin(AttentionKernel.Decode, Traits(type, type, dim, hasFeatures, blockSize), spilledBytes, codeBytes, longProducts: 0, otherCycles, loopSpills: 3);
+    [InlineData(AttentionElementType.Float16, 64, 0, false, 0, 0, 13750, 415)]
+    [InlineData(AttentionElementType.Float16, 96, 16, false, 0, 0, 14050, 702)]
+    [InlineData(AttentionElementType.Float16, 128, 0, false, 0, 0, 15400, 742)]
+    [InlineData(AttentionElementType.Float16, 128, 16, false, 0, 0, 15350, 735)]
+    [InlineData(AttentionElementType.Float16, 128, 0, true, 48, 2, 21200, 785)]
+    [InlineData(AttentionElementType.Float16, 256, 0, false, 40, 3, 26000, 1716)]
+    [InlineData(AttentionElementType.Float16, 256, 0, true, 48, 2, 30100, 1772)]
+    [InlineData(AttentionElementType.BFloat16, 128, 0, false, 8, 0, 15550, 840)]
+    [InlineData(AttentionElementType.BFloat16, 256, 0, false, 40, 3, 24650, 2099)]
+    [InlineData(AttentionElementType.Float32, 128, 0, false, 0, 0, 13050, 771)]
+    [InlineData(AttentionElementType.Float32, 256, 0, false, 40, 3, 21750, 1848)]
+    [InlineData(AttentionElementType.Float16, 56, 0, true, 0, 0, 18100, 797)]
+    [InlineData(AttentionElementType.Float16, 72, 0, true, 0, 0, 20600, 936)]
+    [InlineData(AttentionElementType.Float16, 88, 0, false, 0, 0, 18500, 1033)]
+    [InlineData(AttentionElementType.Float16, 88, 0, true, 0, 0, 22500, 1072)]
+    [InlineData(AttentionElementType.Float16, 224, 0, false, 0, 0, 33950, 2743)]
+    [InlineData(AttentionElementType.Float16, 224, 0, true, 0, 0, 37550, 2776)]
+    [InlineData(AttentionElementType.BFloat16, 88, 0, true, 0, 0, 23300, 1368)]
+    [InlineData(AttentionElementType.BFloat16, 224, 0, true, 0, 0, 38250, 3553)]
+    [InlineData(AttentionElementType.BFloat16, 256, 0, true, 48, 2, 30050, 2156)]
+    [InlineData(AttentionElementType.Float32, 72, 0, true, 0, 0, 19500, 1014)]
+    [InlineData(AttentionElementType.Float32, 88, 0, false, 0, 0, 17150, 1129)]
+    [InlineData(AttentionElementType.Float32, 88, 0, true, 12, 0, 21200, 1168)]
+    [InlineData(AttentionElementType.Float32, 224, 0, true, 0, 0, 34600, 3030)]
+    [InlineData(AttentionElementType.Float32, 256, 0, true, 76, 9, 26950, 1887)]
+    public void Decodes_keep_to_their_budgets(AttentionElementType type, int dim, int blockSize, bool hasFeatures, int spilledBytes, int loopSpills, int codeBytes, int otherCycles) =>
+        AssertWithin(AttentionKernel.Decode, Traits(type, type, dim, hasFeatures, blockSize), spilledBytes, codeBytes, longProducts: 0, otherCycles, loopSpills);
 
-    /// <summary>Every row of the tile table, and the last dimension in front of each of its steps, with everything that a call may have.</summary>
+    /// <summary>
+    /// Every row of the tile table, and the last dimension in front of each of its steps, with everything that a call may have. A run in CI takes the last dimensions in front of a step of the type's own, which have the most registers.
+    /// </summary>
     [Theory]
     [InlineData(AttentionElementType.Float16, AttentionElementType.Float16)]
     [InlineData(AttentionElementType.BFloat16, AttentionElementType.BFloat16)]
@@ -74,8 +90,10 @@ public sealed class ProxyBudgetTests(ITestOutputHelper output)
     {
         Assert.SkipWhen(EmulatorToolchain.SkipReason is not null, EmulatorToolchain.SkipReason ?? "");
         var spilled = new List<string>();
+        PrefillTile TileOf(int dim) => TileTable.Prefill(dim, dim, query, keyValue)!.Value;
         foreach (int dim in (int[])[48, 64, 72, 80, 88, 96, 104, 128, 136, 144, 152, 160, 176, 192, 200, 224, 248, 256])
         {
+            if (!MetalProblems.IsWhole && dim is not (128 or 256) && TileOf(dim) with { ThreadgroupBytes = 0 } == TileOf(dim + 8) with { ThreadgroupBytes = 0 }) continue;
             ProxyKernel compiled = Compile(AttentionKernel.Prefill, Traits(query, keyValue, dim, hasFeatures: true, blockSize: 0));
             output.WriteLine($"{dim}: {compiled.Registers} registers, {compiled.SpilledBytes} bytes spilled");
             if (compiled.SpilledBytes > 0) spilled.Add($"{dim}: {compiled.SpilledBytes} bytes");

@@ -78,15 +78,22 @@ internal static class TileTable
     /// <summary>Floats of Q and O that a lane may hold: with 16 sums, 16 of loaded keys and what addresses take, about 110 of 128 registers.</summary>
     private const int DecodeRegisters = 64;
 
-    /// <summary>With one row the budget may be passed this far, before too much is left in memory: dims like 88 and 96 with few common factors.</summary>
+    /// <summary>What dimensions with few common factors may come to with lanes that have as much each; with more the plain kernel is taken.</summary>
     private const int DecodeMaxRegisters = 96;
+
+    /// <summary>
+    /// The most that a lane may hold of one row. Where lanes with as much each would hold more there are twice or four times as many, of which some have nothing in the last turn: D = 72 and 88 have 4 lanes with five and six turns of 16 dimensions
+    /// in place of 2 with 36 and 44 floats of Q and of O each, which spilled up to 162 times a tile in the proxy, and D = 224 has 16 with four turns of 64 in place of 8, which spilled 33 times in floats. Two rows of such dimensions spill too:
+    /// 78 times at D = 88 with 8 lanes and 36 times at D = 224, in floats.
+    /// </summary>
+    private const int DecodeEvenRegisters = 48;
 
     private const int DecodeMaxRows = 8;
     private const int DecodeMaxDim = 256;
 
     /// <summary>
     /// The larger dimension up to which a prefill tile has 32 keys, if it has one block of rows; all others have <see cref="SmallTileKeys"/>. D = 128 in half loses little with 16 keys (0.77 of the cycles are matrix products, for
-    /// 0.79), its code (8.2 KB, 10.4 with all features) fits the instruction cache of an M1 (12 KB), which that of 32 keys does not (11.4, 14.5), and a tile lies in one block of a cache with 16 tokens a block, where one of
+    /// 0.79), its code (7.9 KB, 9.9 with all features) fits the instruction cache of an M1 (12 KB), which that of 32 keys does with few features alone (11.1, 14.0), and a tile lies in one block of a cache with 16 tokens a block, where one of
     /// 32 keys pays for an address a key. All by <c>ProxyBudgetTests</c>.
     /// </summary>
     private const int MostDimOf32Keys = 96;
@@ -95,7 +102,7 @@ internal static class TileTable
 
     /// <summary>
     /// Registers that Q, O and S of one block of rows may take for a simdgroup to have all dimensions: what D = 192 takes in half (24 + 48 + 4) or D = 144 in the other types (36 + 36 + 4), with 115 to 118 of 128 registers
-    /// in all, or 124 with all features, and nothing spilled. With more, two simdgroups share the dimensions: D = 256 takes 103 registers in half, 120 in bfloat16 and 121 in floats, where one simdgroup would spill 60 bytes
+    /// in all, or 124 with all features, and nothing spilled. With more, two simdgroups share the dimensions: D = 256 takes 103 registers in half, 120 in bfloat16 and 122 in floats, where one simdgroup would spill 60 bytes
     /// in half. What it costs is that of two simdgroups one has no softmax and waits: the other's loop has 0.68 of matrix products at D = 160 in floats, where 0.75 would spill, 32 bytes with all features.
     /// </summary>
     private const int OneSimdgroup = 76;
@@ -138,18 +145,23 @@ internal static class TileTable
 
     /// <summary>
     /// The tile of a decode, or null where the plain kernel is taken. Lanes load four dimensions at a time, so as many lanes share a key as its dimensions have such groups evenly:
-    /// 16 for 64, 128, 192 and 256; 8 for 32, 96, 160 and 224; 4 for 48, 80 and 112; 2 for 40, 72 and 88. Then as many rows as fit the registers: 8 with D = 64, 4 with 128, 2 with 256.
+    /// 16 for 64, 128, 192 and 256; 8 for 32, 96 and 160; 4 for 48, 80 and 112; 2 for 40. Then as many rows as fit the registers: 8 with D = 64, 4 with 128, 2 with 256. Dimensions of which that is too much for a lane, 56, 72, 88 and 224,
+    /// have more lanes, unevenly, and one row.
     /// </summary>
     public static DecodeTile? Decode(int keyDim, int valueDim)
     {
         if (keyDim > DecodeMaxDim || valueDim > DecodeMaxDim) return null;
         int lanes = 16;
         while (lanes >= 2 && (keyDim % (4 * lanes) != 0 || valueDim % (4 * lanes) != 0)) lanes /= 2;
-        int floats = (keyDim + valueDim) / Math.Max(lanes, 1);
-        if (lanes < 2 || floats > DecodeMaxRegisters) return null;
-        int rows = Math.Min(lanes, DecodeMaxRows);
+        if (lanes < 2 || FloatsOf(lanes) > DecodeMaxRegisters) return null;
+        int rows = FloatsOf(lanes) > DecodeEvenRegisters ? 1 : Math.Min(lanes, DecodeMaxRows);
+        while (FloatsOf(lanes) > DecodeEvenRegisters) lanes *= 2;
+        int floats = FloatsOf(lanes);
         while (rows > 1 && rows * floats > DecodeRegisters) rows /= 2;
         return new DecodeTile(lanes, rows, DecodeSimdgroups, (DecodeSimdgroups / 2 * rows * (valueDim + 2) * sizeof(float)) + SpanBytes(DecodeSimdgroups));
+
+        // Four dimensions of a key, and of a value, for each turn of the lanes.
+        int FloatsOf(int lanes) => 4 * (((keyDim + (4 * lanes) - 1) / (4 * lanes)) + ((valueDim + (4 * lanes) - 1) / (4 * lanes)));
     }
 
     /// <summary>Threadgroup memory in which simdgroups tell each other between which keys they have seen infinities and NaN: two numbers each (<c>specials.metal</c>).</summary>

@@ -8,7 +8,7 @@ using namespace metal;
 #define KEY_VALUE_T bfloat_bits
 #define KEY_DIM 80
 #define VALUE_DIM 40
-#define LANES 2
+#define LANES 4
 #define ROWS 1
 #define SIMDGROUPS 4
 #line 1 "common.metal"
@@ -674,7 +674,7 @@ THREADGROUP_OF(128) kernel void merge_splits(
 // Attention of a few rows against many keys, straight from device memory: bound by reading K and V, so a key that has been loaded serves ROWS query heads of its
 // group, and the keys of a sequence are split among threadgroups (splits.metal).
 //
-// LANES lanes share a key, four dimensions in turn each, and 32 / LANES keys are read side by side. A tile is STEPS such reads: 32 / ROWS keys, 32 scores, one a
+// LANES lanes share a key, four dimensions in turn each, the last lanes without any in the last turn where that is not even, and 32 / LANES keys are read side by side. A tile is STEPS such reads: 32 / ROWS keys, 32 scores, one a
 // lane. For that the products of all rows and steps are summed over the lanes at once: LANES - 1 shuffles for LANES sums, where one after the other would take
 // LANES * log2(LANES); each lane ends up with a sum of its own, and no exponential is computed twice.
 //
@@ -690,14 +690,25 @@ THREADGROUP_OF(128) kernel void merge_splits(
 #define SIDE_BY_SIDE (32 / LANES)
 #define STEPS (LANES / ROWS)
 #define TILE_KEYS (32 / ROWS)
-#define KEY_CHUNKS (KEY_DIM / (4 * LANES))
-#define VALUE_CHUNKS (VALUE_DIM / (4 * LANES))
+#define CHUNKS_OF(dim) (((dim) + 4 * LANES - 1) / (4 * LANES))
+#define KEY_CHUNKS CHUNKS_OF(KEY_DIM)
+#define VALUE_CHUNKS CHUNKS_OF(VALUE_DIM)
 
 // Loads are not moved ahead of the steps in front of them by more than fill 8 registers: a compiler that is free to starts with all of them, and runs out of registers. Nothing waits at such a fence.
 #define STEP_REGISTERS(chunks) ((chunks) * int(sizeof(KEY_VALUE_T)))
 #define STEPS_AHEAD(chunks) (STEP_REGISTERS(chunks) < 8 ? 8 / STEP_REGISTERS(chunks) : 1)
 #define FENCE_LOADS(step, chunks) \
     if ((step) > 0 && (step) % STEPS_AHEAD(chunks) == 0) simdgroup_barrier(mem_flags::mem_none)
+
+// Whether a lane has dimensions in a turn: the last one may be for some lanes alone.
+INLINE bool has_dims(int chunk, int lane_of_key, int dim) { return dim % (4 * LANES) == 0 || (chunk * LANES + lane_of_key) * 4 < dim; }
+
+// The first of them. A lane without any loads the last four and makes nothing of them: a condition on each load would end the compiler's blocks, and spilled 54 times a tile at D = 88 in floats.
+INLINE int first_dim(int chunk, int lane_of_key, int dim)
+{
+    int d = (chunk * LANES + lane_of_key) * 4;
+    return dim % (4 * LANES) == 0 ? d : min(d, dim - 4);
+}
 
 INLINE float product_of(float4 a, float4 b, float sum)
 {
@@ -801,12 +812,15 @@ INLINE void add_tile(
         device const KEY_VALUE_T *from = row_of_step(keys, first_of_keys, tile, step, side, first_key, end_key);
         float4 elements[KEY_CHUNKS];
         UNROLL
-        for (int c = 0; c < KEY_CHUNKS; c++) elements[c] = widen(load4<KEY_VALUE_T4>(from, (c * LANES + lane_of_key) * 4, keys.columns));
+        for (int c = 0; c < KEY_CHUNKS; c++) elements[c] = widen(load4<KEY_VALUE_T4>(from, first_dim(c, lane_of_key, KEY_DIM), keys.columns));
         UNROLL
         for (int r = 0; r < ROWS; r++) {
             float product = 0.0f;
             UNROLL
-            for (int c = 0; c < KEY_CHUNKS; c++) product = product_of(state.queries[r][c], elements[c], product);
+            for (int c = 0; c < KEY_CHUNKS; c++) {
+                float next = product_of(state.queries[r][c], elements[c], product);
+                product = has_dims(c, lane_of_key, KEY_DIM) ? next : product;
+            }
             products[r * STEPS + step] = product;
         }
     }
@@ -829,7 +843,7 @@ INLINE void add_tile(
         int key = nearest_key(tile + step * SIDE_BY_SIDE + side, first_key, end_key);
         KEY_VALUE_T4 elements[VALUE_CHUNKS];
         UNROLL
-        for (int c = 0; c < VALUE_CHUNKS; c++) elements[c] = without_specials(load4<KEY_VALUE_T4>(from, (c * LANES + lane_of_key) * 4, values.columns), key, specials);
+        for (int c = 0; c < VALUE_CHUNKS; c++) elements[c] = without_specials(load4<KEY_VALUE_T4>(from, first_dim(c, lane_of_key, VALUE_DIM), values.columns), key, specials);
         UNROLL
         for (int r = 0; r < ROWS; r++) {
             float4 w = float4(simd_shuffle(weight, ushort(side * LANES + r * STEPS + step)));
@@ -879,7 +893,7 @@ INLINE void attend_item(
         int h = head * parameters.group + (index - i * parameters.group);
         device const QUERY_T *from = query + (sequence.query_start + i * parameters.query_token_stride + h * parameters.query_head_stride);
         UNROLL
-        for (int c = 0; c < KEY_CHUNKS; c++) state.queries[r][c] = widen(load4<QUERY_T4>(from, (c * LANES + lane_of_key) * 4, keys.columns));
+        for (int c = 0; c < KEY_CHUNKS; c++) state.queries[r][c] = widen(load4<QUERY_T4>(from, first_dim(c, lane_of_key, KEY_DIM), keys.columns));
     }
     int row_of_score = lane_of_key / STEPS;
     Row row = row_at(min(first_row + row_of_score, item.end_row - 1), head, sequence, operands, parameters);
@@ -925,7 +939,9 @@ INLINE void attend_item(
             UNROLL
             for (int r = 0; r < ROWS; r++) {
                 UNROLL
-                for (int c = 0; c < VALUE_CHUNKS; c++) shared_outputs[(slot + r) * (VALUE_DIM / 4) + c * LANES + lane_of_key] = state.outputs[r][c];
+                for (int c = 0; c < VALUE_CHUNKS; c++) {
+                    if (has_dims(c, lane_of_key, VALUE_DIM)) shared_outputs[(slot + r) * (VALUE_DIM / 4) + c * LANES + lane_of_key] = state.outputs[r][c];
+                }
             }
         }
         threadgroup_barrier(mem_flags::mem_threadgroup);
@@ -943,6 +959,7 @@ INLINE void attend_item(
                 float4 by = float4(simd_shuffle(other_rescale, ushort(r * STEPS)));
                 UNROLL
                 for (int c = 0; c < VALUE_CHUNKS; c++) {
+                    if (!has_dims(c, lane_of_key, VALUE_DIM)) continue;
                     state.outputs[r][c] = fma(by, shared_outputs[(slot + r) * (VALUE_DIM / 4) + c * LANES + lane_of_key], state.outputs[r][c]);
                 }
             }
@@ -970,7 +987,9 @@ INLINE void attend_item(
         if (item.partial >= 0) {
             device float *to = partial_outputs + (partial_row(item.partial, head, index, sequence, parameters) * VALUE_DIM + lane_of_key * 4);
             UNROLL
-            for (int c = 0; c < VALUE_CHUNKS; c++) *(device float4 *)(to + c * (4 * LANES)) = state.outputs[r][c];
+            for (int c = 0; c < VALUE_CHUNKS; c++) {
+                if (has_dims(c, lane_of_key, VALUE_DIM)) *(device float4 *)(to + c * (4 * LANES)) = state.outputs[r][c];
+            }
             continue;
         }
         Row of_output = row_at(index, head, sequence, operands, parameters);
