@@ -16,9 +16,23 @@ internal struct FunctionTable
     public int Columns;
 }
 
+/// <summary>Which tiles of keys the items of a prefill see by a mask function: a byte a tile, row by row, as <see cref="TileMapKernel"/> leaves them.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct TileMap
+{
+    /// <summary>Of the first row: an item has one, or one for each key/value head where the function asks for the head.</summary>
+    public ulong Address;
+
+    /// <summary>Bytes of a row: tiles of the longest sequence.</summary>
+    public int Tiles;
+
+    /// <summary>Blocks of threads that share a row between them.</summary>
+    public int Blocks;
+}
+
 /// <summary>
 /// What a call's functions have captured, in the kernels' parameter behind the <see cref="CallBlock"/>: tables, those of the score function first, and behind them the parameters in the same order. Places are constants, so
-/// instructions take what is there from the constant cache as operands; nothing of it is in the kernels' text, so functions of one form share a kernel.
+/// instructions take what is there from the constant cache as operands; nothing of it is in the kernels' text, so functions of one form share a kernel. With a mask function a <see cref="TileMap"/> ends it.
 /// </summary>
 internal static class FunctionBlock
 {
@@ -26,7 +40,10 @@ internal static class FunctionBlock
     public static int Offset => CallReader.TablesBehindBlock;
 
     /// <summary>Its length, a multiple of 16.</summary>
-    public static int BytesOf(in KernelTraits traits) => ParametersBehind(traits) + ((ParametersOf(traits.Score) + ParametersOf(traits.Keep) + 3) / 4 * 16);
+    public static int BytesOf(in KernelTraits traits) => MapBehind(traits) + (traits.Keep is null ? 0 : Unsafe.SizeOf<TileMap>());
+
+    /// <summary>Where in it the <see cref="TileMap"/> is.</summary>
+    public static int MapBehind(in KernelTraits traits) => ParametersBehind(traits) + ((ParametersOf(traits.Score) + ParametersOf(traits.Keep) + 3) / 4 * 16);
 
     /// <summary>Where in it the parameters begin.</summary>
     public static int ParametersBehind(in KernelTraits traits) => (TablesOf(traits.Score) + TablesOf(traits.Keep)) * Unsafe.SizeOf<FunctionTable>();

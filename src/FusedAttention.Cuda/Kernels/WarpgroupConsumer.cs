@@ -47,8 +47,8 @@ internal sealed class WarpgroupConsumer
     private readonly F32[] _reference;
     private readonly F32[] _sum;
 
-    /// <summary>Null without a mask.</summary>
-    private readonly WarpgroupMasks? _masks;
+    /// <summary>Null without a mask or a mask function.</summary>
+    private readonly WarpgroupTileBits? _masks;
 
     /// <summary>Null without a bias.</summary>
     private readonly WarpgroupBiases? _biases;
@@ -96,7 +96,8 @@ internal sealed class WarpgroupConsumer
         _maximum = k.Registers<F32>("m", 2);
         _reference = k.Registers<F32>("reference", 2);
         _sum = k.Registers<F32>("l", 2);
-        if (tile.Lookups.HasMask) _masks = new(k, memory, tile, _rowOfLane, _lane);
+        if (tile.Lookups.HasMask) _masks = new WarpgroupMasks(k, memory, tile, _rowOfLane, _lane);
+        if (tile.Lookups.HasTileMap) _masks = new WarpgroupFunctionBits(k, call, memory, tile, _lane);
         if (tile.Lookups.HasBias) _biases = new(k, call, memory, tile, _rowOfLane, _lane);
         if (tile.Lookups != default || HasFunctions) _isWarm = k.Variable("is_warm", value: false);
     }
@@ -131,6 +132,7 @@ internal sealed class WarpgroupConsumer
         (I32 wholeStart, I32 wholeEnd) = slot.WholeOf(_warpgroup);
         (_wholeStart, _wholeEnd) = (_k.ShuffleFrom(wholeStart, 0).As("whole_start"), _k.ShuffleFrom(wholeEnd, 0).As("whole_end"));
         _rowsAgain = AsksRowsAgain || HasFunctions ? () => RowsOfLane(slot, slot.Head, slot.Ranges) : null;
+        (_masks as WarpgroupFunctionBits)?.Begin(_rowsAgain!);
         if (!_tile.SeesAll && !AsksMaskAlone && !AsksRowsAgain) _row = RowsOfLane(slot, head, ranges);
         _biases?.Begin(slot.Item);
         foreach (F32 output in _outputs) output.Set(0);
@@ -183,15 +185,15 @@ internal sealed class WarpgroupConsumer
             _k.If(isThere, () =>
             {
                 _lastTile.Set(I32.Select(_lastTile < 0, key, _lastTile));
-                _masks.Take(_keys);
+                _masks.Take(_keys, key);
                 AddTile(key);
             }, () => Release(_memory.KeysEmpty, _keys));
             return isThere;
         });
     }
 
-    /// <summary>Whether what a row sees is in the bits of its mask, and nothing else of the row is asked for.</summary>
-    private bool AsksMaskAlone => _masks is not null && !_call.Traits.Has(CallFeatures.Alibi);
+    /// <summary>Whether what a row sees is in the bits of its tile, and nothing else of the row is asked for.</summary>
+    private bool AsksMaskAlone => _masks is not null && !_call.Traits.Has(CallFeatures.Alibi | CallFeatures.ScoreFunction);
 
     /// <summary>Whether what a row sees is asked for only where a tile hides some of it: with a bias at D = 64 there are no registers for it.</summary>
     private bool AsksRowsAgain => _biases is not null && _masks is null && !_call.Traits.Has(CallFeatures.Alibi);
@@ -264,7 +266,7 @@ internal sealed class WarpgroupConsumer
     /// place among the exponentials, some hundred instructions behind the wait for the first; at the beginning of a piece of its own it would come first, and nothing would overlap. Where more is computed,
     /// what does not depend on the scores would be moved in front of that wait, and spill.
     /// </summary>
-    private bool HasBareScores => !_call.Traits.Has(CallFeatures.Alibi | CallFeatures.SoftCap) && !HasFunctions;
+    private bool HasBareScores => !_call.Traits.Has(CallFeatures.Alibi | CallFeatures.SoftCap | CallFeatures.ScoreFunction);
 
     private bool HasFunctions => _call.Traits.Has(CallFeatures.ScoreFunction | CallFeatures.MaskFunction);
 

@@ -40,6 +40,14 @@ internal sealed class WarpgroupKeyLoads : WarpgroupLoads
             return;
         }
 
+        if (Tile.Lookups.HasTileMap)
+        {
+            var map = new TileMapReader(Kernel, Call.Traits);
+            I32 number = map.IsByHead ? slot.Number : slot.Number - (head * Parameters.Items);
+            new WarpgroupSeenTiles(Kernel, Memory, Tile).Load(Lane, IsElected, map.Row(number), _keys, first, key, tile => LoadKeys(keys, tile), () => LoadQueries(sequence, item, head));
+            return;
+        }
+
         Kernel.If(key >= first, () => LoadKeys(keys, key));
         LoadQueries(sequence, item, head);
         key.Add(-Tile.Keys);

@@ -3,7 +3,8 @@ namespace FusedAttention.Cuda.Kernels;
 /// <summary>What a prefill by warpgroups looks its scores up in, and the shared memory that takes.</summary>
 /// <param name="HasMask">A boolean mask: warps that have little else to do make a bit of each byte, some tiles ahead.</param>
 /// <param name="BiasBytes">Of an element of the bias, 2 or 4: one of those copies the bias of a tile ahead; 0 without a bias.</param>
-internal readonly record struct WarpgroupLookups(bool HasMask, int BiasBytes)
+/// <param name="HasTileMap">A mask function, of which a <see cref="TileMap"/> tells the tiles that are seen.</param>
+internal readonly record struct WarpgroupLookups(bool HasMask, int BiasBytes, bool HasTileMap = false)
 {
     /// <summary>Tiles whose bias is there or on its way: as many as of keys, with which they go round.</summary>
     public const int BiasStages = WarpgroupTile.Stages;
@@ -13,6 +14,9 @@ internal readonly record struct WarpgroupLookups(bool HasMask, int BiasBytes)
 
     public bool HasBias => BiasBytes > 0;
 
+    /// <summary>Whether tiles that nobody sees are passed over: the warp that copies keys says with each tile which one it is.</summary>
+    public bool PassesTiles => HasMask || HasTileMap;
+
     /// <summary>Warps that pack masks: the one that hands out, which has little else to do, and the fourth, which copies the bias where there is one.</summary>
     public int Packers => !HasMask ? 0 : HasBias ? 1 : 2;
 
@@ -20,7 +24,7 @@ internal readonly record struct WarpgroupLookups(bool HasMask, int BiasBytes)
     public int ItemReaders => HasMask || HasBias ? 1 : 0;
 
     /// <summary>Warps that are told which tiles are seen, beside those that compute: the one that copies values.</summary>
-    public int TileReaders => HasMask ? 1 : 0;
+    public int TileReaders => PassesTiles ? 1 : 0;
 
     /// <summary>Tiles whose bits are there: one that is worked on, one whose keys are on their way, and two that keep the packers ahead.</summary>
     public const int MaskStages = 4;

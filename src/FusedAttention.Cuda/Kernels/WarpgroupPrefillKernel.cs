@@ -19,7 +19,7 @@ internal static class WarpgroupPrefillKernel
     /// <param name="hasLongParameters">Whether the parameter has <see cref="CallBlock.LongParameterBytes"/>.</param>
     public static PtxKernel Write(in KernelTraits traits, in WarpgroupTile tile, int mostPolls = 0, bool hasLongParameters = false)
     {
-        if (traits.Has(CallFeatures.Mask) != tile.Lookups.HasMask || traits.Has(CallFeatures.Bias) != tile.Lookups.HasBias) throw new ArgumentException($"The tile is not one for {traits.Features}.", nameof(traits));
+        if (traits.Has(CallFeatures.Mask) != tile.Lookups.HasMask || traits.Has(CallFeatures.Bias) != tile.Lookups.HasBias || traits.Has(CallFeatures.MaskFunction) != tile.Lookups.HasTileMap) throw new ArgumentException($"The tile is not one for {traits.Features}.", nameof(traits));
         var k = new PtxKernel("prefill_wgmma", PtxTarget.Sm90a, tile.Threads, 1, WarpgroupBlock.BytesOf(hasLongParameters)) { MostPolls = mostPolls, ParameterAlignment = 64 };
         var call = new CallReader(k, traits);
         var memory = new WarpgroupMemory(k, tile, traits.KeyDim, traits.ValueDim);

@@ -3,7 +3,7 @@ using FusedAttention.Cuda.Ptx;
 namespace FusedAttention.Cuda.Kernels;
 
 /// <summary>
-/// With a mask, the tiles of an item are those of which some row of the block sees a key: the warp that copies looks at what was packed, passes over the others, and says with each tile of keys which one it is. A tile that is
+/// With a mask or a mask function, the tiles of an item are those of which some row of the block sees a key: the warp that copies looks at what was packed or mapped, passes over the others, and says with each tile of keys which one it is. A tile that is
 /// none ends the item.
 /// </summary>
 internal sealed class WarpgroupSeenTiles
@@ -52,16 +52,43 @@ internal sealed class WarpgroupSeenTiles
                 scan.Add(-_keys);
                 masks.Advance();
             });
-            _k.WaitForPhase(WarpgroupMemory.Of(_memory.KeysEmpty, keys), keys.Parity);
-            _k.Where(isElected, () => _k.StoreVector(TileOf(keys), found, stage));
-            _k.If(found >= 0, () => loadKeys(found), () =>
+            return Announce(isElected, keys, found, stage, isFirst, loadKeys, loadQueries);
+        });
+    }
+
+    /// <summary>The same by a map: 32 tiles are looked at together, a lane each.</summary>
+    /// <param name="lane">Of the warp.</param>
+    /// <param name="isElected">The lane that copies.</param>
+    /// <param name="map">The item's row of the map.</param>
+    /// <param name="keys">The ring of keys.</param>
+    /// <param name="first">The item's first tile.</param>
+    /// <param name="last">Its last one.</param>
+    /// <param name="loadKeys">Copies a tile of keys.</param>
+    /// <param name="loadQueries">Copies the queries: behind the first keys.</param>
+    public void Load(I32 lane, Predicate isElected, Global map, StageRing keys, I32 first, I32 last, Action<I32> loadKeys, Action loadQueries)
+    {
+        const int Lanes = 32;
+        I32 scan = _k.Variable("scan_tile", I32.Quotient(I32.Max(last, 0), _keys)), found = _k.Variable("found_key", (I32)0), state = _k.Variable("found_state", (I32)0);
+        I32 firstTile = I32.Quotient(first, _keys).As("first_of_map");
+        scan.Set(I32.Select(last < first, firstTile - 1, scan));
+        Predicate isFirst = _k.Variable("is_first_tile", value: true);
+        _k.Repeat("load", () =>
+        {
+            found.Set(-1);
+            _k.While("hidden_tile", () => (scan >= firstTile) & (found < 0), () =>
             {
-                _k.Where(isElected, () => _k.Arrive(WarpgroupMemory.Of(_memory.KeysFull, keys)));
-                keys.Advance();
+                I32 tile = scan - lane, own = _k.Variable("own_state", (I32)0);
+                _k.Where(tile >= firstTile, () => _k.LoadByte(own, map + tile.Widen()));
+                I32 nearest = _k.Variable("nearest", I32.Select(own.IsNot(TileMapReader.Hidden), lane, Lanes));
+                for (int bit = 1; bit < Lanes; bit *= 2) nearest.Set(I32.Min(nearest, _k.ShuffleXor(nearest, bit)));
+                _k.If(nearest < Lanes, () =>
+                {
+                    found.Set((scan - nearest) * _keys);
+                    state.Set(_k.ShuffleFrom(own, nearest));
+                });
+                scan.Set(scan - I32.Min(nearest + 1, Lanes));
             });
-            _k.If(isFirst, loadQueries);
-            isFirst.Set(value: false);
-            return found >= 0;
+            return Announce(isElected, keys, found, state, isFirst, loadKeys, loadQueries);
         });
     }
 
@@ -73,11 +100,27 @@ internal sealed class WarpgroupSeenTiles
         return _k.ShuffleFrom(_k.Load<I32>(TileOf(keys)), 0);
     }
 
-    /// <summary>The others' side: the stage of that tile's mask.</summary>
-    public I32 MaskStage(StageRing keys) => _k.Load<I32>(TileOf(keys) + sizeof(int));
+    /// <summary>The others' side: the stage of that tile's mask, or what the map says of it.</summary>
+    public I32 StateOf(StageRing keys) => _k.Load<I32>(TileOf(keys) + sizeof(int));
 
     /// <summary>Where a tile's bias is whose mask is in a stage: both go round together, twice as often.</summary>
     public static I32 BiasStage(I32 maskStage) => maskStage & (WarpgroupLookups.BiasStages - 1);
+
+    /// <summary>Says which tile comes next, and copies it. The first one brings the queries along.</summary>
+    /// <returns>Whether there was one.</returns>
+    private Predicate Announce(Predicate isElected, StageRing keys, I32 found, I32 state, Predicate isFirst, Action<I32> loadKeys, Action loadQueries)
+    {
+        _k.WaitForPhase(WarpgroupMemory.Of(_memory.KeysEmpty, keys), keys.Parity);
+        _k.Where(isElected, () => _k.StoreVector(TileOf(keys), found, state));
+        _k.If(found >= 0, () => loadKeys(found), () =>
+        {
+            _k.Where(isElected, () => _k.Arrive(WarpgroupMemory.Of(_memory.KeysFull, keys)));
+            keys.Advance();
+        });
+        _k.If(isFirst, loadQueries);
+        isFirst.Set(value: false);
+        return found >= 0;
+    }
 
     private Shared TileOf(StageRing keys) => _places.Tiles + (keys.Index << 3);
 }

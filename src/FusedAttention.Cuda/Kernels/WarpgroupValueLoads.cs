@@ -9,7 +9,7 @@ internal sealed class WarpgroupValueLoads : WarpgroupLoads
     private readonly StageRing _values;
     private readonly I32 _rawParity;
 
-    /// <summary>With a mask, the keys of the tiles that are seen; null without.</summary>
+    /// <summary>With a mask or a mask function, the keys of the tiles that are seen; null without.</summary>
     private readonly StageRing? _keys;
 
     /// <inheritdoc cref="WarpgroupLoads(PtxKernel, CallReader, WarpgroupMemory, WarpgroupTile, I32)"/>
@@ -19,7 +19,7 @@ internal sealed class WarpgroupValueLoads : WarpgroupLoads
         _valueMap = Fetched(Parameters.ValueMap, "value_map");
         _values = new(k, "values", WarpgroupTile.Stages, parity: 1);
         _rawParity = k.Variable("raw_parity", (I32)0);
-        if (tile.Lookups.HasMask) _keys = new(k, "seen_keys", WarpgroupTile.Stages, parity: 0);
+        if (tile.Lookups.PassesTiles) _keys = new(k, "seen_keys", WarpgroupTile.Stages, parity: 0);
     }
 
     protected override void Load(WorkSlot slot)

@@ -19,6 +19,7 @@ internal sealed unsafe class CudaPlan
     private CudaDeviceDescription _device = null!;
     private KernelTiles _tiles;
     private KernelTraits _traits;
+    private TileMapLayout _map;
 
     /// <summary>The kernels: <c>prefill</c>, <c>decode</c>, <c>plain</c>, joined by <c>+</c>; <c>none</c> for an empty call.</summary>
     public string Kernel => _plan.KernelName;
@@ -39,14 +40,20 @@ internal sealed unsafe class CudaPlan
     /// <summary>Bytes of tables that are staged: written by <see cref="WriteTables"/> and copied to the beginning of the scratch memory; 0 where they are inline.</summary>
     public long StagedBytes => HasInlineTables ? 0 : _plan.Scratch.TableBytes;
 
-    /// <summary>Bytes of staged tables and partial results.</summary>
-    public long ScratchBytes => _plan.Scratch.Bytes - (HasInlineTables ? _plan.Scratch.TableBytes : 0);
+    /// <summary>Bytes of staged tables, partial results and the map of tiles.</summary>
+    public long ScratchBytes => MapOffset + _map.Bytes;
+
+    /// <summary>Where in the scratch memory the map of tiles is: behind everything else.</summary>
+    private long MapOffset => _plan.Scratch.Bytes - (HasInlineTables ? _plan.Scratch.TableBytes : 0);
 
     /// <summary>Words that are zero between launches: those of the scheduler of warpgroups, and behind them those that count arrived splits, by the number of a partial row.</summary>
     public long Counters => SchedulerWords + _plan.PartialRows;
 
     /// <summary>How many launches there are.</summary>
-    public int Launches => _plan.Launches.Length;
+    public int Launches => MapLaunches + _plan.Launches.Length;
+
+    /// <summary>How many of them come before those of attention kernels: 1 where a mask function is asked first which tiles are seen.</summary>
+    public int MapLaunches => _map.Rows > 0 ? 1 : 0;
 
     /// <summary>Tiles, splits and the reasons for them, one line each.</summary>
     public string Details => PlanDetails.Of(_problem, _device, IsAligned, _tiles, _plan, HasInlineTables);
@@ -57,7 +64,7 @@ internal sealed unsafe class CudaPlan
         get
         {
             var functions = ImmutableArray.CreateBuilder<KernelFunction>(Launches);
-            foreach (ref readonly LaunchRange range in _plan.Launches) functions.Add(KernelLibrary.Of(range.Kernel, _traits, _tiles));
+            for (int i = 0; i < Launches; i++) functions.Add(FunctionAt(i));
             return functions.DrainToImmutable();
         }
     }
@@ -106,6 +113,7 @@ internal sealed unsafe class CudaPlan
         if (_parameters.Length != parameterBytes) _parameters = new byte[parameterBytes];
         _traits = KernelTraits.Of(problem, isAligned);
         _plan.Build(problem, _tiles);
+        _map = HasWarpgroups && _tiles.Warpgroups!.Value.Lookups.HasTileMap ? TileMapLayout.Of(problem, _traits, _tiles.Warpgroups.Value, _plan.ItemsOf(AttentionKernel.Prefill).Count) : default;
         foreach (ref readonly LaunchRange range in _plan.Launches)
         {
             if ((long)range.Count * problem.KeyValueHeads > int.MaxValue)
@@ -129,7 +137,7 @@ internal sealed unsafe class CudaPlan
     public void Bind(in CallMemory memory, ulong scratch, int blocks, TensorMapCache maps, ReadOnlySpan<ulong> functionTables = default)
     {
         CallBinding.Write(_problem, _plan, memory, scratch, TablesAt, _parameters);
-        FunctionBinding.Write(_problem, _traits, functionTables, _parameters);
+        FunctionBinding.Write(_problem, _traits, functionTables, _map.At(scratch + (ulong)MapOffset), _parameters);
         if (HasWarpgroups) WarpgroupBinding.Write(_problem, _tiles.Warpgroups!.Value, _plan.ItemsOf(AttentionKernel.Prefill).Count, memory, blocks, maps, _parameters);
         if (HasBoxes) DecodeMaps.Write(_problem, _tiles.Decode!.Value, memory, blocks, maps, _parameters);
     }
@@ -143,16 +151,23 @@ internal sealed unsafe class CudaPlan
 
     /// <summary>The function of a launch.</summary>
     /// <param name="index">From 0 to <see cref="Launches"/> - 1.</param>
-    public KernelFunction FunctionAt(int index) => KernelLibrary.Of(_plan.Launches[index].Kernel, _traits, _tiles);
+    public KernelFunction FunctionAt(int index) => index < MapLaunches ? KernelLibrary.TileMapOf(_traits, _tiles) : KernelLibrary.Of(_plan.Launches[index - MapLaunches].Kernel, _traits, _tiles);
 
     /// <summary>A launch; valid until another one is asked for.</summary>
     /// <param name="index">From 0 to <see cref="Launches"/> - 1.</param>
     public KernelLaunch LaunchAt(int index)
     {
-        LaunchRange range = _plan.Launches[index];
+        if (index < MapLaunches)
+        {
+            foreach (ref readonly LaunchRange prefill in _plan.Launches)
+                if (prefill.Kernel == AttentionKernel.Prefill) CallBinding.SetItems(_parameters, prefill);
+            return new(FunctionAt(index), (uint)_map.Rows, (uint)_map.Blocks, 1, _parameters);
+        }
+
+        LaunchRange range = _plan.Launches[index - MapLaunches];
         CallBinding.SetItems(_parameters, range);
         (uint x, uint y) = GridOf(range);
-        return new(KernelLibrary.Of(range.Kernel, _traits, _tiles), x, y, 1, _parameters);
+        return new(FunctionAt(index), x, y, 1, _parameters);
     }
 
     /// <summary>Blocks along x and y. Warpgroups stay, a block a multiprocessor, and share the work among them. Else the heads of an item side by side where it is decoded, since what they read lies side by side; else items, which read the same keys.</summary>

@@ -12,8 +12,9 @@ internal static class FunctionBinding
     /// <param name="problem">The call.</param>
     /// <param name="traits">What its kernels are specialised for.</param>
     /// <param name="tables">Where its tables lie on the device.</param>
+    /// <param name="map">Where a prefill finds which tiles the mask function has it see; anything where nobody asks.</param>
     /// <param name="parameters">The kernels' parameter.</param>
-    public static void Write(AttentionProblem problem, in KernelTraits traits, ReadOnlySpan<ulong> tables, Span<byte> parameters)
+    public static void Write(AttentionProblem problem, in KernelTraits traits, ReadOnlySpan<ulong> tables, in TileMap map, Span<byte> parameters)
     {
         Span<byte> block = parameters.Slice(FunctionBlock.Offset, FunctionBlock.BytesOf(traits));
         Span<FunctionTable> entries = MemoryMarshal.Cast<byte, FunctionTable>(block)[..tables.Length];
@@ -23,6 +24,7 @@ internal static class FunctionBinding
             entries[i] = new() { Address = tables[i], Rows = table.Rows, Columns = table.Columns };
         }
 
-        FunctionCaptures.WriteParameters(problem, MemoryMarshal.Cast<byte, float>(block[FunctionBlock.ParametersBehind(traits)..]));
+        FunctionCaptures.WriteParameters(problem, MemoryMarshal.Cast<byte, float>(block[FunctionBlock.ParametersBehind(traits)..FunctionBlock.MapBehind(traits)]));
+        if (traits.Keep is not null) MemoryMarshal.Write(block[FunctionBlock.MapBehind(traits)..], map);
     }
 }

@@ -72,7 +72,7 @@ internal static class PlanDetails
 
     private static string Lookups(WarpgroupLookups lookups)
     {
-        string mask = lookups.HasMask ? $", the mask packed to bits a few tiles ahead" : "";
+        string mask = lookups.HasMask ? ", the mask packed to bits a few tiles ahead" : lookups.HasTileMap ? ", tiles that the mask function hides passed over by a map that a launch makes ahead" : "";
         return lookups.HasBias ? $"{mask}, {WarpgroupLookups.BiasStages} tiles of the bias" : mask;
     }
 

@@ -73,7 +73,7 @@ internal static partial class TileTable
         if (!HasMatrixDims(keyDim, valueDim)) return null;
         foreach ((bool hasMask, int biasBytes, int key, int value, WarpgroupUse? only, int consumers, int keys) in WarpgroupTiles)
         {
-            if (lookups != new WarpgroupLookups(hasMask, biasBytes) || keyDim > key || valueDim > value || (only is not null && only != use)) continue;
+            if (lookups with { HasTileMap = false } != new WarpgroupLookups(hasMask, biasBytes) || keyDim > key || valueDim > value || (only is not null && only != use)) continue;
 
             // Registers of all warpgroups together: 65,536 less what is rounded away. With 24 the producer spills, and with a mask with 40: CUDA 13 has the packers leave 96 bytes there, 12.4 none.
             (int producer, int consumer) = consumers == 3 ? (32, 160) : hasMask ? (56, 224) : (40, 232);
@@ -88,7 +88,7 @@ internal static partial class TileTable
     }
 
     /// <summary>What scores are looked up in.</summary>
-    public static WarpgroupLookups LookupsOf(AttentionProblem problem) => new(problem.HasMask, problem.HasBias ? problem.BiasType.Size() : 0);
+    public static WarpgroupLookups LookupsOf(AttentionProblem problem) => new(problem.HasMask, problem.HasBias ? problem.BiasType.Size() : 0, problem.MaskFunction is not null);
 
     /// <summary>Whether scores go through functions of the caller's.</summary>
     public static bool HasFunctions(AttentionProblem problem) => problem.ScoreFunction is not null || problem.MaskFunction is not null;

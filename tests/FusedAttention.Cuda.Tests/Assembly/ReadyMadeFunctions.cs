@@ -30,7 +30,11 @@ internal static class ReadyMadeFunctions
     ];
 
     /// <summary>The kernel of a causal call.</summary>
-    public static KernelFunction KernelOf(AttentionOptions options, (int Key, int Value) dims, CudaDeviceDescription device, PrefillForm form, int queries) => Plan(options, dims, device, form, queries).FunctionAt(0);
+    public static KernelFunction KernelOf(AttentionOptions options, (int Key, int Value) dims, CudaDeviceDescription device, PrefillForm form, int queries)
+    {
+        CudaPlan plan = Plan(options, dims, device, form, queries);
+        return plan.FunctionAt(plan.MapLaunches);
+    }
 
     /// <summary>Blocks that are to fit a multiprocessor.</summary>
     public static int BlocksOf((int Key, int Value) dims, CudaDeviceDescription device, PrefillForm form, int queries) => queries == 1 ? TileTable.Decode(dims.Key, dims.Value, device, features: CallFeatures.ScoreFunction)!.Value.Blocks

@@ -146,7 +146,7 @@ internal sealed unsafe class GpuCaller(CudaDevice device, AttentionKernel? force
             placed.Mask < 0 ? null : _arena.PlaceOf(placed.Mask), placed.Bias < 0 ? null : _arena.PlaceOf(placed.Bias), placed.LogSumExp < 0 ? null : _arena.PlaceOf(placed.LogSumExp),
             placed.KeyScale < 0 ? null : _arena.PlaceOf(placed.KeyScale), placed.ValueScale < 0 ? null : _arena.PlaceOf(placed.ValueScale));
         CudaPlan plan = CudaPlan.Of(problem, device.Description, CudaPlan.HasAlignedPlaces(memory) && CudaPlan.HasAlignedStrides(problem), Forced, device.PrefillForm, Items ?? device.DecodeItems, Copies ?? device.DecodeCopies);
-        (Kernel, PartialRows, EntryPoint) = (plan.Kernel, plan.Counters, plan.Launches > 0 ? plan.FunctionAt(0).EntryPoint : "");
+        (Kernel, PartialRows, EntryPoint) = (plan.Kernel, plan.Counters, plan.Launches > 0 ? plan.FunctionAt(plan.MapLaunches).EntryPoint : "");
         if (plan.WorkItems == 0) return;
         for (int i = 0; i < plan.Launches; i++) device.Runtime.Prepare(plan.FunctionAt(i));
         TensorMemory[] functionTables = [.. Enumerable.Range(0, FunctionCaptures.TablesOf(problem)).Select(i => device.FunctionTables.Of(FunctionCaptures.TableAt(problem, i)))];

@@ -131,7 +131,7 @@ public sealed class WarpgroupMapsTests
         for (int key = 16; key <= 256; key += 8)
         for (int value = 16; value <= 256; value += 8)
         foreach (WarpgroupUse use in Enum.GetValues<WarpgroupUse>())
-        foreach (WarpgroupLookups lookups in (WarpgroupLookups[])[default, new(HasMask: true, 0), new(HasMask: false, 2), new(HasMask: false, 4), new(HasMask: true, 2), new(HasMask: true, 4)])
+        foreach (WarpgroupLookups lookups in (WarpgroupLookups[])[default, new(HasMask: true, 0), new(HasMask: false, 2), new(HasMask: false, 4), new(HasMask: true, 2), new(HasMask: true, 4), new(HasMask: false, 0, HasTileMap: true)])
         {
             WarpgroupTile tile = TileTable.Warpgroups(key, value, Hopper, use, lookups)!.Value;
             Assert.InRange(tile.SharedBytes(key, value), 1, Hopper.MaxSharedMemory);

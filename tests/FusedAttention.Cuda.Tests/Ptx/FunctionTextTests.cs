@@ -104,7 +104,8 @@ public sealed class FunctionTextTests
     private static KernelFunction KernelOf(AttentionOptions options)
     {
         AttentionProblem problem = ShapeProblem.Dense<Half, Half>(new(1, 1, 100, 2, 2, 64), options, OperandKinds.None);
-        return CudaPlan.Of(problem, Device, isAligned: true).FunctionAt(0);
+        var plan = CudaPlan.Of(problem, Device, isAligned: true);
+        return plan.FunctionAt(plan.MapLaunches);
     }
 
     /// <summary>A function of 32 numbers, in the emulator.</summary>

@@ -1,0 +1,68 @@
+using FusedAttention.Cuda.Ptx;
+using FusedAttention.Devices;
+
+namespace FusedAttention.Cuda.Kernels;
+
+/// <summary>
+/// Asks a mask function ahead of a prefill by warpgroups which tiles of keys each item sees, and which it keeps whole: a launch of its own. A block has tiles of an item; a thread has a row of it, or a query where the heads
+/// of a query see the same.
+/// </summary>
+/// <remarks>
+/// Who copies keys then passes over what nobody sees, as FlexAttention does by the table of blocks that its caller makes; and a function that asks for no head is asked once for all heads.
+/// </remarks>
+internal static class TileMapKernel
+{
+    public const int Threads = 128;
+
+    /// <summary>Blocks of a multiprocessor: 128 registers a thread.</summary>
+    private const int BlocksTogether = 4;
+
+    /// <summary>Keys that are asked for in one piece of text: every tile is a multiple of them.</summary>
+    private const int Columns = 16;
+
+    /// <param name="traits">What the prefill is specialised for, a mask function among it.</param>
+    /// <param name="keys">Of a tile.</param>
+    /// <param name="hasLongParameters">Whether the parameter has <see cref="CallBlock.LongParameterBytes"/>.</param>
+    public static PtxKernel Write(in KernelTraits traits, int keys, bool hasLongParameters)
+    {
+        var k = new PtxKernel("map_tiles", PtxTarget.Sm80, Threads, BlocksTogether, WarpgroupBlock.BytesOf(hasLongParameters)) { ParameterAlignment = 64 };
+        var call = new CallReader(k, traits);
+        var map = new TileMapReader(k, traits);
+        I32 number = k.BlockX().As("number"), items = new WarpgroupParameters(k).Items;
+        I32 head = map.IsByHead ? I32.Quotient(number, items) : I32.InRegister(k, 0);
+        ItemReader item = call.Item(map.IsByHead ? number - (head * items) : number);
+        SequenceReader sequence = call.Sequence(item.Sequence);
+        KernelTraits of = traits;
+        Global bytes = map.Row(number);
+        I32 thread = k.ThreadIndex().As("thread"), rowsOfThread = map.IsByHead ? 1 : call.Group;
+        I32 first = item.FirstRow + (thread * rowsOfThread), step = rowsOfThread * Threads;
+        I32 seen = k.Variable("seen", (I32)0), missed = k.Variable("missed", (I32)0);
+        I32 tile = k.Variable("tile", I32.Quotient(item.FirstKey, keys) + k.BlockY());
+        k.While("map", () => tile * keys < item.EndKey, () =>
+        {
+            seen.Set(0);
+            missed.Set(0);
+            I32 start = tile * keys;
+            k.For("row", first, item.EndRow, step, index =>
+            {
+                RowReader row = RowReader.Of(k, call, sequence, head, index, item);
+                k.For("key", start, start + keys, Columns, key =>
+                {
+                    var function = new RowFunction(FunctionBlock.OfMask(k, of), row, key);
+                    I32 kept = 0, reach = Ones(row.End - key) & ~Ones(row.Start - key);
+                    for (int i = 0; i < Columns; i++) kept |= I32.Select(function.Keeps(i), 1 << i, 0);
+                    seen.Set(seen | (kept & reach));
+                    missed.Set(missed | (~kept & reach));
+                });
+            });
+            Predicate isSeen = k.BarrierAny(seen.IsNot(0)), isMissed = k.BarrierAny(missed.IsNot(0));
+            k.If(thread.Is(0), () => k.StoreByte(bytes + tile.Widen(), I32.Select(isSeen, I32.Select(isMissed, TileMapReader.Seen, TileMapReader.Kept), TileMapReader.Hidden)));
+            tile.Set(tile + map.Blocks);
+        });
+        k.Exit();
+        return k;
+    }
+
+    /// <summary>As many ones from the lowest bit on, up to <see cref="Columns"/>.</summary>
+    private static I32 Ones(I32 count) => I32.ShiftLeft(1, I32.Min(I32.Max(count, 0), Columns)) - 1;
+}
