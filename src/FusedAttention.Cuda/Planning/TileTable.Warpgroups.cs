@@ -22,11 +22,14 @@ internal static partial class TileTable
     /// TFLOP/s on an H100 (fp16, 8k keys, burst; the vendor's library in the same process), full and causal: D = 64, three warpgroups x 128 keys 616 and 563 (498, 464). D = 128 full, two x 176 744 (662), causal x 128 705
     /// (594). D = 256, two x 80 796 and 750 (715, 615). A prototype of this kernel had at D = 64 635 with three, 487 with two, x 112 2 % less, and at D = 128 full 769, x 128 744. D = 192, what has ALiBi or a soft cap, and
     /// what has a mask or a bias are arithmetic and the assembler's word. Keys of a tile show in the bits of a result, so they follow from the call's dimensions and options, never from lengths.
+    /// <para>By a mask function, D = 64, 8k keys: two x 128 and three x 112, us: prefix 1,420 and 1,295, dilated window 601 and 644, global and local 387 and 426. Three have more rows a tile that nobody may see, and their producer,
+    /// of 32 registers, spills where it reads the map.</para>
     /// <para>A mask takes some 40 KB and 128 keys at most: the bits of a lane are one word. Two tiles of a bias take what is left: in 16 bits columns come by 64, and 128 rows and keys are 32 KB; floats come by 32.</para>
     /// </remarks>
     private static readonly (bool HasMask, int BiasBytes, int KeyDim, int ValueDim, WarpgroupUse? Only, int Consumers, int Keys)[] WarpgroupTiles =
     [
         (false, 0, 64, 64, WarpgroupUse.Modified, 2, 128),
+        (false, 0, 64, 64, WarpgroupUse.MaskFunction, 2, 128),
         (false, 0, 64, 64, null, 3, 128),
         (false, 0, 128, 128, WarpgroupUse.Full, 2, 176),
         (false, 0, 128, 128, null, 2, 128),
@@ -96,7 +99,9 @@ internal static partial class TileTable
     /// <summary>What tiles are chosen by beside the dimensions.</summary>
     public static WarpgroupUse UseOf(AttentionProblem problem)
     {
-        if (!problem.AlibiSlopes.IsEmpty || problem.SoftCap > 0 || HasFunctions(problem)) return WarpgroupUse.Modified;
+        if (!problem.AlibiSlopes.IsEmpty || problem.SoftCap > 0 || problem.ScoreFunction is not null) return WarpgroupUse.Modified;
+
+        if (problem.MaskFunction is not null) return WarpgroupUse.MaskFunction;
         return problem.LeftReach < KeyRange.Unbounded || problem.RightReach < KeyRange.Unbounded ? WarpgroupUse.Masked : WarpgroupUse.Full;
     }
 }
@@ -107,9 +112,12 @@ internal enum WarpgroupUse
     /// <summary>Rows see different keys.</summary>
     Masked,
 
+    /// <summary>Rows see different keys by a mask function, which is asked while the registers of scores are free.</summary>
+    MaskFunction,
+
     /// <summary>Every key is in sight, and scores are only scaled: no tile but an item's last one is masked, and nothing but sums is in registers.</summary>
     Full,
 
-    /// <summary>Scores have ALiBi, a soft cap or functions, and rows may see different keys.</summary>
+    /// <summary>Scores have ALiBi, a soft cap or a score function, and rows may see different keys.</summary>
     Modified,
 }
