@@ -3,8 +3,8 @@ using FusedAttention.Cuda.Ptx;
 namespace FusedAttention.Cuda.Kernels;
 
 /// <summary>
-/// What a mask function keeps of the tiles of a prefill, asked one tile ahead: a tile of which it keeps nothing is not read. Each lane asks for the keys whose scores it will have, which are 32 of its two rows, so all that is
-/// known of a tile is a bit each in one register, and no key is asked for twice.
+/// What a mask function keeps of the tiles of a prefill: tiles of which it keeps nothing are passed over by the <see cref="TileMap"/>. Of the others each lane asks one tile ahead for the keys whose scores it will have, which
+/// are 32 of its two rows, so all that is known of a tile is a bit each in one register; where the map says that all are kept it asks for none.
 /// </summary>
 internal sealed class FunctionTiles
 {
@@ -13,6 +13,8 @@ internal sealed class FunctionTiles
     private readonly PrefillTile _tile;
     private readonly I32 _next;
     private readonly I32 _current;
+    private readonly I32 _state;
+    private readonly TileMapReader _map;
 
     /// <param name="k">The kernel.</param>
     /// <param name="call">The call.</param>
@@ -23,6 +25,8 @@ internal sealed class FunctionTiles
         (_k, _call, _tile) = (k, call, tile);
         _next = k.Variable("next_kept", (I32)0);
         _current = k.Variable("kept", (I32)0);
+        _state = k.Variable("map_state", (I32)0);
+        _map = new(k, call.Traits);
     }
 
     /// <summary>Asks for a tile, which is the next one that is worked on.</summary>
@@ -30,11 +34,10 @@ internal sealed class FunctionTiles
     /// <param name="key">The tile's first key; if it is below <paramref name="first"/>, there is no such tile and nothing is kept.</param>
     /// <param name="first">Of the first tile.</param>
     /// <param name="firstOfLane">The lane's first key of the tile.</param>
-    /// <returns>Whether one of the lane's keys is kept.</returns>
-    public Predicate Look(RowReader[] rows, I32 key, I32 first, I32 firstOfLane)
+    public void Look(RowReader[] rows, I32 key, I32 first, I32 firstOfLane)
     {
-        _next.Set(0);
-        _k.If(key >= first, () =>
+        _next.Set(I32.Select((key >= first) & _state.Is(TileMapReader.Kept), -1, 0));
+        _k.If(_state.Is(TileMapReader.Seen), () =>
         {
             I32 bits = 0;
             for (int r = 0; r < rows.Length; r++)
@@ -45,8 +48,23 @@ internal sealed class FunctionTiles
 
             _next.Set(bits);
         });
-        return _next.IsNot(0);
     }
+
+    /// <summary>Goes down to the next tile that some row of the block sees; in front of the first one if there is none.</summary>
+    /// <param name="row">The item's row of the map.</param>
+    /// <param name="lane">Of the warp.</param>
+    /// <param name="key">The first key of the tile that is looked at first, and then of the one that is found.</param>
+    /// <param name="first">Of the first tile.</param>
+    public void Find(Global row, I32 lane, I32 key, I32 first)
+    {
+        int shift = int.TrailingZeroCount(_tile.Keys);
+        I32 tile = _k.Variable("map_tile", key >> shift);
+        _map.FindSeen(row, lane, tile, first >>> shift, _state);
+        key.Set(tile << shift);
+    }
+
+    /// <summary>The map's row of an item.</summary>
+    public Global RowOf(WorkPlace place) => _map.Row(_map.IsByHead ? I32.MultiplyAdd(place.Head, _k.BlocksX(), _k.BlockX()) : _k.BlockX());
 
     /// <summary>The next tile is the one that is worked on.</summary>
     public void Advance() => _current.Set(_next);

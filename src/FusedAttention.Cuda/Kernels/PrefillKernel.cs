@@ -272,12 +272,12 @@ internal sealed class PrefillKernel
     }
 
     /// <summary>Waits for all threads, and goes to the next tile of which the mask function keeps a key for a row of the block; in front of the first tile if there is none.</summary>
-    private void PassTilesThatNobodyKeeps(I32 next, I32 first) => _k.Repeat("hidden_tile", () =>
+    private void PassTilesThatNobodyKeeps(I32 next, I32 first)
     {
-        Predicate isHidden = (!_k.BarrierAny(_functions!.Look(_row, next, first, FirstKeyOfLane(next))) & (next >= first)).InRegister();
-        next.Add(I32.Select(isHidden, -_tile.Keys, 0));
-        return isHidden;
-    });
+        _k.Barrier();
+        _functions!.Find(_functions.RowOf(_place), _lane, next, first);
+        _functions.Look(_row, next, first, FirstKeyOfLane(next));
+    }
 
     private Shared ValuesOf(Shared tile) => tile + _keyLayout.BytesOf(_tile.Keys);
 

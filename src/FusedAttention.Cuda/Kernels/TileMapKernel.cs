@@ -4,11 +4,11 @@ using FusedAttention.Devices;
 namespace FusedAttention.Cuda.Kernels;
 
 /// <summary>
-/// Asks a mask function ahead of a prefill by warpgroups which tiles of keys each item sees, and which it keeps whole: a launch of its own. A block has tiles of an item; a thread has a row of it, or a query where the heads
+/// Asks a mask function ahead of a prefill which tiles of keys each item sees, and which it keeps whole: a launch of its own. A block has tiles of an item; a thread has a row of it, or a query where the heads
 /// of a query see the same.
 /// </summary>
 /// <remarks>
-/// Who copies keys then passes over what nobody sees, as FlexAttention does by the table of blocks that its caller makes; and a function that asks for no head is asked once for all heads.
+/// A block that prefills then passes over what nobody sees, as FlexAttention does by the table of blocks that its caller makes; and a function that asks for no head is asked once for all heads.
 /// </remarks>
 internal static class TileMapKernel
 {
@@ -25,15 +25,14 @@ internal static class TileMapKernel
     /// <param name="hasLongParameters">Whether the parameter has <see cref="CallBlock.LongParameterBytes"/>.</param>
     public static PtxKernel Write(in KernelTraits traits, int keys, bool hasLongParameters)
     {
-        var k = new PtxKernel("map_tiles", PtxTarget.Sm80, Threads, BlocksTogether, WarpgroupBlock.BytesOf(hasLongParameters)) { ParameterAlignment = 64 };
+        var k = new PtxKernel("map_tiles", PtxTarget.Sm80, Threads, BlocksTogether, CallBlock.BytesOf(hasLongParameters));
         var call = new CallReader(k, traits);
         var map = new TileMapReader(k, traits);
-        I32 number = k.BlockX().As("number"), items = new WarpgroupParameters(k).Items;
-        I32 head = map.IsByHead ? I32.Quotient(number, items) : I32.InRegister(k, 0);
-        ItemReader item = call.Item(map.IsByHead ? number - (head * items) : number);
+        I32 index = k.BlockX().As("item"), head = map.IsByHead ? k.BlockZ().As("key_value_head") : I32.InRegister(k, 0);
+        ItemReader item = call.Item(index);
         SequenceReader sequence = call.Sequence(item.Sequence);
         KernelTraits of = traits;
-        Global bytes = map.Row(number);
+        Global bytes = map.Row(map.IsByHead ? I32.MultiplyAdd(head, k.BlocksX(), index) : index);
         I32 thread = k.ThreadIndex().As("thread"), rowsOfThread = map.IsByHead ? 1 : call.Group;
         I32 first = item.FirstRow + (thread * rowsOfThread), step = rowsOfThread * Threads;
         I32 seen = k.Variable("seen", (I32)0), missed = k.Variable("missed", (I32)0);
@@ -43,9 +42,9 @@ internal static class TileMapKernel
             seen.Set(0);
             missed.Set(0);
             I32 start = tile * keys;
-            k.For("row", first, item.EndRow, step, index =>
+            k.For("row", first, item.EndRow, step, number =>
             {
-                RowReader row = RowReader.Of(k, call, sequence, head, index, item);
+                RowReader row = RowReader.Of(k, call, sequence, head, number, item);
                 k.For("key", start, start + keys, Columns, key =>
                 {
                     var function = new RowFunction(FunctionBlock.OfMask(k, of), row, key);

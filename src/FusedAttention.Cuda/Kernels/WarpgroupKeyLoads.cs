@@ -44,7 +44,7 @@ internal sealed class WarpgroupKeyLoads : WarpgroupLoads
         {
             var map = new TileMapReader(Kernel, Call.Traits);
             I32 number = map.IsByHead ? slot.Number : slot.Number - (head * Parameters.Items);
-            new WarpgroupSeenTiles(Kernel, Memory, Tile).Load(Lane, IsElected, map.Row(number), _keys, first, key, tile => LoadKeys(keys, tile), () => LoadQueries(sequence, item, head));
+            new WarpgroupSeenTiles(Kernel, Memory, Tile).Load(Lane, IsElected, map, map.Row(number), _keys, first, key, tile => LoadKeys(keys, tile), () => LoadQueries(sequence, item, head));
             return;
         }
 

@@ -56,38 +56,26 @@ internal sealed class WarpgroupSeenTiles
         });
     }
 
-    /// <summary>The same by a map: 32 tiles are looked at together, a lane each.</summary>
+    /// <summary>The same by a map.</summary>
     /// <param name="lane">Of the warp.</param>
     /// <param name="isElected">The lane that copies.</param>
-    /// <param name="map">The item's row of the map.</param>
+    /// <param name="map">The map.</param>
+    /// <param name="row">The item's row of it.</param>
     /// <param name="keys">The ring of keys.</param>
     /// <param name="first">The item's first tile.</param>
-    /// <param name="last">Its last one.</param>
+    /// <param name="last">Its last one; below the first one where there is none.</param>
     /// <param name="loadKeys">Copies a tile of keys.</param>
     /// <param name="loadQueries">Copies the queries: behind the first keys.</param>
-    public void Load(I32 lane, Predicate isElected, Global map, StageRing keys, I32 first, I32 last, Action<I32> loadKeys, Action loadQueries)
+    public void Load(I32 lane, Predicate isElected, TileMapReader map, Global row, StageRing keys, I32 first, I32 last, Action<I32> loadKeys, Action loadQueries)
     {
-        const int Lanes = 32;
-        I32 scan = _k.Variable("scan_tile", I32.Quotient(I32.Max(last, 0), _keys)), found = _k.Variable("found_key", (I32)0), state = _k.Variable("found_state", (I32)0);
-        I32 firstTile = I32.Quotient(first, _keys).As("first_of_map");
-        scan.Set(I32.Select(last < first, firstTile - 1, scan));
+        I32 firstTile = I32.Quotient(first, _keys).As("first_of_map"), tile = _k.Variable("map_tile", I32.Quotient(I32.Max(last, 0), _keys)), state = _k.Variable("map_state", (I32)0);
+        tile.Set(I32.Select(last < first, firstTile - 1, tile));
         Predicate isFirst = _k.Variable("is_first_tile", value: true);
         _k.Repeat("load", () =>
         {
-            found.Set(-1);
-            _k.While("hidden_tile", () => (scan >= firstTile) & (found < 0), () =>
-            {
-                I32 tile = scan - lane, own = _k.Variable("own_state", (I32)0);
-                _k.Where(tile >= firstTile, () => _k.LoadByte(own, map + tile.Widen()));
-                I32 nearest = _k.Variable("nearest", I32.Select(own.IsNot(TileMapReader.Hidden), lane, Lanes));
-                for (int bit = 1; bit < Lanes; bit *= 2) nearest.Set(I32.Min(nearest, _k.ShuffleXor(nearest, bit)));
-                _k.If(nearest < Lanes, () =>
-                {
-                    found.Set((scan - nearest) * _keys);
-                    state.Set(_k.ShuffleFrom(own, nearest));
-                });
-                scan.Set(scan - I32.Min(nearest + 1, Lanes));
-            });
+            map.FindSeen(row, lane, tile, firstTile, state);
+            I32 found = I32.Select(tile >= firstTile, tile * _keys, -1).As("found_key");
+            tile.Add(-1);
             return Announce(isElected, keys, found, state, isFirst, loadKeys, loadQueries);
         });
     }

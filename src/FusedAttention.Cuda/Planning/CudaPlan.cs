@@ -53,7 +53,7 @@ internal sealed unsafe class CudaPlan
     public int Launches => MapLaunches + _plan.Launches.Length;
 
     /// <summary>How many of them come before those of attention kernels: 1 where a mask function is asked first which tiles are seen.</summary>
-    public int MapLaunches => _map.Rows > 0 ? 1 : 0;
+    public int MapLaunches => _map.Items > 0 ? 1 : 0;
 
     /// <summary>Tiles, splits and the reasons for them, one line each.</summary>
     public string Details => PlanDetails.Of(_problem, _device, IsAligned, _tiles, _plan, HasInlineTables);
@@ -113,7 +113,8 @@ internal sealed unsafe class CudaPlan
         if (_parameters.Length != parameterBytes) _parameters = new byte[parameterBytes];
         _traits = KernelTraits.Of(problem, isAligned);
         _plan.Build(problem, _tiles);
-        _map = HasWarpgroups && _tiles.Warpgroups!.Value.Lookups.HasTileMap ? TileMapLayout.Of(problem, _traits, _tiles.Warpgroups.Value, _plan.ItemsOf(AttentionKernel.Prefill).Count) : default;
+        int prefilled = _plan.ItemsOf(AttentionKernel.Prefill).Count;
+        _map = problem.MaskFunction is not null && !problem.HasMask && prefilled > 0 ? TileMapLayout.Of(problem, _traits, _tiles.PrefillKeys, prefilled) : default;
         foreach (ref readonly LaunchRange range in _plan.Launches)
         {
             if ((long)range.Count * problem.KeyValueHeads > int.MaxValue)
@@ -161,7 +162,7 @@ internal sealed unsafe class CudaPlan
         {
             foreach (ref readonly LaunchRange prefill in _plan.Launches)
                 if (prefill.Kernel == AttentionKernel.Prefill) CallBinding.SetItems(_parameters, prefill);
-            return new(FunctionAt(index), (uint)_map.Rows, (uint)_map.Blocks, 1, _parameters);
+            return new(FunctionAt(index), (uint)_map.Items, (uint)_map.Blocks, (uint)_map.Heads, _parameters);
         }
 
         LaunchRange range = _plan.Launches[index - MapLaunches];

@@ -15,10 +15,10 @@ internal static class KernelLibrary
 
     private static readonly ConcurrentDictionary<(KernelTraits Traits, int Keys, bool IsLong), KernelFunction> TileMaps = new();
 
-    /// <summary>What asks the mask function of a prefill by warpgroups, ahead of it, which tiles are seen.</summary>
+    /// <summary>What asks the mask function of a prefill, ahead of it, which tiles are seen.</summary>
     /// <param name="traits">What the prefill is specialised for.</param>
     /// <param name="tiles">With its sizes.</param>
-    public static KernelFunction TileMapOf(in KernelTraits traits, in KernelTiles tiles) => TileMaps.GetOrAdd((traits, tiles.Warpgroups!.Value.Keys, tiles.HasLongParameters), static key => new(
+    public static KernelFunction TileMapOf(in KernelTraits traits, in KernelTiles tiles) => TileMaps.GetOrAdd((traits, tiles.PrefillKeys, tiles.HasLongParameters), static key => new(
         "map_tiles", LabelOf("map of tiles", key.Traits), TileMapKernel.Threads, sharedBytes: 0, () => TileMapKernel.Write(key.Traits, key.Keys, key.IsLong).ToString()));
 
     /// <param name="kernel">Which.</param>

@@ -75,6 +75,9 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, WarpgroupTile?
         return new(prefill, warpgroups, refusal, decode, choice, TileTable.MostSplits(problem.KeyValueHeads), folding, problem.Group) { BoxRefusal = boxRefusal, HasLongParameters = device.DriverVersion >= CallBlock.FirstLongDriver };
     }
 
+    /// <summary>Keys of a tile of the prefill.</summary>
+    public int PrefillKeys => Warpgroups?.Keys ?? Prefill!.Value.Keys;
+
     public int ItemRows(AttentionKernel kernel) => kernel switch
     {
         AttentionKernel.Prefill => Warpgroups is WarpgroupTile tile ? tile.Rows / Group * Group : Prefill.GetValueOrDefault().Rows,

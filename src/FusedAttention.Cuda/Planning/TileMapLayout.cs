@@ -6,29 +6,30 @@ using FusedAttention.Problems;
 namespace FusedAttention.Cuda.Planning;
 
 /// <summary>How large the <see cref="TileMap"/> of a call is; all zero where it has none.</summary>
-/// <param name="Rows">Items of the prefill, or where the mask function asks for the head items x key/value heads.</param>
+/// <param name="Items">Of the prefill.</param>
+/// <param name="Heads">Rows of an item: key/value heads where the mask function asks for the head, else 1.</param>
 /// <param name="Tiles">Of the longest sequence, a byte each.</param>
 [StructLayout(LayoutKind.Auto)]
-internal readonly record struct TileMapLayout(int Rows, int Tiles)
+internal readonly record struct TileMapLayout(int Items, int Heads, int Tiles)
 {
     /// <summary>What a grid has along its y.</summary>
     private const int MostBlocks = 65535;
 
     /// <summary>Of the map, and of scratch memory.</summary>
-    public long Bytes => ((long)Rows * Tiles + 15) & -16;
+    public long Bytes => (((long)Items * Heads * Tiles) + 15) & -16;
 
     /// <summary>Blocks that share a row: one a tile, unless those are too many for a grid.</summary>
     public int Blocks => Math.Min(Tiles, MostBlocks);
 
     /// <param name="problem">The call.</param>
     /// <param name="traits">What its kernels are specialised for.</param>
-    /// <param name="tile">The prefill's sizes.</param>
+    /// <param name="tileKeys">Keys of a tile of the prefill.</param>
     /// <param name="items">Of the prefill; 1 or more.</param>
-    public static TileMapLayout Of(AttentionProblem problem, in KernelTraits traits, in WarpgroupTile tile, int items)
+    public static TileMapLayout Of(AttentionProblem problem, in KernelTraits traits, int tileKeys, int items)
     {
         int keys = 0;
         foreach (ref readonly SequenceProblem sequence in problem.Sequences) keys = Math.Max(keys, sequence.KeyLength);
-        return new(checked(items * (TileMapReader.HasHeads(traits) ? problem.KeyValueHeads : 1)), Math.Max((int)(((long)keys + tile.Keys - 1) / tile.Keys), 1));
+        return new(items, TileMapReader.HasHeads(traits) ? problem.KeyValueHeads : 1, Math.Max((int)(((long)keys + tileKeys - 1) / tileKeys), 1));
     }
 
     /// <summary>The map in memory.</summary>

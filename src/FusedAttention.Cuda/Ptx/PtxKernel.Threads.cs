@@ -16,6 +16,9 @@ internal sealed partial class PtxKernel
     /// <summary>The block's number along y.</summary>
     public I32 BlockY() => Special("%ctaid.y");
 
+    /// <summary>The block's number along z.</summary>
+    public I32 BlockZ() => Special("%ctaid.z");
+
     /// <summary>How many blocks there are along x.</summary>
     public I32 BlocksX() => Special("%nctaid.x");
 
