@@ -93,6 +93,23 @@ public abstract class FunctionTests
         for (int i = 0; i < infinite.Output[0].Length; i++) Assert.Equal(i % problem.ValueDim == 3, float.IsPositiveInfinity(infinite.Output[0][i]));
     }
 
+    /// <summary>Each head has a window of its own, of which the others see nothing: which tiles are read is a matter of the head, and of its sequence.</summary>
+    [Theory]
+    [InlineData(nameof(AttentionKernel.Plain), 5)]
+    [InlineData(nameof(AttentionKernel.Prefill), 70)]
+    [InlineData(nameof(AttentionKernel.Decode), 4)]
+    public void A_mask_function_may_keep_other_keys_for_each_head(string kernel, int queries)
+    {
+        const int Keys = 600;
+        AttentionKernel family = Enum.Parse<AttentionKernel>(kernel);
+        Problems.Open(family);
+        Problem problem = HiddenKeyProblems.Of(queries, Keys, AttentionElementType.Float16, "nothing");
+        int heads = problem.Heads;
+        float[] kept = [.. Enumerable.Range(0, heads * Keys).Select(i => i % Keys * heads / Keys == i / Keys ? 1f : 0)];
+        problem = problem with { Options = problem.Options with { MaskFunction = MaskFunction.Of(new ListedByHead(new ScoreTable(kept, heads, Keys))) } };
+        GpuProblems.AssertClose(Problems.Run(problem, null, family), problem, RowByRow.Solve(problem), family);
+    }
+
     [Fact]
     public void Neighbours_in_the_batch_do_not_change_a_bit() => Problems.ForEach(Enumerable.Range(0, 70), (configuration, stream) =>
     {
@@ -180,6 +197,14 @@ public abstract class FunctionTests
         tensor.CopyFrom(values);
         return tensor;
     }
+}
+
+/// <summary>Keeps keys that a table has for the head.</summary>
+internal readonly struct ListedByHead(ScoreTable keys) : IMaskFunction
+{
+    public T Keep<T>(in ScoreContext<T> at)
+        where T : struct, IScoreValue<T>
+        => keys.At(at.Head, at.Key) > 0;
 }
 
 /// <summary>Keeps keys that a table has.</summary>

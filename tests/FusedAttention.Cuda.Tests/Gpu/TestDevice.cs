@@ -21,17 +21,19 @@ internal abstract class TestDevice
     }));
 
     /// <summary>A Hopper whose prefill is that of warpgroups, and whose decode has boxes. Few multiprocessors, so that blocks of threads have several items each; and fewer problems: products are dear.</summary>
-    public static readonly TestDevice EmulatedHopper = new EmulatedGpu("emulated Hopper", 48, static () =>
-        new(new EmulatedRuntime { Device = new(0, "Emulated Hopper", 9, 0, Multiprocessors: 3, MaxSharedMemory: 232448, MemoryBytes: 8L << 30, DriverVersion: 13000) { L2Bytes = 40 << 20 } })
-        {
-            PrefillForm = PrefillForm.Warpgroups,
-            DecodeCopies = DecodeCopies.Boxes,
-        }, AttentionKernel.Prefill);
+    public static readonly TestDevice EmulatedHopper = new EmulatedGpu("emulated Hopper", 48, NewHopper, AttentionKernel.Prefill);
 
     /// <summary>A Hopper whose decode has boxes, with as many multiprocessors as make items of splits.</summary>
     public static readonly TestDevice EmulatedBoxes = new EmulatedGpu("emulated Hopper, boxes", 24, static () =>
         new(new EmulatedRuntime { Device = new(0, "Emulated Hopper", 9, 0, Multiprocessors: 132, MaxSharedMemory: 232448, MemoryBytes: 8L << 30, DriverVersion: 13000) { L2Bytes = 40 << 20 } }) { DecodeCopies = DecodeCopies.Boxes },
         AttentionKernel.Decode);
+
+    /// <summary>A device that is <see cref="EmulatedHopper"/>'s, with a runtime of its own.</summary>
+    public static CudaDevice NewHopper() => new(new EmulatedRuntime { Device = new(0, "Emulated Hopper", 9, 0, Multiprocessors: 3, MaxSharedMemory: 232448, MemoryBytes: 8L << 30, DriverVersion: 13000) { L2Bytes = 40 << 20 } })
+    {
+        PrefillForm = PrefillForm.Warpgroups,
+        DecodeCopies = DecodeCopies.Boxes,
+    };
 
     /// <summary>The device, or the end of a test where there is none.</summary>
     public abstract CudaDevice Open();
