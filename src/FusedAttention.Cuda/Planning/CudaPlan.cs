@@ -56,7 +56,7 @@ internal sealed unsafe class CudaPlan
     public int MapLaunches => _map.Items > 0 ? 1 : 0;
 
     /// <summary>Tiles, splits and the reasons for them, one line each.</summary>
-    public string Details => PlanDetails.Of(_problem, _device, IsAligned, _tiles, _plan, HasInlineTables);
+    public string Details => PlanDetails.Of(_problem, _device, IsAligned, _tiles, _plan, HasInlineTables, MapLaunches > 0);
 
     /// <summary>Every function that the plan launches, for compiling ahead.</summary>
     public ImmutableArray<KernelFunction> Functions

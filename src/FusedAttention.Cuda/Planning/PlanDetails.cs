@@ -12,7 +12,7 @@ internal static class PlanDetails
 {
     private static readonly AttentionKernel[] Kernels = [AttentionKernel.Prefill, AttentionKernel.Plain, AttentionKernel.Decode];
 
-    public static string Of(AttentionProblem problem, CudaDeviceDescription device, bool isAligned, in KernelTiles tiles, DevicePlan plan, bool hasInlineTables)
+    public static string Of(AttentionProblem problem, CudaDeviceDescription device, bool isAligned, in KernelTiles tiles, DevicePlan plan, bool hasInlineTables, bool hasMap)
     {
         var text = new StringBuilder();
         foreach (AttentionKernel kernel in Kernels)
@@ -20,6 +20,7 @@ internal static class PlanDetails
             if (plan.ItemsOf(kernel).Count == 0) continue;
             text.Append(CultureInfo.InvariantCulture, $"{KernelLibrary.NameOf(kernel),-17}{plan.ItemsOf(kernel).Sequences} sequences ({Reason(problem, device, isAligned, tiles, kernel)})\n");
             text.Append(CultureInfo.InvariantCulture, $"                 {Tiles(problem, tiles, kernel)}\n");
+            if (kernel == AttentionKernel.Prefill && hasMap) text.Append("                 a launch ahead asks the mask function which tiles are seen; the others are passed over\n");
             if (kernel == AttentionKernel.Prefill && tiles.Refusal != WarpgroupRefusal.None)
                 text.Append(CultureInfo.InvariantCulture, $"                 mma.sync instead of wgmma: {Words(problem, device, tiles.Refusal)}\n");
             if (kernel == AttentionKernel.Decode && tiles.BoxRefusal != WarpgroupRefusal.None)
@@ -72,7 +73,7 @@ internal static class PlanDetails
 
     private static string Lookups(WarpgroupLookups lookups)
     {
-        string mask = lookups.HasMask ? ", the mask packed to bits a few tiles ahead" : lookups.HasTileMap ? ", tiles that the mask function hides passed over by a map that a launch makes ahead" : "";
+        string mask = lookups.HasMask ? ", the mask packed to bits a few tiles ahead" : "";
         return lookups.HasBias ? $"{mask}, {WarpgroupLookups.BiasStages} tiles of the bias" : mask;
     }
 

@@ -1,6 +1,7 @@
 using FusedAttention.Cuda.Kernels;
 using FusedAttention.Cuda.Launching;
 using FusedAttention.Cuda.Planning;
+using FusedAttention.Cuda.Tests.Gpu;
 using FusedAttention.Devices;
 using FusedAttention.Problems;
 using Xunit;
@@ -163,6 +164,23 @@ public sealed class CudaPlanTests
     {
         CudaPlan plan = Plan<Half, Half>(new(1, 0, 100, 8, 2, 64));
         Assert.Equal(("none", 0L, 0L, 0), (plan.Kernel, plan.WorkItems, plan.ScratchBytes, plan.Launches));
+    }
+
+    /// <summary>A prefill with a mask function has a launch ahead of it, and a byte a tile for each of its items, or for each of their heads where it asks for the head.</summary>
+    [Fact]
+    public void A_mask_function_is_asked_ahead_of_a_prefill()
+    {
+        var options = new AttentionOptions { MaskFunction = MaskFunction.Of(new DocumentMask(new int[4096])) };
+        CudaPlan plan = Plan<Half, Half>(new(1, 4096, 4096, 8, 2, 64), options), plain = Plan<Half, Half>(new(1, 4096, 4096, 8, 2, 64));
+        Assert.Equal((1, 2, "map_tiles"), (plan.MapLaunches, plan.Launches, plan.FunctionAt(0).EntryPoint));
+        Assert.Contains("a launch ahead asks the mask function", plan.Details, StringComparison.Ordinal);
+        Assert.Equal((0, 1), (plain.MapLaunches, plain.Launches));
+        Assert.DoesNotContain("mask function", plain.Details, StringComparison.Ordinal);
+        CudaPlan byHead = Plan<Half, Half>(new(1, 4096, 4096, 8, 2, 64), new AttentionOptions { MaskFunction = MaskFunction.Of(new ListedByHead(new ScoreTable(new float[8 * 4096], 8, 4096))) });
+        Assert.Equal(2 * (plan.ScratchBytes - plain.ScratchBytes), byHead.ScratchBytes - plain.ScratchBytes);
+
+        CudaPlan decoded = Plan<Half, Half>(new(1, 1, 4096, 8, 2, 64), options);
+        Assert.Equal((0, 1), (decoded.MapLaunches, decoded.Launches));
     }
 
     [Fact]
