@@ -34,18 +34,21 @@ internal static class TileMapKernel
         KernelTraits of = traits;
         Global bytes = map.Row(map.IsByHead ? I32.MultiplyAdd(head, k.BlocksX(), index) : index);
         I32 thread = k.ThreadIndex().As("thread"), rowsOfThread = map.IsByHead ? 1 : call.Group;
-        I32 first = item.FirstRow + (thread * rowsOfThread), step = rowsOfThread * Threads;
+
+        // An item by warps may begin and end in the midst of a query's heads: what it has of a query counts as all of it.
+        I32 start = map.IsByHead ? item.FirstRow : call.QueryOf(item.FirstRow) * rowsOfThread;
+        I32 first = start + (thread * rowsOfThread), step = rowsOfThread * Threads;
         I32 seen = k.Variable("seen", (I32)0), missed = k.Variable("missed", (I32)0);
         I32 tile = k.Variable("tile", I32.Quotient(item.FirstKey, keys) + k.BlockY());
         k.While("map", () => tile * keys < item.EndKey, () =>
         {
             seen.Set(0);
             missed.Set(0);
-            I32 start = tile * keys;
+            I32 firstKey = tile * keys;
             k.For("row", first, item.EndRow, step, number =>
             {
                 RowReader row = RowReader.Of(k, call, sequence, head, number, item);
-                k.For("key", start, start + keys, Columns, key =>
+                k.For("key", firstKey, firstKey + keys, Columns, key =>
                 {
                     var function = new RowFunction(FunctionBlock.OfMask(k, of), row, key);
                     I32 kept = 0, reach = Ones(row.End - key) & ~Ones(row.Start - key);

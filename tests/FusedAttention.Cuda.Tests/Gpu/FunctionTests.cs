@@ -110,6 +110,24 @@ public abstract class FunctionTests
         GpuProblems.AssertClose(Problems.Run(problem, null, family), problem, RowByRow.Solve(problem), family);
     }
 
+    /// <summary>Each query sees a stretch of keys of its own, of which its neighbours see nothing: whatever rows an item begins and ends with, in the midst of a query's heads too, its tiles are those of all of them.</summary>
+    [Theory]
+    [InlineData(nameof(AttentionKernel.Plain), 5)]
+    [InlineData(nameof(AttentionKernel.Prefill), 70)]
+    [InlineData(nameof(AttentionKernel.Prefill), 120)]
+    [InlineData(nameof(AttentionKernel.Decode), 4)]
+    public void A_mask_function_may_keep_other_keys_for_each_query(string kernel, int queries)
+    {
+        const int Stretch = 64;
+        int keys = queries * Stretch;
+        AttentionKernel family = Enum.Parse<AttentionKernel>(kernel);
+        Problems.Open(family);
+        Problem problem = HiddenKeyProblems.Of(queries, keys, AttentionElementType.Float16, "nothing");
+        float[] kept = [.. Enumerable.Range(0, queries * keys).Select(i => i % keys / Stretch == i / keys ? 1f : 0)];
+        problem = problem with { Options = problem.Options with { MaskFunction = MaskFunction.Of(new ListedByQuery(new ScoreTable(kept, queries, keys))) } };
+        GpuProblems.AssertClose(Problems.Run(problem, null, family), problem, RowByRow.Solve(problem), family);
+    }
+
     [Fact]
     public void Neighbours_in_the_batch_do_not_change_a_bit() => Problems.ForEach(Enumerable.Range(0, 70), (configuration, stream) =>
     {
@@ -205,6 +223,14 @@ internal readonly struct ListedByHead(ScoreTable keys) : IMaskFunction
     public T Keep<T>(in ScoreContext<T> at)
         where T : struct, IScoreValue<T>
         => keys.At(at.Head, at.Key) > 0;
+}
+
+/// <summary>Keeps keys that a table has for the query.</summary>
+internal readonly struct ListedByQuery(ScoreTable keys) : IMaskFunction
+{
+    public T Keep<T>(in ScoreContext<T> at)
+        where T : struct, IScoreValue<T>
+        => keys.At(at.Query, at.Key) > 0;
 }
 
 /// <summary>Keeps keys that a table has.</summary>
