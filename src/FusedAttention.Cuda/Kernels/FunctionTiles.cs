@@ -29,14 +29,12 @@ internal sealed class FunctionTiles
         _map = new(k, call.Traits);
     }
 
-    /// <summary>Asks for a tile, which is the next one that is worked on.</summary>
+    /// <summary>Asks for the tile that was found, which is the next one that is worked on; if there was none, nothing is kept.</summary>
     /// <param name="rows">The lane's rows.</param>
-    /// <param name="key">The tile's first key; if it is below <paramref name="first"/>, there is no such tile and nothing is kept.</param>
-    /// <param name="first">Of the first tile.</param>
     /// <param name="firstOfLane">The lane's first key of the tile.</param>
-    public void Look(RowReader[] rows, I32 key, I32 first, I32 firstOfLane)
+    public void Look(RowReader[] rows, I32 firstOfLane)
     {
-        _next.Set(I32.Select((key >= first) & _state.Is(TileMapReader.Kept), -1, 0));
+        _next.Set(I32.Select(_state.Is(TileMapReader.Kept), -1, 0));
         _k.If(_state.Is(TileMapReader.Seen), () =>
         {
             I32 bits = 0;

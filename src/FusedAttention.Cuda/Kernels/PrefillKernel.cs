@@ -276,7 +276,7 @@ internal sealed class PrefillKernel
     {
         _k.Barrier();
         _functions!.Find(_functions.RowOf(_place), _lane, next, first);
-        _functions.Look(_row, next, first, FirstKeyOfLane(next));
+        _functions.Look(_row, FirstKeyOfLane(next));
     }
 
     private Shared ValuesOf(Shared tile) => tile + _keyLayout.BytesOf(_tile.Keys);

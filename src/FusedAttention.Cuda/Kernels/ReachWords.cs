@@ -34,7 +34,8 @@ internal static class ReachWords
     /// <param name="end">Behind the last one, likewise.</param>
     public static I32 Of(I32 start, I32 end) => Between(CountOf(start), CountOf(end));
 
-    private static I32 Between(I32 before, I32 within) => Ones(within) & ~Ones(before);
+    /// <summary>A word whose ones are those from one bit on and below another; numbers beyond the word are its ends.</summary>
+    public static I32 Between(I32 before, I32 within) => Ones(within) & ~Ones(before);
 
     /// <summary>How many of the lane's columns, two of every eight, lie in front of a column.</summary>
     private static I32 CountOf(I32 column) => ((column >> 3) << 1) + I32.Min(column & 7, 2);

@@ -51,7 +51,7 @@ internal static class TileMapKernel
                 k.For("key", firstKey, firstKey + keys, Columns, key =>
                 {
                     var function = new RowFunction(FunctionBlock.OfMask(k, of), row, key);
-                    I32 kept = 0, reach = Ones(row.End - key) & ~Ones(row.Start - key);
+                    I32 kept = 0, reach = ReachWords.Between(row.Start - key, row.End - key) & ((1 << Columns) - 1);
                     for (int i = 0; i < Columns; i++) kept |= I32.Select(function.Keeps(i), 1 << i, 0);
                     seen.Set(seen | (kept & reach));
                     missed.Set(missed | (~kept & reach));
@@ -64,7 +64,4 @@ internal static class TileMapKernel
         k.Exit();
         return k;
     }
-
-    /// <summary>As many ones from the lowest bit on, up to <see cref="Columns"/>.</summary>
-    private static I32 Ones(I32 count) => I32.ShiftLeft(1, I32.Min(I32.Max(count, 0), Columns)) - 1;
 }

@@ -36,7 +36,7 @@ internal sealed class TileMapReader(PtxKernel k, in KernelTraits traits)
     /// <param name="lane">Of the warp.</param>
     /// <param name="tile">The first tile that is looked at; becomes that one, or one below <paramref name="first"/> where there is none.</param>
     /// <param name="first">The last one that is looked at; not negative.</param>
-    /// <param name="state">Receives what the map says of it.</param>
+    /// <param name="state">Receives what the map says of it; <see cref="Hidden"/> where there is none.</param>
     public void FindSeen(Global row, I32 lane, I32 tile, I32 first, I32 state)
     {
         const int Lanes = 32;

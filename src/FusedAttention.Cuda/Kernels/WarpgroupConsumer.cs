@@ -131,8 +131,9 @@ internal sealed class WarpgroupConsumer
         _lastTile = _k.ShuffleFrom(ranges.LastTile, 0).As("last_tile");
         (I32 wholeStart, I32 wholeEnd) = slot.WholeOf(_warpgroup);
         (_wholeStart, _wholeEnd) = (_k.ShuffleFrom(wholeStart, 0).As("whole_start"), _k.ShuffleFrom(wholeEnd, 0).As("whole_end"));
-        _rowsAgain = AsksRowsAgain || HasFunctions ? () => RowsOfLane(slot, slot.Head, slot.Ranges) : null;
-        (_masks as WarpgroupFunctionBits)?.Begin(_rowsAgain!);
+        Func<RowReader[]> rows = () => RowsOfLane(slot, slot.Head, slot.Ranges);
+        _rowsAgain = AsksRowsAgain || HasFunctions ? rows : null;
+        _masks?.Begin(rows);
         if (!_tile.SeesAll && !AsksMaskAlone && !AsksRowsAgain) _row = RowsOfLane(slot, head, ranges);
         _biases?.Begin(slot.Item);
         foreach (F32 output in _outputs) output.Set(0);

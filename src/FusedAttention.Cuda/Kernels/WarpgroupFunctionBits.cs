@@ -22,9 +22,7 @@ internal sealed class WarpgroupFunctionBits : WarpgroupTileBits
     public WarpgroupFunctionBits(PtxKernel k, CallReader call, WarpgroupMemory memory, in WarpgroupTile tile, I32 lane)
         : base(k, memory, tile) => (_k, _call, _tile, _lane) = (k, call, tile, lane);
 
-    /// <summary>An item begins.</summary>
-    /// <param name="rows">Asks for the lane's rows, which have no registers from one tile to the next.</param>
-    public void Begin(Func<RowReader[]> rows) => _rows = rows;
+    public override void Begin(Func<RowReader[]> rows) => _rows = rows;
 
     public override void Take(StageRing keys, I32 key)
     {

@@ -25,6 +25,12 @@ internal abstract class WarpgroupTileBits
     /// <summary>The stage of that tile's mask; null where it has none.</summary>
     public virtual I32? Stage(StageRing keys) => null;
 
+    /// <summary>An item begins.</summary>
+    /// <param name="rows">Asks for the lane's rows, which have no registers from one tile to the next.</param>
+    public virtual void Begin(Func<RowReader[]> rows)
+    {
+    }
+
     /// <summary>Takes or makes the bits of that tile.</summary>
     /// <param name="keys">The ring of keys.</param>
     /// <param name="key">The tile's first key.</param>

@@ -12,7 +12,6 @@ internal static class KernelLibrary
     private static readonly ConcurrentDictionary<(KernelTraits Traits, WarpgroupTile Tile, bool IsLong), KernelFunction> Warpgroups = new();
     private static readonly ConcurrentDictionary<(KernelTraits Traits, DecodeTile Tile, bool IsLong), KernelFunction> Decodes = new();
     private static readonly ConcurrentDictionary<(KernelTraits Traits, bool IsLong), KernelFunction> Plains = new();
-
     private static readonly ConcurrentDictionary<(KernelTraits Traits, int Keys, bool IsLong), KernelFunction> TileMaps = new();
 
     /// <summary>What asks the mask function of a prefill, ahead of it, which tiles are seen.</summary>

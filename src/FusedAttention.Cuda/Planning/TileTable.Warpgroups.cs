@@ -100,7 +100,6 @@ internal static partial class TileTable
     public static WarpgroupUse UseOf(AttentionProblem problem)
     {
         if (!problem.AlibiSlopes.IsEmpty || problem.SoftCap > 0 || problem.ScoreFunction is not null) return WarpgroupUse.Modified;
-
         if (problem.MaskFunction is not null) return WarpgroupUse.MaskFunction;
         return problem.LeftReach < KeyRange.Unbounded || problem.RightReach < KeyRange.Unbounded ? WarpgroupUse.Masked : WarpgroupUse.Full;
     }
