@@ -15,7 +15,7 @@ internal static class TileMapKernel
     public const int Threads = 128;
 
     /// <summary>Blocks of a multiprocessor: 128 registers a thread.</summary>
-    private const int BlocksTogether = 4;
+    public const int BlocksTogether = 4;
 
     /// <summary>Keys that are asked for in one piece of text: every tile is a multiple of them.</summary>
     private const int Columns = 16;

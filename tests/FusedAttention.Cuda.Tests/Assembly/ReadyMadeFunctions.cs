@@ -36,6 +36,13 @@ internal static class ReadyMadeFunctions
         return plan.FunctionAt(plan.MapLaunches);
     }
 
+    /// <summary>What a causal prefill has asked ahead which tiles are seen; null without a mask function.</summary>
+    public static KernelFunction? MapOf(AttentionOptions options, (int Key, int Value) dims, CudaDeviceDescription device, PrefillForm form)
+    {
+        CudaPlan plan = Plan(options, dims, device, form, queries: 100);
+        return plan.MapLaunches > 0 ? plan.FunctionAt(0) : null;
+    }
+
     /// <summary>Blocks that are to fit a multiprocessor.</summary>
     public static int BlocksOf((int Key, int Value) dims, CudaDeviceDescription device, PrefillForm form, int queries) => queries == 1 ? TileTable.Decode(dims.Key, dims.Value, device, features: CallFeatures.ScoreFunction)!.Value.Blocks
         : form == PrefillForm.Warpgroups ? 1 : TileTable.Prefill(dims.Key, dims.Value, device, CallFeatures.ScoreFunction)!.Value.Blocks;

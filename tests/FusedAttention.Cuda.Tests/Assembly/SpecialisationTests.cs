@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Globalization;
+using FusedAttention.Cuda.Kernels;
 using FusedAttention.Cuda.Launching;
 using FusedAttention.Cuda.Planning;
 using FusedAttention.Devices;
@@ -58,6 +59,24 @@ public sealed class SpecialisationTests(ITestOutputHelper output)
 
         // By warpgroups the assemblers of CUDA 12.4 and 13 have one register too few at D = 128 here and there, and with 64 columns of a tanh side by side up to seven.
         static int AllowedOf(AttentionOptions function, PrefillForm form) => form != PrefillForm.Warpgroups ? 0 : function.ScoreFunction?.Graph.Form.Has(ScoreOperation.Tanh) == true ? 128 : 16;
+    }
+
+    /// <summary>What asks the library's mask functions ahead of a prefill.</summary>
+    [Fact]
+    public void Maps_of_tiles_assemble_without_spilling()
+    {
+        Assert.SkipUnless(PtxAssembler.Program is not null, PtxAssembler.SkipReason);
+        (CudaDeviceDescription Device, PrefillForm Form)[] prefills = [(Hopper, PrefillForm.Warpgroups), (Ampere, PrefillForm.Warps)];
+        (CudaDeviceDescription, KernelFunction, int, int)[] maps =
+        [
+            .. from options in ReadyMadeFunctions.All
+               from at in prefills
+               let map = ReadyMadeFunctions.MapOf(options, (64, 64), at.Device, at.Form)
+               where map is not null
+               select (at.Device, map, TileMapKernel.BlocksTogether, 0),
+        ];
+        Assert.Equal(2 * ReadyMadeFunctions.All.Count(static options => options.MaskFunction is not null), maps.Length);
+        Assemble(maps);
     }
 
     /// <summary>Whether scores have a mask or a bias.</summary>
