@@ -4,27 +4,28 @@ namespace FusedAttention.Cuda.Kernels;
 
 /// <summary>
 /// What a mask function keeps of the tiles of a prefill: tiles of which it keeps nothing are passed over by the <see cref="TileMap"/>. Of the others each lane asks one tile ahead for the keys whose scores it will have, which
-/// are 32 of its two rows, so all that is known of a tile is a bit each in one register; where the map says that all are kept it asks for none.
+/// are 16 of each of its two or four rows, so all that is known of a tile is a bit each in one or two registers; where the map says that all are kept it asks for none.
 /// </summary>
 internal sealed class FunctionTiles
 {
     private readonly PtxKernel _k;
     private readonly CallReader _call;
     private readonly PrefillTile _tile;
-    private readonly I32 _next;
-    private readonly I32 _current;
+    private readonly I32[] _next;
+    private readonly I32[] _current;
     private readonly I32 _state;
     private readonly TileMapReader _map;
 
     /// <param name="k">The kernel.</param>
     /// <param name="call">The call.</param>
-    /// <param name="tile">Its sizes: 16 rows of a warp.</param>
+    /// <param name="tile">Its sizes.</param>
     public FunctionTiles(PtxKernel k, CallReader call, in PrefillTile tile)
     {
-        if (tile.RowsOfWarp != 16 || 2 * KeysOfLane(tile) > 32) throw new ArgumentException($"A lane has more than 32 scores of a tile: {tile}.", nameof(tile));
         (_k, _call, _tile) = (k, call, tile);
-        _next = k.Variable("next_kept", (I32)0);
-        _current = k.Variable("kept", (I32)0);
+        int words = Math.Max(tile.RowsOfWarp / 8 * KeysOfLane(tile) / 32, 1);
+        _next = k.Registers<I32>("next_kept", words);
+        _current = k.Registers<I32>("kept", words);
+        foreach (I32 word in (I32[])[.. _next, .. _current]) word.Set(0);
         _state = k.Variable("map_state", (I32)0);
         _map = new(k, call.Traits);
     }
@@ -34,17 +35,18 @@ internal sealed class FunctionTiles
     /// <param name="firstOfLane">The lane's first key of the tile.</param>
     public void Look(RowReader[] rows, I32 firstOfLane)
     {
-        _next.Set(I32.Select(_state.Is(TileMapReader.Kept), -1, 0));
+        foreach (I32 word in _next) word.Set(I32.Select(_state.Is(TileMapReader.Kept), -1, 0));
         _k.If(_state.Is(TileMapReader.Seen), () =>
         {
-            I32 bits = 0;
+            var bits = new I32[_next.Length];
+            Array.Fill<I32>(bits, 0);
             for (int r = 0; r < rows.Length; r++)
             {
                 RowFunction function = RowFunctions.Of(_k, _call, rows[r], firstOfLane)!.Keep!;
-                for (int i = 0; i < KeysOfLane(_tile); i++) bits |= I32.Select(function.Keeps((i / 2 * 8) + (i & 1)), 1 << BitOf(r, i), 0);
+                for (int i = 0; i < KeysOfLane(_tile); i++) bits[WordOf(r)] |= I32.Select(function.Keeps((i / 2 * 8) + (i & 1)), 1 << BitOf(r, i), 0);
             }
 
-            _next.Set(bits);
+            for (int word = 0; word < bits.Length; word++) _next[word].Set(bits[word]);
         });
     }
 
@@ -65,15 +67,21 @@ internal sealed class FunctionTiles
     public Global RowOf(WorkPlace place) => _map.Row(_map.IsByHead ? I32.MultiplyAdd(place.Head, _k.BlocksX(), _k.BlockX()) : _k.BlockX());
 
     /// <summary>The next tile is the one that is worked on.</summary>
-    public void Advance() => _current.Set(_next);
+    public void Advance()
+    {
+        for (int word = 0; word < _next.Length; word++) _current[word].Set(_next[word]);
+    }
 
     /// <summary>Whether a row of the warp sees a key of the tile that is worked on.</summary>
-    public Predicate WarpSees() => _k.Any(_current.IsNot(0));
+    public Predicate WarpSees() => _k.Any(_current.Aggregate(static (a, b) => a | b).IsNot(0));
 
     /// <summary>Whether the lane's row number <paramref name="row"/> sees keys, by their distance from the lane's first key of the tile.</summary>
-    public Func<int, Predicate> Sees(int row) => column => (_current & (1 << BitOf(row, (column / 8 * 2) + (column & 1)))).IsNot(0);
+    public Func<int, Predicate> Sees(int row) => column => (_current[WordOf(row)] & (1 << BitOf(row, (column / 8 * 2) + (column & 1)))).IsNot(0);
 
     private static int KeysOfLane(in PrefillTile tile) => tile.Keys / 4;
 
-    private int BitOf(int row, int index) => (row * KeysOfLane(_tile)) + index;
+    /// <summary>Rows follow each other in words: two of 16 keys, or more of fewer.</summary>
+    private int WordOf(int row) => row * KeysOfLane(_tile) / 32;
+
+    private int BitOf(int row, int index) => ((row * KeysOfLane(_tile)) + index) % 32;
 }

@@ -53,6 +53,7 @@ internal sealed class PrefillKernel
 
     /// <summary>The lane's sums of the weights themselves, for the log-sum-exp; null where nobody wants it.</summary>
     private readonly F32[]? _exactSum;
+    private readonly Shared _rowNumbers;
 
     /// <summary>Whether all of the warp's rows have a maximum, and one that whole tiles may go by.</summary>
     private readonly Predicate _isWarm;
@@ -74,10 +75,11 @@ internal sealed class PrefillKernel
         _queries = _k.SharedMemory + tile.HeadBytes;
         _wide = _queries + tile.QueryBytes(traits.KeyDim, traits.ValueDim);
         _stages = _wide + tile.WideBytes(traits.KeyDim, traits.ValueDim);
+        _rowNumbers = _wide + tile.StagesBytes(traits.KeyDim, traits.ValueDim);
         (_keyLayout, _valueLayout) = (new(traits.KeyDim), new(traits.ValueDim));
         if (_call.KeyValueFormat.Bytes() == 1) _codes = new(_k, _call, _place, _keys, _copies, tile, _thread);
         _specials = new(_k, _call, _k.SharedMemory, _thread, _call.QueryFormat);
-        if (traits.Has(CallFeatures.Mask)) _masks = new(_k, _place, tile, _wide + tile.StagesBytes(traits.KeyDim, traits.ValueDim), _thread);
+        if (traits.Has(CallFeatures.Mask)) _masks = new(_k, _place, tile, _rowNumbers + tile.RowNumberBytes, _thread);
         else if (traits.Has(CallFeatures.MaskFunction)) _functions = new(_k, _call, tile);
         _outputs = [.. Enumerable.Range(0, Fragments).Select(m => _k.Registers<F32>($"o{m}_", _call.Traits.ValueDim / 2))];
         _maximum = _k.Registers<F32>("m", 2 * Fragments);
@@ -147,14 +149,31 @@ internal sealed class PrefillKernel
     /// <summary>The lane's rows: g and g + 8 of each fragment.</summary>
     private RowReader[] RowsOfLane(WorkPlace place)
     {
-        I32 first = place.Item.FirstRow + (_warp * _tile.RowsOfWarp) + (_lane >>> 2);
-        return [.. Enumerable.Range(0, 2 * Fragments).Select(i => place.RowAt(first + (8 * i)))];
+        I32 first = (_warp * _tile.RowsOfWarp) + (_lane >>> 2);
+        return [.. Enumerable.Range(0, 2 * Fragments).Select(i =>
+        {
+            I32 index = first + (8 * i);
+            RowReader row = place.RowAt(place.Item.FirstRow + index);
+            if (_tile.RowNumbers > 0) row.Numbers = _rowNumbers + (index * (_tile.RowNumbers * sizeof(float)));
+            return row;
+        })];
+    }
+
+    /// <summary>Computes what the score function has of each row alone, and leaves it: four lanes have the same rows.</summary>
+    private void LeaveRowNumbers()
+    {
+        if (_tile.RowNumbers == 0) return;
+        _k.If((_lane & 3).Is(0), () =>
+        {
+            foreach (RowReader row in _row) new RowFunction(FunctionBlock.OfScore(_k, _call.Traits), row, 0).LeaveNumbers(row.Numbers!);
+        });
     }
 
     /// <summary>What the lane's rows see, and the warp's together.</summary>
     private void FindRanges()
     {
         _row = RowsOfLane(_place);
+        LeaveRowNumbers();
         I32 OverLanes(Func<I32, I32, I32> choose, Func<RowReader, I32> of)
         {
             I32 value = _row.Select(of).Aggregate(choose);
@@ -331,9 +350,9 @@ internal sealed class PrefillKernel
             AddProducts(scores, tile, stage);
             F32[] sums = [.. _row.Select((row, r) =>
             {
-                RowWeights weights = WeightsOf(row, key, isLeft: true, SeesOf(r));
+                RowWeights weights = WeightsOf(row, key, _maximum[r], isLeft: true, SeesOf(r));
                 weights.Prepare(RowOf(scores, r), isWhole: true);
-                return Weigh(scores, r, weights.WeightsBy(_maximum[r]));
+                return Weigh(scores, r, weights.Weights());
             })];
             isDone.Set(!_k.Any(sums.Select(static sum => !(sum <= MostWeight)).Aggregate(static (a, b) => a | b)));
             if (_exactSum is { } exact)
@@ -347,7 +366,7 @@ internal sealed class PrefillKernel
         _k.If(!isDone, () =>
         {
             AddProducts(scores, tile, stage);
-            for (int r = 0; r < _row.Length; r++) WeightsOf(_row[r], key, isLeft: false, SeesOf(r)).Prepare(RowOf(scores, r), isWhole: false);
+            for (int r = 0; r < _row.Length; r++) WeightsOf(_row[r], key, _maximum[r], isLeft: false, SeesOf(r)).Prepare(RowOf(scores, r), isWhole: false);
             Hide(scores, key);
             Renew(scores, key);
         });
@@ -378,8 +397,8 @@ internal sealed class PrefillKernel
         }
     }
 
-    private RowWeights WeightsOf(RowReader row, I32 key, bool isLeft, Func<int, Predicate>? sees = null) =>
-        new(_k, _call, row, FirstKeyOfLane(key), _factor, isLeft ? null : key + (_tile.Keys - 1), sees);
+    private RowWeights WeightsOf(RowReader row, I32 key, F32 maximum, bool isLeft, Func<int, Predicate>? sees = null) =>
+        new(_k, _call, row, FirstKeyOfLane(key), _factor, maximum, isLeft ? null : key + (_tile.Keys - 1), sees);
 
     /// <summary>Negative infinity in place of scores whose keys are out of a row's reach.</summary>
     private void Hide(F32[][] scores, I32 key)
@@ -420,13 +439,13 @@ internal sealed class PrefillKernel
     {
         for (int r = 0; r < _row.Length; r++)
         {
-            RowWeights weights = WeightsOf(_row[r], key, isLeft: false);
+            RowWeights weights = WeightsOf(_row[r], key, _maximum[r], isLeft: false);
             (F32 Score, int Column)[] own = RowOf(scores, r);
-            Func<F32, int, F32> stale = weights.WeightsBy(_maximum[r]);
+            Func<F32, int, F32> stale = weights.Weights();
             F32 sum = Sum([.. own.Select(element => stale(element.Score, element.Column))]);
             I32 isTooLarge = I32.Select((!(sum <= MostWeight)).InRegister() | _maximum[r].Is(float.NegativeInfinity), 1, 0);
             for (int bit = 1; bit < 4; bit *= 2) isTooLarge |= _k.ShuffleXor(isTooLarge, bit);
-            F32 largest = F32.Max(_maximum[r], _k.Max(own.Select(static element => element.Score).Aggregate(F32.Max), 1, 4));
+            F32 largest = RowWeights.Largest(_call, _maximum[r], _k.Max(own.Select(static element => element.Score).Aggregate(F32.Max), 1, 4));
             Predicate isNew = isTooLarge.IsNot(0);
             F32 maximum = F32.Select(isNew, largest, _maximum[r]);
             F32 rescale = F32.Select(isNew, RowWeights.Rescale(_call, _maximum[r], maximum, _factor), 1);

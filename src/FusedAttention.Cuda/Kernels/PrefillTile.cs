@@ -10,6 +10,9 @@ internal readonly record struct PrefillTile(int Warps, int RowsOfWarp, int Keys,
     /// <summary>Bytes of an element of keys and values: 2, or 1, which become 2 in a tile of their own.</summary>
     public int ElementBytes { get; init; } = 2;
 
+    /// <summary>Numbers of each row that the score function goes by, which are computed once: those of its <see cref="Scores.Tracing.ScoreForm"/>.</summary>
+    public int RowNumbers { get; init; }
+
     /// <summary>Where the head has the ranges of warps, 16 bytes each; before that is what warps tell each other.</summary>
     public const int RangesOffset = 64;
 
@@ -44,7 +47,10 @@ internal readonly record struct PrefillTile(int Warps, int RowsOfWarp, int Keys,
     /// <summary>A tile's mask.</summary>
     public int MaskBytes => Threads * MaskStride;
 
-    public int SharedBytes(int keyDim, int valueDim, bool hasMask) => HeadBytes + QueryBytes(keyDim, valueDim) + StagesBytes(keyDim, valueDim) + (hasMask ? MaskBytes : 0);
+    /// <summary>The rows' numbers.</summary>
+    public int RowNumberBytes => Rows * RowNumbers * sizeof(float);
+
+    public int SharedBytes(int keyDim, int valueDim, bool hasMask) => HeadBytes + QueryBytes(keyDim, valueDim) + StagesBytes(keyDim, valueDim) + RowNumberBytes + (hasMask ? MaskBytes : 0);
 
     private int BytesOfTile(int keyDim, int valueDim) => new SharedRows(keyDim).BytesOf(Keys) + new SharedRows(valueDim).BytesOf(Keys);
 }

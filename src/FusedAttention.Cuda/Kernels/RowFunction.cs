@@ -19,7 +19,7 @@ internal sealed record RowFunctions(RowFunction? Score, RowFunction? Keep)
         KernelTraits traits = call.Traits;
         if (traits.Score is null && traits.Keep is null) return null;
         return new(
-            traits.Score is null ? null : new(FunctionBlock.OfScore(k, traits), row!, first),
+            traits.Score is null ? null : new(FunctionBlock.OfScore(k, traits), row!, first, row!.Numbers),
             traits.Keep is null ? null : new(FunctionBlock.OfMask(k, traits), row!, first));
     }
 }
@@ -38,6 +38,7 @@ internal sealed class RowFunction
     private readonly FunctionOperands _operands;
     private readonly RowReader _row;
     private readonly I32 _first;
+    private readonly Shared? _numbers;
     private readonly FunctionSchedule _schedule;
     private readonly Value?[] _ofRow;
     private F32? _firstNumber;
@@ -47,9 +48,10 @@ internal sealed class RowFunction
     /// <param name="operands">The function, and what it has captured.</param>
     /// <param name="row">The row.</param>
     /// <param name="first">The key that columns are counted from.</param>
-    public RowFunction(FunctionOperands operands, RowReader row, I32 first)
+    /// <param name="numbers">Where what <see cref="LeaveNumbers"/> has left of the row lies; null: that is computed.</param>
+    public RowFunction(FunctionOperands operands, RowReader row, I32 first, Shared? numbers = null)
     {
-        (_k, _operands, _row, _first) = (operands.Kernel, operands, row, first);
+        (_k, _operands, _row, _first, _numbers) = (operands.Kernel, operands, row, first, numbers);
         _schedule = new(operands.Form);
         _ofRow = new Value?[_schedule.Count];
     }
@@ -63,6 +65,17 @@ internal sealed class RowFunction
     /// <param name="column">How far it is behind the first one.</param>
     public Predicate Keeps(int column) => (Predicate)new Column(this, null, column).Result();
 
+    /// <summary>Computes the row's numbers and leaves them somewhere.</summary>
+    public void LeaveNumbers(Shared to)
+    {
+        ReadOnlySpan<int> steps = _operands.Form.RowNumbers;
+        var column = new Column(this, null, 0);
+        for (int i = 0; i < steps.Length; i++) _k.Store(to + (i * sizeof(float)), column.NumberOf(steps[i]));
+    }
+
+    /// <summary>A result that is the same for all keys, if it has been left; else null.</summary>
+    private F32? Left(int step) => _numbers is not null && _operands.Form.RowNumbers.IndexOf(step) is >= 0 and int place ? _k.Load<F32>(_numbers + (place * sizeof(float))) : null;
+
     /// <summary>One key of the row.</summary>
     private sealed class Column(RowFunction row, F32? score, int column)
     {
@@ -71,9 +84,12 @@ internal sealed class RowFunction
 
         public Value Result() => Of(_ofColumn.Length - 1);
 
+        /// <summary>The result of a step that gives a number.</summary>
+        public F32 NumberOf(int step) => Number(step);
+
         private ScoreStep Step(int index) => row._schedule[index];
 
-        private Value Of(int index) => (row._schedule.DependsOnKey(index) ? _ofColumn : row._ofRow)[index] ??= Write(Step(index));
+        private Value Of(int index) => (row._schedule.DependsOnKey(index) ? _ofColumn : row._ofRow)[index] ??= row.Left(index) ?? Write(Step(index));
 
         private F32 Number(int index) => (F32)Of(index);
 

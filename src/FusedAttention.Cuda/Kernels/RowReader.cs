@@ -68,6 +68,9 @@ internal sealed class RowReader
 
     public F32? Slope { get; }
 
+    /// <summary>Where the row's numbers lie that its score function goes by (<see cref="Scores.Tracing.ScoreForm.RowNumbers"/>); null where they are computed when they are asked for.</summary>
+    public Shared? Numbers { get; set; }
+
     /// <summary>Of key 0.</summary>
     public Global? Mask { get; }
 

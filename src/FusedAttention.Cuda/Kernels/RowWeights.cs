@@ -5,14 +5,15 @@ using FusedAttention.Problems;
 namespace FusedAttention.Cuda.Kernels;
 
 /// <summary>
-/// Scores and weights of a row over the keys of one tile, from what <see cref="Prepare"/> leaves of the products. A weight costs one multiply-add and the exponential, with ALiBi two
-/// more operations.
+/// Scores and weights of a row over the keys of one tile, from what <see cref="Prepare"/> leaves of the products. A weight costs one multiply-add and the exponential, with ALiBi one more
+/// multiply-add.
 /// </summary>
 /// <remarks>
 /// <para>A score is the product s, or the hyperbolic tangent of the soft cap, and c takes it to powers of two. Weights are <c>exp2(s c - m c)</c> with one rounded product for all of a row, whose error all
 /// weights share: below 2^-18 as long as m c is at most 128. Beyond that the largest weight would not round to 1 (the error is 2^-8 at logits of 4e4), and it is <c>exp2((s - m) c)</c>: a matter of the row
 /// alone.</para>
-/// <para>With ALiBi scores are in powers of two, <c>s c</c> less the slope times the distance, and weights <c>exp2(s - m)</c>.</para>
+/// <para>With ALiBi scores are in powers of two, and what <c>s c</c> less the slope times the distance is above the maximum that the row has, or above 0 where it has none: nothing is left to subtract as long as the row keeps its maximum,
+/// and the same bits come of a tile that gives no row a new one and of one that gives another row one.</para>
 /// <para>A score function takes and gives natural logarithms, which scores are in there, and c is log2(e). So it is with a bias, which may be as low as the most negative float, whose product with log2(e) would overflow. Where all scores are as low as that, m c is not at most 128.</para>
 /// </remarks>
 internal sealed class RowWeights
@@ -25,10 +26,12 @@ internal sealed class RowWeights
     private readonly RowReader? _row;
     private readonly I32 _first;
     private readonly F32 _factor;
+    private readonly F32 _maximum;
     private readonly I32? _lastKey;
     private readonly Predicate? _isLeft;
     private readonly F32? _slope;
     private readonly F32? _distance;
+    private readonly F32? _base;
     private readonly Func<int, Predicate>? _sees;
     private readonly Func<int, F32>? _biasOf;
 
@@ -37,15 +40,17 @@ internal sealed class RowWeights
     /// <param name="row">The row; null where its scores are those of any other: without ALiBi, masks and biases.</param>
     /// <param name="first">The lane's first key of the tile, which columns are counted from.</param>
     /// <param name="factor">What <see cref="Factor"/> gives.</param>
+    /// <param name="maximum">What the row has; where tiles are whole there is one, and one that weights may not go by can be told as NaN, which all weights then are.</param>
     /// <param name="lastKey">Of the tile: where some rows may stand in front of it, each row asks. Null: none does.</param>
     /// <param name="sees">Whether the mask, or where there is none the mask function, lets the row see a key, by its column; null: that is looked up.</param>
     /// <param name="biasOf">The bias of a key, by its column; null: that is looked up.</param>
-    public RowWeights(PtxKernel k, CallReader call, RowReader? row, I32 first, F32 factor, I32? lastKey, Func<int, Predicate>? sees = null, Func<int, F32>? biasOf = null)
+    public RowWeights(PtxKernel k, CallReader call, RowReader? row, I32 first, F32 factor, F32 maximum, I32? lastKey, Func<int, Predicate>? sees = null, Func<int, F32>? biasOf = null)
     {
-        (_k, _call, _row, _first, _factor, _lastKey, _sees, _biasOf) = (k, call, row, first, factor, lastKey, sees, biasOf);
+        (_k, _call, _row, _first, _factor, _maximum, _lastKey, _sees, _biasOf) = (k, call, row, first, factor, maximum, lastKey, sees, biasOf);
         if (!HasDistance(call)) return;
         _slope = row!.Slope! * Log2E;
         _distance = (row.Position - first.Widen()).ToF32();
+        _base = BaseOf(maximum);
         _isLeft = lastKey is null ? null : lastKey.Widen() <= row.Position;
     }
 
@@ -70,21 +75,24 @@ internal sealed class RowWeights
         ScoreLaw.Apply(ref steps, ScoreWriter.StepsOf(_call.Traits));
     }
 
-    /// <summary>The weight relative to a maximum.</summary>
+    /// <summary>The weight relative to the maximum that the row has.</summary>
+    public Func<F32, int, F32> Weights() => HasDistance(_call) ? static (score, _) => score.Exp2() : WeightsBy(_maximum);
+
+    /// <summary>The weight relative to another maximum.</summary>
     public Func<F32, int, F32> WeightsBy(F32 maximum)
     {
-        // Where tiles are whole there is a maximum; one that weights may not go by can be told as NaN, which all weights then are.
-        F32 @base = _lastKey is null ? maximum : ScoreWriter.BaseOf(maximum);
-        if (!HasDistance(_call))
+        F32 @base = BaseOf(maximum);
+        if (HasDistance(_call))
         {
-            F32 less = -(@base * _factor);
-            if (_lastKey is null) return (score, _) => F32.MultiplyAdd(score, _factor, less).Exp2();
-            Predicate isSmall = IsSmall(@base, _factor);
-            F32 subtracted = F32.Select(isSmall, 0, @base), rest = F32.Select(isSmall, less, 0);
-            return (score, _) => F32.MultiplyAdd(score - subtracted, _factor, rest).Exp2();
+            F32 risen = @base - _base!;
+            return (score, _) => (score - risen).Exp2();
         }
 
-        return (score, _) => (score - @base).Exp2();
+        F32 less = -(@base * _factor);
+        if (_lastKey is null) return (score, _) => F32.MultiplyAdd(score, _factor, less).Exp2();
+        Predicate isSmall = IsSmall(@base, _factor);
+        F32 subtracted = F32.Select(isSmall, 0, @base), rest = F32.Select(isSmall, less, 0);
+        return (score, _) => F32.MultiplyAdd(score - subtracted, _factor, rest).Exp2();
     }
 
     /// <summary>Whether weights relative to a maximum may go by its rounded product, which tiles need that are whole.</summary>
@@ -95,7 +103,10 @@ internal sealed class RowWeights
     }
 
     /// <summary>How many powers of two a score is above a maximum: infinite where there is no maximum yet, and NaN where there is no score either.</summary>
-    public static F32 Growth(CallReader call, F32 maximum, F32 score, F32 factor) => HasDistance(call) ? score - maximum : (score - maximum) * factor;
+    public static F32 Growth(CallReader call, F32 maximum, F32 score, F32 factor) => HasDistance(call) ? score - (maximum - ScoreWriter.BaseOf(maximum)) : (score - maximum) * factor;
+
+    /// <summary>The maximum of the keys before and of those whose largest score this is.</summary>
+    public static F32 Largest(CallReader call, F32 maximum, F32 score) => F32.Max(maximum, HasDistance(call) ? ScoreWriter.BaseOf(maximum) + score : score);
 
     /// <summary>What brings sums from one maximum to a larger one.</summary>
     public static F32 Rescale(CallReader call, F32 from, F32 to, F32 factor)
@@ -103,6 +114,8 @@ internal sealed class RowWeights
         F32 @base = ScoreWriter.BaseOf(to);
         return HasDistance(call) ? (from - @base).Exp2() : ((from - @base) * factor).Exp2();
     }
+
+    private F32 BaseOf(F32 maximum) => _lastKey is null ? maximum : ScoreWriter.BaseOf(maximum);
 
     private static Predicate IsSmall(F32 maximum, F32 factor) => (maximum * factor).Abs() <= 128;
 
@@ -118,12 +131,12 @@ internal sealed class RowWeights
     private void AddDistances((F32 Score, int Column)[] products)
     {
         int last = products.Max(static element => element.Column);
-        F32 nearest = -(_slope! * (_distance! - last));
+        F32 ofLast = F32.MultiplyAdd(-_slope!, _distance! - last, -_base!);
         foreach ((F32 score, int column) in products)
         {
-            F32 left = F32.MultiplyAdd(score, _factor, nearest);
+            F32 left = F32.MultiplyAdd(score, _factor, ofLast);
             if (column != last) left = F32.MultiplyAdd(_slope!, column - last, left);
-            score.Set(_isLeft is null ? left : F32.Select(_isLeft, left, F32.MultiplyAdd(-_slope!, (_distance! - column).Abs(), score * _factor)));
+            score.Set(_isLeft is null ? left : F32.Select(_isLeft, left, F32.MultiplyAdd(-_slope!, (_distance! - column).Abs(), F32.MultiplyAdd(score, _factor, -_base!))));
         }
     }
 

@@ -134,6 +134,7 @@ internal sealed class WarpgroupConsumer
         Func<RowReader[]> rows = () => RowsOfLane(slot, slot.Head, slot.Ranges);
         _rowsAgain = AsksRowsAgain || HasFunctions ? rows : null;
         _masks?.Begin(rows);
+        LeaveRowNumbers(rows);
         if (!_tile.SeesAll && !AsksMaskAlone && !AsksRowsAgain) _row = RowsOfLane(slot, head, ranges);
         _biases?.Begin(slot.Item);
         foreach (F32 output in _outputs) output.Set(0);
@@ -199,6 +200,17 @@ internal sealed class WarpgroupConsumer
     /// <summary>Whether what a row sees is asked for only where a tile hides some of it: with a bias at D = 64 there are no registers for it.</summary>
     private bool AsksRowsAgain => _biases is not null && _masks is null && !_call.Traits.Has(CallFeatures.Alibi);
 
+    /// <summary>Computes what the score function has of each row alone: four lanes the same, and one of them leaves it.</summary>
+    private void LeaveRowNumbers(Func<RowReader[]> rows)
+    {
+        if (_tile.Lookups.RowNumbers == 0) return;
+        _k.If((_lane & 3).Is(0), () =>
+        {
+            foreach (RowReader row in rows()) new RowFunction(FunctionBlock.OfScore(_k, _call.Traits), row, 0).LeaveNumbers(row.Numbers!);
+        });
+        _k.WarpBarrier();
+    }
+
     /// <summary>The lane's rows.</summary>
     private RowReader[] RowsOfLane(WorkSlot slot, I32 head, ItemRanges ranges)
     {
@@ -210,7 +222,9 @@ internal sealed class WarpgroupConsumer
             // Rows beyond the item's repeat its last one, and are not stored.
             I32 row = I32.Min(_rowOfLane + (8 * r), lastRow), query = _call.QueryOf(row);
             (I32 start, I32 end) = ranges.Of(query, item);
-            return new RowReader(_k, _call, sequence, item.Sequence, ranges.FirstQuery + query, I32.MultiplyAdd(head, group, row - (query * group)), start, end);
+            var reader = new RowReader(_k, _call, sequence, item.Sequence, ranges.FirstQuery + query, I32.MultiplyAdd(head, group, row - (query * group)), start, end);
+            if (_tile.Lookups.RowNumbers > 0) reader.Numbers = _memory.Lookups!.RowNumbers(_rowOfLane + (8 * r));
+            return reader;
         })];
     }
 
@@ -229,7 +243,7 @@ internal sealed class WarpgroupConsumer
         _k.CommitProducts();
         _k.Scope("weights", leave =>
         {
-            if (HasBareScores)
+            if (IsStraight)
             {
                 _k.If(isWhole, () =>
                 {
@@ -260,14 +274,14 @@ internal sealed class WarpgroupConsumer
     }
 
     /// <summary>Biases beside ALiBi or a soft cap are rare, and more than the registers of a straight piece hold.</summary>
-    private bool MaySpeculate => _biases is null || HasBareScores;
+    private bool MaySpeculate => _biases is null || IsStraight;
 
     /// <summary>
-    /// Whether scores go into the exponential as products leave them. Then products are issued and weights computed in one piece of straight text, in which the assembler finds the wait for the second product its
-    /// place among the exponentials, some hundred instructions behind the wait for the first; at the beginning of a piece of its own it would come first, and nothing would overlap. Where more is computed,
-    /// what does not depend on the scores would be moved in front of that wait, and spill.
+    /// Whether products are issued and weights computed in one piece of straight text, in which the assembler finds the wait for the second product its place among the exponentials, some hundred instructions behind the wait for
+    /// the first; at the beginning of a piece of its own it would come first, and nothing would overlap. A soft cap has a branch there. Score functions of three warpgroups have too few registers: what does not depend on the scores is
+    /// moved in front of the first wait (D = 64, 8k, us: a bias by distance 1,206, and 1,146 in two pieces; of two warpgroups at D = 128 839 and 852).
     /// </summary>
-    private bool HasBareScores => !_call.Traits.Has(CallFeatures.Alibi | CallFeatures.SoftCap | CallFeatures.ScoreFunction);
+    private bool IsStraight => !_call.Traits.Has(CallFeatures.SoftCap) && (_tile.Consumers == 2 || !_call.Traits.Has(CallFeatures.ScoreFunction));
 
     private bool HasFunctions => _call.Traits.Has(CallFeatures.ScoreFunction | CallFeatures.MaskFunction);
 
@@ -295,13 +309,13 @@ internal sealed class WarpgroupConsumer
     /// <remarks>Where all is well it leaves by itself: of a condition that is asked later the assembler would not know that no product is under way, and would let them run one after the other.</remarks>
     private void Speculate(I32 key, Action leave)
     {
-        if (HasBareScores) _k.WaitForProducts(1);
+        if (IsStraight) _k.WaitForProducts(1);
         F32[] sums = [.. _row.Select((row, r) =>
         {
-            RowWeights weights = WeightsOf(row, key, isLeft: true, _masks?.Sees(r));
+            RowWeights weights = WeightsOf(row, key, _reference[r], isLeft: true, _masks?.Sees(r));
             if (_biases is null) weights.Prepare(RowOf(r), isWhole: true);
             else AddBiases(r);
-            return Weigh(r, weights.WeightsBy(_reference[r]));
+            return Weigh(r, weights.Weights());
         })];
         _k.WaitForProducts(0);
         Release(_memory.ValuesEmpty, _values);
@@ -319,17 +333,18 @@ internal sealed class WarpgroupConsumer
     /// <summary>Weights of a tile some of whose rows need a new maximum, or do not see all of it; m, l and O are brought up to date.</summary>
     private void Renew(I32 key, Predicate isWhole)
     {
-        for (int r = 0; r < _row.Length; r++) WeightsOf(_row[r], key, isLeft: false, _masks?.Sees(r), _biases?.Of(r)).Prepare(RowOf(r), isWhole: false);
+        for (int r = 0; r < _row.Length; r++) WeightsOf(_row[r], key, _maximum[r], isLeft: false, _masks?.Sees(r), _biases?.Of(r)).Prepare(RowOf(r), isWhole: false);
         if (_masks is null) HideUnreached(key, isWhole);
         F32[] largest = [LargestOf(0), LargestOf(1)];
         Predicate[] isNew = AreNew(key, largest);
         F32[] rescale = [.. isNew.Select((isNewRow, r) =>
         {
-            F32 maximum = F32.Select(isNewRow, F32.Max(_maximum[r], largest[r]), _maximum[r]);
+            RowWeights weights = WeightsOf(_row[r], key, _maximum[r], isLeft: false);
+            F32 maximum = F32.Select(isNewRow, RowWeights.Largest(_call, _maximum[r], largest[r]), _maximum[r]);
             F32 factor = F32.Select(isNewRow, RowWeights.Rescale(_call, _maximum[r], maximum, _factor), 1);
             _maximum[r].Set(maximum);
             _reference[r].Set(F32.Select(RowWeights.MayGoBy(_call, maximum, _factor), maximum, float.NaN));
-            _sum[r].Set(F32.MultiplyAdd(_sum[r], factor, Weigh(r, WeightsOf(_row[r], key, isLeft: false).WeightsBy(maximum))));
+            _sum[r].Set(F32.MultiplyAdd(_sum[r], factor, Weigh(r, weights.WeightsBy(maximum))));
             return factor;
         })];
         _k.WaitForProducts(0);
@@ -372,7 +387,7 @@ internal sealed class WarpgroupConsumer
         {
             for (int r = 0; r < _row.Length; r++)
             {
-                Func<F32, int, F32> stale = WeightsOf(_row[r], key, isLeft: false).WeightsBy(_maximum[r]);
+                Func<F32, int, F32> stale = WeightsOf(_row[r], key, _maximum[r], isLeft: false).Weights();
                 F32 sum = Sum(RowOf(r).Select(element => stale(element.Score, element.Column)));
                 I32 isTooLarge = I32.Select((!(sum <= MostWeight)).InRegister() | _maximum[r].Is(float.NegativeInfinity), 1, 0);
                 for (int bit = 1; bit < 4; bit *= 2) isTooLarge |= _k.ShuffleXor(isTooLarge, bit);
@@ -403,8 +418,8 @@ internal sealed class WarpgroupConsumer
         foreach ((F32 score, int column) in RowOf(r)) score.Set(F32.Select(sees(column), score, float.NegativeInfinity));
     }
 
-    private RowWeights WeightsOf(RowReader? row, I32 key, bool isLeft, Func<int, Predicate>? sees = null, Func<int, F32>? biasOf = null) =>
-        new(_k, _call, row, FirstKeyOfLane(key), _factor, isLeft ? null : key + (_tile.Keys - 1), sees, biasOf);
+    private RowWeights WeightsOf(RowReader? row, I32 key, F32 maximum, bool isLeft, Func<int, Predicate>? sees = null, Func<int, F32>? biasOf = null) =>
+        new(_k, _call, row, FirstKeyOfLane(key), _factor, maximum, isLeft ? null : key + (_tile.Keys - 1), sees, biasOf);
 
     private I32 FirstKeyOfLane(I32 key) => key + ((_lane & 3) << 1);
 

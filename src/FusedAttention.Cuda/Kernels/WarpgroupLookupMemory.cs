@@ -16,6 +16,7 @@ internal sealed class WarpgroupLookupMemory
     private readonly WarpgroupTile _tile;
     private readonly Shared _masks;
     private readonly Shared _biases;
+    private readonly Shared _rowNumbers;
 
     /// <param name="k">The kernel.</param>
     /// <param name="tile">Its sizes.</param>
@@ -31,6 +32,7 @@ internal sealed class WarpgroupLookupMemory
         _biases = at + HeadBytes;
         BiasRows = _biases + (WarpgroupLookups.BiasStages * tile.Lookups.BiasStageBytes(tile.Rows, tile.Keys));
         _masks = tile.Lookups.HasBias ? BiasRows + (tile.Rows * sizeof(long)) : _biases;
+        _rowNumbers = _masks + tile.Lookups.MaskBytes(tile.Rows, tile.Keys);
     }
 
     /// <summary>The bits of a tile are there: one arrival for every 32 rows.</summary>
@@ -65,6 +67,9 @@ internal sealed class WarpgroupLookupMemory
 
     /// <summary>The bias of a tile's rows.</summary>
     public Shared Bias(I32 stage) => _biases + (stage * _tile.Lookups.BiasStageBytes(_tile.Rows, _tile.Keys));
+
+    /// <summary>The numbers of a row of the item, by its place in the block.</summary>
+    public Shared RowNumbers(I32 row) => _rowNumbers + (row * (_tile.Lookups.RowNumbers * sizeof(float)));
 
     /// <summary>What one packer has for itself.</summary>
     public Shared Packer(I32 packer) =>

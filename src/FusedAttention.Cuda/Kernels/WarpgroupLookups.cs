@@ -4,7 +4,8 @@ namespace FusedAttention.Cuda.Kernels;
 /// <param name="HasMask">A boolean mask: warps that have little else to do make a bit of each byte, some tiles ahead.</param>
 /// <param name="BiasBytes">Of an element of the bias, 2 or 4: one of those copies the bias of a tile ahead; 0 without a bias.</param>
 /// <param name="HasTileMap">A mask function, of which a <see cref="TileMap"/> tells the tiles that are seen.</param>
-internal readonly record struct WarpgroupLookups(bool HasMask, int BiasBytes, bool HasTileMap = false)
+/// <param name="RowNumbers">Numbers of each row that its score function goes by, which are computed once an item: those of its <see cref="Scores.Tracing.ScoreForm"/>.</param>
+internal readonly record struct WarpgroupLookups(bool HasMask, int BiasBytes, bool HasTileMap = false, int RowNumbers = 0)
 {
     /// <summary>Tiles whose bias is there or on its way: as many as of keys, with which they go round.</summary>
     public const int BiasStages = WarpgroupTile.Stages;
@@ -63,9 +64,12 @@ internal readonly record struct WarpgroupLookups(bool HasMask, int BiasBytes, bo
     /// <summary>What is the mask's.</summary>
     public int MaskBytes(int rows, int keys) => HasMask ? (MaskStages * MaskStageBytes(rows)) + (Packers * PackerBytes(rows, keys)) : 0;
 
+    /// <summary>The rows' numbers.</summary>
+    public int RowNumberBytes(int rows) => rows * RowNumbers * sizeof(float);
+
     /// <summary>All of it.</summary>
     /// <param name="rows">Of a block.</param>
     /// <param name="keys">Of a tile.</param>
     public int SharedBytes(int rows, int keys) => this == default ? 0
-        : WarpgroupLookupMemory.HeadBytes + MaskBytes(rows, keys) + (HasBias ? (BiasStages * BiasStageBytes(rows, keys)) + (rows * sizeof(long)) : 0);
+        : WarpgroupLookupMemory.HeadBytes + RowNumberBytes(rows) + MaskBytes(rows, keys) + (HasBias ? (BiasStages * BiasStageBytes(rows, keys)) + (rows * sizeof(long)) : 0);
 }

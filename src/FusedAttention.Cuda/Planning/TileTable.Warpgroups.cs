@@ -22,13 +22,16 @@ internal static partial class TileTable
     /// TFLOP/s on an H100 (fp16, 8k keys, burst; the vendor's library in the same process), full and causal: D = 64, three warpgroups x 128 keys 616 and 563 (498, 464). D = 128 full, two x 176 744 (662), causal x 128 705
     /// (594). D = 256, two x 80 796 and 750 (715, 615). A prototype of this kernel had at D = 64 635 with three, 487 with two, x 112 2 % less, and at D = 128 full 769, x 128 744. D = 192, what has ALiBi or a soft cap, and
     /// what has a mask or a bias are arithmetic and the assembler's word. Keys of a tile show in the bits of a result, so they follow from the call's dimensions and options, never from lengths.
+    /// <para>With ALiBi, a soft cap or a score function, D = 64, causal, 8k keys, us (plain 981): three x 112, three x 128 and two x 128: ALiBi 1,086, 1,154 and 1,272; a bias by distance 1,146, 1,234 and 1,223; a factor by head 1,142, 1,112 and
+    /// 1,206; capped by option at 3 2,963, 3,357 and 3,336. Of T5's buckets and distances in a grid three spill, and are no faster: 2,308 and 1,812, two 2,217 and 1,744. Three x 96 with ALiBi 1,084.</para>
     /// <para>By a mask function, D = 64, 8k keys: two x 128 and three x 112, us: prefix 1,420 and 1,295, dilated window 601 and 644, global and local 387 and 426. Three have more rows a tile that nobody may see, and their producer,
     /// of 32 registers, spills where it reads the map.</para>
     /// <para>A mask takes some 40 KB and 128 keys at most: the bits of a lane are one word. Two tiles of a bias take what is left: in 16 bits columns come by 64, and 128 rows and keys are 32 KB; floats come by 32.</para>
     /// </remarks>
     private static readonly (bool HasMask, int BiasBytes, int KeyDim, int ValueDim, WarpgroupUse? Only, int Consumers, int Keys)[] WarpgroupTiles =
     [
-        (false, 0, 64, 64, WarpgroupUse.Modified, 2, 128),
+        (false, 0, 64, 64, WarpgroupUse.Long, 2, 128),
+        (false, 0, 64, 64, WarpgroupUse.Modified, 3, 112),
         (false, 0, 64, 64, WarpgroupUse.MaskFunction, 2, 128),
         (false, 0, 64, 64, null, 3, 128),
         (false, 0, 128, 128, WarpgroupUse.Full, 2, 176),
@@ -76,7 +79,7 @@ internal static partial class TileTable
         if (!HasMatrixDims(keyDim, valueDim)) return null;
         foreach ((bool hasMask, int biasBytes, int key, int value, WarpgroupUse? only, int consumers, int keys) in WarpgroupTiles)
         {
-            if (lookups with { HasTileMap = false } != new WarpgroupLookups(hasMask, biasBytes) || keyDim > key || valueDim > value || (only is not null && only != use)) continue;
+            if (lookups.HasMask != hasMask || lookups.BiasBytes != biasBytes || keyDim > key || valueDim > value || !IsFor(only, use)) continue;
 
             // Registers of all warpgroups together: 65,536 less what is rounded away. With 24 the producer spills, and with a mask with 40: CUDA 13 has the packers leave 96 bytes there, 12.4 none.
             (int producer, int consumer) = consumers == 3 ? (32, 160) : hasMask ? (56, 224) : (40, 232);
@@ -90,8 +93,11 @@ internal static partial class TileTable
         return null;
     }
 
+    /// <summary>Whether a tile is for what a call has: with long functions one that is modified has, where there is no other.</summary>
+    private static bool IsFor(WarpgroupUse? only, WarpgroupUse use) => only is null || only == use || (only == WarpgroupUse.Modified && use == WarpgroupUse.Long);
+
     /// <summary>What scores are looked up in.</summary>
-    public static WarpgroupLookups LookupsOf(AttentionProblem problem) => new(problem.HasMask, problem.HasBias ? problem.BiasType.Size() : 0, problem.MaskFunction is not null);
+    public static WarpgroupLookups LookupsOf(AttentionProblem problem) => new(problem.HasMask, problem.HasBias ? problem.BiasType.Size() : 0, problem.MaskFunction is not null, problem.ScoreFunction?.Graph.Form.RowNumbers.Length ?? 0);
 
     /// <summary>Whether scores go through functions of the caller's.</summary>
     public static bool HasFunctions(AttentionProblem problem) => problem.ScoreFunction is not null || problem.MaskFunction is not null;
@@ -99,7 +105,8 @@ internal static partial class TileTable
     /// <summary>What tiles are chosen by beside the dimensions.</summary>
     public static WarpgroupUse UseOf(AttentionProblem problem)
     {
-        if (!problem.AlibiSlopes.IsEmpty || problem.SoftCap > 0 || problem.ScoreFunction is not null) return WarpgroupUse.Modified;
+        if (!problem.AlibiSlopes.IsEmpty || problem.SoftCap > 0 || problem.ScoreFunction is not null)
+            return problem.MaskFunction is not null || IsLong(problem.ScoreFunction?.Graph.Form) ? WarpgroupUse.Long : WarpgroupUse.Modified;
         if (problem.MaskFunction is not null) return WarpgroupUse.MaskFunction;
         return problem.LeftReach < KeyRange.Unbounded || problem.RightReach < KeyRange.Unbounded ? WarpgroupUse.Masked : WarpgroupUse.Full;
     }
@@ -119,4 +126,7 @@ internal enum WarpgroupUse
 
     /// <summary>Scores have ALiBi, a soft cap or a score function, and rows may see different keys.</summary>
     Modified,
+
+    /// <summary>The same with a score function of many operations, or a mask function beside.</summary>
+    Long,
 }

@@ -3,6 +3,7 @@ using FusedAttention.Cuda.Kernels;
 using FusedAttention.Cuda.Launching;
 using FusedAttention.Devices;
 using FusedAttention.Problems;
+using FusedAttention.Scores.Tracing;
 using FusedAttention.Tensors;
 
 namespace FusedAttention.Cuda.Planning;
@@ -47,6 +48,9 @@ internal static partial class TileTable
     /// <summary>Rows of a plain item: two a warp, one after the other, so that a long call does not have a block for every four rows.</summary>
     public const int PlainItemRows = 8;
 
+    /// <summary>Operations a key of a score function that is not long: a bias by distance has five.</summary>
+    private const int MostShortCost = 8;
+
     /// <summary>Shared memory that the system takes of each block.</summary>
     private const int ReservedSharedBytes = 1024;
 
@@ -54,6 +58,8 @@ internal static partial class TileTable
     /// Best first, of those that fit the device; TFLOP/s of an H100 (burst; fp16, full, 8k keys; FlashAttention 2 of torch 2.11 in the same process: 311 at D = 64, 354 at 96, 362 at 128), before logits of 4e4 were exact, which cost D = 64 5 % and D = 128 1 %. Key dimensions up to
     /// 192 over values up to 128: a warp with 32 rows has D/2 x 2 floats of O and 64 of S, and two blocks share a multiprocessor, one's softmax beside the other's products.
     /// D = 64: 4x32 rows x 64 keys 361, x 96 298 (spills), x 32 308; one stage 293. D = 96: x 64 327, x 32 317. D = 128: x 64 383, x 48 349, x 32 322; 8x16 rows 268. D = 192/128: x 32 327, 8x16 rows x 64 257.
+    /// With functions, causal, us, 4x32 rows x 64 keys, x 32 and 8x16 x 64: D = 64 a bias by distance 2,028, 2,382 and 2,809, a factor by head 1,825, 2,206 and 2,703, documents 660, - and 914; D = 128 1,715, 1,996 and 2,311,
+    /// 1,666, 1,938 and 2,301, 565, - and 714. Of long ones x 64 spills: D = 128 T5 2,328, 2,400 and 2,634, a grid 1,920, 2,219 and 2,440.
     /// </summary>
     private static readonly PrefillTile[] NarrowPrefill =
     [
@@ -133,21 +139,30 @@ internal static partial class TileTable
     /// <param name="keyDim">Elements of a key.</param>
     /// <param name="valueDim">Elements of a value.</param>
     /// <param name="device">Where it will run.</param>
-    /// <param name="features">What scores go through. With a bias, addresses of two rows a thread fit beside the sums, those of four would spill, and so would what functions know of a row; a mask takes shared memory.</param>
+    /// <param name="features">What scores go through. With a bias, addresses of two rows a thread fit beside the sums, those of four would spill; a mask takes shared memory.</param>
     /// <param name="elementBytes">Of an element of keys and values.</param>
-    public static PrefillTile? Prefill(int keyDim, int valueDim, CudaDeviceDescription device, CallFeatures features, int elementBytes = sizeof(ushort))
+    /// <param name="score">The score function; null without one.</param>
+    public static PrefillTile? Prefill(int keyDim, int valueDim, CudaDeviceDescription device, CallFeatures features, int elementBytes = sizeof(ushort), ScoreForm? score = null)
     {
         if (!HasMatrixDims(keyDim, valueDim, elementBytes)) return null;
-        bool hasMask = (features & CallFeatures.Mask) != CallFeatures.None, hasRows = (features & (CallFeatures.Bias | CallFeatures.ScoreFunction | CallFeatures.MaskFunction)) != CallFeatures.None;
+        bool hasMask = (features & CallFeatures.Mask) != CallFeatures.None, hasBias = (features & CallFeatures.Bias) != CallFeatures.None;
+        bool isNarrow = keyDim <= 192 && valueDim <= 128 && !hasBias && elementBytes == sizeof(ushort);
+        bool isLong = IsLong(score) || ((features & CallFeatures.MaskFunction) != CallFeatures.None && (features & (CallFeatures.Alibi | CallFeatures.SoftCap | CallFeatures.ScoreFunction)) != CallFeatures.None);
         // Widening 8 bits takes registers as well, and so do addresses of scales: D = 128 spills 24 bytes in the narrow tile.
-        foreach (PrefillTile sizes in keyDim <= 192 && valueDim <= 128 && !hasRows && elementBytes == sizeof(ushort) ? NarrowPrefill : WidePrefill)
+        foreach (PrefillTile sizes in isNarrow ? NarrowPrefill : WidePrefill)
         {
-            PrefillTile tile = sizes with { ElementBytes = elementBytes };
+            if (isNarrow && isLong && sizes.Keys > 32) continue;
+            PrefillTile tile = sizes with { ElementBytes = elementBytes, RowNumbers = score?.RowNumbers.Length ?? 0 };
             if (Fits(tile.SharedBytes(keyDim, valueDim, hasMask), tile.Blocks, device)) return tile;
         }
 
         return null;
     }
+
+    /// <summary>
+    /// Whether a score function takes more registers than are left beside the most scores that a thread can have: what knows it is how many operations each key takes. Of the library's, T5's buckets, distances in a grid and tanh do.
+    /// </summary>
+    private static bool IsLong(ScoreForm? score) => score is { KeyCost: > MostShortCost };
 
     /// <summary>The tile of a decode, or null if the kernels do not take the dimensions, or no tile fits the device.</summary>
     /// <param name="keyDim">Elements of a key.</param>

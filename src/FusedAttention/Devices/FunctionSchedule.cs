@@ -31,29 +31,16 @@ internal readonly record struct SumRule(SumForm Form, int Left = -1, int Right =
 internal sealed class FunctionSchedule
 {
     private readonly ScoreForm _form;
-    private readonly bool[] _dependsOnKey;
 
-    public FunctionSchedule(ScoreForm form)
-    {
-        _form = form;
-        ReadOnlySpan<ScoreStep> steps = form.Steps;
-        _dependsOnKey = new bool[steps.Length];
-        for (int i = 0; i < steps.Length; i++)
-        {
-            ScoreStep step = steps[i];
-            _dependsOnKey[i] = step.Operation is ScoreOperation.Score or ScoreOperation.Key || Depends(step.First) || Depends(step.Second) || Depends(step.Third);
-        }
-
-        bool Depends(int operand) => operand >= 0 && _dependsOnKey[operand];
-    }
+    public FunctionSchedule(ScoreForm form) => _form = form;
 
     /// <summary>How many operations there are; the last one is the result.</summary>
-    public int Count => _dependsOnKey.Length;
+    public int Count => _form.Steps.Length;
 
     public ScoreStep this[int index] => _form.Steps[index];
 
     /// <summary>Whether an operation's result differs from key to key of a row.</summary>
-    public bool DependsOnKey(int index) => _dependsOnKey[index];
+    public bool DependsOnKey(int index) => _form.DependsOnKey(index);
 
     /// <summary>How a sum or a difference is computed.</summary>
     public SumRule RuleOf(in ScoreStep step) => step.Operation == ScoreOperation.Add ? OfSum(step.First, step.Second) : OfDifference(step.First, step.Second);
@@ -79,7 +66,7 @@ internal sealed class FunctionSchedule
         {
             // The sign goes to the factor that is the same for all keys, if one is.
             ScoreStep product = this[second];
-            return _dependsOnKey[product.First]
+            return DependsOnKey(product.First)
                 ? new(SumForm.MultiplyAdd, product.Second, product.First, first, NegatesLeft: true)
                 : new(SumForm.MultiplyAdd, product.First, product.Second, first, NegatesLeft: true);
         }
@@ -89,5 +76,5 @@ internal sealed class FunctionSchedule
     }
 
     /// <summary>Whether a product is computed for each key, so that it may as well be part of a multiply-add.</summary>
-    private bool IsFactors(int index) => this[index].Operation == ScoreOperation.Multiply && _dependsOnKey[index];
+    private bool IsFactors(int index) => this[index].Operation == ScoreOperation.Multiply && DependsOnKey(index);
 }

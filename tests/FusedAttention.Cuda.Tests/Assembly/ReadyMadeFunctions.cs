@@ -44,8 +44,8 @@ internal static class ReadyMadeFunctions
     }
 
     /// <summary>Blocks that are to fit a multiprocessor.</summary>
-    public static int BlocksOf((int Key, int Value) dims, CudaDeviceDescription device, PrefillForm form, int queries) => queries == 1 ? TileTable.Decode(dims.Key, dims.Value, device, features: CallFeatures.ScoreFunction)!.Value.Blocks
-        : form == PrefillForm.Warpgroups ? 1 : TileTable.Prefill(dims.Key, dims.Value, device, CallFeatures.ScoreFunction)!.Value.Blocks;
+    public static int BlocksOf(AttentionOptions options, (int Key, int Value) dims, CudaDeviceDescription device, PrefillForm form, int queries) => queries == 1 ? TileTable.Decode(dims.Key, dims.Value, device, features: CallFeatures.ScoreFunction)!.Value.Blocks
+        : form == PrefillForm.Warpgroups ? 1 : TileTable.Prefill(dims.Key, dims.Value, device, CallFeatures.ScoreFunction, score: options.ScoreFunction?.Graph.Form)!.Value.Blocks;
 
     private static CudaPlan Plan(AttentionOptions options, (int Key, int Value) dims, CudaDeviceDescription device, PrefillForm form, int queries) => CudaPlan.Of(
         ShapeProblem.Dense<Half, Half>(new(1, queries, 100, Heads, 2, dims.Key, dims.Value), options with { Mask = AttentionMask.Causal }, OperandKinds.LogSumExp), device, isAligned: true, form: form, copies: DecodeCopies.Async);

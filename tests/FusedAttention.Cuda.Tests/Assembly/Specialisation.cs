@@ -89,7 +89,7 @@ internal sealed record Specialisation(AttentionKernel Kernel, KernelTraits Trait
     /// <summary>The kernel for a device, and how many blocks are to fit a multiprocessor.</summary>
     public (KernelFunction Function, int Blocks) On(CudaDeviceDescription device)
     {
-        var tiles = new KernelTiles(TileTable.Prefill(Traits.KeyDim, Traits.ValueDim, device, Traits.Features), null, default, TileTable.Decode(Traits.KeyDim, Traits.ValueDim, device, features: Traits.Features), default, 1, null, 1);
+        var tiles = new KernelTiles(TileTable.Prefill(Traits.KeyDim, Traits.ValueDim, device, Traits.Features, score: Traits.Score), null, default, TileTable.Decode(Traits.KeyDim, Traits.ValueDim, device, features: Traits.Features), default, 1, null, 1);
         return (KernelLibrary.Of(Kernel, Traits, tiles), Kernel switch { AttentionKernel.Prefill => tiles.Prefill!.Value.Blocks, AttentionKernel.Decode => tiles.Decode!.Value.Blocks, _ => 1 });
     }
 

@@ -126,7 +126,7 @@ public sealed class KernelTextTests
         {
             Text.AssertSound(specialisation.Kernel switch
             {
-                FusedAttention.Devices.AttentionKernel.Prefill => PrefillKernel.Write(specialisation.Traits, TileTable.Prefill(specialisation.Traits.KeyDim, specialisation.Traits.ValueDim, hopper, specialisation.Traits.Features)!.Value),
+                FusedAttention.Devices.AttentionKernel.Prefill => PrefillKernel.Write(specialisation.Traits, TileTable.Prefill(specialisation.Traits.KeyDim, specialisation.Traits.ValueDim, hopper, specialisation.Traits.Features, score: specialisation.Traits.Score)!.Value),
                 FusedAttention.Devices.AttentionKernel.Decode => DecodeKernel.Write(specialisation.Traits, TileTable.Decode(specialisation.Traits.KeyDim, specialisation.Traits.ValueDim, hopper)!.Value),
                 _ => PlainKernel.Write(specialisation.Traits, TileTable.PlainWarps),
             });

@@ -28,6 +28,31 @@ public sealed class ScoreGraphTests
     }
 
     [Fact]
+    public void What_a_row_is_asked_for_is_told_from_what_each_key_takes()
+    {
+        var table = new ScoreTable([1f, 2f]);
+
+        // The product of a table's entry and a logarithm, and not the logarithm alone; each key takes a product.
+        ScoreForm scaled = ScoreFunction.Of(new ScalableSoftmax(table, table)).Graph.Form;
+        Assert.Equal([ScoreOperation.Multiply], scaled.RowNumbers.ToArray().Select(step => scaled.Steps[step].Operation));
+        Assert.Equal(1, scaled.KeyCost);
+
+        // The slope alone: the distance differs from key to key, and the position is no work.
+        ScoreForm biased = ScoreFunction.Of(new LinearBias(table)).Graph.Form;
+        Assert.Equal([ScoreOperation.Lookup], biased.RowNumbers.ToArray().Select(step => biased.Steps[step].Operation));
+        Assert.InRange(biased.KeyCost, 2, 8);
+
+        // A function that is the same for all keys is one number itself.
+        ScoreForm constant = ScoreFunction.Of(default(LogarithmOfPosition)).Graph.Form;
+        Assert.Equal([constant.Steps.Length - 1], constant.RowNumbers.ToArray());
+        Assert.Equal(0, constant.KeyCost);
+
+        // Four of six, the costliest.
+        ScoreForm many = ScoreFunction.Of(default(SixNumbersOfARow)).Graph.Form;
+        Assert.Equal([ScoreOperation.Exp, ScoreOperation.Log, ScoreOperation.Tanh, ScoreOperation.Multiply], many.RowNumbers.ToArray().Select(step => many.Steps[step].Operation));
+    }
+
+    [Fact]
     public void Numbers_of_two_functions_of_one_form_are_slots()
     {
         var first = ScoreFunction.Of(new Slots(1, 2, new ScoreTable([1f, 2f])));
@@ -142,5 +167,23 @@ public sealed class ScoreGraphTests
         public T Score<T>(T score, in ScoreContext<T> at)
             where T : struct, IScoreValue<T>
             => T.Max(T.Max(score, table.At(at.Batch, at.Key)), T.Max(score * 0f, score * -0f));
+    }
+
+    private readonly struct LogarithmOfPosition : IScoreFunction
+    {
+        public T Score<T>(T score, in ScoreContext<T> at)
+            where T : struct, IScoreValue<T>
+            => T.Log(at.Position + 1);
+    }
+
+    /// <summary>Two more than have places: the square root of the position, and that less one.</summary>
+    private readonly struct SixNumbersOfARow : IScoreFunction
+    {
+        public T Score<T>(T score, in ScoreContext<T> at)
+            where T : struct, IScoreValue<T>
+        {
+            T root = T.Sqrt(at.Position);
+            return (score * T.Exp(at.Position)) + (at.Key * T.Log(at.Position)) + (score * at.Key * T.Tanh(at.Position)) + (at.Key * at.Key * (T.Exp(at.Position) * T.Log(at.Position))) + (score * root) + (at.Key * (root - 1));
+        }
     }
 }

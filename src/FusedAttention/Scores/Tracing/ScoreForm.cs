@@ -6,7 +6,15 @@ namespace FusedAttention.Scores.Tracing;
 /// </summary>
 internal sealed class ScoreForm : IEquatable<ScoreForm>
 {
+    /// <summary>Numbers of a row that are worth a place of their own.</summary>
+    private const int MostRowNumbers = 4;
+
+    /// <summary>Operations from which on a number is: fewer are done again as fast as it is read.</summary>
+    private const int LeastCost = 4;
+
     private readonly ScoreStep[] _steps;
+    private readonly bool[] _dependsOnKey;
+    private readonly int[] _rowNumbers;
     private readonly int _hash;
 
     /// <param name="steps">Operands before what takes them, the result last.</param>
@@ -22,6 +30,12 @@ internal sealed class ScoreForm : IEquatable<ScoreForm>
         }
 
         _hash = hash.ToHashCode();
+        _dependsOnKey = new bool[_steps.Length];
+        for (int i = 0; i < _steps.Length; i++)
+            _dependsOnKey[i] = _steps[i].Operation is ScoreOperation.Score or ScoreOperation.Key || Array.Exists(Operands(_steps[i]), operand => _dependsOnKey[operand]);
+        _rowNumbers = FindRowNumbers();
+        for (int i = 0; i < _steps.Length; i++)
+            if (_dependsOnKey[i]) KeyCost += CostOf(_steps[i].Operation);
     }
 
     public ReadOnlySpan<ScoreStep> Steps => _steps;
@@ -32,6 +46,17 @@ internal sealed class ScoreForm : IEquatable<ScoreForm>
     /// <summary>How many parameters it takes.</summary>
     public int Parameters { get; }
 
+    /// <summary>
+    /// The steps whose results are the same for all keys of a row, of the score function of a row, and that take more than a few operations: what a kernel may compute once a row. Not those that only other such steps ask for.
+    /// </summary>
+    public ReadOnlySpan<int> RowNumbers => _rowNumbers;
+
+    /// <summary>Roughly how many instructions of a GPU each key takes.</summary>
+    public int KeyCost { get; }
+
+    /// <summary>Whether a step's result differs from key to key of a row.</summary>
+    public bool DependsOnKey(int step) => _dependsOnKey[step];
+
     /// <summary>Whether a step of this kind is there.</summary>
     public bool Has(ScoreOperation operation) => Array.Exists(_steps, step => step.Operation == operation);
 
@@ -40,4 +65,34 @@ internal sealed class ScoreForm : IEquatable<ScoreForm>
     public override bool Equals(object? obj) => Equals(obj as ScoreForm);
 
     public override int GetHashCode() => _hash;
+
+    private static int[] Operands(in ScoreStep step) => Array.FindAll([step.First, step.Second, step.Third], static operand => operand >= 0);
+
+    private int[] FindRowNumbers()
+    {
+        int[] costs = new int[_steps.Length];
+        for (int i = 0; i < _steps.Length; i++)
+        {
+            costs[i] = CostOf(_steps[i].Operation);
+            foreach (int operand in Operands(_steps[i])) costs[i] += costs[operand];
+        }
+
+        return
+        [
+            .. Enumerable.Range(0, _steps.Length).Where(i => !_dependsOnKey[i] && !_steps[i].IsTruth && costs[i] >= LeastCost && IsAskedForEachKey(i))
+                .OrderByDescending(i => costs[i]).Take(MostRowNumbers).Order(),
+        ];
+
+        bool IsAskedForEachKey(int step) =>
+            step == _steps.Length - 1 || _steps.Where((_, i) => _dependsOnKey[i]).Any(other => Operands(other).Contains(step));
+    }
+
+    /// <summary>Roughly, in instructions of a GPU.</summary>
+    private static int CostOf(ScoreOperation operation) => operation switch
+    {
+        ScoreOperation.Constant or ScoreOperation.Parameter or ScoreOperation.Score => 0,
+        ScoreOperation.Exp or ScoreOperation.Log or ScoreOperation.Tanh or ScoreOperation.Lookup => 16,
+        ScoreOperation.Divide or ScoreOperation.Remainder or ScoreOperation.Sqrt => 6,
+        _ => 1,
+    };
 }
