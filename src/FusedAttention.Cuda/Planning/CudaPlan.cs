@@ -58,13 +58,15 @@ internal sealed unsafe class CudaPlan
     /// <summary>Tiles, splits and the reasons for them, one line each.</summary>
     public string Details => PlanDetails.Of(_problem, _device, IsAligned, _tiles, _plan, HasInlineTables, MapLaunches > 0);
 
-    /// <summary>Every function that the plan launches, for compiling ahead.</summary>
+    /// <summary>Every function that the plan launches, for compiling ahead; and, of a decode, that of more or fewer sequences, whose tables are longer or shorter.</summary>
     public ImmutableArray<KernelFunction> Functions
     {
         get
         {
-            var functions = ImmutableArray.CreateBuilder<KernelFunction>(Launches);
+            var functions = ImmutableArray.CreateBuilder<KernelFunction>(Launches + 1);
             for (int i = 0; i < Launches; i++) functions.Add(FunctionAt(i));
+            if (_tiles.HasLongParameters && _plan.ItemsOf(AttentionKernel.Decode).Count > 0)
+                functions.Add(KernelLibrary.Of(AttentionKernel.Decode, _traits, _tiles with { HasLongParameters = !IsLong(AttentionKernel.Decode) }));
             return functions.DrainToImmutable();
         }
     }
@@ -152,7 +154,18 @@ internal sealed unsafe class CudaPlan
 
     /// <summary>The function of a launch.</summary>
     /// <param name="index">From 0 to <see cref="Launches"/> - 1.</param>
-    public KernelFunction FunctionAt(int index) => index < MapLaunches ? KernelLibrary.TileMapOf(_traits, _tiles) : KernelLibrary.Of(_plan.Launches[index - MapLaunches].Kernel, _traits, _tiles);
+    public KernelFunction FunctionAt(int index)
+    {
+        if (index < MapLaunches) return KernelLibrary.TileMapOf(_traits, _tiles);
+        AttentionKernel kernel = _plan.Launches[index - MapLaunches].Kernel;
+        return KernelLibrary.Of(kernel, _traits, _tiles with { HasLongParameters = IsLong(kernel) });
+    }
+
+    /// <summary>
+    /// Whether a kernel's parameter is the long one. The driver copies all of it at each launch: 32 KB take 3 us, as long as the rest of the launch, and of a short decode the processor's time is what its callers wait for.
+    /// So decoding has two kernels; the others, which take longer themselves, and longer to compile, one.
+    /// </summary>
+    private bool IsLong(AttentionKernel kernel) => _tiles.HasLongParameters && (kernel != AttentionKernel.Decode || TablesAt >= CallBlock.MostParameterBytes);
 
     /// <summary>A launch; valid until another one is asked for.</summary>
     /// <param name="index">From 0 to <see cref="Launches"/> - 1.</param>
@@ -168,7 +181,7 @@ internal sealed unsafe class CudaPlan
         LaunchRange range = _plan.Launches[index - MapLaunches];
         CallBinding.SetItems(_parameters, range);
         (uint x, uint y) = GridOf(range);
-        return new(FunctionAt(index), x, y, 1, _parameters);
+        return new(FunctionAt(index), x, y, 1, _parameters.AsSpan(0, CallBlock.BytesOf(IsLong(range.Kernel))));
     }
 
     /// <summary>Blocks along x and y. Warpgroups stay, a block a multiprocessor, and share the work among them. Else the heads of an item side by side where it is decoded, since what they read lies side by side; else items, which read the same keys.</summary>

@@ -1,3 +1,5 @@
+using System.Globalization;
+using System.Text.RegularExpressions;
 using FusedAttention.Cuda.Kernels;
 using FusedAttention.Cuda.Launching;
 using FusedAttention.Cuda.Planning;
@@ -123,13 +125,34 @@ public sealed class CudaPlanTests
         Assert.Equal(("plain", 8L * 13, 8L * 13), (plan.Kernel, plan.WorkItems, plan.Counters));
     }
 
+    /// <summary>Few sequences: the driver copies 4 KB of parameter a launch. Many: 32. Very many: tables are the device's, and it is 4 again. What is compiled ahead is both.</summary>
+    [Theory]
+    [InlineData(2, 4096)]
+    [InlineData(64, CallBlock.LongParameterBytes)]
+    [InlineData(400, 4096)]
+    public void Decoding_has_a_kernel_for_tables_of_either_length(int sequences, int bytes)
+    {
+        int[] queries = [.. Enumerable.Repeat(1, sequences)], keys = [.. Enumerable.Repeat(1000, sequences)];
+        AttentionProblem problem = ShapeProblem.Sequences<Half, Half>(new AttentionShape(1, 1, 1, 8, 2, 128, 128), queries, keys, 16, AttentionOptions.Default);
+        CudaPlan plan = CudaPlan.Of(problem, Device, isAligned: true, copies: DecodeCopies.Async);
+        Assert.Equal(bytes, BytesOf(plan.FunctionAt(0)));
+        Assert.Equal([4096, CallBlock.LongParameterBytes], plan.Functions.Select(BytesOf).Order());
+
+        // A driver that knows nothing of long parameters.
+        CudaPlan old = CudaPlan.Of(problem, Device with { DriverVersion = CallBlock.FirstLongDriver - 10 }, isAligned: true, copies: DecodeCopies.Async);
+        Assert.Equal(4096, BytesOf(Assert.Single(old.Functions)));
+
+        static int BytesOf(KernelFunction function) =>
+            int.Parse(Regex.Match(function.Text, @"\.b8 call\[(?<bytes>\d+)\]", RegexOptions.ExplicitCapture, TimeSpan.FromSeconds(5)).Groups["bytes"].ValueSpan, CultureInfo.InvariantCulture);
+    }
+
     [Fact]
     public void Mixed_batches_get_both_kernels_and_no_merge()
     {
         AttentionProblem problem = ShapeProblem.Sequences<Half, Half>(new AttentionShape(1, 1, 1, 8, 2, 128, 128), [1, 100, 0, 1], [5000, 100, 7, 0], 16, AttentionOptions.Default);
         CudaPlan plan = CudaPlan.Of(problem, Device, isAligned: true);
         Assert.Equal(("prefill + decode", 2), (plan.Kernel, plan.Launches));
-        Assert.Equal(["prefill_wgmma", "decode_tma"], plan.Functions.Select(static function => function.EntryPoint), StringComparer.Ordinal);
+        Assert.Equal(["prefill_wgmma", "decode_tma", "decode_tma"], plan.Functions.Select(static function => function.EntryPoint), StringComparer.Ordinal);
 
         // 4 blocks of 128 rows; 10 splits, and one item for the sequence without keys.
         Assert.Equal((4 + 10 + 1) * 2, plan.WorkItems);
