@@ -103,6 +103,20 @@ public sealed class SampleTests
         Assert.False(seven.Equals(eight, StringComparison.Ordinal));
     }
 
+    [Slow]
+    [Fact]
+    public async Task A_greedy_text_beyond_the_trained_context_stops_at_its_loop()
+    {
+        (int code, string text, string notes) = await Run("--prompt", "In the beginning God", "--tokens", "100000");
+        Assert.Equal((0, 514), (code, text.Length)); // 512 tokens are context, one shows the loop, and a line ends
+        Assert.Contains("context  513 tokens; the model was trained on 512, so 99507 of the same were left out", notes, StringComparison.Ordinal);
+        Assert.Contains("text     repeats itself", notes, StringComparison.Ordinal);
+
+        (_, text, notes) = await Run("--prompt", "In the beginning God", "--tokens", "500", "--temperature", "0.8", "--seed", "1");
+        Assert.Equal(521, Encoding.UTF8.GetByteCount(text));
+        Assert.Contains("context  520 tokens; the model was trained on 512\n", notes.ReplaceLineEndings("\n"), StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task The_program_scores_a_file()
     {
