@@ -158,6 +158,12 @@ public sealed class SampleTests
         (string[] Arguments, string Message)[] cases =
         [
             (["--tokens", "0"], "--tokens 0"),
+            (["--tokens", "1,000"], "--tokens '1,000' is not a whole number"),
+            (["--temperature", "0,8"], "--temperature '0,8' is not a number, as 0.8"), // not 8
+            (["--top-p", "0,9"], "--top-p '0,9' is not a number, as 0.8"),
+            (["--seed", "x"], "--seed 'x' is not a whole number"),
+            (["--threads", "1.5"], "--threads '1.5' is not a whole number"),
+            (["--requests", "many"], "--requests 'many' is not a whole number"),
             (["--threads", "0"], "--threads 0"),
             (["--top-p", "0"], "--top-p 0"),
             (["--temperature", "-1"], "--temperature -1"),
@@ -166,7 +172,8 @@ public sealed class SampleTests
             (["--backend", "abacus"], "--backend 'abacus' is not cpu or cuda"),
             (["--prompt", ""], "--prompt is empty"),
             (["--frobnicate"], "--frobnicate"),
-            (["--model", "nowhere.safetensors"], "nowhere.safetensors"),
+            (["--model", "nowhere.safetensors"], "There is no model file nowhere.safetensors."),
+            (["--model", "nowhere"], "There is no model file nowhere."),
             (["--model", stub], "stub.bin"),
             (["--model", Path.Combine(ReferenceData.Root, "samples", "data", "qkv-layer0.safetensors")], "'positional'"),
         ];
