@@ -40,7 +40,7 @@ command.SetAction(parsed =>
     double time = parsed.GetValue(seconds);
     if (cases.Length == 0 || threadCount < 1 || time is not (> 0 and < 1e6))
     {
-        Console.Error.WriteLine("Nothing to measure: --filter must match a case, --threads be 1 or more, --seconds above 0.");
+        Console.Error.WriteLine("Nothing to measure: --filter must match a case (--list shows the names), --threads be 1 or more, --seconds above 0.");
         return 2;
     }
 
