@@ -13,7 +13,7 @@ if (args is ["serving"])
 
 if (args is ["drop-in", ..])
 {
-    DropInCost.Print(Console.Out, TimeSpan.FromSeconds(args is [_, "--seconds", string seconds] ? double.Parse(seconds, CultureInfo.InvariantCulture) : 5));
+    DropInCost.Print(Console.Out, TimeSpan.FromSeconds(args is [_, "--seconds", string seconds] ? double.Parse(seconds, NumberStyles.Float, CultureInfo.InvariantCulture) : 5));
     return;
 }
 

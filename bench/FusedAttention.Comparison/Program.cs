@@ -1,4 +1,6 @@
 using System.CommandLine;
+using System.CommandLine.Parsing;
+using System.Globalization;
 using System.Text.Json;
 using System.Text.RegularExpressions;
 using FusedAttention;
@@ -13,7 +15,7 @@ var filter = new Option<string?>("--filter") { Description = "Only cases whose n
 var list = new Option<bool>("--list") { Description = "Show the cases and leave." };
 var isLong = new Option<bool>("--long") { Description = "Prefill of 8192 tokens too." };
 var threads = new Option<int>("--threads") { Description = "Threads of every contender.", DefaultValueFactory = _ => 1 };
-var seconds = new Option<double>("--seconds") { Description = "Time for each contender in each row; at least three trials are made.", DefaultValueFactory = _ => 1 };
+var seconds = new Option<double>("--seconds") { Description = "Time for each contender in each row; at least three trials are made.", DefaultValueFactory = _ => 1, CustomParser = Seconds };
 var variant = new Option<CpuInstructionSet>("--variant") { Description = "Variant of our kernels; shares are of this instruction set's peak.", DefaultValueFactory = _ => CpuInstructionSet.Auto };
 var ggmlVariant = new Option<string?>("--ggml-variant") { Description = "ggml's CPU backend by name (haswell, zen4, ...); the best one if not given.", HelpName = "NAME" };
 var modules = new Option<string>("--peers") { Description = "The folder node_modules with the peers that come by npm.", HelpName = "DIR", DefaultValueFactory = _ => "bench/FusedAttention.Comparison/node_modules" };
@@ -38,7 +40,7 @@ command.SetAction(parsed =>
     double time = parsed.GetValue(seconds);
     if (cases.Length == 0 || threadCount < 1 || time is not (> 0 and < 1e6))
     {
-        Console.Error.WriteLine("Nothing to measure: --filter must match a case, --threads be 1 or more, --seconds above 0.");
+        Console.Error.WriteLine("Nothing to measure: --filter must match a case (--list shows the names), --threads be 1 or more, --seconds above 0.");
         return 2;
     }
 
@@ -64,6 +66,9 @@ command.SetAction(parsed =>
     }
 });
 return command.Parse(args).Invoke();
+
+// "0,5" is no number, nor 5; what is none is refused as one that is not above 0.
+static double Seconds(ArgumentResult result) => double.TryParse(result.Tokens[0].Value, NumberStyles.Float, CultureInfo.InvariantCulture, out double time) ? time : 0;
 
 static Command ChartCommand()
 {

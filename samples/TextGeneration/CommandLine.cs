@@ -22,23 +22,23 @@ internal sealed class CommandLine
           TextGeneration --score heldout.txt --cache int8
           TextGeneration --serve-demo
           TextGeneration --serve-demo --backend cuda
-          TextGeneration --model stories260K --prompt "Once upon a time" --greedy
+          TextGeneration --model models/stories260K.bin --prompt "Once upon a time"
         """;
 
     private readonly Option<string> _prompt = new("--prompt") { Description = "What to continue.", HelpName = "TEXT", DefaultValueFactory = _ => "In the beginning God" };
-    private readonly Option<int> _tokens = new("--tokens") { Description = "How many tokens to generate.", HelpName = "N", DefaultValueFactory = _ => 200 };
-    private readonly Option<double> _temperature = new("--temperature") { Description = "0 takes the likeliest token; higher numbers dare more.", HelpName = "T", DefaultValueFactory = _ => 0 };
-    private readonly Option<double> _topP = new("--top-p") { Description = "Sample from the likeliest tokens that have this much probability together.", HelpName = "P", DefaultValueFactory = _ => 1 };
-    private readonly Option<int> _seed = new("--seed") { Description = "The same seed gives the same text.", HelpName = "N", DefaultValueFactory = _ => 0 };
+    private readonly Option<int> _tokens = new("--tokens") { Description = "How many tokens to generate.", HelpName = "N", DefaultValueFactory = _ => 200, CustomParser = Numbers.Whole };
+    private readonly Option<double> _temperature = new("--temperature") { Description = "0 takes the likeliest token; higher numbers dare more.", HelpName = "T", DefaultValueFactory = _ => 0, CustomParser = Numbers.Real };
+    private readonly Option<double> _topP = new("--top-p") { Description = "Sample from the likeliest tokens that have this much probability together.", HelpName = "P", DefaultValueFactory = _ => 1, CustomParser = Numbers.Real };
+    private readonly Option<int> _seed = new("--seed") { Description = "The same seed gives the same text.", HelpName = "N", DefaultValueFactory = _ => 0, CustomParser = Numbers.Whole };
     private readonly Option<bool> _greedy = new("--greedy") { Description = "The likeliest token each time, whatever the temperature: the default.", Arity = ArgumentArity.Zero };
-    private readonly Option<int?> _threads = new("--threads") { Description = "Threads to use at most; one per processor if not given.", HelpName = "N" };
+    private readonly Option<int?> _threads = new("--threads") { Description = "Threads to use at most; one per processor if not given.", HelpName = "N", CustomParser = static result => Numbers.Whole(result) };
     private readonly Option<string> _cache = new("--cache") { Description = $"What keys and values are in the cache: {CacheTypes.Names}; with cuda all but q8_0.", HelpName = "TYPE", DefaultValueFactory = _ => "fp32" };
     private readonly Option<string> _backend = new("--backend") { Description = "Where the cache is and attention runs: cpu or cuda (an NVIDIA GPU). The rest of the model runs on the processor.", HelpName = "BACKEND", DefaultValueFactory = _ => "cpu" };
     private readonly Option<bool> _rowInvariant = new("--row-invariant") { Description = "The same bits for any chunks and batches.", Arity = ArgumentArity.Zero };
-    private readonly Option<string?> _model = new("--model") { Description = "A model file: .safetensors like kjv-alibi-6m's, or llama2.c's .bin with tok512.bin beside it; kjv-alibi-6m if not given.", HelpName = "PATH" };
+    private readonly Option<string?> _model = new("--model") { Description = "A model file: .safetensors like kjv-alibi-6m's, or llama2.c's .bin with tok512.bin beside it, which the repository does not have; kjv-alibi-6m if not given.", HelpName = "PATH" };
     private readonly Option<string?> _score = new("--score") { Description = "Do not generate: print the nats per byte of a text file, and what the cache costs of it if it is not of fp32.", HelpName = "FILE" };
     private readonly Option<bool> _serveDemo = new("--serve-demo") { Description = "Do not generate: serve many requests out of one small pool, and then one by one.", Arity = ArgumentArity.Zero };
-    private readonly Option<int> _requests = new("--requests") { Description = "How many requests --serve-demo serves.", HelpName = "N", DefaultValueFactory = _ => 64 };
+    private readonly Option<int> _requests = new("--requests") { Description = "How many requests --serve-demo serves.", HelpName = "N", DefaultValueFactory = _ => 64, CustomParser = Numbers.Whole };
     private readonly Option<bool> _contextCost = new("--context-cost") { Description = "Do not generate: time the next token at contexts up to 4096, with and without the cache.", Arity = ArgumentArity.Zero };
     private readonly TextWriter _output;
     private readonly TextWriter _error;

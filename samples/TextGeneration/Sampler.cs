@@ -14,10 +14,13 @@ internal sealed class Sampler(double temperature, double topP, int seed)
 
     public static Sampler Greedy() => new(0, 1, 0);
 
+    /// <summary>Whether it takes the likeliest token each time.</summary>
+    public bool IsGreedy => temperature == 0;
+
     public int Choose(ReadOnlySpan<float> logits)
     {
         int largest = TensorPrimitives.IndexOfMax(logits);
-        if (temperature == 0) return largest;
+        if (IsGreedy) return largest;
 
         double[] weights = new double[logits.Length];
         for (int i = 0; i < weights.Length; i++) weights[i] = Math.Exp((logits[i] - (double)logits[largest]) / temperature);

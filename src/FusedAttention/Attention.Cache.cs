@@ -7,7 +7,7 @@ namespace FusedAttention;
 public static unsafe partial class Attention
 {
     /// <summary>
-    /// Attention of a batch over one layer of a cache: any number of query tokens a sequence, so that decoding, chunked prefill and whole prefills mix in one call. The cache's memory is held while the
+    /// Attention of a batch, <c>[batch.TotalQueries, heads, dim]</c>, over one layer of a cache: any number of query tokens a sequence, so that decoding, chunked prefill and whole prefills mix in one call. The cache's memory is held while the
     /// call runs.
     /// </summary>
     /// <typeparam name="TQuery">Element type of query and output.</typeparam>
@@ -57,7 +57,7 @@ public static unsafe partial class Attention
         ForwardPaged(query, cache.GetKeys(layer), cache.GetValues(layer), output, batch.Sequences, options, scaled, execution, cancellationToken);
     }
 
-    /// <summary>Attention of a batch over one layer of a cache, on tensors.</summary>
+    /// <summary>Attention of a batch over one layer of a cache, on tensors <c>[batch.TotalQueries, heads, dim]</c>.</summary>
     /// <inheritdoc cref="ForwardPaged{TQuery, T}(in ReadOnlyTensorSpan{TQuery}, in TensorSpan{TQuery}, PagedKeyValueCache{T}, int, PagedBatch, AttentionOptions, in AttentionOperands, CpuExecution, CancellationToken)"/>
     public static void ForwardPaged<TQuery, T>(
         Tensor<TQuery> query,

@@ -9,7 +9,7 @@ namespace FusedAttention;
 public static unsafe partial class Attention
 {
     /// <summary>
-    /// Combines attention over parts of a context (a shared prefix and the rest, pieces held by several machines) into attention over the whole,
+    /// Combines attention over parts of a context, <c>[parts, batch, queries, heads, valueDim]</c> (a shared prefix and the rest, pieces held by several machines) into attention over the whole,
     /// by the parts' log-sum-exps: <c>o = sum_i exp(lse_i - lse) * o_i</c> with <c>lse = log(sum_i exp(lse_i))</c>.
     /// </summary>
     /// <remarks>
@@ -73,7 +73,7 @@ public static unsafe partial class Attention
         }
     }
 
-    /// <summary>Combines parts held in tensors.</summary>
+    /// <summary>Combines parts held in tensors: outputs <c>[parts, batch, queries, heads, valueDim]</c>, log-sum-exps <c>[parts, batch, heads, queries]</c>.</summary>
     /// <inheritdoc cref="Merge{TPartial, TOutput}(in ReadOnlyTensorSpan{TPartial}, in ReadOnlyTensorSpan{float}, in TensorSpan{TOutput}, in TensorSpan{float}, ReadOnlySpan{float}, CpuExecution, CancellationToken)"/>
     public static void Merge<TPartial, TOutput>(
         Tensor<TPartial> partialOutputs,

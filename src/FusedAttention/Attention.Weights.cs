@@ -8,7 +8,7 @@ namespace FusedAttention;
 public static unsafe partial class Attention
 {
     /// <summary>
-    /// The attention weights of one row of a dense call, for looking into a model: what <see cref="Forward{TQuery, TKeyValue}(Tensor{TQuery}, Tensor{TKeyValue}, Tensor{TKeyValue}, Tensor{TQuery}, AttentionOptions, in AttentionOperands, CpuExecution, CancellationToken)"/>
+    /// The attention weights of one row of a dense call on tensor spans <c>[batch, tokens, heads, dim]</c>, for looking into a model: what <see cref="Forward{TQuery, TKeyValue}(Tensor{TQuery}, Tensor{TKeyValue}, Tensor{TKeyValue}, Tensor{TQuery}, AttentionOptions, in AttentionOperands, CpuExecution, CancellationToken)"/>
     /// multiplies values by and never stores.
     /// </summary>
     /// <remarks>In double precision, key by key, on the calling thread: slow, on purpose. Weights sum to 1, less the sink's share; all are 0 for a row that sees no key.</remarks>

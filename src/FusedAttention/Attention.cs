@@ -232,7 +232,7 @@ public static unsafe partial class Attention
     }
 
     /// <summary>
-    /// Attention over a paged key/value cache (Kwon et al. 2023, arXiv:2309.06180): any number of query tokens a sequence, so that decoding, chunked prefill and
+    /// Attention of packed queries, <c>[total queries, heads, keyDim]</c>, over a paged key/value cache (Kwon et al. 2023, arXiv:2309.06180): any number of query tokens a sequence, so that decoding, chunked prefill and
     /// whole prefills mix in one call; any block size from 1.
     /// </summary>
     /// <typeparam name="TQuery">Element type of query and output.</typeparam>

@@ -276,6 +276,7 @@ public sealed class CommandTests : IDisposable
         (await ToolRun.Execute("bench", "--batch", "10000000")).AssertRefused("--batch '10000000' is not a whole number from 1 to 100000");
         (await ToolRun.Execute("bench", "--seconds", "0,5")).AssertRefused("--seconds '0,5' is not a time above 0");
         (await ToolRun.Execute("bench", "--dmi", "8")).AssertRefused("There is no option --dmi: did you mean --dim?");
+        (await ToolRun.Execute("bench", "--heads", "8")).AssertRefused("There is no option --heads: did you mean --query-heads or --kv-heads?"); // not --threads, which looks more like it
         (await ToolRun.Execute("bench", "--query-heads", "3", "--kv-heads", "2", "--seconds", "0.01")).AssertRefused();
         (await ToolRun.Execute("bench", "--key-length", "2000000000")).AssertRefused("passes");
         (await ToolRun.Execute("bench", "--seconds", "-1")).AssertRefused("--seconds '-1' is not a time above 0");

@@ -44,6 +44,13 @@ public class ReportTests
     }
 
     [Fact]
+    public void Pages_say_what_makes_them_again()
+    {
+        foreach (string page in (string[])[MarkdownReport.Write(_report), HtmlReport.Write(_report)])
+            Assert.Contains("bash bench/compare.sh --seconds 0.5 --threads 1.", page, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void Every_case_is_read_back()
     {
         AttentionCase[] cases = [.. CaseList.All(isLong: true)];

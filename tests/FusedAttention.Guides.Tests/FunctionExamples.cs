@@ -9,10 +9,9 @@ public sealed class FunctionExamples
     [Fact]
     public void A_function_of_ones_own_beside_ready_made_ones()
     {
-        float[] slopes = [0.5f, 0.25f];
-        int[] documents = [0, 0, 0, 1, 1, 1];
-
         // README: ScoreFunctionOptions
+        float[] slopes = [0.5f, 0.25f];       // one a query head
+        int[] documents = [0, 0, 0, 1, 1, 1]; // the document of each token
         var options = new AttentionOptions
         {
             Mask = AttentionMask.Causal,
@@ -35,7 +34,7 @@ public sealed class FunctionExamples
     private static float[] Numbers(int count) => [.. Enumerable.Range(0, count).Select(static i => MathF.Sin(i * 1.7f))];
 
     // README: ScoreFunctionStruct
-    private readonly struct LinearBias(ScoreTable slopes) : IScoreFunction
+    internal readonly struct LinearBias(ScoreTable slopes) : IScoreFunction
     {
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         public T Score<T>(T score, in ScoreContext<T> at) where T : struct, IScoreValue<T>

@@ -103,6 +103,20 @@ public sealed class SampleTests
         Assert.False(seven.Equals(eight, StringComparison.Ordinal));
     }
 
+    [Slow]
+    [Fact]
+    public async Task A_greedy_text_beyond_the_trained_context_stops_at_its_loop()
+    {
+        (int code, string text, string notes) = await Run("--prompt", "In the beginning God", "--tokens", "100000");
+        Assert.Equal((0, 514), (code, text.Length)); // 512 tokens are context, one shows the loop, and a line ends
+        Assert.Contains("context  513 tokens; the model was trained on 512, so 99507 of the same were left out", notes, StringComparison.Ordinal);
+        Assert.Contains("text     repeats itself", notes, StringComparison.Ordinal);
+
+        (_, text, notes) = await Run("--prompt", "In the beginning God", "--tokens", "500", "--temperature", "0.8", "--seed", "1");
+        Assert.Equal(521, Encoding.UTF8.GetByteCount(text));
+        Assert.Contains("context  520 tokens; the model was trained on 512\n", notes.ReplaceLineEndings("\n"), StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task The_program_scores_a_file()
     {
@@ -144,6 +158,12 @@ public sealed class SampleTests
         (string[] Arguments, string Message)[] cases =
         [
             (["--tokens", "0"], "--tokens 0"),
+            (["--tokens", "1,000"], "--tokens '1,000' is not a whole number"),
+            (["--temperature", "0,8"], "--temperature '0,8' is not a number, as 0.8"), // not 8
+            (["--top-p", "0,9"], "--top-p '0,9' is not a number, as 0.8"),
+            (["--seed", "x"], "--seed 'x' is not a whole number"),
+            (["--threads", "1.5"], "--threads '1.5' is not a whole number"),
+            (["--requests", "many"], "--requests 'many' is not a whole number"),
             (["--threads", "0"], "--threads 0"),
             (["--top-p", "0"], "--top-p 0"),
             (["--temperature", "-1"], "--temperature -1"),
@@ -152,7 +172,8 @@ public sealed class SampleTests
             (["--backend", "abacus"], "--backend 'abacus' is not cpu or cuda"),
             (["--prompt", ""], "--prompt is empty"),
             (["--frobnicate"], "--frobnicate"),
-            (["--model", "nowhere.safetensors"], "nowhere.safetensors"),
+            (["--model", "nowhere.safetensors"], "There is no model file nowhere.safetensors."),
+            (["--model", "nowhere"], "There is no model file nowhere."),
             (["--model", stub], "stub.bin"),
             (["--model", Path.Combine(ReferenceData.Root, "samples", "data", "qkv-layer0.safetensors")], "'positional'"),
         ];

@@ -125,6 +125,20 @@ public sealed class ReadmeExamples
     }
 
     [Fact]
+    public void FirstNumbers()
+    {
+        // README: FirstNumbers
+        // Three tokens, one head of two dimensions. Queries of zeros weigh all keys alike, so each token gets the mean of the values up to its own.
+        float[] query = new float[3 * 2], key = new float[3 * 2], value = [1, 10, 3, 30, 5, 50], output = new float[3 * 2];
+        var shape = new AttentionShape(batch: 1, queryLength: 3, keyLength: 3, queryHeads: 1, keyValueHeads: 1, keyDim: 2);
+
+        Attention.Forward(query, key, value, output, shape, new AttentionOptions { Mask = AttentionMask.Causal });
+        Console.WriteLine(string.Join(", ", output)); // 1, 10, 2, 20, 3, 30
+        // README: end
+        Assert.Equal([1, 10, 2, 20, 3, 30], output);
+    }
+
+    [Fact]
     public void VariableLength()
     {
         // README: VariableLength
@@ -186,6 +200,38 @@ public sealed class ReadmeExamples
         cache.Write(layer: 0, batch, keys, values);
         Attention.ForwardPaged(query, output, cache, layer: 0, batch, new AttentionOptions { Mask = AttentionMask.Causal });
         Assert.All(output.ToArray(), static x => Assert.Equal(3, x, 1e-6f));
+    }
+
+    [Fact]
+    public void ScoreFunctions()
+    {
+        // README: ScoreFunctions
+        // Two documents of 10 and 6 tokens in one sequence that do not see each other, and a temperature for each of 2 heads. No mask is stored, and tiles that it would empty are not read.
+        float[] query = new float[16 * 2 * 64], key = new float[16 * 2 * 64], value = new float[16 * 2 * 64], output = new float[16 * 2 * 64];
+        var shape = new AttentionShape(batch: 1, queryLength: 16, keyLength: 16, queryHeads: 2, keyValueHeads: 2, keyDim: 64);
+        int[] documents = [.. Enumerable.Repeat(0, 10), .. Enumerable.Repeat(1, 6)];
+
+        Attention.Forward<float, float>(query, key, value, output, shape, new AttentionOptions
+        {
+            Mask = AttentionMask.Causal,
+            ScoreFunction = ScoreFunction.Of(new HeadTemperature(new ScoreTable([1, 0.5f]))),
+            MaskFunction = MaskFunction.Of(new DocumentMask(documents)),
+        });
+        // README: end
+        for (int i = 0; i < query.Length; i++) (query[i], key[i], value[i]) = (MathF.Sin(i), MathF.Cos(3 * i), MathF.Sin(5 * i));
+        var options = new AttentionOptions
+        {
+            Mask = AttentionMask.Causal, ScoreFunction = ScoreFunction.Of(new HeadTemperature(new ScoreTable([1, 0.5f]))), MaskFunction = MaskFunction.Of(new DocumentMask(documents)),
+        };
+        Attention.Forward<float, float>(query, key, value, output, shape, options);
+
+        // The second document alone, with the queries of head 1 halved.
+        const int Token = 2 * 64;
+        float[] halved = query[(10 * Token)..], alone = new float[6 * Token];
+        for (int i = 0; i < halved.Length; i++)
+            if (i % Token >= 64) halved[i] /= 2;
+        Attention.Forward<float, float>(halved, key.AsSpan(10 * Token), value.AsSpan(10 * Token), alone, new AttentionShape(1, 6, 6, 2, 2, 64), new AttentionOptions { Mask = AttentionMask.Causal });
+        for (int i = 0; i < alone.Length; i++) Assert.Equal(alone[i], output[(10 * Token) + i], 1e-6f);
     }
 
     [Fact]

@@ -1,3 +1,4 @@
+using System.Globalization;
 using FusedAttention.Comparison.Cases;
 
 namespace FusedAttention.Comparison.Reporting;
@@ -44,6 +45,7 @@ internal static class ReportTables
         yield return $"{Count(report.Threads, "thread")} each, {report.SecondsEach:0.##} s for each contender in each row, in turns of short trials; rates are of the best trial. {report.StartedUtc:yyyy-MM-dd HH:mm} UTC, {report.Minutes:0.#} minutes.";
         string foreign = report.Load.ForeignProcessors is double others ? $"{others:0.00} processors used by others during the timings" : "use by others unknown";
         yield return $"Load average before {report.Load.Before ?? "unknown"}, after {report.Load.After ?? "unknown"}; {foreign}.";
+        yield return string.Create(CultureInfo.InvariantCulture, $"On your machine, in a clone of the repository: bash bench/compare.sh --seconds {report.SecondsEach:0.##} --threads {report.Threads}. bench/README.md says how it measures.");
     }
 
     /// <summary>How often we are ahead, without leaving out where not.</summary>

@@ -7,7 +7,7 @@ using FusedAttention.Serving;
 
 namespace FusedAttention.Samples.TextGeneration.Commands;
 
-/// <summary>Continues one prompt and writes the text as it comes.</summary>
+/// <summary>Continues one prompt and writes the text as it comes: as many tokens as asked for, but where a greedy text is longer than the model was trained on, no further than the loop that it ends in.</summary>
 internal static class GenerateCommand
 {
     private const int BlockSize = 16;
@@ -30,7 +30,13 @@ internal static class GenerateCommand
         while (request.GeneratedTokens.IsEmpty && engine.Step()) cancellation.ThrowIfCancellationRequested();
         TimeSpan prefill = Stopwatch.GetElapsedTime(start);
         start = Stopwatch.GetTimestamp();
-        while (engine.Step()) cancellation.ThrowIfCancellationRequested();
+        Repetition? endless = null;
+        while (endless is null && engine.Step())
+        {
+            cancellation.ThrowIfCancellationRequested();
+            if (sampler.IsGreedy && promptTokens.Length + request.GeneratedTokens.Length > model.Config.TrainedContext) endless = Repetition.Of(request.GeneratedTokens);
+        }
+
         TimeSpan decode = Stopwatch.GetElapsedTime(start);
         text.WriteLine();
         text.Flush();
@@ -40,6 +46,8 @@ internal static class GenerateCommand
         notes.WriteLine($"prefill  {promptTokens.Length} tokens, {promptTokens.Length / prefill.TotalSeconds:0} tokens/s");
         notes.WriteLine($"device   {model.DeviceName}");
         if (decoded > 0) notes.WriteLine($"decode   {decoded} tokens, {decoded / decode.TotalSeconds:0} tokens/s");
+        int length = promptTokens.Length + request.GeneratedTokens.Length;
+        if (length > model.Config.TrainedContext) notes.WriteLine($"context  {length} tokens; the model was trained on {model.Config.TrainedContext}{(endless is null ? "" : $", so {tokens - request.GeneratedTokens.Length} of the same were left out")}");
         if (Repetition.Of(request.GeneratedTokens) is { } repetition) notes.WriteLine($"text     {repetition}; --temperature 0.8 takes other tokens than the likeliest now and then");
         notes.WriteLine($"cache    {engine.PeakBlocks} of {blocks} blocks of {BlockSize} tokens, {engine.Cache.Bytes / 1024:N0} KiB of {CacheTypes.NameOf<T>()} in {model.Config.Layers} layers");
     }

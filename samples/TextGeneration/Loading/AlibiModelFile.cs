@@ -21,6 +21,7 @@ internal static class AlibiModelFile
             FeedForward = Number("ffn"),
             Vocabulary = 256,
             Positions = PositionSignal.Alibi,
+            TrainedContext = Number("train_context"),
             NormEpsilon = float.Parse(Text("norm_eps")),
         };
         int queryWidth = config.Heads * config.HeadDim, keyWidth = config.KeyValueHeads * config.HeadDim;

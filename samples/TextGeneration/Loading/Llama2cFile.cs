@@ -29,6 +29,7 @@ internal static class Llama2cFile
             FeedForward = hidden,
             Vocabulary = vocabulary,
             Positions = PositionSignal.Rotary,
+            TrainedContext = sizes[6],
         };
         int keyWidth = keyValueHeads * config.HeadDim;
         ReadOnlySpan<float> rest = MemoryMarshal.Cast<byte, float>(bytes[HeaderBytes..]);

@@ -35,10 +35,12 @@ internal static class ModelFolder
             if (!File.Exists(path)) throw new FileNotFoundException("stories260K is not in the repository: get stories260K.bin and tok512.bin, which llama2.c's model page has, and give the path of the first with --model.");
         }
 
+        if (!File.Exists(path)) throw new FileNotFoundException($"There is no model file {path}.");
         string name = $"{Path.GetFileName(Path.GetDirectoryName(Path.GetFullPath(path)))}/{Path.GetFileName(path)}";
         if (!Path.GetExtension(path).Equals(".bin", StringComparison.OrdinalIgnoreCase)) return new(name, AlibiModelFile.Load(path), new ByteTokenizer());
         ModelWeights weights = Llama2cFile.Load(path);
         string pieces = Path.Combine(Path.GetDirectoryName(Path.GetFullPath(path))!, "tok512.bin");
+        if (!File.Exists(pieces)) throw new FileNotFoundException($"{path}: its tokens, tok512.bin, do not lie beside it: {pieces} is not there.");
         return new(name, weights, PieceTokenizer.Load(pieces, weights.Config.Vocabulary));
     }
 }

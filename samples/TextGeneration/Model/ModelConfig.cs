@@ -31,6 +31,9 @@ internal sealed record ModelConfig
 
     public required PositionSignal Positions { get; init; }
 
+    /// <summary>The longest text it was trained on, in tokens.</summary>
+    public required int TrainedContext { get; init; }
+
     public float NormEpsilon { get; init; } = 1e-5f;
 
     public double RotaryBase { get; init; } = 10_000;

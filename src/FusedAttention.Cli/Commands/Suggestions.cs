@@ -5,10 +5,14 @@ namespace FusedAttention.Cli.Commands;
 /// <summary>What somebody meant who typed a name that does not exist.</summary>
 internal static class Suggestions
 {
-    /// <summary>": did you mean x?", or a point where nothing is near.</summary>
+    /// <summary>": did you mean x?", or a point where nothing is near. A name that has the typed one as its end, as --query-heads has --heads, is nearer than one that looks like it.</summary>
     public static string DidYouMean(string typed, IEnumerable<string> names)
     {
-        (int distance, string name) = names.Select(name => (Distance(typed, name), name)).DefaultIfEmpty((int.MaxValue, "")).Min();
+        string[] all = [.. names];
+        string ending = typed.TrimStart('-');
+        string[] longer = [.. all.Where(name => name.EndsWith("-" + ending, StringComparison.Ordinal))];
+        if (longer.Length > 0) return $": did you mean {string.Join(" or ", longer)}?";
+        (int distance, string name) = all.Select(name => (Distance(typed, name), name)).DefaultIfEmpty((int.MaxValue, "")).Min();
         return distance <= 1 + (typed.Length / 5) ? $": did you mean {name}?" : ".";
     }
 

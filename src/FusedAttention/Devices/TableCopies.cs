@@ -11,7 +11,7 @@ internal sealed class TableCopies<TMemory>(Func<ScoreTable, TMemory> copy) : IDi
     private readonly Lock _gate = new();
 
     /// <summary>By what tells tables apart. When that is collected, so is the copy, whose memory goes back as that of a tensor that nobody disposed.
-    /// Held as what it can do: the table's own type parameter asks trimming to keep a constructor, which native compilation would ask of <typeparamref name="TMemory"/> too (IL2091, of which only publishing tells).</summary>
+    /// Held as what it can do: the table's own type parameter asks trimming to keep a constructor, which native compilation would ask of <typeparamref name="TMemory"/> too (IL2091).</summary>
     private readonly ConditionalWeakTable<object, IDisposable> _copies = [];
 
     /// <summary>A table's copy: the caller holds the table until it holds the copy.</summary>

@@ -13,7 +13,7 @@ public abstract unsafe partial class KeyValueCache
     /// <summary>Blocks that are looked up at once: enough that the lock costs nothing beside the copies, few enough for the stack.</summary>
     private const int BlocksPerLookup = 64;
 
-    /// <summary>Appends one token or many to a sequence of a cache with one layer.</summary>
+    /// <summary>Appends one token or many, <c>[tokens, KeyValueHeads, dim]</c>, to a sequence of a cache with one layer.</summary>
     /// <typeparam name="TSource">Element type of the rows: <see cref="float"/>, <see cref="Half"/> or <see cref="BFloat16"/>. They are converted to that of the cache, to nearest with ties to even.</typeparam>
     /// <param name="sequence">The sequence.</param>
     /// <param name="keys"><c>[tokens, KeyValueHeads, KeyDim]</c>, any strides.</param>
@@ -41,7 +41,7 @@ public abstract unsafe partial class KeyValueCache
         }
     }
 
-    /// <summary>Appends tensors to a sequence of a cache with one layer.</summary>
+    /// <summary>Appends tensors <c>[tokens, KeyValueHeads, dim]</c> to a sequence of a cache with one layer.</summary>
     /// <inheritdoc cref="Append{TSource}(CacheSequence, in ReadOnlyTensorSpan{TSource}, in ReadOnlyTensorSpan{TSource}, RotaryEmbedding, ReadOnlySpan{int})"/>
     public int Append<TSource>(CacheSequence sequence, Tensor<TSource> keys, Tensor<TSource> values, RotaryEmbedding? rotary = null, ReadOnlySpan<int> positions = default)
         where TSource : unmanaged
@@ -51,7 +51,7 @@ public abstract unsafe partial class KeyValueCache
         return Append(sequence, keys.AsReadOnlyTensorSpan(), values.AsReadOnlyTensorSpan(), rotary, positions);
     }
 
-    /// <summary>Appends one token or many, packed, to a sequence of a cache with one layer.</summary>
+    /// <summary>Appends one token or many, <c>[tokens, KeyValueHeads, dim]</c> packed, to a sequence of a cache with one layer.</summary>
     /// <param name="sequence">The sequence.</param>
     /// <param name="keys">tokens x KeyValueHeads x KeyDim elements.</param>
     /// <param name="values">tokens x KeyValueHeads x ValueDim elements.</param>
@@ -74,7 +74,7 @@ public abstract unsafe partial class KeyValueCache
     }
 
     /// <summary>
-    /// Writes keys and values of one layer at positions that the sequence has. A block that another sequence sees too is copied first, in all layers; a published one that nobody else uses
+    /// Writes keys and values of one layer, <c>[tokens, KeyValueHeads, dim]</c>, at positions that the sequence has. A block that another sequence sees too is copied first, in all layers; a published one that nobody else uses
     /// is taken back from the index.
     /// </summary>
     /// <typeparam name="TSource">Element type of the rows: <see cref="float"/>, <see cref="Half"/> or <see cref="BFloat16"/>. They are converted to that of the cache, to nearest with ties to even.</typeparam>
@@ -105,7 +105,7 @@ public abstract unsafe partial class KeyValueCache
         }
     }
 
-    /// <summary>Writes tensors of one layer at positions that the sequence has.</summary>
+    /// <summary>Writes tensors <c>[tokens, KeyValueHeads, dim]</c> of one layer at positions that the sequence has.</summary>
     /// <inheritdoc cref="Write{TSource}(int, CacheSequence, int, in ReadOnlyTensorSpan{TSource}, in ReadOnlyTensorSpan{TSource}, RotaryEmbedding, ReadOnlySpan{int})"/>
     public void Write<TSource>(int layer, CacheSequence sequence, int position, Tensor<TSource> keys, Tensor<TSource> values, RotaryEmbedding? rotary = null, ReadOnlySpan<int> positions = default)
         where TSource : unmanaged
@@ -115,7 +115,7 @@ public abstract unsafe partial class KeyValueCache
         Write(layer, sequence, position, keys.AsReadOnlyTensorSpan(), values.AsReadOnlyTensorSpan(), rotary, positions);
     }
 
-    /// <summary>Writes packed keys and values of one layer at positions that the sequence has.</summary>
+    /// <summary>Writes packed keys and values of one layer, <c>[tokens, KeyValueHeads, dim]</c>, at positions that the sequence has.</summary>
     /// <param name="layer">From 0 to Layers - 1.</param>
     /// <param name="sequence">The sequence.</param>
     /// <param name="position">The position of the first token written.</param>
@@ -140,7 +140,7 @@ public abstract unsafe partial class KeyValueCache
     }
 
     /// <summary>
-    /// Writes one layer's keys and values of a whole batch: row <c>r</c> goes where row <c>r</c> of the batch's queries stands, so that <c>ForwardPaged</c> can follow with the same batch.
+    /// Writes one layer's keys and values of a whole batch, <c>[batch.TotalQueries, KeyValueHeads, dim]</c>: row <c>r</c> goes where row <c>r</c> of the batch's queries stands, so that <c>ForwardPaged</c> can follow with the same batch.
     /// Shared blocks are copied first, as by the other <c>Write</c>. The bookkeeping is asked once a call, and does nothing from the second layer of a step on.
     /// </summary>
     /// <typeparam name="TSource">Element type of the rows: <see cref="float"/>, <see cref="Half"/> or <see cref="BFloat16"/>. They are converted to that of the cache, to nearest with ties to even.</typeparam>
@@ -174,7 +174,7 @@ public abstract unsafe partial class KeyValueCache
         }
     }
 
-    /// <summary>Writes one layer's keys and values of a whole batch, as tensors.</summary>
+    /// <summary>Writes one layer's keys and values of a whole batch, as tensors <c>[batch.TotalQueries, KeyValueHeads, dim]</c>.</summary>
     /// <inheritdoc cref="Write{TSource}(int, PagedBatch, in ReadOnlyTensorSpan{TSource}, in ReadOnlyTensorSpan{TSource}, RotaryEmbedding, ReadOnlySpan{int})"/>
     public void Write<TSource>(int layer, PagedBatch batch, Tensor<TSource> keys, Tensor<TSource> values, RotaryEmbedding? rotary = null, ReadOnlySpan<int> positions = default)
         where TSource : unmanaged
@@ -184,7 +184,7 @@ public abstract unsafe partial class KeyValueCache
         Write(layer, batch, keys.AsReadOnlyTensorSpan(), values.AsReadOnlyTensorSpan(), rotary, positions);
     }
 
-    /// <summary>Writes one layer's keys and values of a whole batch, packed.</summary>
+    /// <summary>Writes one layer's keys and values of a whole batch, <c>[batch.TotalQueries, KeyValueHeads, dim]</c> packed.</summary>
     /// <param name="layer">From 0 to Layers - 1.</param>
     /// <param name="batch">Sequences of this cache, each added once with the query tokens that are its last ones.</param>
     /// <param name="keys">batch.TotalQueries x KeyValueHeads x KeyDim elements.</param>

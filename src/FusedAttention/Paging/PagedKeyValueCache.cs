@@ -89,15 +89,15 @@ public sealed class PagedKeyValueCache<T> : KeyValueCache
     [EditorBrowsable(EditorBrowsableState.Never)]
     public ReadOnlyTensorSpan<T> Values(int layer = 0) => GetValues(layer);
 
-    /// <summary>Appends packed rows of the cache's own element type: so that <c>[1, 2, 3]</c> is a row of it.</summary>
+    /// <summary>Appends packed rows of the cache's own element type, <c>[tokens, KeyValueHeads, dim]</c>: so that <c>[1, 2, 3]</c> is a row of it.</summary>
     /// <inheritdoc cref="KeyValueCache.Append{TSource}(CacheSequence, ReadOnlySpan{TSource}, ReadOnlySpan{TSource}, RotaryEmbedding, ReadOnlySpan{int})"/>
     public int Append(CacheSequence sequence, ReadOnlySpan<T> keys, ReadOnlySpan<T> values) => Append<T>(sequence, keys, values);
 
-    /// <summary>Writes packed rows of the cache's own element type at positions that the sequence has.</summary>
+    /// <summary>Writes packed rows of the cache's own element type, <c>[tokens, KeyValueHeads, dim]</c>, at positions that the sequence has.</summary>
     /// <inheritdoc cref="KeyValueCache.Write{TSource}(int, CacheSequence, int, ReadOnlySpan{TSource}, ReadOnlySpan{TSource}, RotaryEmbedding, ReadOnlySpan{int})"/>
     public void Write(int layer, CacheSequence sequence, int position, ReadOnlySpan<T> keys, ReadOnlySpan<T> values) => Write<T>(layer, sequence, position, keys, values);
 
-    /// <summary>Writes packed rows of the cache's own element type for a whole batch.</summary>
+    /// <summary>Writes packed rows of the cache's own element type for a whole batch, <c>[batch.TotalQueries, KeyValueHeads, dim]</c>.</summary>
     /// <inheritdoc cref="KeyValueCache.Write{TSource}(int, PagedBatch, ReadOnlySpan{TSource}, ReadOnlySpan{TSource}, RotaryEmbedding, ReadOnlySpan{int})"/>
     public void Write(int layer, PagedBatch batch, ReadOnlySpan<T> keys, ReadOnlySpan<T> values) => Write<T>(layer, batch, keys, values);
 

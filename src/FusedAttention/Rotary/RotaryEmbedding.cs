@@ -45,7 +45,7 @@ public sealed unsafe class RotaryEmbedding
     /// <summary>Radians that each pair turns by from one position to the next, <c>[RotaryDim / 2]</c>, scaling included ("inv_freq").</summary>
     public ReadOnlySpan<double> GetFrequencies() => _frequencies;
 
-    /// <summary>Rotates packed rows in place.</summary>
+    /// <summary>Rotates packed rows, <c>[tokens, heads, HeadDim]</c>, in place.</summary>
     /// <typeparam name="T">Element type: <see cref="float"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="rows">Queries or keys, <c>[tokens, heads, HeadDim]</c> without gaps, any number of heads.</param>
     /// <param name="positions">One a token, e.g. those of <see cref="PagedBatch.Positions"/>; a negative one turns backwards.</param>
@@ -78,7 +78,7 @@ public sealed unsafe class RotaryEmbedding
         }
     }
 
-    /// <summary>Rotates rows in place, of any strides: a slice of packed rows of queries, keys and values will do.</summary>
+    /// <summary>Rotates rows, <c>[batch, tokens, heads, HeadDim]</c> or <c>[tokens, heads, HeadDim]</c>, in place, of any strides: a slice of packed rows of queries, keys and values will do.</summary>
     /// <typeparam name="T">Element type: <see cref="float"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="rows">Queries or keys, <c>[batch, tokens, heads, HeadDim]</c> or <c>[tokens, heads, HeadDim]</c>; contiguous last dimension.</param>
     /// <param name="positions">One a token, which stand for every batch alike; or one for each token of each batch.</param>

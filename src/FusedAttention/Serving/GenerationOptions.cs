@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using System.Globalization;
 
 namespace FusedAttention.Serving;
 
@@ -57,4 +58,18 @@ public sealed record GenerationOptions
 
     /// <summary>The first <see cref="GenerationRequest.Tag"/> of the request: there before any step runs it.</summary>
     public object? Tag { get; init; }
+
+    /// <summary>What is set, in a few words, for logs: <c>at most 200 tokens, stops after 2 or 13, priority 1, within 1.5 s</c>.</summary>
+    public override string ToString()
+    {
+        var words = new List<string> { $"at most {MaxNewTokens} tokens" };
+        if (StopTokens.Length > 0) words.Add($"stops after {string.Join(" or ", StopTokens)}");
+        if (Priority != 0) words.Add($"priority {Priority}");
+        if (TimeLimit is TimeSpan limit) words.Add(string.Create(CultureInfo.InvariantCulture, $"within {limit.TotalSeconds:0.###} s"));
+        if (!SharePrefix) words.Add("shares no prefix");
+        if (PrefixIdentity is not null) words.Add($"prefixes of '{PrefixIdentity}'");
+        if (PromptLogits) words.Add("logits of the prompt");
+        if (Tag is not null) words.Add($"tag {Tag}");
+        return string.Join(", ", words);
+    }
 }

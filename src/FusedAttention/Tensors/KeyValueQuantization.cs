@@ -17,7 +17,7 @@ namespace FusedAttention;
 /// </remarks>
 public static unsafe class KeyValueQuantization
 {
-    /// <summary>Rows to codes from -127 to 127, and a scale for each row.</summary>
+    /// <summary>Rows <c>[rows, dim]</c> to codes from -127 to 127, and a scale for each row.</summary>
     /// <typeparam name="T"><see cref="float"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="rows"><c>[rows, dim]</c>.</param>
     /// <param name="dim">Numbers of a row, 1 or more.</param>
@@ -30,7 +30,7 @@ public static unsafe class KeyValueQuantization
         fixed (sbyte* first = codes) Quantize(AttentionElementType.Int8, rows, dim, (byte*)first, codes.Length, scales);
     }
 
-    /// <summary>Rows to <see cref="Float8E4M3"/>, and a scale for each row.</summary>
+    /// <summary>Rows <c>[rows, dim]</c> to <see cref="Float8E4M3"/>, and a scale for each row.</summary>
     /// <param name="rows"><c>[rows, dim]</c>.</param>
     /// <param name="dim">Numbers of a row, 1 or more.</param>
     /// <param name="codes">Receives <c>[rows, dim]</c>.</param>
@@ -42,7 +42,7 @@ public static unsafe class KeyValueQuantization
         fixed (Float8E4M3* first = codes) Quantize(AttentionElementType.Float8E4M3, rows, dim, (byte*)first, codes.Length, scales);
     }
 
-    /// <summary>Rows to <see cref="Float8E4M3"/> by one scale that is given.</summary>
+    /// <summary>Numbers in any layout to <see cref="Float8E4M3"/> by one scale that is given.</summary>
     /// <typeparam name="T"><see cref="float"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <param name="numbers">Any amount.</param>
     /// <param name="scale">What numbers are divided by: finite, above 0.</param>

@@ -9,6 +9,18 @@ public sealed class RequestOptionTests
     private static CancellationToken Stop => TestContext.Current.CancellationToken;
 
     [Fact]
+    public void Options_say_what_is_set()
+    {
+        Assert.Equal("at most 16 tokens", new GenerationOptions().ToString());
+        Assert.Equal(
+            "at most 200 tokens, stops after 2 or 13, priority 1, within 1.5 s, shares no prefix, prefixes of 'tenant', logits of the prompt, tag 7",
+            new GenerationOptions
+            {
+                MaxNewTokens = 200, StopTokens = [2, 13], Priority = 1, TimeLimit = TimeSpan.FromSeconds(1.5), SharePrefix = false, PrefixIdentity = "tenant", PromptLogits = true, Tag = 7,
+            }.ToString());
+    }
+
+    [Fact]
     public void A_prefill_only_request_leaves_its_prompt_in_the_cache()
     {
         using var model = new CountingModel(blocks: 20, blockSize: 4);
