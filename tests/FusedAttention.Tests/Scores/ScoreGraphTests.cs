@@ -50,6 +50,10 @@ public sealed class ScoreGraphTests
         // Four of six, the costliest.
         ScoreForm many = ScoreFunction.Of(default(SixNumbersOfARow)).Graph.Form;
         Assert.Equal([ScoreOperation.Exp, ScoreOperation.Log, ScoreOperation.Tanh, ScoreOperation.Multiply], many.RowNumbers.ToArray().Select(step => many.Steps[step].Operation));
+
+        // Squares of squares, two hundred times.
+        ScoreForm deep = ScoreFunction.Of(default(DeepSquare)).Graph.Form;
+        Assert.Equal([deep.Steps.Length - 2], deep.RowNumbers.ToArray());
     }
 
     [Fact]
@@ -184,6 +188,17 @@ public sealed class ScoreGraphTests
         {
             T root = T.Sqrt(at.Position);
             return (score * T.Exp(at.Position)) + (at.Key * T.Log(at.Position)) + (score * at.Key * T.Tanh(at.Position)) + (at.Key * at.Key * (T.Exp(at.Position) * T.Log(at.Position))) + (score * root) + (at.Key * (root - 1));
+        }
+    }
+
+    private readonly struct DeepSquare : IScoreFunction
+    {
+        public T Score<T>(T score, in ScoreContext<T> at)
+            where T : struct, IScoreValue<T>
+        {
+            T square = at.Position;
+            for (int i = 0; i < 200; i++) square *= square;
+            return score + square;
         }
     }
 }

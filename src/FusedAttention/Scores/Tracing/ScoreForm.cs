@@ -12,6 +12,9 @@ internal sealed class ScoreForm : IEquatable<ScoreForm>
     /// <summary>Operations from which on a number is: fewer are done again as fast as it is read.</summary>
     private const int LeastCost = 4;
 
+    /// <summary>More is not told apart.</summary>
+    private const int MostCost = 1 << 20;
+
     private readonly ScoreStep[] _steps;
     private readonly bool[] _dependsOnKey;
     private readonly int[] _rowNumbers;
@@ -47,7 +50,7 @@ internal sealed class ScoreForm : IEquatable<ScoreForm>
     public int Parameters { get; }
 
     /// <summary>
-    /// The steps whose results are the same for all keys of a row, of the score function of a row, and that take more than a few operations: what a kernel may compute once a row. Not those that only other such steps ask for.
+    /// Up to four steps whose results are the same for all keys of a row and take more than a few operations: what a kernel may compute once a row. Not those that only other such steps ask for.
     /// </summary>
     public ReadOnlySpan<int> RowNumbers => _rowNumbers;
 
@@ -71,20 +74,24 @@ internal sealed class ScoreForm : IEquatable<ScoreForm>
     private int[] FindRowNumbers()
     {
         int[] costs = new int[_steps.Length];
+        bool[] isAskedForEachKey = new bool[_steps.Length];
+        isAskedForEachKey[^1] = true;
         for (int i = 0; i < _steps.Length; i++)
         {
             costs[i] = CostOf(_steps[i].Operation);
-            foreach (int operand in Operands(_steps[i])) costs[i] += costs[operand];
+            foreach (int operand in Operands(_steps[i]))
+            {
+                // What is shared counts wherever it is asked for, so squares of squares would be beyond any number.
+                costs[i] = Math.Min(costs[i] + costs[operand], MostCost);
+                isAskedForEachKey[operand] |= _dependsOnKey[i];
+            }
         }
 
         return
         [
-            .. Enumerable.Range(0, _steps.Length).Where(i => !_dependsOnKey[i] && !_steps[i].IsTruth && costs[i] >= LeastCost && IsAskedForEachKey(i))
+            .. Enumerable.Range(0, _steps.Length).Where(i => !_dependsOnKey[i] && !_steps[i].IsTruth && costs[i] >= LeastCost && isAskedForEachKey[i])
                 .OrderByDescending(i => costs[i]).Take(MostRowNumbers).Order(),
         ];
-
-        bool IsAskedForEachKey(int step) =>
-            step == _steps.Length - 1 || _steps.Where((_, i) => _dependsOnKey[i]).Any(other => Operands(other).Contains(step));
     }
 
     /// <summary>Roughly, in instructions of a GPU.</summary>
