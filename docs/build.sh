@@ -3,9 +3,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-for library in FusedAttention FusedAttention.Cuda FusedAttention.Metal FusedAttention.Cli; do # the tool for the assemblies that the libraries name
-    dotnet build "src/$library" -c Release -v quiet -nologo
-done
+# The tool has every library below it: one build of it, up to date, takes 4 s of processor time; one of each took 12.
+dotnet build src/FusedAttention.Cli -c Release -v quiet -nologo
 
 dotnet tool restore >/dev/null
 rm -rf artifacts/docs
