@@ -7,7 +7,7 @@ using FusedAttention.Metal.Launching;
 namespace FusedAttention.Metal.Emulation;
 
 /// <summary>
-/// Compiles libraries: preprocess, read the kernels' arguments, add calls, compile to intermediate text, edit that (<see cref="KernelModule"/>), optimise and link
+/// Compiles libraries: preprocess, read the kernels' arguments, add calls, compile to intermediate text, edit that (<see cref="KernelModule"/>), make machine code of it and link
 /// with the runtime. Results stay under <c>artifacts/metal-emulator</c>, named by all that they were made from, so a second run of the tests compiles nothing.
 /// </summary>
 internal static class EmulatorBuild
@@ -52,7 +52,7 @@ internal static class EmulatorBuild
 
     private static EmulatorLibrary Build(string text, EmulatorFlavour flavour)
     {
-        string folder = Once(Hash(SourceKey.Value, text, string.Join(' ', flavour.Options()), EmulatorToolchain.Processor), temporary =>
+        string folder = Once(Hash(SourceKey.Value, text, string.Join(' ', [.. flavour.Options(), .. flavour.KernelOptions()]), EmulatorToolchain.Processor), temporary =>
         {
             File.WriteAllText(Path.Combine(temporary, "library.metal"), text);
             EmulatorToolchain.Compile(temporary, ["-E", "-x", "cl", .. Language, .. IncludeOptions, "library.metal", "-o", "library.i"]);
@@ -63,7 +63,7 @@ internal static class EmulatorBuild
             File.WriteAllText(Path.Combine(temporary, "module.ll"), module.Text);
             File.WriteAllText(Path.Combine(temporary, "rolled.ll"), module.RolledText);
             string[] objects = Directory.GetFiles(Runtimes.GetOrAdd(flavour, static flavour => new Lazy<string>(() => BuildRuntime(flavour))).Value, "*.o");
-            EmulatorToolchain.Compile(temporary, [EmulatorToolchain.Processor, .. flavour.Options(), .. flavour.LinkOptions(), "-Wno-override-module", "rolled.ll", .. objects, "-lm", "-o", Executable]);
+            EmulatorToolchain.Compile(temporary, [EmulatorToolchain.Processor, .. flavour.Options(), .. flavour.KernelOptions(), .. flavour.LinkOptions(), "-Wno-override-module", "rolled.ll", .. objects, "-lm", "-o", Executable]);
         });
         KernelSignature[] kernels = KernelText.ParseKernels(File.ReadAllText(Path.Combine(folder, "library.i")));
         return new EmulatorLibrary(folder, kernels, KernelText.ParseConstants(text), KernelModule.Parse(File.ReadAllText(Path.Combine(folder, "library.ll"))));

@@ -69,7 +69,7 @@ public sealed class MetalFunctionTests
         Victim[] victims = [.. Enumerable.Range(0, 4).SelectMany(_ => Victim.Choose(generator, problem))];
         foreach (AttentionKernel kernel in Enum.GetValues<AttentionKernel>())
         {
-            if (MetalReferenceTests.Takes(kernel, problem.KeyDim, problem.ValueDim, problem.KeyValueType)) HiddenKeys.AssertHidden(problem, victims, special => MetalProblems.Run(special, arrangement, kernel));
+            if (MetalReferenceTests.Takes(kernel, problem.KeyDim, problem.ValueDim, problem.KeyValueType)) HiddenKeys.AssertHidden(problem, victims, special => Run(special, arrangement, kernel));
         }
     }
 
@@ -82,9 +82,9 @@ public sealed class MetalFunctionTests
     {
         AttentionKernel family = Enum.Parse<AttentionKernel>(kernel);
         (Problem problem, (int, int, float)[] specials) = HiddenKeyProblems.ExcludedByScore(queries);
-        CallResult expected = MetalProblems.Run(HiddenKeyProblems.WithValues(problem, specials, isZero: true), null, family);
+        CallResult expected = Run(HiddenKeyProblems.WithValues(problem, specials, isZero: true), null, family);
         Assert.All(expected.Output[0], static x => Assert.True(float.IsFinite(x)));
-        MetalProblems.Run(HiddenKeyProblems.WithValues(problem, specials, isZero: false), null, family).AssertSameBits(expected, $"{family}: {problem}");
+        Run(HiddenKeyProblems.WithValues(problem, specials, isZero: false), null, family).AssertSameBits(expected, $"{family}: {problem}");
     }
 
     /// <summary>A cap makes a number of the negative infinity of a bias, and the key is seen, an infinite value too.</summary>
@@ -96,8 +96,8 @@ public sealed class MetalFunctionTests
     {
         AttentionKernel family = Enum.Parse<AttentionKernel>(kernel);
         Problem problem = HiddenKeyProblems.CappedAfterBias(queries);
-        MetalProblems.Run(problem, null, family).AssertClose(problem, RowByRow.Solve(problem));
-        CallResult infinite = MetalProblems.Run(HiddenKeyProblems.WithValues(problem, [(20, 3, float.PositiveInfinity)], isZero: false), null, family);
+        Run(problem, null, family).AssertClose(problem, RowByRow.Solve(problem));
+        CallResult infinite = Run(HiddenKeyProblems.WithValues(problem, [(20, 3, float.PositiveInfinity)], isZero: false), null, family);
         for (int i = 0; i < infinite.Output[0].Length; i++) Assert.Equal(i % problem.ValueDim == 3, float.IsPositiveInfinity(infinite.Output[0][i]));
     }
 
@@ -111,7 +111,7 @@ public sealed class MetalFunctionTests
         Problem problem = HiddenKeyProblems.Of(queries, 200, AttentionElementType.Float16, "nothing");
         Assert.SkipWhen(EmulatorToolchain.SkipReason is not null, EmulatorToolchain.SkipReason ?? "");
         Problem kept = problem with { Options = problem.Options with { MaskFunction = MaskFunction.Of(new FirstKeys(3)) } };
-        using EmulatedRuntime runtime = new(EmulatorFlavour.Plain)
+        using EmulatedRuntime runtime = new(EmulatorFlavour.Brief)
         {
             Source = function =>
             {
@@ -133,10 +133,10 @@ public sealed class MetalFunctionTests
     {
         ProblemGenerator generator = MetalProblems.Generator(890_000 + seed);
         Problem problem = TestFunctions.AddSame(generator.NextProblem(), seed);
-        CallResult together = MetalProblems.Run(problem);
+        CallResult together = Run(problem);
         for (int s = 0; s < problem.Sequences; s++)
         {
-            CallResult alone = MetalProblems.Run(problem.Only(s));
+            CallResult alone = Run(problem.Only(s));
             CallResult.AssertSameBits(together.Output[s], alone.Output[0], $"sequence {s} alone, {problem}");
             CallResult.AssertSameBits(together.LogSumExp![s], alone.LogSumExp![0], $"log-sum-exp of sequence {s} alone, {problem}");
         }
@@ -148,7 +148,7 @@ public sealed class MetalFunctionTests
         ProblemGenerator generator = MetalProblems.Generator(880_000 + seed);
         Problem problem = TestFunctions.Add(generator, generator.NextProblem());
         Solution solution = RowByRow.Solve(problem);
-        using EmulatedRuntime runtime = MetalProblems.Start(EmulatorFlavour.Plain, seed % 3 == 0 ? MetalProblems.AllOrders : ["random"]);
+        using EmulatedRuntime runtime = MetalProblems.Start(EmulatorFlavour.Brief, seed % 3 == 0 ? MetalProblems.AllOrders : ["random"]);
         AttentionKernel kernel = Enum.GetValues<AttentionKernel>()[seed % 3];
         foreach (AttentionKernel? forced in (AttentionKernel?[])[null, kernel])
         {
@@ -157,11 +157,13 @@ public sealed class MetalFunctionTests
         }
     }
 
+    private static CallResult Run(Problem problem, Arrangement? arrangement = null, AttentionKernel? forced = null) => MetalProblems.Run(problem, arrangement, forced, EmulatorFlavour.Brief);
+
     /// <summary>Whether the kernel takes the case, which it then passes.</summary>
     private static bool AssertPasses(string path, AttentionKernel? forced)
     {
         ReferenceCase reference = ReferenceCase.Load(path);
-        using EmulatedRuntime runtime = MetalProblems.Start(EmulatorFlavour.Plain, MetalProblems.AllOrders);
+        using EmulatedRuntime runtime = MetalProblems.Start(EmulatorFlavour.Brief, MetalProblems.AllOrders);
         CaseOutcome outcome = ReferenceCall.Run(reference, new RunOptions { RowInvariant = forced == AttentionKernel.Prefill }, new MetalCaller(runtime, forced));
         if (forced is not null && !outcome.Passed && outcome.Failure!.Contains("does not take dimensions", StringComparison.Ordinal)) return false;
         Assert.True(outcome.Passed, $"{path} in {forced?.ToString() ?? "the chosen kernel"}: {outcome.Failure}");

@@ -36,7 +36,7 @@ internal static class MetalProblems
     public static EmulatedRuntime Start(EmulatorFlavour flavour = EmulatorFlavour.Plain, params string[] orders)
     {
         Assert.SkipWhen(EmulatorToolchain.SkipReason is not null, EmulatorToolchain.SkipReason ?? "");
-        if (orders.Length == 0) orders = flavour == EmulatorFlavour.Plain ? ["random"] : AllOrders;
+        if (orders.Length == 0) orders = flavour is EmulatorFlavour.Plain or EmulatorFlavour.Brief ? ["random"] : AllOrders;
         return new EmulatedRuntime(flavour) { Orders = [.. orders] };
     }
 
