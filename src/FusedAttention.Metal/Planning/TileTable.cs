@@ -128,7 +128,10 @@ internal static class TileTable
     {
         if (!IsPrefillDim(keyDim) || !IsPrefillDim(valueDim)) return null;
         int simdgroups = PrefillSimdgroups * dimParts;
-        int rowBytes = (Math.Max(PaddedTo(16 * dimParts, keyDim), PaddedTo(8 * dimParts, valueDim)) * keyValueType.Size()) + 16;
+
+        // Codes are staged as halves, and each key's two scales beside them.
+        int elementBytes = keyValueType.IsEightBit() ? AttentionElementType.Float16.Size() : keyValueType.Size(), scaleBytes = keyValueType.IsEightBit() ? 2 * sizeof(float) : 0;
+        int rowBytes = (Math.Max(PaddedTo(16 * dimParts, keyDim), PaddedTo(8 * dimParts, valueDim)) * elementBytes) + 16 + scaleBytes;
         int keys = rowBlocks == 1 && dimParts == 1 && Math.Max(keyDim, valueDim) <= MostDimOf32Keys ? 32 : SmallTileKeys;
 
         // 256 floats a row leave 8 keys: 16,640 bytes for 16 of them alone.
@@ -139,7 +142,7 @@ internal static class TileTable
 
         static int PaddedTo(int multiple, int dim) => (dim + multiple - 1) / multiple * multiple;
 
-        // A row takes 16 bytes more than its elements. Behind the tile are the item's notes, and with two parts what their lanes exchange: two floats for every 8 keys, and two for the row.
+        // A row takes 16 bytes more than its elements, and its scales. Behind the tile are the item's notes, and with two parts what their lanes exchange: two floats for every 8 keys, and two for the row.
         int Bytes(int keys) => (keys * rowBytes) + 16 + (dimParts > 1 ? PrefillSimdgroups * rowBlocks * ((keys / 8) + 1) * 32 * 2 * sizeof(float) : 0);
     }
 
