@@ -176,7 +176,7 @@ public sealed class MetalEightBitCacheTests : IDisposable
 
     private static PagedKeyValueCacheOptions Options(int dim) => new() { Blocks = 40, BlockSize = 4, KeyValueHeads = Heads, KeyDim = dim };
 
-    private static byte[][] ContentsOf<T>(MetalPagedKeyValueCache<T> cache, CacheSequence sequence, int layer)
+    internal static byte[][] ContentsOf<T>(MetalPagedKeyValueCache<T> cache, CacheSequence sequence, int layer)
         where T : unmanaged
         => CacheContents.Of(cache, sequence, [Pool(cache.GetKeys(layer)), Pool(cache.GetKeyScales(layer)), Pool(cache.GetValues(layer)), Pool(cache.GetValueScales(layer))]);
 

@@ -84,7 +84,7 @@ public sealed class MetalPlanTests
         Assert.Contains("Q8Block; of 8 bits the Metal kernels take", Assert.Throws<NotSupportedException>(() => MetalPlan.Of(problem, Device)).Message, StringComparison.Ordinal);
     }
 
-    /// <summary>Codes are staged as halves, so they have the tiles of those, with two scales a key beside them.</summary>
+    /// <summary>Codes are staged as halves, so they have the tiles of those, with two scales a key beside them, but for dimensions where two blocks of rows would take too many registers.</summary>
     [Theory]
     [InlineData(AttentionElementType.Float16)]
     [InlineData(AttentionElementType.Float32)]
@@ -92,6 +92,7 @@ public sealed class MetalPlanTests
     {
         for (int dim = 32; dim <= 256; dim += 8)
         {
+            if (query == AttentionElementType.Float16 ? dim is 72 or 80 : dim is 56 or 64) continue;
             PrefillTile halves = TileTable.Prefill(dim, dim, query, AttentionElementType.Float16)!.Value;
             foreach (AttentionElementType codes in (AttentionElementType[])[AttentionElementType.Int8, AttentionElementType.Float8E4M3])
                 Assert.Equal(halves with { ThreadgroupBytes = halves.ThreadgroupBytes + (halves.Keys * 2 * sizeof(float)) }, TileTable.Prefill(dim, dim, query, codes));

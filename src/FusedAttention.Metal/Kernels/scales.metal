@@ -12,17 +12,15 @@ struct ScaleRows {
     int block_size;                     // 0 when keys lie one stride apart
 };
 
-// `start` is where the sequence's keys, or values, begin, which tells the number of its first token where sequences are packed; otherwise its scales begin by the number of the sequence.
+// `start` is where the sequence's keys, or values, begin, from which the host's factor makes the place of its first token's scale where sequences are packed; otherwise scales begin by the number of the sequence.
 INLINE ScaleRows scales_of(
-    int head, int number, long start, device const float *scales, device const int *block_tables, int block_size, thread const SequenceEntry &sequence, constant ScaleStrides &strides)
+    int head, int number, long start, device const float *scales, device const int *block_tables, int block_size, thread const SequenceEntry &sequence, constant ScalePlaces &places)
 {
-    long first = head * strides.head_stride;
-    if (strides.token_divisor != 0) first += start / strides.token_divisor * strides.token_stride;
-    else first += number * strides.sequence_stride;
+    long first = long((ulong(start) >> places.start_shift) * places.start_factor) + number * places.sequence_stride;
     ScaleRows rows;
-    rows.first = scales + first;
-    rows.token_stride = strides.token_stride;
-    rows.block_stride = strides.block_stride;
+    rows.first = scales + (first + head * places.head_stride);
+    rows.token_stride = places.token_stride;
+    rows.block_stride = places.block_stride;
     rows.blocks = block_tables + sequence.block_table_start;
     rows.block_size = block_size;
     return rows;

@@ -21,32 +21,31 @@ internal static class CodeText
     /// <summary>Whether a library has codes.</summary>
     public static bool IsIn(KernelFunction function) => function.Definitions.Any(static definition => definition.Name is CodeType);
 
-    /// <summary>Whether its codes may be NaN.</summary>
-    private static bool HasNaN(KernelFunction function) => !function.Definitions.Any(static definition => definition is { Name: CodeType, Value: "char" });
-
     /// <summary>A file of a library with codes, as edits left it: pointers into memory are to codes.</summary>
     public static string WithCodePointers(string text) => text.Replace("device const KEY_VALUE_T *", $"device const {CodeType} *", StringComparison.Ordinal);
 
     /// <summary>Lines of the kernel files.</summary>
-    public static IEnumerable<TextEdit> Edits(KernelFunction function) =>
-        [.. Parameters(), .. Entries(), .. Rows(), .. Prefill(), .. Decode(), .. Plain(), .. HasNaN(function) ? [] : WithoutSpecials()];
+    public static IEnumerable<TextEdit> Edits() =>
+        [.. Parameters(), .. Entries(), .. Rows(), .. Prefill(), .. Decode(), .. Plain()];
 
     private static IEnumerable<TextEdit> Parameters()
     {
         yield return new(
             "parameters.metal", "struct AttentionParameters {", """
-            struct ScaleStrides {
+            struct ScalePlaces {
                 long sequence_stride;
-                long token_divisor;
+                ulong start_factor;
                 long block_stride;
                 long token_stride;
                 long head_stride;
+                int start_shift;
+                int reserved;
             };
 
             struct AttentionParameters {
 
             """, Replaces: true);
-        yield return new("parameters.metal", "    float soft_cap;", "    ScaleStrides key_scales;\n    ScaleStrides value_scales;\n");
+        yield return new("parameters.metal", "    float soft_cap;", "    ScalePlaces key_scales;\n    ScalePlaces value_scales;\n");
     }
 
     /// <summary>Scales come in as arguments, and go along with keys and values.</summary>
@@ -74,7 +73,7 @@ internal static class CodeText
             """);
     }
 
-    /// <summary>A tile's scales are staged with its keys: a lane has columns of many.</summary>
+    /// <summary>Codes are widened on their way into threadgroup memory, when all that a thread loads of a key is there. A tile's scales are staged with its keys: a lane has columns of many.</summary>
     private static IEnumerable<TextEdit> Prefill()
     {
         const string File = "prefill.metal";
@@ -120,6 +119,16 @@ internal static class CodeText
 
             """);
         yield return new(
+            File, "        KEY_VALUE_T4 elements[TURNS];\n        UNROLL\n        for (int turn = 0; turn < TURNS; turn++) elements[turn] = KEY_VALUE_T4(0);",
+            "        CODE_T4 elements[TURNS];\n        UNROLL\n        for (int turn = 0; turn < TURNS; turn++) elements[turn] = CODE_T4(0);\n", Replaces: true);
+        yield return new(
+            File, "            for (int turn = 0; turn < TURNS; turn++) elements[turn] = load4<KEY_VALUE_T4>(from, turn * STAGING_THREADS * 4, rows.columns - column);",
+            "            for (int turn = 0; turn < TURNS; turn++) elements[turn] = load4<CODE_T4, CODE_T>(from, turn * STAGING_THREADS * 4, rows.columns - column);\n", Replaces: true);
+        yield return new(
+            File, "            if (turn * STAGING_THREADS * 4 + column < PADDED_DIM) *(threadgroup KEY_VALUE_T4 *)(to + turn * STAGING_THREADS * 4) = elements[turn];",
+            "            FENCE_LOADS(turn);\n            if (turn * STAGING_THREADS * 4 + column < PADDED_DIM) *(threadgroup KEY_VALUE_T4 *)(to + turn * STAGING_THREADS * 4) = IS_VALUE ? finite_halves_of(elements[turn]) : halves_of(elements[turn]);\n", Replaces: true);
+        yield return new(File, "            remove_specials<PADDED_DIM>(to, specials, key, column);", "            note_key(specials, key, true);\n", Replaces: true);
+        yield return new(
             File, "    threadgroup float2 *exchange = (threadgroup float2 *)(notes + 1) + (row_simdgroup * (EXCHANGE_FRAGMENTS * 32) + int(lane));",
             "    threadgroup float2 *scales = (threadgroup float2 *)(notes + 1) + EXCHANGE_BYTES / int(sizeof(float2));\n");
         yield return new(
@@ -144,6 +153,21 @@ internal static class CodeText
 
             """);
         yield return new(File, "    float score = sum_each(products, lane);", "    if (has_key_scale) score *= key_scale;\n");
+        yield return new(
+            File,
+            "        KEY_VALUE_T4 elements[VALUE_CHUNKS];\n        UNROLL\n        for (int c = 0; c < VALUE_CHUNKS; c++) elements[c] = without_specials(load4<KEY_VALUE_T4>(from, first_dim(c, lane_of_key, VALUE_DIM), values.columns), key, specials);",
+            """
+                    KEY_VALUE_T4 elements[VALUE_CHUNKS];
+                    uint carries = 0u;
+                    UNROLL
+                    for (int c = 0; c < VALUE_CHUNKS; c++) {
+                        CODE_T4 codes = load4<CODE_T4, CODE_T>(from, first_dim(c, lane_of_key, VALUE_DIM), values.columns);
+                        carries |= carries_of(codes);
+                        elements[c] = finite_halves_of(codes);
+                    }
+                    note_key(specials, key, has_special(carries));
+
+            """, Replaces: true);
         yield return new(File, "    state.sum = fma(state.sum, rescale, weight);", "    if (has_value_scale) weight = scaled_weight(weight, value_scale);\n");
     }
 
@@ -159,14 +183,5 @@ internal static class CodeText
         yield return new(
             File, "            sum = fma(sum, rescale, simd_sum(weight));",
             "            if (has_value_scale && has_key) weight = scaled_weight(weight, *scale_at(values.scales, tile + lane));\n");
-    }
-
-    /// <summary>Whole numbers are never infinite or NaN, so nobody looks whether they are.</summary>
-    private static IEnumerable<TextEdit> WithoutSpecials()
-    {
-        yield return new("special_values.metal", "INLINE bool is_special(half x) { return (uint(as_type<ushort>(x)) & 0x7C00u) == 0x7C00u; }", "INLINE bool is_special(half) { return false; }\n", Replaces: true);
-        yield return new(
-            "special_values.metal", "INLINE uint carries_of(half4 x)\n{\n    uint2 exponents = (as_type<uint2>(x) & 0x7C007C00u) + 0x04000400u;\n    return exponents.x | exponents.y;\n}",
-            "INLINE uint carries_of(half4) { return 0u; }\n", Replaces: true);
     }
 }

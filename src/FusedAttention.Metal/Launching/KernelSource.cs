@@ -41,7 +41,7 @@ internal static class KernelSource
         }
 
         ScoreSteps steps = (function.Score is null ? ScoreSteps.None : ScoreSteps.Function) | (function.Keep is null ? ScoreSteps.None : ScoreSteps.MaskFunction);
-        TextEdit[] edits = [Steps(steps), .. hasCodes ? CodeText.Edits(function) : [], .. function.HasFunctions ? FunctionText.Edits(function.Score, function.Keep) : []];
+        TextEdit[] edits = [Steps(steps), .. hasCodes ? CodeText.Edits() : [], .. function.HasFunctions ? FunctionText.Edits(function.Score, function.Keep) : []];
         foreach (string file in files)
         {
             if (file is ScoresFile && function.HasFunctions)

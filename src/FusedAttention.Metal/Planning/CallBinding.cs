@@ -48,7 +48,7 @@ internal readonly ref struct CallBinding
         var binding = new CallBinding(plan, memory, scratch);
         KernelTraits traits = KernelTraits.Of(problem, Math.Min(VectorAlignment.OfStrides(problem), VectorAlignment.OfPlaces(problem, memory)) >= TileTable.VectorElements);
         bool hasCodes = problem.KeyValueType.IsEightBit();
-        int scaleBytes = hasCodes ? ScaleBuffers * Unsafe.SizeOf<ScaleStrides>() : 0;
+        int scaleBytes = hasCodes ? ScaleBuffers * Unsafe.SizeOf<ScalePlaces>() : 0;
         launches.Extend(scaleBytes + FunctionText.CapturedBytes(traits.Score, traits.Keep));
         MemoryMarshal.Write(launches.Parameters, AttentionParameters.Of(problem));
         Span<byte> behind = launches.Parameters.AsSpan(Unsafe.SizeOf<AttentionParameters>());
@@ -80,8 +80,8 @@ internal readonly ref struct CallBinding
     /// <summary>The fields that <see cref="CodeText"/> puts behind the parameter block's own.</summary>
     private static void WriteScales(AttentionProblem problem, Span<byte> fields)
     {
-        MemoryMarshal.Write(fields, ScaleStrides.Of(problem, areValues: false, "Metal"));
-        MemoryMarshal.Write(fields[Unsafe.SizeOf<ScaleStrides>()..], ScaleStrides.Of(problem, areValues: true, "Metal"));
+        MemoryMarshal.Write(fields, ScalePlaces.Of(ScaleStrides.Of(problem, areValues: false, "Metal")));
+        MemoryMarshal.Write(fields[Unsafe.SizeOf<ScalePlaces>()..], ScalePlaces.Of(ScaleStrides.Of(problem, areValues: true, "Metal")));
     }
 
     /// <summary>The fields that <see cref="FunctionText"/> puts behind those.</summary>
