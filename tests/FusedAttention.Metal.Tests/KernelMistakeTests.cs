@@ -43,7 +43,7 @@ public sealed class KernelMistakeTests
         var kernel = Enum.Parse<AttentionKernel>(family);
         if (kernel != AttentionKernel.Prefill && !MetalProblems.IsWhole) return;
         Run(kernel, EmulatorFlavour.Address, text => text, codes: AttentionElementType.Int8);
-        AssertReported(() => Run(kernel, EmulatorFlavour.Address, text => ReplaceNth(text, 0, right, wrong), codes: AttentionElementType.Int8), kernel, wrong, "heap-buffer-overflow", "READ of size 4", "scales.metal");
+        AssertReported(() => Run(kernel, EmulatorFlavour.Address, text => ReplaceNth(text, 0, right, wrong), codes: AttentionElementType.Int8), kernel, wrong, "heap-buffer-overflow", "READ of size 4", kernel == AttentionKernel.Plain ? "plain.metal" : "scales.metal");
     }
 
     /// <summary>Pages of one token, those before the window being gone: their entries in the block table are -1.</summary>
