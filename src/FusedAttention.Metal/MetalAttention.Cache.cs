@@ -7,14 +7,14 @@ public static unsafe partial class MetalAttention
     /// Attention of a batch over one layer of a cache: any number of query tokens a sequence, so that decoding, chunked prefill and whole prefills mix in one call.
     /// </summary>
     /// <typeparam name="TQuery">Element type of query and output.</typeparam>
-    /// <typeparam name="T">Element type of the cache: that of the query, or <see cref="Half"/> or <see cref="BFloat16"/> under <see cref="float"/> queries.</typeparam>
+    /// <typeparam name="T">Element type of the cache: that of the query, or <see cref="Half"/> or <see cref="BFloat16"/> under <see cref="float"/> queries, or one of 8 bits under any.</typeparam>
     /// <param name="query"><c>[batch.TotalQueries, heads, KeyDim]</c>.</param>
     /// <param name="output"><c>[batch.TotalQueries, heads, ValueDim]</c>; must not overlap an input or itself.</param>
     /// <param name="cache">Keys and values, on the device of the query.</param>
     /// <param name="layer">From 0 to Layers - 1.</param>
     /// <param name="batch">Sequences of the cache, each with the query tokens that are its last ones; read during the call.</param>
     /// <param name="options">Scale, mask and the rest; null for <see cref="AttentionOptions.Default"/>.</param>
-    /// <param name="operands">Boolean mask, bias, query offsets, log-sum-exp output.</param>
+    /// <param name="operands">Boolean mask, bias, query offsets, log-sum-exp output. Scales are the cache's.</param>
     /// <param name="cancellationToken">Cancels the call until its work is queued, and not after.</param>
     /// <exception cref="ArgumentOutOfRangeException">There is no such layer.</exception>
     /// <exception cref="ArgumentException">
@@ -39,6 +39,13 @@ public static unsafe partial class MetalAttention
     {
         ArgumentNullException.ThrowIfNull(cache);
         cache.PrepareRead(layer, batch);
-        ForwardPaged(query, cache.GetKeys(layer), cache.GetValues(layer), output, batch.Sequences, options, operands, cancellationToken);
+        MetalOperands scaled = operands;
+        if (cache.GetKeyScales(layer) is { } keyScale)
+        {
+            if (operands.KeyScale is not null || operands.ValueScale is not null) throw new ArgumentException("KeyScale and ValueScale are the cache's own; expected none.", nameof(operands));
+            (scaled.KeyScale, scaled.ValueScale) = (keyScale, cache.GetValueScales(layer));
+        }
+
+        ForwardPaged(query, cache.GetKeys(layer), cache.GetValues(layer), output, batch.Sequences, options, scaled, cancellationToken);
     }
 }

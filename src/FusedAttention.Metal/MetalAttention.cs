@@ -21,7 +21,7 @@ public static unsafe partial class MetalAttention
 {
     /// <summary>Attention on dense tensors.</summary>
     /// <typeparam name="TQuery">Element type of query and output: <see cref="float"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
-    /// <typeparam name="TKeyValue">Element type of key and value: that of the query, or <see cref="Half"/> or <see cref="BFloat16"/> under <see cref="float"/> queries.</typeparam>
+    /// <typeparam name="TKeyValue">Element type of key and value: that of the query, or <see cref="Half"/> or <see cref="BFloat16"/> under <see cref="float"/> queries, or <see cref="sbyte"/> or <see cref="Float8E4M3"/> under any.</typeparam>
     /// <param name="query"><c>[batch, queries, heads, keyDim]</c> or <c>[queries, heads, keyDim]</c>; any strides with a contiguous last dimension.</param>
     /// <param name="key"><c>[batch, keys, kvHeads, keyDim]</c>, of the rank of <paramref name="query"/>.</param>
     /// <param name="value"><c>[batch, keys, kvHeads, valueDim]</c>, of the rank of <paramref name="query"/>.</param>

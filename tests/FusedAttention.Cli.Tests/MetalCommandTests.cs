@@ -84,6 +84,26 @@ public sealed class MetalCommandTests(ITestOutputHelper log) : IDisposable
         Assert.Equal("3 passed, 0 failed, 0 skipped", run.LastLine);
     }
 
+    /// <summary>Quantized on their way to the device, out of the committed part of the set, and what is refused there.</summary>
+    [Fact]
+    public async Task Keys_and_values_of_8_bits_are_known()
+    {
+        using EmulatedRuntime runtime = Machines.Emulator();
+        string input = _folder.File("input.safetensors"), folder = Path.Combine(ReferenceData.Root, "tests", "data", "reference-kv8");
+        SafeTensorsWriter.Write(input, [GeneratedCases.Random<float>("q", 1, 1, 2, 4, 32), GeneratedCases.Random<float>("k", 2, 1, 9, 2, 32), GeneratedCases.Random<float>("v", 3, 1, 9, 2, 32)]);
+        BackendCatalog machine = Machines.With(runtime);
+        ToolRun run = await ToolRun.Execute(machine, "run", input, "--backend", "metal", "--kv-dtype", "int8", "--output", _folder.File("o.safetensors"));
+        run.AssertSucceeds();
+        Assert.StartsWith("verified against double precision", run.LastLine, StringComparison.Ordinal);
+        (await ToolRun.Execute(machine, "run", input, "--backend", "metal", "--kv-dtype", "q8_0")).AssertRefused("of 8 bits the Metal kernels take Int8 and Float8E4M3");
+
+        string cases = Directory.CreateDirectory(_folder.File("cases")).FullName;
+        foreach (string file in (string[])["edge-002", "quantize-000"]) foreach (string path in Directory.GetFiles(folder, file + "*")) File.Copy(path, Path.Combine(cases, Path.GetFileName(path)));
+        ToolRun conform = await ToolRun.Execute(machine, "conform", cases, "--backend", "metal");
+        conform.AssertSucceeds();
+        Assert.Equal("2 passed, 0 failed, 0 skipped", conform.LastLine);
+    }
+
     [Fact]
     public async Task Bench_times_a_shape_on_the_device()
     {

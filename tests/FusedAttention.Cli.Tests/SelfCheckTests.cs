@@ -32,6 +32,7 @@ public sealed class SelfCheckTests(ITestOutputHelper output)
     [InlineData("features: sinks, D 20", "plain", 1)]
     [InlineData("paged, blocks of 7, D 64", "prefill + decode, paged", 1)]
     [InlineData("in chunks and at once, D 64 fp32", "prefill", 3)]
+    [InlineData("8 bits: D 64, 3 queries fp16 over fp8", "decode", 1)]
     public async Task An_emulated_device_passes(string only, string kernel, int count)
     {
         using EmulatedRuntime runtime = Machines.Emulator();
@@ -83,6 +84,17 @@ public sealed class SelfCheckTests(ITestOutputHelper output)
 
         Assert.Equal(2, calls);
         Assert.EndsWith("; a second call gave other bits", outcome.Failure, StringComparison.Ordinal);
+    }
+
+    /// <summary>Where a backend takes codes with scales beside them, and no blocks, nothing of blocks is checked: it would be refused.</summary>
+    [Fact]
+    public void Blocks_are_checked_where_they_are_taken()
+    {
+        using RecordingRuntime runtime = Machines.Idle();
+        Check[] device = [.. SelfCheck.Choose(new MetalBackend(new(runtime)), [], "keys and values of 8 bits")], all = [.. BuiltInChecks.EightBits(withBlocks: true)];
+        Assert.Equal(2, device.OfType<ProblemCheck>().Select(static check => check.Recipe.KeyValueType).Distinct().Count());
+        Assert.Equal(all.Where(static check => !check.Name.EndsWith("q8_0", StringComparison.Ordinal)).Select(static check => check.FullName), device.Select(static check => check.FullName), StringComparer.Ordinal);
+        Assert.True(all.Length > device.Length);
     }
 
     [Slow]

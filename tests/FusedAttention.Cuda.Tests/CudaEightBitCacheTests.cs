@@ -53,7 +53,7 @@ public sealed class CudaEightBitCacheTests : RecordedCacheTests
 
         void AssertSame(CacheSequence onHost, CacheSequence onDevice)
         {
-            for (int layer = 0; layer < 2; layer++) CacheContents.AssertSame(CacheContents.Of(host, onHost, layer), CacheContents.Of(cache, onDevice, layer), $"layer {layer}");
+            for (int layer = 0; layer < 2; layer++) CacheContents.AssertSame(CacheContents.Of(host, onHost, layer), cache.ContentsOf(onDevice, layer), $"layer {layer}");
         }
     }
 
@@ -74,7 +74,7 @@ public sealed class CudaEightBitCacheTests : RecordedCacheTests
         CudaAttention.ForwardPaged(query, output, cache, 0, batch);
         CallBlock block = MemoryMarshal.Read<CallBlock>(Assert.Single(parameters));
         Assert.Equal(((ulong)cache.GetKeyScales()!.Address, (ulong)cache.GetValueScales()!.Address), (block.KeyScale.First, block.ValueScale.First));
-        Assert.Equal((4 * Heads, Heads, 1), (block.KeyScale.BlockStride, block.KeyScale.TokenStride, block.KeyScale.HeadStride));
+        Assert.Equal((4 * Heads, Heads, 1), (block.KeyScale.Strides.BlockStride, block.KeyScale.Strides.TokenStride, block.KeyScale.Strides.HeadStride));
 
         int before = Runtime.Living;
         cache.Dispose();

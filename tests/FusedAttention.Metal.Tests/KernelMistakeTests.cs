@@ -32,6 +32,20 @@ public sealed class KernelMistakeTests
         AssertReported(kernel, EmulatorFlavour.Address, text => ReplaceNth(text, 0, right, wrong), wrong, "heap-buffer-overflow", "READ of size", $"{family.ToLowerInvariant()}.metal");
     }
 
+    /// <summary>Scales end with their sequences as keys do. Each is a library to compile under the sanitizer, so a run in CI takes one.</summary>
+    [Slow]
+    [Theory]
+    [InlineData(nameof(AttentionKernel.Prefill), "if (key >= start && key < end) {\n        if (has_key_scale)", "if (key >= start) {\n        if (has_key_scale)")]
+    [InlineData(nameof(AttentionKernel.Decode), "int key_of_score = nearest_key(tile + lane_of_key % STEPS * SIDE_BY_SIDE + side, first_key, end_key);", "int key_of_score = tile + lane_of_key % STEPS * SIDE_BY_SIDE + side;")]
+    [InlineData(nameof(AttentionKernel.Plain), "bool has_key = lane >= first && lane < end;", "bool has_key = lane >= first;")]
+    public void Scales_beyond_the_end_are_reported(string family, string right, string wrong)
+    {
+        var kernel = Enum.Parse<AttentionKernel>(family);
+        if (kernel != AttentionKernel.Prefill && !MetalProblems.IsWhole) return;
+        Run(kernel, EmulatorFlavour.Address, text => text, codes: AttentionElementType.Int8);
+        AssertReported(() => Run(kernel, EmulatorFlavour.Address, text => ReplaceNth(text, 0, right, wrong), codes: AttentionElementType.Int8), kernel, wrong, "heap-buffer-overflow", "READ of size 4", kernel == AttentionKernel.Plain ? "plain.metal" : "scales.metal");
+    }
+
     /// <summary>Pages of one token, those before the window being gone: their entries in the block table are -1.</summary>
     [Theory]
     [InlineData(nameof(AttentionKernel.Prefill), "if (key >= start && key < end)", "if (key + 1 >= start && key < end)")]
@@ -51,11 +65,14 @@ public sealed class KernelMistakeTests
     private static void AssertReported(AttentionKernel family, EmulatorFlavour flavour, Func<string, string> change, string what, params ReadOnlySpan<string> words) =>
         AssertReported(family, flavour, change, what, isWindow: false, words);
 
-    private static void AssertReported(AttentionKernel family, EmulatorFlavour flavour, Func<string, string> change, string what, bool isWindow, params ReadOnlySpan<string> words)
+    private static void AssertReported(AttentionKernel family, EmulatorFlavour flavour, Func<string, string> change, string what, bool isWindow, params ReadOnlySpan<string> words) =>
+        AssertReported(() => Run(family, flavour, change, isWindow), family, what, words);
+
+    private static void AssertReported(Action run, AttentionKernel family, string what, params ReadOnlySpan<string> words)
     {
         try
         {
-            Run(family, flavour, change, isWindow);
+            run();
         }
         catch (MetalEmulationException e)
         {
@@ -67,10 +84,11 @@ public sealed class KernelMistakeTests
     }
 
     /// <summary>Three tiles of keys and an odd rest, two blocks of rows, and for decode all simdgroups on one set of rows.</summary>
-    private static void Run(AttentionKernel family, EmulatorFlavour flavour, Func<string, string> change, bool isWindow = false)
+    private static void Run(AttentionKernel family, EmulatorFlavour flavour, Func<string, string> change, bool isWindow = false, AttentionElementType? codes = null)
     {
         Assert.SkipWhen(EmulatorToolchain.SkipReason is not null, EmulatorToolchain.SkipReason ?? "");
-        Problem problem = new ProblemGenerator(78).Fill(new Problem
+        var generator = new ProblemGenerator(78);
+        Problem problem = generator.Fill(new Problem
         {
             Name = "mistakes",
             Form = isWindow ? CallForm.Paged : CallForm.Packed,
@@ -88,6 +106,7 @@ public sealed class KernelMistakeTests
             Value = [],
             Options = new AttentionOptions { Mask = isWindow ? AttentionMask.CausalWindow(29) : AttentionMask.Full },
         });
+        if (codes is { } type) problem = HiddenScales.OfTokens(generator, generator.WithEightBits(problem, type));
         using var runtime = new EmulatedRuntime(flavour) { Source = function => change(KernelSource.Compose(function)) };
         Caller.Run(problem, arrangement: null, new MetalCaller(runtime, family)).AssertClose(problem, RowByRow.Solve(problem));
     }

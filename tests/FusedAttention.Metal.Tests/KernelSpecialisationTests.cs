@@ -35,7 +35,7 @@ public sealed class KernelSpecialisationTests(ITestOutputHelper output)
 
     private static IEnumerable<KernelFunction> Functions()
     {
-        foreach ((AttentionElementType query, AttentionElementType keyValue, int keyDim, int valueDim) in MetalProblems.Specialisations)
+        foreach ((AttentionElementType query, AttentionElementType keyValue, int keyDim, int valueDim) in ((AttentionElementType, AttentionElementType, int, int)[])[.. MetalProblems.Specialisations, .. MetalEightBitTests.Specialisations])
         {
             var problem = new AttentionProblem { QueryType = query, KeyValueType = keyValue, KeyDim = keyDim, ValueDim = valueDim };
             if (TileTable.Prefill(keyDim, valueDim, query, keyValue) is not null) yield return KernelLibrary.Main(AttentionKernel.Prefill, KernelTraits.Of(problem, isAligned: true));
@@ -49,7 +49,12 @@ public sealed class KernelSpecialisationTests(ITestOutputHelper output)
             yield return MergePlan.Function(type, AttentionElementType.Float32, hasSinks: false, hasLogSumExp: false);
         }
 
-        foreach (string element in (string[])["ushort", "uint"]) yield return new KernelFunction(KernelFamily.Cache, "append", [new SourceDefinition("ELEMENT_T", element)], []);
+        foreach (AttentionElementType codes in (AttentionElementType[])[AttentionElementType.Int8, AttentionElementType.Float8E4M3])
+        {
+            foreach (KernelFunction function in CachePlan.Functions(new CacheShape(codes, 1, 1, 1)).Where(static function => function.Family == KernelFamily.Quantize)) yield return function;
+        }
+
+        foreach (string element in (string[])["uchar", "ushort", "uint"]) yield return new KernelFunction(KernelFamily.Cache, "append", [new SourceDefinition("ELEMENT_T", element)], []);
         yield return new KernelFunction(KernelFamily.LaneMap, "lane_map", [], []);
     }
 }

@@ -57,13 +57,36 @@ public sealed partial class KernelTextTests
         foreach (string name in names)
         {
             Type host = typeof(AttentionParameters).Assembly.GetType($"{typeof(AttentionParameters).Namespace}.{name}") ?? throw new InvalidOperationException($"The host has no struct {name}.");
-            string[] expected = [.. host.GetFields(BindingFlags.Instance | BindingFlags.Public | BindingFlags.NonPublic)
-                .Select(field => $"{MetalName(field.FieldType)} {SnakeCase(field.Name)} at {Marshal.OffsetOf(host, field.Name)}"), $"{Marshal.SizeOf(host)} bytes"];
+            string[] expected = FieldsOf(host);
             string[] actual = [.. records[name].Fields.Select(field => $"{field.Type} {field.Name} at {field.Offset}"), $"{records[name].Size} bytes"];
             Assert.Equal(expected, actual);
             Assert.True(records[name].Size < LaunchCheck.ParameterLimit);
         }
     }
+
+    /// <summary>What is in the text of calls with keys of 8 bits alone: the scales' slots, and where scales lie, behind the fields of all calls.</summary>
+    [Fact]
+    public void Scales_are_where_the_host_has_them()
+    {
+        KernelFunction function = KernelLibrary.Main(AttentionKernel.Plain, new(AttentionElementType.Float16, AttentionElementType.Int8, 64, 64, CallFeatures.KeyScale, 0, default));
+        string text = KernelSource.Compose(function);
+        KernelSignature kernel = KernelText.ParseKernels(TextLint.WithoutComments(text)).Single(static kernel => kernel.Name is "plain");
+        Assert.Equal(
+            [("key_scale", BufferSlot.KeyScale), ("value_scale", BufferSlot.ValueScale)],
+            kernel.Buffers.Where(static argument => argument.Name.EndsWith("_scale", StringComparison.Ordinal)).Select(static argument => (argument.Name, argument.Slot!.Value)));
+        Assert.SkipWhen(EmulatorToolchain.SkipReason is not null, EmulatorToolchain.SkipReason ?? "");
+        Dictionary<string, (RecordField[] Fields, int Size)> records = RecordLayouts.Of(string.Concat(function.Definitions.Select(static definition => $"#define {definition.Name} {definition.Value}\n")) + text, [nameof(ScalePlaces), nameof(AttentionParameters)]);
+        string[] actual = [.. records[nameof(ScalePlaces)].Fields.Select(static field => $"{field.Type} {field.Name} at {field.Offset}"), $"{records[nameof(ScalePlaces)].Size} bytes"];
+        Assert.Equal(FieldsOf(typeof(ScalePlaces)), actual);
+        int bytes = Marshal.SizeOf<AttentionParameters>(), places = Marshal.SizeOf<ScalePlaces>();
+        int[] strides = [.. records[nameof(AttentionParameters)].Fields.Where(static field => field.Name is "head_stride").Select(static field => field.Offset)], expected = [bytes, bytes + places];
+        Assert.Equal(expected.Select(static start => start + (int)Marshal.OffsetOf<ScalePlaces>(nameof(ScalePlaces.HeadStride))), strides);
+        Assert.Equal(bytes + (2 * places), records[nameof(AttentionParameters)].Size);
+    }
+
+    /// <summary>A struct of the host as the kernels' text has it.</summary>
+    private static string[] FieldsOf(Type host) => [.. host.GetFields(BindingFlags.Instance | BindingFlags.Public | BindingFlags.NonPublic)
+        .Select(field => $"{MetalName(field.FieldType)} {SnakeCase(field.Name)} at {Marshal.OffsetOf(host, field.Name)}"), $"{Marshal.SizeOf(host)} bytes"];
 
     private static string MetalName(Type type) => type == typeof(long) ? "long" : type == typeof(int) ? "int" : type == typeof(uint) ? "uint" : type == typeof(ulong) ? "ulong" : type == typeof(float) ? "float" : type.Name;
 

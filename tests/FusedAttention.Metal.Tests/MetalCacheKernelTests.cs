@@ -40,12 +40,12 @@ public sealed class MetalCacheKernelTests
         var newKeys = new TokenPlace(keys, keyStrides[0], keyStrides[1]);
         var newValues = new TokenPlace(values, valueStrides[0], valueStrides[1]);
         LaunchList launches = CachePlan.NewLaunches();
-        CachePlan.Append(shape, type, newKeys, newValues, keyCache, valueCache, Table(slots, transient), slots.Length, launches);
+        CachePlan.Append(shape, type, newKeys, newValues, new(keyCache), new(valueCache), Table(slots, transient), slots.Length, launches);
         runtime.Submit(launches[0]);
         Assert.Equal(expectedKeys, Content(keyCache));
         Assert.Equal(expectedValues, Content(valueCache));
         launches.Clear();
-        CachePlan.Append(shape, type, newKeys, newValues, keyCache, valueCache, default, 0, launches);
+        CachePlan.Append(shape, type, newKeys, newValues, new(keyCache), new(valueCache), default, 0, launches);
         Assert.Equal(0, launches.Count);
 
         void Copy(byte[] from, int start, byte[] to, int at, int count) => from.AsSpan(start * elementBytes, count * elementBytes).CopyTo(to.AsSpan(at * elementBytes));
@@ -85,7 +85,7 @@ public sealed class MetalCacheKernelTests
         var shape = new CacheShape(cache, 1, Dim, Dim);
         long[] slots = [.. Enumerable.Range(0, tokens)];
         LaunchList launches = CachePlan.NewLaunches();
-        CachePlan.Append(shape, source, new(keys, Dim, Dim), new(values, Dim, Dim), keyCache, valueCache, Table(slots, transient), tokens, launches);
+        CachePlan.Append(shape, source, new(keys, Dim, Dim), new(values, Dim, Dim), new(keyCache), new(valueCache), Table(slots, transient), tokens, launches);
         runtime.Submit(launches[0]);
         ConversionCases.AssertEqual(cache, expected, [.. Content(keyCache).AsSpan(0, expected.Length / 2), .. Content(valueCache).AsSpan(0, expected.Length / 2)]);
     }

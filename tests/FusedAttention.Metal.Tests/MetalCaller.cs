@@ -50,11 +50,11 @@ internal sealed unsafe class MetalCaller(EmulatedRuntime runtime, AttentionKerne
         fixed (TKeyValue* k = key, v = value)
         fixed (bool* mask = operands.BooleanMask)
         fixed (byte* bias = operands.Bias)
-        fixed (float* logSumExp = operands.LogSumExp)
+        fixed (float* logSumExp = operands.LogSumExp, keyScale = operands.KeyScale, valueScale = operands.ValueScale)
         {
             CallTensors tensors = CallTensors.Of(
-                TensorArgument.Of(q, TensorLayout.Of(query), "query"), TensorArgument.Of(k, TensorLayout.Of(key), "key"),
-                TensorArgument.Of(v, TensorLayout.Of(value), "value"), TensorArgument.Of(o, TensorLayout.Of(output), "output")).With(mask, bias, logSumExp, operands);
+                TensorArgument.Of(q, TensorLayout.Of(query), "query"), TensorArgument.OfKeyValue(k, TensorLayout.Of(key), "key"),
+                TensorArgument.OfKeyValue(v, TensorLayout.Of(value), "value"), TensorArgument.Of(o, TensorLayout.Of(output), "output")).With(mask, bias, logSumExp, operands, keyScale, valueScale);
             var problem = new AttentionProblem();
             build.Build(problem, tensors, operands, problem => Submit(problem, tensors));
         }
@@ -66,7 +66,8 @@ internal sealed unsafe class MetalCaller(EmulatedRuntime runtime, AttentionKerne
         Plans.Add(plan);
         using var transient = new TransientMemory(runtime);
         var memory = new CallMemory(
-            Place(tensors.Query)!.Value, Place(tensors.Key)!.Value, Place(tensors.Value)!.Value, Place(tensors.Output)!.Value, Place(tensors.Mask), Place(tensors.Bias), Place(tensors.LogSumExp));
+            Place(tensors.Query)!.Value, Place(tensors.Key)!.Value, Place(tensors.Value)!.Value, Place(tensors.Output)!.Value, Place(tensors.Mask), Place(tensors.Bias), Place(tensors.LogSumExp),
+            Place(tensors.KeyScale), Place(tensors.ValueScale));
         DeviceMemory[] tables = [.. Enumerable.Range(0, FunctionCaptures.TablesOf(problem)).Select(i => TableOf(FunctionCaptures.TableAt(problem, i)))];
         LaunchList launches = plan.Bind(problem, memory, transient, tables);
         for (int i = 0; i < launches.Count; i++) runtime.Wait(runtime.Submit(launches[i]));

@@ -78,10 +78,25 @@ public sealed class MetalPlanTests
     }
 
     [Fact]
-    public void Keys_of_8_bits_are_refused()
+    public void Blocks_of_8_bits_are_refused()
     {
-        AttentionProblem problem = ShapeProblem.Dense<float, Float8E4M3>(new AttentionShape(1, 1, 9, 2, 2, 64), AttentionOptions.Default);
-        Assert.Contains("Float8E4M3; the Metal kernels take", Assert.Throws<NotSupportedException>(() => MetalPlan.Of(problem, Device)).Message, StringComparison.Ordinal);
+        AttentionProblem problem = ShapeProblem.Dense<float, Q8Block>(new AttentionShape(1, 1, 9, 2, 2, 64), AttentionOptions.Default);
+        Assert.Contains("Q8Block; of 8 bits the Metal kernels take", Assert.Throws<NotSupportedException>(() => MetalPlan.Of(problem, Device)).Message, StringComparison.Ordinal);
+    }
+
+    /// <summary>Codes are staged as halves, so they have the tiles of those, with two scales a key beside them, but for dimensions where two blocks of rows would take too many registers.</summary>
+    [Theory]
+    [InlineData(AttentionElementType.Float16)]
+    [InlineData(AttentionElementType.Float32)]
+    public void Codes_have_the_tiles_of_halves(AttentionElementType query)
+    {
+        for (int dim = 32; dim <= 256; dim += 8)
+        {
+            if (query == AttentionElementType.Float16 ? dim is 72 or 80 : dim is 56 or 64) continue;
+            PrefillTile halves = TileTable.Prefill(dim, dim, query, AttentionElementType.Float16)!.Value;
+            foreach (AttentionElementType codes in (AttentionElementType[])[AttentionElementType.Int8, AttentionElementType.Float8E4M3])
+                Assert.Equal(halves with { ThreadgroupBytes = halves.ThreadgroupBytes + (halves.Keys * 2 * sizeof(float)) }, TileTable.Prefill(dim, dim, query, codes));
+        }
     }
 
     /// <summary>The device has no double precision, in which the CPU computes such calls.</summary>
@@ -123,7 +138,7 @@ public sealed class MetalPlanTests
     [Fact]
     public void Threadgroup_memory_stays_within_the_budget_for_all_dimensions()
     {
-        foreach (AttentionElementType type in Elements.Wide)
+        foreach (AttentionElementType type in (AttentionElementType[])[.. Elements.Wide, AttentionElementType.Int8])
         {
             for (int keyDim = 8; keyDim <= 256; keyDim += 8)
             {
@@ -180,15 +195,17 @@ public sealed class MetalPlanTests
 /// <summary>What the kernels declare, beside what the table says.</summary>
 public sealed class ThreadgroupMemoryTests
 {
-    /// <summary>Index into the specialisations of <see cref="MetalProblems"/>.</summary>
-    public static TheoryData<int> Specialisations => [.. Enumerable.Range(0, MetalProblems.Specialisations.Length)];
+    /// <summary>Index into the specialisations of <see cref="MetalProblems"/>, and then into those of codes.</summary>
+    public static TheoryData<int> Specialisations => [.. Enumerable.Range(0, All.Length)];
+
+    private static (AttentionElementType Query, AttentionElementType KeyValue, int KeyDim, int ValueDim)[] All => [.. MetalProblems.Specialisations, .. MetalEightBitTests.Specialisations];
 
     [Theory]
     [MemberData(nameof(Specialisations))]
     public void Kernels_declare_as_much_threadgroup_memory_as_the_table_says(int specialisation)
     {
         using EmulatedRuntime runtime = MetalProblems.Start();
-        (AttentionElementType query, AttentionElementType keyValue, int keyDim, int valueDim) = MetalProblems.Specialisations[specialisation];
+        (AttentionElementType query, AttentionElementType keyValue, int keyDim, int valueDim) = All[specialisation];
         var problem = new AttentionProblem { QueryType = query, KeyValueType = keyValue, KeyDim = keyDim, ValueDim = valueDim };
         if (TileTable.Prefill(keyDim, valueDim, query, keyValue) is PrefillTile prefill) AssertBytes(AttentionKernel.Prefill, prefill.ThreadgroupBytes);
         if (TileTable.Decode(keyDim, valueDim) is DecodeTile decode) AssertBytes(AttentionKernel.Decode, decode.ThreadgroupBytes);

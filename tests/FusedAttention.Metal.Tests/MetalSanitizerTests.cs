@@ -1,5 +1,8 @@
 using FusedAttention.Devices;
 using FusedAttention.Metal.Emulation;
+using FusedAttention.Metal.Launching;
+using FusedAttention.Metal.Planning;
+using FusedAttention.Tensors;
 using Xunit;
 
 namespace FusedAttention.Metal.Tests;
@@ -67,6 +70,65 @@ public sealed class MetalSanitizerTests
         }
     }
 
+    /// <summary>Keys and values of 8 bits, whose scales end with their sequences: each kernel under one flavour, or under each if everything is asked for.</summary>
+    [Theory]
+    [InlineData(nameof(EmulatorFlavour.Address), nameof(AttentionKernel.Prefill))]
+    [InlineData(nameof(EmulatorFlavour.Memory), nameof(AttentionKernel.Plain))]
+    [InlineData(nameof(EmulatorFlavour.FastMath), nameof(AttentionKernel.Decode))]
+    public void Codes_are_sound(string name, string kernel)
+    {
+        foreach (AttentionKernel family in MetalProblems.IsWhole ? Enum.GetValues<AttentionKernel>() : [Enum.Parse<AttentionKernel>(kernel)])
+        {
+            for (int seed = 1; seed <= 4; seed++)
+            {
+                var generator = new ProblemGenerator(226_000 + seed) { Specialisations = [Specialisations[0]], MostWork = 200_000, Form = (CallForm)(seed % 3) };
+                Problem problem = HiddenScales.OfTokens(generator, generator.WithEightBits(generator.NextProblem(), AttentionElementType.Float8E4M3));
+                MetalProblems.Run(problem, generator.NextArrangement(), family, Enum.Parse<EmulatorFlavour>(name)).AssertClose(problem, RowByRow.Solve(problem));
+            }
+        }
+    }
+
+    /// <summary>The kernel that quantizes: rows and slots that end where they end. As many codes as fill words, of which the emulator knows whether they were written.</summary>
+    [Theory]
+    [InlineData(nameof(EmulatorFlavour.Address))]
+    [InlineData(nameof(EmulatorFlavour.Memory))]
+    public unsafe void Quantizing_is_sound(string name)
+    {
+        const int Tokens = 4, Heads = 5, KeyDim = 33, ValueDim = 7;
+        using EmulatedRuntime runtime = MetalProblems.Start(Enum.Parse<EmulatorFlavour>(name));
+        using var transient = new TransientMemory(runtime);
+        Part keys = New(KeyDim), values = New(ValueDim);
+        MemoryPlace slots = transient.Take(Tokens * sizeof(long));
+        for (int i = 0; i < Tokens; i++) ((long*)slots.Memory.Pointer)[i] = Tokens - 1 - i;
+        LaunchList launches = CachePlan.NewLaunches();
+        CachePlan.Append(
+            new(AttentionElementType.Float8E4M3, Heads, KeyDim, ValueDim), AttentionElementType.Float32, new(keys.Rows, Heads * KeyDim, KeyDim), new(values.Rows, Heads * ValueDim, ValueDim), new(keys.Codes, keys.Scales),
+            new(values.Codes, values.Scales), slots, Tokens, launches);
+        runtime.Submit(launches[0]);
+        Check(keys, KeyDim);
+        Check(values, ValueDim);
+
+        Part New(int dim)
+        {
+            MemoryPlace rows = transient.Take(Tokens * Heads * dim * sizeof(float));
+            new ProblemGenerator(dim).Numbers(Tokens * Heads * dim, 3, AttentionElementType.Float32).CopyTo(new Span<float>(rows.Memory.Pointer, Tokens * Heads * dim));
+            return new(rows, transient.Take(Tokens * Heads * dim), transient.Take(Tokens * Heads * sizeof(float)));
+        }
+
+        static void Check(Part part, int dim)
+        {
+            byte[] codes = new byte[dim];
+            for (int row = 0; row < Tokens * Heads; row++)
+            {
+                float scale;
+                fixed (byte* first = codes) Quantization.Row(AttentionElementType.Float8E4M3, (float*)part.Rows.Memory.Pointer + (row * dim), dim, first, &scale);
+                int slot = ((Tokens - 1 - (row / Heads)) * Heads) + (row % Heads);
+                Assert.Equal(codes, new Span<byte>(part.Codes.Memory.Pointer + (slot * dim), dim).ToArray());
+                Assert.Equal(scale, ((float*)part.Scales.Memory.Pointer)[slot]);
+            }
+        }
+    }
+
     /// <summary>Splits and their merge.</summary>
     [Theory]
     [InlineData(nameof(EmulatorFlavour.Address))]
@@ -96,4 +158,7 @@ public sealed class MetalSanitizerTests
         MetalProblems.Run(problem, null, AttentionKernel.Decode, Enum.Parse<EmulatorFlavour>(name)).AssertClose(problem, solution);
         MetalProblems.Run(problem, null, AttentionKernel.Plain, Enum.Parse<EmulatorFlavour>(name)).AssertClose(problem, solution);
     }
+
+    /// <summary>Keys or values: new rows, and the planes of a cache.</summary>
+    private readonly record struct Part(MemoryPlace Rows, MemoryPlace Codes, MemoryPlace Scales);
 }

@@ -42,6 +42,20 @@ public sealed class SnapshotTests
     [Fact]
     public void Text_of_a_mask_function() => AssertText("plain-mask-function.metal", AttentionKernel.Plain, Traits<float, float>(64, 64, new() { MaskFunction = MaskFunction.Of(new DilatedWindow(40, 3)) }));
 
+    /// <summary>Keys and values of 8 bits: with a mask function, without infinities to look for, and the cache's kernel.</summary>
+    [Fact]
+    public void Text_of_codes()
+    {
+        AssertText("prefill-float16-int8-64-mask-function.metal", AttentionKernel.Prefill, Traits<Half, sbyte>(64, 64, new() { MaskFunction = MaskFunction.Of(new DilatedWindow(40, 3)) }));
+        AssertText("decode-bfloat16-e4m3-128.metal", AttentionKernel.Decode, Traits<BFloat16, Float8E4M3>(128, 128));
+        AssertText("plain-float32-int8-100-33.metal", AttentionKernel.Plain, Traits<float, sbyte>(100, 33));
+        Snapshot.AssertOnFile(Folder, "quantize-float16-e4m3.metal", KernelSource.Compose(CachePlan.Functions(new CacheShape(AttentionElementType.Float8E4M3, 1, 1, 1)).Single(static function => function.Definitions.Contains(new("SOURCE_T", "half")))));
+    }
+
+    [Fact]
+    public void Explanation_of_codes() => AssertExplained("explain-codes.txt", device => MetalAttention.Explain<Half, Float8E4M3>(
+        device, new AttentionShape(1, 1, 1, 32, 8, 128), [1, 100], [5000, 100], blockSize: 16, new AttentionOptions { Mask = AttentionMask.Causal }, OperandKinds.KeyScale | OperandKinds.ValueScale));
+
     [Fact]
     public void Plan_of_a_causal_prefill() => AssertPlan(
         "plan-causal-prefill.txt",

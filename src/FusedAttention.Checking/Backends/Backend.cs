@@ -32,6 +32,9 @@ public abstract class Backend
     /// <summary>Whether it takes keys and values of 8 bits.</summary>
     public virtual bool TakesEightBits => false;
 
+    /// <summary>Whether keys and values may be blocks that hold their own scales too.</summary>
+    public virtual bool TakesBlocks => false;
+
     /// <summary>A call on this backend's own tensors.</summary>
     /// <exception cref="UsageException">The library does not compute on these element types.</exception>
     public PreparedCall Prepare(CallInputs call) => ElementTypeDispatch.Run(call.Query.ElementType, call.Key.ElementType, new Preparing(this, call));

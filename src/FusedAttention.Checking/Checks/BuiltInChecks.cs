@@ -171,9 +171,10 @@ public static class BuiltInChecks
     }
 
     /// <summary>Keys and values of 8 bits under each type of query: prefill, decode, the layouts, and what multiplies beside a scale.</summary>
-    public static IEnumerable<Check> EightBits()
+    /// <param name="withBlocks">Whether blocks that hold their own scales are among them.</param>
+    public static IEnumerable<Check> EightBits(bool withBlocks)
     {
-        foreach (TensorElementType keyValue in (TensorElementType[])[TensorElementType.Int8, TensorElementType.Float8E4M3, TensorElementType.Q8Block])
+        foreach (TensorElementType keyValue in (TensorElementType[])[TensorElementType.Int8, TensorElementType.Float8E4M3, .. withBlocks ? (TensorElementType[])[TensorElementType.Q8Block] : []])
         {
             foreach (TensorElementType query in (TensorElementType[])[F32, F16, BF16])
             {

@@ -32,7 +32,7 @@ public sealed class SelfCheck(Backend backend, RunOptions run, IEnumerable<Check
     /// <param name="own">Checks of what only this backend has.</param>
     /// <param name="only">Those whose name has this in it; null for all.</param>
     public static IEnumerable<Check> Choose(Backend backend, IEnumerable<Check> own, string? only)
-        => own.Concat(BuiltInChecks.All()).Concat(backend.TakesEightBits ? BuiltInChecks.EightBits() : []).Where(check => only is null || check.FullName.Contains(only, StringComparison.OrdinalIgnoreCase));
+        => own.Concat(BuiltInChecks.All()).Concat(backend.TakesEightBits ? BuiltInChecks.EightBits(backend.TakesBlocks) : []).Where(check => only is null || check.FullName.Contains(only, StringComparison.OrdinalIgnoreCase));
 
     /// <summary>Runs the checks of a section.</summary>
     /// <param name="section">One of <see cref="Sections"/>.</param>

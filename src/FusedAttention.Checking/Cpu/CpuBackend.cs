@@ -20,6 +20,8 @@ public sealed class CpuBackend : Backend
 
     public override bool TakesEightBits => true;
 
+    public override bool TakesBlocks => true;
+
     public override (string Name, string Value)[] Facts() => [("backend", Name), ("processor", Processor.Name ?? "unknown")];
 
     public override void ThrowIfNotSupported(RunOptions run)

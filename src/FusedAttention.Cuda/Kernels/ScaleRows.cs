@@ -16,7 +16,7 @@ internal sealed class ScaleRows
     private ScaleRows(PtxKernel k, CallReader call, SequenceReader sequence, I32 number, I32 head, bool areValues)
     {
         (_k, _call, _sequence, _areValues) = (k, call, sequence, areValues);
-        I64 first = (head.Widen() * I64Of(ref Block.HeadStride)) + (call.Traits.BlockSize > 0 ? 0 : StartOf(number));
+        I64 first = (head.Widen() * I64Of(ref Block.Strides.HeadStride)) + (call.Traits.BlockSize > 0 ? 0 : StartOf(number));
         _first = new(I64Of(ref Block.First) + (first << 2));
     }
 
@@ -45,21 +45,21 @@ internal sealed class ScaleRows
     public Global Of(I32 key, I32? block = null)
     {
         int blockSize = _call.Traits.BlockSize;
-        I64 tokenStride = I64Of(ref Block.TokenStride);
+        I64 tokenStride = I64Of(ref Block.Strides.TokenStride);
         if (blockSize == 0) return _first + ((key.Widen() * tokenStride) << 2);
         I32 inBlock = key - (I32.Quotient(key, blockSize) * blockSize);
-        return _first + (((((block ?? BlockOf(key)!).Widen() * I64Of(ref Block.BlockStride)) + (inBlock.Widen() * tokenStride))) << 2);
+        return _first + (((((block ?? BlockOf(key)!).Widen() * I64Of(ref Block.Strides.BlockStride)) + (inBlock.Widen() * tokenStride))) << 2);
     }
 
     /// <summary>Where the scales of the sequence begin: by its number, or by its first token, in which keys lie as they do among the scales.</summary>
     private I64 StartOf(I32 number)
     {
-        I64 start = _k.Variable("scale_start", number.Widen() * I64Of(ref Block.SequenceStride)), divisor = I64Of(ref Block.TokenDivisor);
+        I64 start = _k.Variable("scale_start", number.Widen() * I64Of(ref Block.Strides.SequenceStride)), divisor = I64Of(ref Block.Strides.TokenDivisor);
         _k.If(divisor.IsNot(0), () =>
         {
             I64 token = I64.In(_k);
             _k.Emit("div.u64", token, _areValues ? _sequence.ValueStart : _sequence.KeyStart, divisor);
-            start.Set(token * I64Of(ref Block.TokenStride));
+            start.Set(token * I64Of(ref Block.Strides.TokenStride));
         });
         return start;
     }

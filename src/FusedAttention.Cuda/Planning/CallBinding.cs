@@ -61,8 +61,8 @@ internal static unsafe class CallBinding
             GroupFactor = group.Factor,
             GroupShift = group.Shift,
             Attention = AttentionParameters.Of(problem),
-            KeyScale = ScaleBlock.Of(problem, areValues: false, memory.KeyScale?.Address() ?? 0),
-            ValueScale = ScaleBlock.Of(problem, areValues: true, memory.ValueScale?.Address() ?? 0),
+            KeyScale = new() { First = memory.KeyScale?.Address() ?? 0, Strides = ScaleStrides.Of(problem, areValues: false, "CUDA") },
+            ValueScale = new() { First = memory.ValueScale?.Address() ?? 0, Strides = ScaleStrides.Of(problem, areValues: true, "CUDA") },
         };
         MemoryMarshal.Write(parameters, block);
         if (tablesAt == 0) return;

@@ -56,11 +56,7 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, WarpgroupTile?
             throw new NotSupportedException($"The CUDA kernels take up to {TileTable.MostKeyValueHeads} key/value heads; the call has {problem.KeyValueHeads}.");
         FloatRange.Require(problem, "CUDA");
         FunctionCaptures.Require(problem, "CUDA");
-        if (problem.KeyValueType == AttentionElementType.Q8Block)
-            throw new NotSupportedException($"Keys and values are {problem.KeyValueType}; of 8 bits the CUDA kernels take Int8 and Float8E4M3, with scales beside them. The CPU takes blocks too.");
-        // The second pass asks a function again, of products that it forms itself, without scales.
-        if (problem.ScoreFunction is not null && problem.KeyValueType.IsEightBit())
-            throw new NotSupportedException($"The CUDA kernels have no score functions over keys of {problem.KeyValueType}, and the call has {problem.ScoreFunction}. The CPU computes it.");
+        ArgumentChecks.EightBits(problem, "CUDA");
         bool hasVectors = isAligned && device.Major >= TileTable.FirstMatrixMajor;
         bool hasMatrices = hasVectors && TileTable.HasMatrixTypes(problem), hasEightBits = hasVectors && TileTable.HasEightBitTypes(problem);
         CallFeatures features = KernelTraits.Of(problem, isAligned).Features;

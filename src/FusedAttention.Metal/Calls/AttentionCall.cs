@@ -107,10 +107,12 @@ internal sealed class AttentionCall : IDisposable
             _uses.Add(output, nameof(output), nameof(output), isWritten: true),
             operands.BooleanMask is { } mask ? _uses.Add(mask, nameof(operands.BooleanMask), nameof(operands)) : null,
             operands.Bias is { } bias ? _uses.Add(bias, nameof(operands.Bias), nameof(operands)) : null,
-            operands.LogSumExp is { } logSumExp ? _uses.Add(logSumExp, nameof(operands.LogSumExp), nameof(operands), isWritten: true) : null);
+            operands.LogSumExp is { } logSumExp ? _uses.Add(logSumExp, nameof(operands.LogSumExp), nameof(operands), isWritten: true) : null,
+            operands.KeyScale is { } keyScale ? _uses.Add(keyScale, nameof(operands.KeyScale), nameof(operands)) : null,
+            operands.ValueScale is { } valueScale ? _uses.Add(valueScale, nameof(operands.ValueScale), nameof(operands)) : null);
         _tensors = CallTensors.Of(
-            TensorArgument.Of(query.First, LayoutOf(query), nameof(query)), TensorArgument.Of(key.First, LayoutOf(key), keyName),
-            TensorArgument.Of(value.First, LayoutOf(value), valueName), TensorArgument.Of(output.First, LayoutOf(output), nameof(output)));
+            TensorArgument.Of(query.First, LayoutOf(query), nameof(query)), TensorArgument.OfKeyValue(key.First, LayoutOf(key), keyName),
+            TensorArgument.OfKeyValue(value.First, LayoutOf(value), valueName), TensorArgument.Of(output.First, LayoutOf(output), nameof(output)));
         if (operands.BooleanMask is not null) _tensors.Mask = TensorArgument.OfMask(operands.BooleanMask.First, LayoutOf(operands.BooleanMask));
         if (operands.Bias is not null)
         {
@@ -118,6 +120,8 @@ internal sealed class AttentionCall : IDisposable
                 operands.Bias.Memory.Pointer + operands.Bias.Offset, LayoutOf(operands.Bias), BiasTypeOf(operands.Bias, nameof(operands)), nameof(operands.Bias));
         }
 
+        if (operands.KeyScale is not null) _tensors.KeyScale = TensorArgument.Of(operands.KeyScale.First, LayoutOf(operands.KeyScale), nameof(operands.KeyScale));
+        if (operands.ValueScale is not null) _tensors.ValueScale = TensorArgument.Of(operands.ValueScale.First, LayoutOf(operands.ValueScale), nameof(operands.ValueScale));
         if (operands.LogSumExp is not null) _tensors.LogSumExp = TensorArgument.Of(operands.LogSumExp.First, LayoutOf(operands.LogSumExp), nameof(operands.LogSumExp));
     }
 

@@ -10,8 +10,8 @@ namespace FusedAttention.Metal.Calls;
 /// </summary>
 internal struct CallUses : IDisposable
 {
-    /// <summary>Query, key, value, output, mask, bias, log-sum-exp, and the tables of functions.</summary>
-    private const int Most = 7 + FunctionCaptures.MostTables;
+    /// <summary>Query, key, value, output, mask, bias, log-sum-exp, two of scales, and the tables of functions.</summary>
+    private const int Most = 9 + FunctionCaptures.MostTables;
 
     private Uses _uses;
     private int _count;

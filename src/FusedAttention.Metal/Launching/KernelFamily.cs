@@ -18,6 +18,9 @@ internal enum KernelFamily
     /// <summary>Appending to a paged cache and copying its blocks: <c>cache.metal</c>.</summary>
     Cache,
 
+    /// <summary>Appending to a paged cache of 8 bits, which quantizes: <c>quantize.metal</c>.</summary>
+    Quantize,
+
     /// <summary>The self-test of the layout of simdgroup matrices: <c>lane_map.metal</c>.</summary>
     LaneMap,
 }

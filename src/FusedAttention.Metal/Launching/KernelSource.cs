@@ -33,23 +33,27 @@ internal static class KernelSource
         Append(text, Includes, File(Includes));
         foreach (SourceDefinition definition in function.Definitions) text.Append(CultureInfo.InvariantCulture, $"#define {definition.Name} {definition.Value}\n");
         string[] files = [.. Shared, .. FilesOf(function.Family)];
-        if (!function.HasFunctions)
+        bool hasCodes = CodeText.IsIn(function);
+        if (!function.HasFunctions && !hasCodes)
         {
             foreach (string file in files) Append(text, file, File(file));
             return text.ToString();
         }
 
         ScoreSteps steps = (function.Score is null ? ScoreSteps.None : ScoreSteps.Function) | (function.Keep is null ? ScoreSteps.None : ScoreSteps.MaskFunction);
-        TextEdit[] edits = [Steps(steps), .. FunctionText.Edits(function.Score, function.Keep)];
+        TextEdit[] edits = [Steps(steps), .. hasCodes ? CodeText.Edits() : [], .. function.HasFunctions ? FunctionText.Edits(function.Score, function.Keep) : []];
         foreach (string file in files)
         {
-            if (file is ScoresFile)
+            if (file is ScoresFile && function.HasFunctions)
             {
                 Append(text, FunctionText.HelperFile, File(FunctionText.HelperFile));
                 text.Append(FunctionText.Declarations(function.Score, function.Keep));
             }
 
-            Append(text, file, TextEdit.Apply(file, Embedded(file), edits));
+            string edited = TextEdit.Apply(file, Embedded(file), edits);
+            Append(text, file, hasCodes ? CodeText.WithCodePointers(edited) : edited);
+            if (!hasCodes || !string.Equals(file, Shared[^1], StringComparison.Ordinal)) continue;
+            foreach (string helper in CodeText.HelperFiles) Append(text, helper, File(helper));
         }
 
         return text.ToString();
@@ -78,6 +82,7 @@ internal static class KernelSource
             ["special_values.metal", "slopes.metal", ScoresFile, "rows.metal", "specials.metal", "splits.metal", "merge_splits.metal", "decode.metal", "decode_kernel.metal"],
         KernelFamily.Merge => ["special_values.metal", "merge.metal"],
         KernelFamily.Cache => ["cache.metal"],
+        KernelFamily.Quantize => ["codes.metal", "quantize.metal"],
         KernelFamily.LaneMap => ["fragments.metal", "lane_map.metal"],
         _ => throw new ArgumentOutOfRangeException(nameof(family), family, null),
     };

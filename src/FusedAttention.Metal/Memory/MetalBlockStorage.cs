@@ -86,14 +86,14 @@ internal sealed unsafe class MetalBlockStorage : MappedBlockStorage
         }
     }
 
-    /// <summary>Writes rows that lie on the device into their slots, converted to the cache's type, in the order of the queue.</summary>
+    /// <summary>Writes rows that lie on the device into their slots, converted to the cache's type or quantized, in the order of the queue.</summary>
     /// <param name="layer">Which.</param>
     /// <param name="runs">Where they go.</param>
     /// <param name="tokens">How many there are.</param>
     /// <param name="source">Their type.</param>
     /// <param name="keys">Keys.</param>
     /// <param name="values">Values.</param>
-    /// <param name="uses">The layer's keys and values, and what the rows lie in; held by the caller.</param>
+    /// <param name="uses">The layer's planes, and what the rows lie in; held by the caller.</param>
     public void Append(int layer, SlotRuns runs, int tokens, AttentionElementType source, in TokenPlace keys, in TokenPlace values, ReadOnlySpan<MemoryUse> uses)
     {
         if (tokens == 0) return;
@@ -106,8 +106,10 @@ internal sealed unsafe class MetalBlockStorage : MappedBlockStorage
             foreach (SlotRun run in runs)
                 for (int i = 0; i < run.Count; i++) first[run.Row + i] = ((long)run.Block * Options.BlockSize) + run.Slot + i;
             SharedMemory[] planes = _layers[layer];
-            CachePlan.Append(Shape, source, keys, values, new(planes[CacheFormat.Keys].Memory, 0), new(planes[CacheFormat.Values].Memory, 0), slots, tokens, launches);
+            CachePlan.Append(Shape, source, keys, values, PlaneAt(CacheFormat.Keys, CacheFormat.KeyScales), PlaneAt(CacheFormat.Values, CacheFormat.ValueScales), slots, tokens, launches);
             _device.Submit(launches, transient.Memory, uses);
+
+            PlanePlace PlaneAt(int plane, int scales) => new(new(planes[plane].Memory, 0), Format.HasScales ? new MemoryPlace(planes[scales].Memory, 0) : null);
         }
         finally
         {

@@ -22,6 +22,15 @@ public ref struct MetalOperands
     /// </summary>
     public MetalTensor? Bias { get; set; }
 
+    /// <summary>
+    /// Scales of keys of <see cref="sbyte"/> or <see cref="Float8E4M3"/>: a key is its scale times its codes. Dense <c>[batch or 1, keys or 1, kvHeads or 1]</c>, packed <c>[total keys or 1, kvHeads or 1]</c>, paged
+    /// <c>[blocks or 1, blockSize or 1, kvHeads or 1]</c>; leading dimensions may be left out. Finite and not negative wherever a query may see the key. Null: all scales are 1.
+    /// </summary>
+    public MetalTensor<float>? KeyScale { get; set; }
+
+    /// <summary>Scales of values, as <see cref="KeyScale"/>.</summary>
+    public MetalTensor<float>? ValueScale { get; set; }
+
     /// <summary>Dense calls only: how many leading keys of each batch row are valid, <c>[batch]</c>, each from 0 to the key length. The rest is never read. Read during the call.</summary>
     public ReadOnlySpan<int> KeyLengths { get; set; }
 

@@ -23,4 +23,11 @@ internal static class BufferSlot
 
     /// <summary>The first table of the call's functions; the others follow.</summary>
     public const int FunctionTables = FunctionText.FirstTable;
+
+    /// <summary>Of calls whose keys have codes, which have fewer tables: <see cref="MostTablesOfCodes"/>.</summary>
+    public const int KeyScale = CodeText.FirstScaleSlot;
+    public const int ValueScale = KeyScale + 1;
+
+    /// <summary>Tables of functions that there are slots for in front of the scales.</summary>
+    public const int MostTablesOfCodes = KeyScale - FunctionTables;
 }

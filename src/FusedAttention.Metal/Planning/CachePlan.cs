@@ -18,20 +18,35 @@ internal readonly record struct CacheShape(AttentionElementType ElementType, int
 /// <summary>New keys or values <c>[tokens, heads, dim]</c>: where they begin, and strides in elements; the last dimension is contiguous.</summary>
 internal readonly record struct TokenPlace(MemoryPlace Place, long TokenStride, long HeadStride);
 
-/// <summary>Writing a paged cache: <c>cache.metal</c>. Keys and values of one layer in one launch.</summary>
+/// <summary>A plane of a layer.</summary>
+/// <param name="Place">Where it begins.</param>
+/// <param name="Scales">Of codes: where the plane of their scales does.</param>
+internal readonly record struct PlanePlace(MemoryPlace Place, MemoryPlace? Scales = null);
+
+/// <summary>Writing a paged cache: <c>cache.metal</c>, and <c>quantize.metal</c> for one of 8 bits. Keys and values of one layer in one launch.</summary>
 internal static class CachePlan
 {
     private const int Threads = 128;
     private const int ParameterIndex = 5;
     private const int AppendBuffers = 5;
+    private const int ScaleBuffers = 2;
     private const int CopyBuffers = 3;
 
     /// <summary>Bits that move, by the size of an element; or from one type to another.</summary>
     private static readonly ConcurrentDictionary<(string Name, AttentionElementType? Source, AttentionElementType Stored), KernelFunction> Made = new();
 
-    /// <summary>Both kernels, for compiling ahead: new tokens may be of the cache's type, or float.</summary>
+    /// <summary>Both kernels, for compiling ahead: new tokens may be of the cache's type, or float; for a cache of 8 bits, of any type.</summary>
     public static ImmutableArray<KernelFunction> Functions(in CacheShape shape)
     {
+        if (shape.ElementType.IsEightBit())
+        {
+            return
+            [
+                .. AppendFunctions(shape),
+                Function("copy_slots", shape), Function("copy_slots", new CacheShape(AttentionElementType.Float32, shape.Heads, 1, 1)),
+            ];
+        }
+
         ImmutableArray<KernelFunction> functions = [AppendFunction(shape, shape.ElementType), Function("copy_slots", shape)];
         return shape.ElementType == AttentionElementType.Float32 ? functions : functions.Add(AppendFunction(shape, AttentionElementType.Float32));
     }
@@ -41,16 +56,16 @@ internal static class CachePlan
 
     /// <summary>Writes new tokens into their slots; no launch when there is none.</summary>
     /// <param name="shape">The cache.</param>
-    /// <param name="sourceType">The type of the new keys and values: converted on the way if it is not the cache's.</param>
+    /// <param name="sourceType">The type of the new keys and values: converted, or quantized, on the way if it is not the cache's.</param>
     /// <param name="keys">New keys.</param>
     /// <param name="values">New values.</param>
-    /// <param name="keyCache">Where the layer's keys begin.</param>
-    /// <param name="valueCache">Where the layer's values begin.</param>
+    /// <param name="keyCache">The layer's keys.</param>
+    /// <param name="valueCache">The layer's values.</param>
     /// <param name="slots">For each token its slot, <c>block * blockSize + slot in block</c>, in 64 bits; no slot twice.</param>
     /// <param name="tokens">How many there are.</param>
     /// <param name="launches">Receives the launch; all that it has are of this cache and these strides.</param>
     public static void Append(
-        in CacheShape shape, AttentionElementType sourceType, in TokenPlace keys, in TokenPlace values, MemoryPlace keyCache, MemoryPlace valueCache, MemoryPlace slots, int tokens, LaunchList launches)
+        in CacheShape shape, AttentionElementType sourceType, in TokenPlace keys, in TokenPlace values, in PlanePlace keyCache, in PlanePlace valueCache, MemoryPlace slots, int tokens, LaunchList launches)
     {
         if (tokens == 0) return;
         var parameters = new CacheParameters
@@ -65,10 +80,13 @@ internal static class CachePlan
         };
         MemoryMarshal.Write(launches.Parameters, parameters);
         Span<BufferBinding> buffers = launches.Add(
-            AppendFunction(shape, sourceType), AppendBuffers, new GridSize((uint)tokens, 2, 1), new GridSize(Threads, 1, 1), CostOf(shape, tokens), beginsCommandBuffer: false);
+            AppendFunction(shape, sourceType), AppendBuffers + (shape.ElementType.IsEightBit() ? ScaleBuffers : 0), new GridSize((uint)tokens, 2, 1), new GridSize(Threads, 1, 1), CostOf(shape, tokens), beginsCommandBuffer: false);
         buffers[0] = new(0, keys.Place.Memory, keys.Place.Offset, IsWritten: false);
         buffers[1] = new(1, values.Place.Memory, values.Place.Offset, IsWritten: false);
-        BindCache(buffers[2..], keyCache, valueCache, slots);
+        BindCache(buffers[2..], keyCache.Place, valueCache.Place, slots);
+        if (keyCache.Scales is not MemoryPlace keyScales || valueCache.Scales is not MemoryPlace valueScales) return;
+        buffers[AppendBuffers] = new(6, keyScales.Memory, keyScales.Offset, IsWritten: true);
+        buffers[AppendBuffers + 1] = new(7, valueScales.Memory, valueScales.Offset, IsWritten: true);
     }
 
     /// <summary>Copies slots between blocks; no launch when there is none. No copy may write what another one of the same launch reads or writes.</summary>
@@ -99,15 +117,18 @@ internal static class CachePlan
     private static KernelFunction AppendFunction(in CacheShape shape, AttentionElementType sourceType) => sourceType == shape.ElementType
         ? Function("append", shape)
         : Made.GetOrAdd(
-            ("append", sourceType, shape.ElementType),
+            (shape.ElementType.IsEightBit() ? "append_codes" : "append", sourceType, shape.ElementType),
             static key => new(
-                KernelFamily.Cache,
+                key.Stored.IsEightBit() ? KernelFamily.Quantize : KernelFamily.Cache,
                 key.Name,
                 [new SourceDefinition("ELEMENT_T", KernelLibrary.NameOf(key.Stored)), new SourceDefinition("SOURCE_T", KernelLibrary.NameOf(key.Source!.Value))],
                 []));
 
+    private static IEnumerable<KernelFunction> AppendFunctions(CacheShape shape) => ElementTypes.Wide.ToArray().Select(source => AppendFunction(shape, source));
+
     private static string BitsOf(AttentionElementType type) => type.Size() switch
     {
+        sizeof(byte) => "uchar",
         sizeof(ushort) => "ushort",
         sizeof(uint) => "uint",
         int size => throw new ArgumentOutOfRangeException(nameof(type), type, $"No cache holds elements of {size} bytes."),

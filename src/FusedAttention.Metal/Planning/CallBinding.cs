@@ -3,6 +3,7 @@ using System.Runtime.InteropServices;
 using FusedAttention.Devices;
 using FusedAttention.Metal.Launching;
 using FusedAttention.Problems;
+using FusedAttention.Tensors;
 
 namespace FusedAttention.Metal.Planning;
 
@@ -17,6 +18,9 @@ internal readonly ref struct CallBinding
 
     /// <summary>Outputs and statistics.</summary>
     private const int PartialBuffers = 2;
+
+    /// <summary>Of keys and of values, where those are codes.</summary>
+    private const int ScaleBuffers = 2;
 
     private const uint SimdWidth = 32;
 
@@ -43,13 +47,17 @@ internal readonly ref struct CallBinding
     {
         var binding = new CallBinding(plan, memory, scratch);
         KernelTraits traits = KernelTraits.Of(problem, Math.Min(VectorAlignment.OfStrides(problem), VectorAlignment.OfPlaces(problem, memory)) >= TileTable.VectorElements);
-        launches.Extend(FunctionText.CapturedBytes(traits.Score, traits.Keep));
+        bool hasCodes = problem.KeyValueType.IsEightBit();
+        int scaleBytes = hasCodes ? ScaleBuffers * Unsafe.SizeOf<ScalePlaces>() : 0;
+        launches.Extend(scaleBytes + FunctionText.CapturedBytes(traits.Score, traits.Keep));
         MemoryMarshal.Write(launches.Parameters, AttentionParameters.Of(problem));
-        WriteCaptured(problem, functionTables.Length, launches.Parameters.AsSpan(Unsafe.SizeOf<AttentionParameters>()));
+        Span<byte> behind = launches.Parameters.AsSpan(Unsafe.SizeOf<AttentionParameters>());
+        if (hasCodes) WriteScales(problem, behind);
+        WriteCaptured(problem, functionTables.Length, behind[scaleBytes..]);
         foreach (ref readonly LaunchRange range in plan.Launches)
         {
             bool hasPartials = range.IsMerge || range.Kernel != AttentionKernel.Prefill;
-            int inputs = range.IsMerge ? 0 : InputBuffers, shared = inputs + SharedBuffers + (hasPartials ? PartialBuffers : 0);
+            int inputs = range.IsMerge ? 0 : InputBuffers + (hasCodes ? ScaleBuffers : 0), shared = inputs + SharedBuffers + (hasPartials ? PartialBuffers : 0);
             Span<BufferBinding> bindings = launches.Add(
                 range.IsMerge ? KernelLibrary.MergeSplits(range.Kernel, traits) : KernelLibrary.Main(range.Kernel, traits),
                 shared + (range.IsMerge ? 0 : functionTables.Length),
@@ -60,6 +68,7 @@ internal readonly ref struct CallBinding
             if (!range.IsMerge)
             {
                 binding.Inputs(bindings);
+                if (hasCodes) binding.Scales(bindings[InputBuffers..]);
                 for (int i = 0; i < functionTables.Length; i++) bindings[shared + i] = new(BufferSlot.FunctionTables + i, functionTables[i], Offset: 0, IsWritten: false);
             }
 
@@ -68,7 +77,14 @@ internal readonly ref struct CallBinding
         }
     }
 
-    /// <summary>The fields that <see cref="FunctionText"/> puts behind the parameter block's own.</summary>
+    /// <summary>The fields that <see cref="CodeText"/> puts behind the parameter block's own.</summary>
+    private static void WriteScales(AttentionProblem problem, Span<byte> fields)
+    {
+        MemoryMarshal.Write(fields, ScalePlaces.Of(ScaleStrides.Of(problem, areValues: false, "Metal")));
+        MemoryMarshal.Write(fields[Unsafe.SizeOf<ScalePlaces>()..], ScalePlaces.Of(ScaleStrides.Of(problem, areValues: true, "Metal")));
+    }
+
+    /// <summary>The fields that <see cref="FunctionText"/> puts behind those.</summary>
     private static void WriteCaptured(AttentionProblem problem, int tables, Span<byte> captured)
     {
         FunctionCaptures.WriteParameters(problem, MemoryMarshal.Cast<byte, float>(captured));
@@ -86,6 +102,12 @@ internal readonly ref struct CallBinding
         bindings[1] = Input(BufferSlot.Key, _memory.Key);
         bindings[2] = Input(BufferSlot.Value, _memory.Value);
         bindings[3] = Scratch(BufferSlot.BlockTables, _layout.BlockTables);
+    }
+
+    private void Scales(scoped Span<BufferBinding> bindings)
+    {
+        bindings[0] = _memory.KeyScale is MemoryPlace key ? Input(BufferSlot.KeyScale, key) : Scratch(BufferSlot.KeyScale, 0);
+        bindings[1] = _memory.ValueScale is MemoryPlace value ? Input(BufferSlot.ValueScale, value) : Scratch(BufferSlot.ValueScale, 0);
     }
 
     /// <summary>What every kernel takes. Slots of absent tensors get the tables: Metal wants something there, and nothing is read.</summary>

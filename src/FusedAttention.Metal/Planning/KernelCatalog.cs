@@ -11,6 +11,8 @@ namespace FusedAttention.Metal.Planning;
 /// </summary>
 internal static class KernelCatalog
 {
+    private static readonly AttentionElementType[] Codes = [AttentionElementType.Int8, AttentionElementType.Float8E4M3];
+
     private static readonly (AttentionElementType Query, AttentionElementType KeyValue)[] Pairs =
     [
         (AttentionElementType.Float32, AttentionElementType.Float32),
@@ -18,6 +20,7 @@ internal static class KernelCatalog
         (AttentionElementType.BFloat16, AttentionElementType.BFloat16),
         (AttentionElementType.Float32, AttentionElementType.Float16),
         (AttentionElementType.Float32, AttentionElementType.BFloat16),
+        .. ElementTypes.Wide.ToArray().SelectMany(static query => Codes.Select(codes => (query, codes))),
     ];
 
     private static readonly (int Key, int Value)[] Dims = [(33, 100), (40, 40), (64, 64), (80, 40), (80, 80), (96, 96), (128, 128), (192, 128), (256, 256)];
@@ -40,16 +43,17 @@ internal static class KernelCatalog
         }
     }
 
-    /// <summary>Functions with every operation, in each family: both, and a mask function alone, which leaves scores as they are.</summary>
+    /// <summary>Functions with every operation, in each family: both, and a mask function alone, which leaves scores as they are, over halves and over codes.</summary>
     private static IEnumerable<KernelFunction> Functions()
     {
         var every = new EveryOperation(new ScoreTable(new float[8]), new ScoreTable(new float[16], 2, 8), 0.5f);
         var masks = MaskFunction.Of(every);
-        foreach (ScoreFunction? scores in (ScoreFunction?[])[ScoreFunction.Of(every), null])
+        foreach ((ScoreFunction? scores, AttentionElementType keyValue) in ((ScoreFunction?, AttentionElementType)[])
+            [(ScoreFunction.Of(every), AttentionElementType.Float16), (null, AttentionElementType.Float16), (null, AttentionElementType.Int8)])
         {
             var problem = new AttentionProblem
             {
-                QueryType = AttentionElementType.Float16, KeyValueType = AttentionElementType.Float16, KeyDim = 128, ValueDim = 128, ScoreFunction = scores, MaskFunction = masks,
+                QueryType = AttentionElementType.Float16, KeyValueType = keyValue, KeyDim = 128, ValueDim = 128, ScoreFunction = scores, MaskFunction = masks,
             };
             foreach (AttentionKernel kernel in Enum.GetValues<AttentionKernel>()) yield return KernelLibrary.Main(kernel, KernelTraits.Of(problem, isAligned: true));
         }
@@ -61,6 +65,11 @@ internal static class KernelCatalog
         {
             foreach (AttentionElementType output in ElementTypes.Wide.ToArray()) yield return MergePlan.Function(partial, output, hasSinks: true, hasLogSumExp: true);
             foreach (KernelFunction function in CachePlan.Functions(new CacheShape(partial, 1, 1, 1))) yield return function;
+        }
+
+        foreach (AttentionElementType codes in Codes)
+        {
+            foreach (KernelFunction function in CachePlan.Functions(new CacheShape(codes, 1, 1, 1))) yield return function;
         }
 
         yield return new KernelFunction(KernelFamily.LaneMap, "lane_map", [], []);

@@ -27,12 +27,14 @@ internal static class KernelLibrary
         _ => throw new ArgumentOutOfRangeException(nameof(kernel), kernel, null),
     };
 
-    /// <summary>An element type by its name in <c>common.metal</c>.</summary>
+    /// <summary>An element type by its name in <c>common.metal</c> or <c>codes.metal</c>.</summary>
     public static string NameOf(AttentionElementType type) => type switch
     {
         AttentionElementType.Float32 => "float",
         AttentionElementType.Float16 => "half",
         AttentionElementType.BFloat16 => "bfloat_bits",
+        AttentionElementType.Int8 => "char",
+        AttentionElementType.Float8E4M3 => "e4m3_bits",
         _ => throw ElementTypes.Unknown(type),
     };
 
@@ -58,7 +60,9 @@ internal static class KernelLibrary
         ImmutableArray<SourceDefinition> shared =
         [
             new SourceDefinition("QUERY_T", NameOf(traits.QueryType)),
-            new SourceDefinition("KEY_VALUE_T", NameOf(traits.KeyValueType)),
+            .. traits.KeyValueType.IsEightBit()
+                ? (ReadOnlySpan<SourceDefinition>)[new("KEY_VALUE_T", NameOf(AttentionElementType.Float16)), new(CodeText.CodeType, NameOf(traits.KeyValueType))]
+                : [new("KEY_VALUE_T", NameOf(traits.KeyValueType))],
             Define("KEY_DIM", traits.KeyDim),
             Define("VALUE_DIM", traits.ValueDim),
         ];

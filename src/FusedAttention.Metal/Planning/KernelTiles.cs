@@ -2,6 +2,7 @@ using System.Runtime.InteropServices;
 using FusedAttention.Devices;
 using FusedAttention.Metal.Launching;
 using FusedAttention.Problems;
+using FusedAttention.Tensors;
 
 namespace FusedAttention.Metal.Planning;
 
@@ -30,7 +31,7 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, DecodeTile? De
     /// <param name="device">Where it will run.</param>
     /// <param name="budget">What a command buffer may cost: <see cref="CommandBufferBudget"/>.</param>
     /// <param name="forced">The only kernel to use; null for the choice that calls get.</param>
-    /// <exception cref="NotSupportedException">No kernel takes these dimensions, the call's numbers leave <see cref="FloatRange"/>, or its functions have captured too much; the message has the numbers.</exception>
+    /// <exception cref="NotSupportedException">No kernel takes these dimensions or element types, the call's numbers leave <see cref="FloatRange"/>, or its functions have captured too much; the message has the numbers.</exception>
     public static KernelTiles Of(AttentionProblem problem, MetalDeviceDescription device, double budget, AttentionKernel? forced = null)
     {
         if (problem.KeyDim > TileTable.MaxPlainDim || problem.ValueDim > TileTable.MaxPlainDim)
@@ -40,8 +41,14 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, DecodeTile? De
 
         FloatRange.Require(problem, "Metal");
         FunctionCaptures.Require(problem, "Metal");
-        ArgumentChecks.WiderThanEightBits(problem.KeyValueType, "Metal");
-        bool isWithinReach = Math.Max(problem.KeyTokenStride, problem.ValueTokenStride) <= TileTable.MostTokenStride;
+        ArgumentChecks.EightBits(problem, "Metal");
+        if (problem.KeyValueType.IsEightBit() && FunctionCaptures.TablesOf(problem) > BufferSlot.MostTablesOfCodes)
+        {
+            throw new NotSupportedException(
+                $"Over keys of {problem.KeyValueType} the Metal kernels take functions with up to {BufferSlot.MostTablesOfCodes} tables; the call's have {FunctionCaptures.TablesOf(problem)}: {problem.MaskFunction}.");
+        }
+
+        bool isWithinReach = Math.Max(Math.Max(problem.KeyTokenStride, problem.ValueTokenStride), Math.Max(problem.KeyScale.TokenStride, problem.ValueScale.TokenStride)) <= TileTable.MostTokenStride;
         PrefillTile? prefill = device.HasKnownLaneMap && isWithinReach ? TileTable.Prefill(problem.KeyDim, problem.ValueDim, problem.QueryType, problem.KeyValueType) : null;
         DecodeTile? decode = isWithinReach ? TileTable.Decode(problem.KeyDim, problem.ValueDim) : null;
         return new(prefill, decode, KernelChoice.Of(problem, prefill is not null, decode is not null, forced), budget);

@@ -114,13 +114,17 @@ internal static class TileTable
     /// </summary>
     private const int TwoBlocks = 72;
 
+    /// <summary>The same over codes of 8 bits, whose widening takes some registers of its own and whose scales take some more: D = 64 under halves (2 * (8 + 16 + 4)) has 118, where 72 and 80 would spill 8 bytes, and 64 under floats 20.</summary>
+    private const int TwoBlocksOfCodes = 56;
+
     /// <summary>The tile of a prefill, or null if its dimensions are not multiples of 8 from 32 to 256.</summary>
     public static PrefillTile? Prefill(int keyDim, int valueDim, AttentionElementType queryType, AttentionElementType keyValueType)
     {
         // Queries that are not multiplied as they lie are in registers as what they are multiplied as.
         int queries = (keyDim + 15) / 16 * (queryType == AttentionElementType.Float16 ? 2 : 4);
         int registers = queries + (valueDim / 4) + (SmallTileKeys / 4);
-        return Prefill(keyDim, valueDim, keyValueType, rowBlocks: 2 * registers <= TwoBlocks ? 2 : 1, dimParts: registers > OneSimdgroup ? 2 : 1);
+        int twoBlocks = keyValueType.IsEightBit() ? TwoBlocksOfCodes : TwoBlocks;
+        return Prefill(keyDim, valueDim, keyValueType, rowBlocks: 2 * registers <= twoBlocks ? 2 : 1, dimParts: registers > OneSimdgroup ? 2 : 1);
     }
 
     /// <summary>The same with so many blocks of 8 rows a simdgroup, and so many simdgroups for the dimensions of each.</summary>
@@ -128,7 +132,10 @@ internal static class TileTable
     {
         if (!IsPrefillDim(keyDim) || !IsPrefillDim(valueDim)) return null;
         int simdgroups = PrefillSimdgroups * dimParts;
-        int rowBytes = (Math.Max(PaddedTo(16 * dimParts, keyDim), PaddedTo(8 * dimParts, valueDim)) * keyValueType.Size()) + 16;
+
+        // Codes are staged as halves, and each key's two scales beside them.
+        int elementBytes = keyValueType.IsEightBit() ? AttentionElementType.Float16.Size() : keyValueType.Size(), scaleBytes = keyValueType.IsEightBit() ? 2 * sizeof(float) : 0;
+        int rowBytes = (Math.Max(PaddedTo(16 * dimParts, keyDim), PaddedTo(8 * dimParts, valueDim)) * elementBytes) + 16 + scaleBytes;
         int keys = rowBlocks == 1 && dimParts == 1 && Math.Max(keyDim, valueDim) <= MostDimOf32Keys ? 32 : SmallTileKeys;
 
         // 256 floats a row leave 8 keys: 16,640 bytes for 16 of them alone.
@@ -139,7 +146,7 @@ internal static class TileTable
 
         static int PaddedTo(int multiple, int dim) => (dim + multiple - 1) / multiple * multiple;
 
-        // A row takes 16 bytes more than its elements. Behind the tile are the item's notes, and with two parts what their lanes exchange: two floats for every 8 keys, and two for the row.
+        // A row takes 16 bytes more than its elements, and its scales. Behind the tile are the item's notes, and with two parts what their lanes exchange: two floats for every 8 keys, and two for the row.
         int Bytes(int keys) => (keys * rowBytes) + 16 + (dimParts > 1 ? PrefillSimdgroups * rowBlocks * ((keys / 8) + 1) * 32 * 2 * sizeof(float) : 0);
     }
 

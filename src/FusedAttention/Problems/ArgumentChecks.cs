@@ -15,11 +15,16 @@ internal static unsafe class ArgumentChecks
         throw new ArgumentException($"{name} is {keyValue} under a query of {query}; it must have the query's type or 8 bits, or be Float16 or BFloat16 under a Float32 query.", name);
     }
 
-    /// <summary>Refuses 8-bit keys and values, for a backend that has no kernels for them.</summary>
-    /// <exception cref="NotSupportedException">They are of 8 bits.</exception>
-    public static void WiderThanEightBits(AttentionElementType keyValue, string backend)
+    /// <summary>Refuses what of 8-bit keys and values no device's kernels take.</summary>
+    /// <exception cref="NotSupportedException">They are blocks, or scores go through a function.</exception>
+    public static void EightBits(AttentionProblem problem, string backend)
     {
-        if (keyValue.IsEightBit()) throw new NotSupportedException($"Keys and values are {keyValue}; the {backend} kernels take Float32, Float16 and BFloat16. The CPU takes 8 bits too.");
+        if (problem.KeyValueType == AttentionElementType.Q8Block)
+            throw new NotSupportedException($"Keys and values are {problem.KeyValueType}; of 8 bits the {backend} kernels take Int8 and Float8E4M3, with scales beside them. The CPU takes blocks too.");
+
+        // A second pass over special values asks a function again, of products that it forms itself, without scales.
+        if (problem.ScoreFunction is not null && problem.KeyValueType.IsEightBit())
+            throw new NotSupportedException($"The {backend} kernels have no score functions over keys of {problem.KeyValueType}, and the call has {problem.ScoreFunction}. The CPU computes it.");
     }
 
     public static void Rank(in TensorLayout layout, string name, int rank, string shape)

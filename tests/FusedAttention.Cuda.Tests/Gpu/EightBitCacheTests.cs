@@ -25,19 +25,15 @@ public abstract class EightBitCacheTests
         return pairs;
     }
 
-    /// <summary>
-    /// Every finite pattern of a 16-bit type and floats of every exponent, several times: alone, and in rows of neighbours, of everything, and of what is shrunk by one large number. So scales and quotients are subnormal, and zero,
-    /// and quotients fall on and beside every border between two codes.
-    /// </summary>
     [Theory]
     [MemberData(nameof(Quantizations))]
     public void Rows_are_quantized_as_the_processor_does(AttentionElementType source, AttentionElementType codes)
     {
         switch (source)
         {
-            case AttentionElementType.Float32: Quantize(codes, Floats()); break;
-            case AttentionElementType.Float16: Quantize(codes, Patterns(static bits => BitConverter.UInt16BitsToHalf(bits)).Where(Half.IsFinite).ToArray()); break;
-            default: Quantize(codes, Patterns(static bits => BFloat16.FromBits(bits)).Where(static x => float.IsFinite(x)).ToArray()); break;
+            case AttentionElementType.Float32: Quantize<float>(codes); break;
+            case AttentionElementType.Float16: Quantize<Half>(codes); break;
+            default: Quantize<BFloat16>(codes); break;
         }
     }
 
@@ -59,7 +55,7 @@ public abstract class EightBitCacheTests
             CacheSequence sequence = cache.CreateSequence();
             using CudaTensor<float> tensor = Tensor(device, numbers, 1, Dim);
             cache.Append(sequence, tensor, tensor);
-            return CacheContents.Of(cache, sequence, 0);
+            return cache.ContentsOf(sequence, 0);
         }
     }
 
@@ -78,7 +74,7 @@ public abstract class EightBitCacheTests
         memory.CopyFrom(apart);
         cache.Append(gpu, memory.View(0, [Tokens, Heads, Dim], [Dim + 2, Tokens * (Dim + 2), 1]), packed);
         expected.Append<float>(cpu, rows, rows);
-        CacheContents.AssertSame(CacheContents.Of(expected, cpu, 0), CacheContents.Of(cache, gpu, 0), "strided");
+        CacheContents.AssertSame(CacheContents.Of(expected, cpu, 0), cache.ContentsOf(gpu, 0), "strided");
     }
 
     /// <summary>The bytes of a stream are the processor's, and go into caches of either, of this type and of others.</summary>
@@ -140,7 +136,7 @@ public abstract class EightBitCacheTests
                     stream.Synchronize();
                     o.CopyTo(once);
                     expected.Write<Half>(0, cpu, 0, numbers, numbers);
-                    CacheContents.AssertSame(CacheContents.Of(expected, cpu, 0), CacheContents.Of(cache, gpu, 0), $"run {i}");
+                    CacheContents.AssertSame(CacheContents.Of(expected, cpu, 0), cache.ContentsOf(gpu, 0), $"run {i}");
                     CudaAttention.ForwardPaged(q, o, cache, 0, batch, stream: stream);
                     o.CopyTo(again, stream);
                     Assert.Equal(again, once);
@@ -155,17 +151,11 @@ public abstract class EightBitCacheTests
 
     private static PagedKeyValueCacheOptions Options(int dim) => new() { Blocks = 40, BlockSize = 4, KeyValueHeads = Heads, KeyDim = dim };
 
-    private void Quantize<TSource>(AttentionElementType codes, TSource[] numbers)
+    private void Quantize<TSource>(AttentionElementType codes)
         where TSource : unmanaged
     {
         CudaDevice device = Problems.Open();
-        TSource[] shuffled = [.. numbers], led = [.. numbers];
-        new Random(1).Shuffle(shuffled);
-
-        // The first of 33 is what the others are measured by.
-        var random = new Random(2);
-        for (int i = 0; i < led.Length; i += 33) led[i] = numbers[random.Next(numbers.Length)];
-        foreach ((string what, TSource[] rows, int dim) in ((string, TSource[], int)[])[("alone", numbers, 1), ("neighbours", numbers, 7), ("led", led, 33), ("everything", shuffled, 64), ("long", numbers, 1000)])
+        foreach ((string what, TSource[] rows, int dim) in QuantizationCases.Of<TSource>())
         {
             if (codes == AttentionElementType.Int8) Quantize<TSource, sbyte>(device, rows, dim, what);
             else Quantize<TSource, Float8E4M3>(device, rows, dim, what);
@@ -189,7 +179,7 @@ public abstract class EightBitCacheTests
         v.CopyFrom(values);
         cache.Append(gpu, k, v);
         expected.Append<TSource>(cpu, keys, values);
-        CacheContents.AssertSame(CacheContents.Of(expected, cpu, 0), CacheContents.Of(cache, gpu, 0), $"{typeof(TSource).Name} to {typeof(T).Name}, {what}, dim {dim}");
+        CacheContents.AssertSame(CacheContents.Of(expected, cpu, 0), cache.ContentsOf(gpu, 0), $"{typeof(TSource).Name} to {typeof(T).Name}, {what}, dim {dim}");
     }
 
     private void Streams<T>()
@@ -208,18 +198,18 @@ public abstract class EightBitCacheTests
         byte[] saved = Saved(host, cpu);
         Assert.Equal(saved, Saved(cache, gpu));
         byte[][] expected = CacheContents.Of(host, cpu, 0);
-        CacheContents.AssertSame(expected, CacheContents.Of(elsewhere, elsewhere.Load(new MemoryStream(saved)), 0), "loaded");
+        CacheContents.AssertSame(expected, elsewhere.ContentsOf(elsewhere.Load(new MemoryStream(saved)), 0), "loaded");
         CacheContents.AssertSame(expected, CacheContents.Of(host, host.Load(new MemoryStream(Saved(cache, gpu))), 0), "to the host");
 
         // From floats, as Write does it, and to halves, the numbers that codes stand for.
         using var floats = new PagedKeyValueCache<float>(Options(Dim));
         CacheSequence wide = floats.CreateSequence();
         floats.Append(wide, keys, values);
-        CacheContents.AssertSame(expected, CacheContents.Of(cache, cache.Load(new MemoryStream(Saved(floats, wide))), 0), "from floats");
+        CacheContents.AssertSame(expected, cache.ContentsOf(cache.Load(new MemoryStream(Saved(floats, wide))), 0), "from floats");
         using var halves = new CudaPagedKeyValueCache<Half>(device, Options(Dim));
         using var hostHalves = new PagedKeyValueCache<Half>(Options(Dim));
         CacheContents.AssertSame(
-            CacheContents.Of(hostHalves, hostHalves.Load(new MemoryStream(saved)), 0), CacheContents.Of(halves, halves.Load(new MemoryStream(Saved(cache, gpu))), 0), "to halves");
+            CacheContents.Of(hostHalves, hostHalves.Load(new MemoryStream(saved)), 0), halves.ContentsOf(halves.Load(new MemoryStream(Saved(cache, gpu))), 0), "to halves");
     }
 
     private void Attend<TQuery, T>(int queries, int dim, float tolerance)
@@ -274,33 +264,5 @@ public abstract class EightBitCacheTests
     {
         var random = new Random(seed);
         return [.. Enumerable.Range(0, count).Select(i => ((random.NextSingle() * 2) - 1) * (i % 13 == 5 ? peak : 1))];
-    }
-
-    private static IEnumerable<TElement> Patterns<TElement>(Func<ushort, TElement> of) => Enumerable.Range(0, 1 << 16).Select(bits => of((ushort)bits));
-
-    /// <summary>Every exponent with fractions at random and at both ends, and the middles between two codes times scales at random, and their neighbours: what rounding decides.</summary>
-    private static float[] Floats()
-    {
-        var random = new Random(3);
-        var floats = new List<float>();
-        for (int exponent = 0; exponent < 255; exponent++)
-        {
-            foreach (int fraction in (int[])[0, 1, 0x7FFFFF, 0x400000, .. Enumerable.Range(0, 60).Select(_ => random.Next(1 << 23))])
-                floats.Add(BitConverter.Int32BitsToSingle((exponent << 23) | fraction | (random.Next(2) << 31)));
-        }
-
-        for (int row = 0; row < 400; row++)
-        {
-            float scale = MathF.ScaleB(1 + random.NextSingle(), random.Next(-140, 100));
-            floats.Add(scale * (row % 2 == 0 ? 127 : 448));
-            for (int i = 1; i < 33; i++)
-            {
-                int code = random.Next(0x7E);
-                float near = scale * (row % 2 == 0 ? code - 63 + 0.5f : ((float)Float8E4M3.FromBits((byte)code) + (float)Float8E4M3.FromBits((byte)(code + 1))) / 2);
-                floats.Add(i % 3 == 0 ? near : i % 3 == 1 ? MathF.BitIncrement(near) : MathF.BitDecrement(near));
-            }
-        }
-
-        return [.. floats];
     }
 }

@@ -118,9 +118,15 @@ public sealed class MetalAllocationTests : IDisposable
 
     /// <summary>Rows of tensors, of the cache's type and of another, for a batch, a sequence and a cache of one layer; and attention over them.</summary>
     [Fact]
-    public void A_step_over_a_cache_allocates_nothing()
+    public void A_step_over_a_cache_allocates_nothing() => AssertStepAllocatesNothing<Half>();
+
+    [Fact]
+    public void A_step_over_a_cache_of_8_bits_allocates_nothing() => AssertStepAllocatesNothing<Float8E4M3>();
+
+    private void AssertStepAllocatesNothing<T>()
+        where T : unmanaged
     {
-        using var cache = new MetalPagedKeyValueCache<Half>(_device, new PagedKeyValueCacheOptions { Blocks = 200, BlockSize = 16, KeyValueHeads = KeyValueHeads, KeyDim = Dim });
+        using var cache = new MetalPagedKeyValueCache<T>(_device, new PagedKeyValueCacheOptions { Blocks = 200, BlockSize = 16, KeyValueHeads = KeyValueHeads, KeyDim = Dim });
         CacheSequence a = cache.CreateSequence(), b = cache.CreateSequence();
         cache.Extend([a, b], [2000, 700]);
         PagedBatch batch = cache.CreateBatch();

@@ -2,6 +2,7 @@ using System.Diagnostics.Metrics;
 using System.Numerics.Tensors;
 using FusedAttention.Metal.Emulation;
 using FusedAttention.Metal.Launching;
+using FusedAttention.Metal.Planning;
 using Xunit;
 
 namespace FusedAttention.Metal.Tests.Host;
@@ -16,12 +17,44 @@ public sealed class MetalCallTests : IDisposable
 
     public void Dispose() => _runtime.Dispose();
 
+    /// <summary>Scales are the call's like other tensors, and what of 8 bits the kernels do not take is refused in the words of the other GPUs.</summary>
     [Fact]
-    public void Keys_of_8_bits_are_refused()
+    public void Keys_of_8_bits_come_with_scales()
     {
-        using MetalTensor<float> query = _device.Allocate<float>(5, 8, 64), output = _device.Allocate<float>(5, 8, 64);
+        using MetalTensor<Half> query = _device.Allocate<Half>(5, 8, 64), output = _device.Allocate<Half>(5, 8, 64);
         using MetalTensor<sbyte> key = _device.Allocate<sbyte>(70, 2, 64);
-        Assert.Contains("8-bit types are for keys and values", Assert.Throws<ArgumentException>("key", () => MetalAttention.Forward(query, key, key, output)).Message, StringComparison.Ordinal);
+        using MetalTensor<float> scale = _device.Allocate<float>(70, 2), heads = _device.Allocate<float>(1, 2);
+        MetalAttention.Forward(query, key, key, output, operands: new MetalOperands { KeyScale = scale, ValueScale = heads });
+        foreach (MetalTensor tensor in (MetalTensor[])[query, key, scale, heads, output]) Assert.True(tensor.IsPending);
+        KernelLaunch launch = _runtime.Submissions[0][0];
+        Assert.Equal(scale.Memory.Memory, launch.Buffers.Single(static binding => binding.Index == BufferSlot.KeyScale).Memory);
+        Assert.Equal(heads.Memory.Memory, launch.Buffers.Single(static binding => binding.Index == BufferSlot.ValueScale).Memory);
+
+        using MetalTensor<Q8Block> blocks = _device.Allocate<Q8Block>(70, 2, 2);
+        using MetalTensor<sbyte> query8 = _device.Allocate<sbyte>(5, 8, 64);
+        Assert.Contains(
+            "of 8 bits the Metal kernels take Int8 and Float8E4M3", Assert.Throws<NotSupportedException>(() => MetalAttention.Forward(query, blocks, blocks, output)).Message, StringComparison.Ordinal);
+        Refused("query", () => MetalAttention.Forward(query8, key, key, query8), "8-bit types are for keys and values");
+        Refused("operands", () => MetalAttention.Forward(query, query, query, output, operands: new MetalOperands { KeyScale = scale }), "KeyScale goes with elements of Int8 or Float8E4M3");
+        var scores = new AttentionOptions { ScoreFunction = ScoreFunction.Of(new TanhCap(30)) };
+        Assert.Contains("no score functions over keys of Int8", Assert.Throws<NotSupportedException>(() => MetalAttention.Forward(query, key, key, output, scores)).Message, StringComparison.Ordinal);
+        Assert.Single(_runtime.Submissions);
+    }
+
+    /// <summary>Metal has 31 slots for buffers: over codes two of those that tables of functions may have are the scales'.</summary>
+    [Fact]
+    public void Functions_over_keys_of_8_bits_have_fewer_tables()
+    {
+        using MetalTensor<Half> query = _device.Allocate<Half>(5, 8, 64), output = _device.Allocate<Half>(5, 8, 64), halves = _device.Allocate<Half>(70, 2, 64);
+        using MetalTensor<sbyte> key = _device.Allocate<sbyte>(70, 2, 64);
+        MetalAttention.Forward(query, key, key, output, With(masks: 7));
+        MetalAttention.Forward(query, halves, halves, output, With(masks: 8));
+        Assert.Contains(
+            $"with up to {BufferSlot.MostTablesOfCodes} tables; the call's have 16", Assert.Throws<NotSupportedException>(() => MetalAttention.Forward(query, key, key, output, With(masks: 8))).Message, StringComparison.Ordinal);
+
+        // A mask of documents has two tables: those of queries and of keys.
+        static AttentionOptions With(int masks) =>
+            new() { MaskFunction = Enumerable.Range(0, masks).Select(static i => MaskFunction.Of(new DocumentMask([.. Enumerable.Repeat(i, 70)]))).Aggregate(static (all, one) => all.And(one)) };
     }
 
     [Fact]

@@ -18,6 +18,8 @@ internal sealed class MetalBackend(MetalDevice device) : Backend
 
     public override string Clock => Device.GpuSeconds is null ? "wall clock, calls queued one after the other" : "the GPU's own clock";
 
+    public override bool TakesEightBits => true;
+
     public override (string Name, string Value)[] Facts() =>
     [
         ("backend", Name),

@@ -18,6 +18,8 @@ internal sealed class PreparedMetalCall<TQuery, TKeyValue> : PreparedCall
     private readonly MetalTensor<TKeyValue> _value;
     private readonly MetalTensor<bool>? _mask;
     private readonly MetalTensor? _bias;
+    private readonly MetalTensor<float>? _keyScale;
+    private readonly MetalTensor<float>? _valueScale;
     private readonly MetalTensor<TQuery> _output;
     private readonly MetalTensor<float> _logSumExp;
 
@@ -32,6 +34,8 @@ internal sealed class PreparedMetalCall<TQuery, TKeyValue> : PreparedCall
             _value = Copy<TKeyValue>(call.Value);
             _mask = call.Mask is LoadedTensor mask ? Copy<bool>(mask) : null;
             _bias = call.Bias is LoadedTensor bias ? CopyBias(bias) : null;
+            _keyScale = call.KeyScale is LoadedTensor keyScale ? Copy<float>(keyScale) : null;
+            _valueScale = call.ValueScale is LoadedTensor valueScale ? Copy<float>(valueScale) : null;
             _output = Allocate<TQuery>(call.OutputShape);
             _logSumExp = Allocate<float>(call.LogSumExpShape);
         }
@@ -82,7 +86,7 @@ internal sealed class PreparedMetalCall<TQuery, TKeyValue> : PreparedCall
 
     private void Queue(AttentionOptions options, CancellationToken cancellation)
     {
-        var operands = new MetalOperands { BooleanMask = _mask, Bias = _bias, LogSumExp = _logSumExp, KeyLengths = Call.KeyLengths };
+        var operands = new MetalOperands { BooleanMask = _mask, Bias = _bias, KeyScale = _keyScale, ValueScale = _valueScale, LogSumExp = _logSumExp, KeyLengths = Call.KeyLengths };
         switch (Call.Layout)
         {
             case SequenceLayout.Dense:
