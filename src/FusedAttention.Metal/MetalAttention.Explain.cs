@@ -17,7 +17,7 @@ public static unsafe partial class MetalAttention
     /// <param name="options">The options of the call.</param>
     /// <param name="operands">The optional tensors that the call will have, and whether its tensors may begin anywhere.</param>
     /// <exception cref="ArgumentException">The shape, the types or the options cannot be computed on.</exception>
-    /// <exception cref="NotSupportedException">No kernel takes these dimensions, scale, soft cap or a slope is beyond what 32-bit arithmetic is trusted with, or functions have more than 16 tables or 64 parameters; the message has the number and its limits.</exception>
+    /// <exception cref="NotSupportedException">No kernel takes these dimensions or types (<see cref="Q8Block"/>, or a score function over keys of 8 bits), scale, soft cap or a slope is beyond what 32-bit arithmetic is trusted with, or functions have more than 16 tables (14 over keys of 8 bits) or 64 parameters; the message has the number and its limits.</exception>
     public static AttentionExplanation Explain<TQuery, TKeyValue>(
         MetalDevice device, in AttentionShape shape, AttentionOptions? options = null, OperandKinds operands = OperandKinds.None)
         where TQuery : unmanaged
@@ -39,7 +39,7 @@ public static unsafe partial class MetalAttention
     /// <param name="options">The options of the call.</param>
     /// <param name="operands">The optional tensors that the call will have, and whether its tensors may begin anywhere.</param>
     /// <exception cref="ArgumentException">The shape, the lengths, the types or the options cannot be computed on.</exception>
-    /// <exception cref="NotSupportedException">No kernel takes these dimensions, scale, soft cap or a slope is beyond what 32-bit arithmetic is trusted with, or functions have more than 16 tables or 64 parameters; the message has the number and its limits.</exception>
+    /// <exception cref="NotSupportedException">No kernel takes these dimensions or types (<see cref="Q8Block"/>, or a score function over keys of 8 bits), scale, soft cap or a slope is beyond what 32-bit arithmetic is trusted with, or functions have more than 16 tables (14 over keys of 8 bits) or 64 parameters; the message has the number and its limits.</exception>
     public static AttentionExplanation Explain<TQuery, TKeyValue>(
         MetalDevice device, in AttentionShape shape, ReadOnlySpan<int> queryLengths, ReadOnlySpan<int> keyLengths, int? blockSize = null, AttentionOptions? options = null,
         OperandKinds operands = OperandKinds.None)

@@ -30,7 +30,7 @@ public static unsafe partial class MetalAttention
     /// <param name="operands">Boolean mask, bias, key lengths, query offsets, log-sum-exp output.</param>
     /// <param name="cancellationToken">Cancels the call until its work is queued, and not after.</param>
     /// <exception cref="ArgumentException">A shape, stride, length, type or overlap is not as described, or the tensors belong to different devices; the message has the numbers.</exception>
-    /// <exception cref="NotSupportedException">No kernel takes these dimensions, scale, soft cap or a slope is beyond what 32-bit arithmetic is trusted with, or functions have more than 16 tables or 64 parameters; the message has the number and its limits.</exception>
+    /// <exception cref="NotSupportedException">No kernel takes these dimensions or types (<see cref="Q8Block"/>, or a score function over keys of 8 bits), scale, soft cap or a slope is beyond what 32-bit arithmetic is trusted with, or functions have more than 16 tables (14 over keys of 8 bits) or 64 parameters; the message has the number and its limits.</exception>
     /// <exception cref="MetalException">A kernel does not compile, or the device gives no memory. What fails on the GPU later is thrown by what waits for it.</exception>
     /// <exception cref="ObjectDisposedException">A tensor is disposed.</exception>
     /// <exception cref="OperationCanceledException"><paramref name="cancellationToken"/> was cancelled before the work was queued.</exception>

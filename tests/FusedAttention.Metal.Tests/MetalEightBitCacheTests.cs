@@ -1,6 +1,7 @@
 using System.Numerics.Tensors;
 using System.Runtime.InteropServices;
 using FusedAttention.Metal.Emulation;
+using FusedAttention.Metal.Launching;
 using FusedAttention.Serving;
 using Xunit;
 
@@ -28,6 +29,10 @@ public sealed class MetalEightBitCacheTests : IDisposable
         return pairs;
     }
 
+    /// <summary>Rows of 33 numbers below 2^-126, of more and more bits; every 18th is led by one of which the scale is a tie, 0, or so small that quotients pass the largest code.</summary>
+    private static float[] Subnormals { get; } =
+        [.. Enumerable.Range(0, 33 * 64).Select(static i => BitConverter.Int32BitsToSingle(i % (33 * 18) == 0 ? ((int[])[190, 1120, 224, 672])[i / (33 * 18)] : (i * 7919 % (1 << (6 + (i / 33 % 18)))) | (i % 3 == 0 ? int.MinValue : 0)))];
+
     public void Dispose() => _runtime.Dispose();
 
     [Slow]
@@ -52,9 +57,41 @@ public sealed class MetalEightBitCacheTests : IDisposable
     {
         using EmulatedRuntime runtime = MetalProblems.Start(EmulatorFlavour.FastMath, "forward");
         var device = new MetalDevice(runtime);
-        float[] numbers = [.. Enumerable.Range(0, 33 * 64).Select(static i => BitConverter.Int32BitsToSingle((i * 7919 % (1 << (6 + (i / 33 % 18)))) | (i % 3 == 0 ? int.MinValue : 0)))];
-        if (codes == AttentionElementType.Int8) Quantize<float, sbyte>(device, numbers, 33, "subnormal");
-        else Quantize<float, Float8E4M3>(device, numbers, 33, "subnormal");
+        if (codes == AttentionElementType.Int8) Quantize<float, sbyte>(device, Subnormals, 33, "subnormal");
+        else Quantize<float, Float8E4M3>(device, Subnormals, 33, "subnormal");
+    }
+
+    /// <summary>Tests of the test: the kernel with a seeded mistake each, on subnormal numbers where they are flushed, or on rows that one number of them leads.</summary>
+    [Slow]
+    [Theory]
+    [InlineData(AttentionElementType.Int8, true, "if (magnitude >= least_normal)", "if (magnitude > 0u)")]
+    [InlineData(AttentionElementType.Float8E4M3, true, "precise::divide(number.fraction, scale.fraction)", "precise::divide(as_type<float>(magnitude), scale.fraction)")]
+    [InlineData(AttentionElementType.Float8E4M3, true, "(quotient & 1u) != 0u", "true")]
+    [InlineData(AttentionElementType.Int8, false, "int(rint(min(", "int(trunc(min(")]
+    [InlineData(AttentionElementType.Int8, true, "taken_apart(scale)), 127.0f", "taken_apart(scale)), 190.0f")]
+    [InlineData(AttentionElementType.Int8, false, "scale_of(simd_max(largest))", "scale_of(largest)")]
+    [InlineData(AttentionElementType.Float8E4M3, false, "0x0007FFFFu + ((exact >> 20) & 1u)", "0x00080000u")]
+    [InlineData(AttentionElementType.Float8E4M3, false, "return e4m3_bits(sign | code);", "return e4m3_bits(code);")]
+    [InlineData(AttentionElementType.Float8E4M3, true, "return scale == 0u ? 0x3F800000u : scale;", "return scale;")]
+    [InlineData(AttentionElementType.Float8E4M3, false, "uint(rint(quotient * 512.0f))", "uint(quotient * 512.0f + 0.5f)")]
+    public void A_mistake_in_quantizing_is_noticed(AttentionElementType codes, bool isFlushed, string correct, string wrong)
+    {
+        using EmulatedRuntime runtime = new(isFlushed ? EmulatorFlavour.FastMath : EmulatorFlavour.Plain)
+        {
+            Orders = ["forward"],
+            Source = function =>
+            {
+                string text = KernelSource.Compose(function);
+                return text.Contains(correct, StringComparison.Ordinal) ? text.Replace(correct, wrong, StringComparison.Ordinal) : throw new InvalidOperationException($"The text has no \"{correct}\".");
+            },
+        };
+        var device = new MetalDevice(runtime);
+        (float[] rows, int dim) = isFlushed ? (Subnormals, 33) : QuantizationCases.Of<float>().Where(static rows => rows.What is "led").Select(static rows => (rows.Rows, rows.Dim)).Single();
+        Assert.ThrowsAny<Xunit.Sdk.XunitException>(() =>
+        {
+            if (codes == AttentionElementType.Int8) Quantize<float, sbyte>(device, rows, dim, "mistake");
+            else Quantize<float, Float8E4M3>(device, rows, dim, "mistake");
+        });
     }
 
     /// <summary>Of a row that is not finite codes are unspecified, but not what the others of the token have. Heads outside of tokens, and gaps between them.</summary>

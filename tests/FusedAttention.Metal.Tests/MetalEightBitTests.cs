@@ -84,6 +84,21 @@ public sealed class MetalEightBitTests
         Assert.True(hidden >= 40, $"Only {hidden} rows had something hidden from them.");
     }
 
+    /// <summary>Several splits of a sequence, in each form of a call.</summary>
+    [Theory]
+    [InlineData(nameof(AttentionKernel.Decode), CallForm.Packed)]
+    [InlineData(nameof(AttentionKernel.Decode), CallForm.Paged)]
+    [InlineData(nameof(AttentionKernel.Plain), CallForm.Dense)]
+    public void Long_sequences_are_split(string kernel, CallForm form)
+    {
+        var family = Enum.Parse<AttentionKernel>(kernel);
+        (AttentionElementType query, AttentionElementType codes, int keyDim, int valueDim) = Specialisations[0];
+        var generator = new ProblemGenerator(12);
+        Problem problem = generator.WithEightBits(HiddenKeyProblems.Of(queries: 2, keys: 777, query, "causal") with { Form = form, BlockSize = 16, KeyDim = keyDim, ValueDim = valueDim }, codes);
+        problem = HiddenScales.OfTokens(generator, problem);
+        MetalProblems.Run(problem, null, family).AssertClose(problem, RowByRow.Solve(problem));
+    }
+
     /// <summary>A row that sees one key has its value, whatever code that is; and its log-sum-exp is the score.</summary>
     [Theory]
     [InlineData(AttentionElementType.Int8)]

@@ -48,11 +48,15 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, DecodeTile? De
                 $"Over keys of {problem.KeyValueType} the Metal kernels take functions with up to {BufferSlot.MostTablesOfCodes} tables; the call's have {FunctionCaptures.TablesOf(problem)}: {problem.MaskFunction}.");
         }
 
-        bool isWithinReach = Math.Max(Math.Max(problem.KeyTokenStride, problem.ValueTokenStride), Math.Max(problem.KeyScale.TokenStride, problem.ValueScale.TokenStride)) <= TileTable.MostTokenStride;
+        bool isWithinReach = IsWithinReach(problem);
         PrefillTile? prefill = device.HasKnownLaneMap && isWithinReach ? TileTable.Prefill(problem.KeyDim, problem.ValueDim, problem.QueryType, problem.KeyValueType) : null;
         DecodeTile? decode = isWithinReach ? TileTable.Decode(problem.KeyDim, problem.ValueDim) : null;
         return new(prefill, decode, KernelChoice.Of(problem, prefill is not null, decode is not null, forced), budget);
     }
+
+    /// <summary>Whether keys, values and their scales lie as near to each other as prefill and decode need them.</summary>
+    public static bool IsWithinReach(AttentionProblem problem) =>
+        Math.Max(Math.Max(problem.KeyTokenStride, problem.ValueTokenStride), Math.Max(problem.KeyScale.TokenStride, problem.ValueScale.TokenStride)) <= TileTable.MostTokenStride;
 
     public int ItemRows(AttentionKernel kernel) => kernel switch
     {

@@ -33,7 +33,7 @@ internal static class PlanDetails
         if (kernel == AttentionKernel.Decode) return $"1 query, or at most {tiles.MostFewRows} rows a key/value head";
         string dims = $"dimensions {problem.KeyDim}/{problem.ValueDim}";
         if (TileTable.Prefill(problem.KeyDim, problem.ValueDim, problem.QueryType, problem.KeyValueType) is null) return $"{dims}: prefill takes multiples of 8 from 32 to 256";
-        if (Math.Max(problem.KeyTokenStride, problem.ValueTokenStride) > TileTable.MostTokenStride) return $"keys lie more than {TileTable.MostTokenStride} elements apart";
+        if (!KernelTiles.IsWithinReach(problem)) return $"keys lie more than {TileTable.MostTokenStride} elements apart";
         if (!device.HasKnownLaneMap) return "the device's layout of simdgroup matrices is not the one that prefill knows";
         return $"{dims} with few rows: decode has no tile for them";
     }
