@@ -29,6 +29,31 @@ public sealed class MetalEightBitCacheTests : IDisposable
         return pairs;
     }
 
+    /// <summary>Each is a library to compile, so a run in CI takes every sixth.</summary>
+    public static TheoryData<AttentionElementType, bool, string, string> Mistakes
+    {
+        get
+        {
+            var mistakes = new TheoryData<AttentionElementType, bool, string, string>();
+            for (int i = 0; i < InQuantizing.Length; i += MetalProblems.IsWhole ? 1 : 6) mistakes.Add(InQuantizing[i].Codes, InQuantizing[i].IsFlushed, InQuantizing[i].Correct, InQuantizing[i].Wrong);
+            return mistakes;
+        }
+    }
+
+    private static (AttentionElementType Codes, bool IsFlushed, string Correct, string Wrong)[] InQuantizing { get; } =
+    [
+        (AttentionElementType.Int8, true, "if (magnitude >= least_normal)", "if (magnitude > 0u)"),
+        (AttentionElementType.Float8E4M3, true, "precise::divide(number.fraction, scale.fraction)", "precise::divide(as_type<float>(magnitude), scale.fraction)"),
+        (AttentionElementType.Float8E4M3, true, "(quotient & 1u) != 0u", "true"),
+        (AttentionElementType.Int8, false, "int(rint(min(", "int(trunc(min("),
+        (AttentionElementType.Int8, true, "taken_apart(scale)), 127.0f", "taken_apart(scale)), 190.0f"),
+        (AttentionElementType.Int8, false, "scale_of(simd_max(largest))", "scale_of(largest)"),
+        (AttentionElementType.Float8E4M3, false, "0x0007FFFFu + ((exact >> 20) & 1u)", "0x00080000u"),
+        (AttentionElementType.Float8E4M3, false, "return e4m3_bits(sign | code);", "return e4m3_bits(code);"),
+        (AttentionElementType.Float8E4M3, true, "return scale == 0u ? 0x3F800000u : scale;", "return scale;"),
+        (AttentionElementType.Float8E4M3, false, "uint(rint(quotient * 512.0f))", "uint(quotient * 512.0f + 0.5f)"),
+    ];
+
     /// <summary>Rows of 33 numbers below 2^-126, of more and more bits; every 18th is led by one of which the scale is a tie, 0, or so small that quotients pass the largest code.</summary>
     private static float[] Subnormals { get; } =
         [.. Enumerable.Range(0, 33 * 64).Select(static i => BitConverter.Int32BitsToSingle(i % (33 * 18) == 0 ? ((int[])[190, 1120, 224, 672])[i / (33 * 18)] : (i * 7919 % (1 << (6 + (i / 33 % 18)))) | (i % 3 == 0 ? int.MinValue : 0)))];
@@ -55,6 +80,7 @@ public sealed class MetalEightBitCacheTests : IDisposable
     [InlineData(AttentionElementType.Float8E4M3)]
     public void Subnormal_numbers_are_quantized_without_arithmetic_that_has_them(AttentionElementType codes)
     {
+        if (codes == AttentionElementType.Int8) Assert.SkipUnless(MetalProblems.IsWhole, "A library of its own: set FUSEDATTENTION_EMULATED_ALL=1.");
         using EmulatedRuntime runtime = MetalProblems.Start(EmulatorFlavour.FastMath, "forward");
         var device = new MetalDevice(runtime);
         if (codes == AttentionElementType.Int8) Quantize<float, sbyte>(device, Subnormals, 33, "subnormal");
@@ -64,16 +90,7 @@ public sealed class MetalEightBitCacheTests : IDisposable
     /// <summary>Tests of the test: the kernel with a seeded mistake each, on subnormal numbers where they are flushed, or on rows that one number of them leads.</summary>
     [Slow]
     [Theory]
-    [InlineData(AttentionElementType.Int8, true, "if (magnitude >= least_normal)", "if (magnitude > 0u)")]
-    [InlineData(AttentionElementType.Float8E4M3, true, "precise::divide(number.fraction, scale.fraction)", "precise::divide(as_type<float>(magnitude), scale.fraction)")]
-    [InlineData(AttentionElementType.Float8E4M3, true, "(quotient & 1u) != 0u", "true")]
-    [InlineData(AttentionElementType.Int8, false, "int(rint(min(", "int(trunc(min(")]
-    [InlineData(AttentionElementType.Int8, true, "taken_apart(scale)), 127.0f", "taken_apart(scale)), 190.0f")]
-    [InlineData(AttentionElementType.Int8, false, "scale_of(simd_max(largest))", "scale_of(largest)")]
-    [InlineData(AttentionElementType.Float8E4M3, false, "0x0007FFFFu + ((exact >> 20) & 1u)", "0x00080000u")]
-    [InlineData(AttentionElementType.Float8E4M3, false, "return e4m3_bits(sign | code);", "return e4m3_bits(code);")]
-    [InlineData(AttentionElementType.Float8E4M3, true, "return scale == 0u ? 0x3F800000u : scale;", "return scale;")]
-    [InlineData(AttentionElementType.Float8E4M3, false, "uint(rint(quotient * 512.0f))", "uint(quotient * 512.0f + 0.5f)")]
+    [MemberData(nameof(Mistakes))]
     public void A_mistake_in_quantizing_is_noticed(AttentionElementType codes, bool isFlushed, string correct, string wrong)
     {
         using EmulatedRuntime runtime = new(isFlushed ? EmulatorFlavour.FastMath : EmulatorFlavour.Plain)
@@ -175,7 +192,7 @@ public sealed class MetalEightBitCacheTests : IDisposable
     [InlineData(40)]
     public void Attention_over_the_cache_is_that_of_the_processor(int queries)
     {
-        Attend<Half, Float8E4M3>(queries, 1e-3f);
+        Attend<BFloat16, Float8E4M3>(queries, 1e-2f);
         if (MetalProblems.IsWhole) Attend<float, sbyte>(queries, 1e-5f);
     }
 

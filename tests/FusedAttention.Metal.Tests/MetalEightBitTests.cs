@@ -18,8 +18,9 @@ public sealed class MetalEightBitTests
     /// </summary>
     private static readonly (AttentionElementType Query, AttentionElementType KeyValue, int KeyDim, int ValueDim)[] AllSpecialisations =
     [
-        (AttentionElementType.Float16, AttentionElementType.Float8E4M3, 64, 64),
-        (AttentionElementType.BFloat16, AttentionElementType.Int8, 80, 40),
+        (AttentionElementType.Float16, AttentionElementType.Int8, 64, 64),
+        (AttentionElementType.BFloat16, AttentionElementType.Float8E4M3, 64, 64),
+        (AttentionElementType.Float16, AttentionElementType.Float8E4M3, 80, 40),
         (AttentionElementType.Float32, AttentionElementType.Int8, 128, 128),
         (AttentionElementType.Float32, AttentionElementType.Float8E4M3, 168, 152),
         (AttentionElementType.BFloat16, AttentionElementType.Float8E4M3, 88, 72),
@@ -50,7 +51,7 @@ public sealed class MetalEightBitTests
         var family = Enum.Parse<AttentionKernel>(kernel);
         (AttentionElementType query, AttentionElementType codes, int keyDim, int valueDim) = Specialisations[specialisation];
         if (!MetalReferenceTests.Takes(family, keyDim, valueDim, codes)) return;
-        for (int n = 0; n < (MetalProblems.IsWhole ? 30 : 10); n++)
+        for (int n = 0; n < (MetalProblems.IsWhole ? 30 : 6); n++)
         {
             Problem problem = Next(specialisation, n, out ProblemGenerator generator);
             using EmulatedRuntime runtime = MetalProblems.Start(EmulatorFlavour.Plain, n == 0 ? MetalProblems.AllOrders : ["random"]);
@@ -67,7 +68,7 @@ public sealed class MetalEightBitTests
         (AttentionElementType query, AttentionElementType codes, int keyDim, int valueDim) = Specialisations[specialisation];
         if (!MetalReferenceTests.Takes(family, keyDim, valueDim, codes)) return;
         int hidden = 0;
-        for (int n = 0; n < 60 && hidden < (MetalProblems.IsWhole ? 400 : 40); n++)
+        for (int n = 0; n < 60 && hidden < (MetalProblems.IsWhole ? 400 : 20); n++)
         {
             Problem problem = Next(specialisation, 100 + n, out ProblemGenerator generator);
             if (!HiddenKeys.MayHide(problem)) continue;
@@ -81,7 +82,7 @@ public sealed class MetalEightBitTests
             hidden += HiddenKeys.AssertHiddenBits(MetalProblems.Run(zeros, arrangement, family), MetalProblems.Run(poisoned, arrangement, family), poisoned, victims);
         }
 
-        Assert.True(hidden >= 40, $"Only {hidden} rows had something hidden from them.");
+        Assert.True(hidden >= 20, $"Only {hidden} rows had something hidden from them.");
     }
 
     /// <summary>Several splits of a sequence, in each form of a call.</summary>
@@ -150,7 +151,7 @@ public sealed class MetalEightBitTests
         }
     }
 
-    /// <summary>The reference set with keys and values of 8 bits within its limits: the whole set where it lies beside the repository, else the committed part; a run in CI takes cases of each layout.</summary>
+    /// <summary>The reference set with keys and values of 8 bits within its limits: the whole set where it lies beside the repository, else the committed part; a run in CI takes those of two libraries.</summary>
     [Fact]
     public void Reference_cases_pass()
     {
@@ -171,9 +172,10 @@ public sealed class MetalEightBitTests
         }
 
         Assert.True(failures.Count == 0, string.Join('\n', failures));
-        Assert.True(passed >= (MetalProblems.IsWhole ? 100 : 4), $"Only {passed} cases ran.");
+        Assert.True(passed >= (MetalProblems.IsWhole ? 100 : 3), $"Only {passed} cases ran.");
 
-        static bool InCi(string name) => name.StartsWith("dense-002", StringComparison.Ordinal) || name.StartsWith("paged-005", StringComparison.Ordinal) || name.StartsWith("edge-004", StringComparison.Ordinal) || name.StartsWith("dv-000", StringComparison.Ordinal);
+        // In the libraries of the problems above.
+        static bool InCi(string name) => (name.Contains("int8-fp16", StringComparison.Ordinal) || name.Contains("e4m3-bf16", StringComparison.Ordinal)) && name.Contains("-d64-", StringComparison.Ordinal);
     }
 
     /// <summary>A problem of few keys: what tiles and splits there are, other tests of the same kernels have.</summary>

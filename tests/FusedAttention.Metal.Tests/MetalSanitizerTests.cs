@@ -70,14 +70,15 @@ public sealed class MetalSanitizerTests
         }
     }
 
-    /// <summary>Keys and values of 8 bits, whose scales end with their sequences: each kernel under one flavour, or under each if everything is asked for.</summary>
+    /// <summary>Keys and values of 8 bits, whose scales end with their sequences: a prefill under one of them, or every kernel under each if everything is asked for.</summary>
     [Theory]
     [InlineData(nameof(EmulatorFlavour.Address), nameof(AttentionKernel.Prefill))]
-    [InlineData(nameof(EmulatorFlavour.Memory), nameof(AttentionKernel.Plain))]
-    [InlineData(nameof(EmulatorFlavour.FastMath), nameof(AttentionKernel.Decode))]
-    public void Codes_are_sound(string name, string kernel)
+    [InlineData(nameof(EmulatorFlavour.Memory), null)]
+    [InlineData(nameof(EmulatorFlavour.FastMath), null)]
+    public void Codes_are_sound(string name, string? kernel)
     {
-        foreach (AttentionKernel family in MetalProblems.IsWhole ? Enum.GetValues<AttentionKernel>() : [Enum.Parse<AttentionKernel>(kernel)])
+        if (kernel is null) Assert.SkipUnless(MetalProblems.IsWhole, "A library of its own: set FUSEDATTENTION_EMULATED_ALL=1.");
+        foreach (AttentionKernel family in MetalProblems.IsWhole ? Enum.GetValues<AttentionKernel>() : [Enum.Parse<AttentionKernel>(kernel!)])
         {
             for (int seed = 1; seed <= 4; seed++)
             {
@@ -94,6 +95,7 @@ public sealed class MetalSanitizerTests
     [InlineData(nameof(EmulatorFlavour.Memory))]
     public unsafe void Quantizing_is_sound(string name)
     {
+        if (name is nameof(EmulatorFlavour.Address)) Assert.SkipUnless(MetalProblems.IsWhole, "A library of its own: set FUSEDATTENTION_EMULATED_ALL=1.");
         const int Tokens = 4, Heads = 5, KeyDim = 33, ValueDim = 7;
         using EmulatedRuntime runtime = MetalProblems.Start(Enum.Parse<EmulatorFlavour>(name));
         using var transient = new TransientMemory(runtime);

@@ -79,7 +79,7 @@ public sealed class ProxyBudgetTests(ITestOutputHelper output)
         AssertWithin(AttentionKernel.Decode, Traits(type, type, dim, hasFeatures, blockSize), spilledBytes, codeBytes, longProducts: 0, otherCycles, loopSpills);
 
     /// <summary>
-    /// Every row of the tile table, and the last dimension in front of each of its steps, with everything that a call may have. E4M3 under queries that are not halves spills some at D = 248 and 256, outside of the loop without features, and with tiles of 8 keys too. A run in CI takes the last dimensions in front of a step of the type's own, which have the most registers, and of codes the largest.
+    /// Every row of the tile table, and the last dimension in front of each of its steps, with everything that a call may have. E4M3 under queries that are not halves spills some at D = 248 and 256, outside of the loop without features, and with tiles of 8 keys too. A run in CI takes the last dimensions in front of a step of the type's own, which have the most registers.
     /// </summary>
     [Theory]
     [InlineData(AttentionElementType.Float16, AttentionElementType.Float16, 0)]
@@ -94,11 +94,11 @@ public sealed class ProxyBudgetTests(ITestOutputHelper output)
     public void No_prefill_spills(AttentionElementType query, AttentionElementType keyValue, int bytesOfTheLargest)
     {
         Assert.SkipWhen(EmulatorToolchain.SkipReason is not null, EmulatorToolchain.SkipReason ?? "");
+        if (keyValue.IsEightBit()) Assert.SkipUnless(MetalProblems.IsWhole, "The budgets have some of them: set FUSEDATTENTION_EMULATED_ALL=1 for all.");
         var spilled = new List<string>();
         PrefillTile TileOf(int dim) => TileTable.Prefill(dim, dim, query, keyValue)!.Value;
         foreach (int dim in (int[])[48, 64, 72, 80, 88, 96, 104, 128, 136, 144, 152, 160, 176, 192, 200, 224, 248, 256])
         {
-            if (!MetalProblems.IsWhole && keyValue.IsEightBit() && dim is not 256) continue;
             if (!MetalProblems.IsWhole && dim is not (128 or 256) && TileOf(dim) with { ThreadgroupBytes = 0 } == TileOf(dim + 8) with { ThreadgroupBytes = 0 }) continue;
             ProxyKernel compiled = Compile(AttentionKernel.Prefill, WithScales(Traits(query, keyValue, dim, hasFeatures: true, blockSize: 0)));
             output.WriteLine($"{dim}: {compiled.Registers} registers, {compiled.SpilledBytes} bytes spilled");
@@ -129,11 +129,7 @@ public sealed class ProxyBudgetTests(ITestOutputHelper output)
 
     /// <summary>Keys and values of 8 bits with scales of every token, whose addresses may be two 64-bit products of a thread in a tile. Decoding int8 takes no more cycles than decoding halves, and E4M3 two fifths more, for its widening.</summary>
     [Theory]
-    [InlineData(AttentionElementType.Float16, AttentionElementType.Int8, 64, 0, 0, 0, 10150, 433)]
-    [InlineData(AttentionElementType.Float16, AttentionElementType.Int8, 128, 16, 0, 2, 8870, 418)]
     [InlineData(AttentionElementType.Float16, AttentionElementType.Float8E4M3, 128, 16, 0, 2, 9980, 561)]
-    [InlineData(AttentionElementType.BFloat16, AttentionElementType.Float8E4M3, 128, 0, 0, 0, 11420, 553)]
-    [InlineData(AttentionElementType.Float16, AttentionElementType.Float8E4M3, 256, 0, 0, 0, 12250, 562)]
     [InlineData(AttentionElementType.Float32, AttentionElementType.Float8E4M3, 256, 0, 8, 0, 12160, 562)]
     public void Prefills_over_codes_keep_to_their_budgets(
         AttentionElementType query, AttentionElementType codes, int dim, int blockSize, int spilledBytes, int longProducts, int codeBytes, int otherCycles) =>
@@ -141,11 +137,8 @@ public sealed class ProxyBudgetTests(ITestOutputHelper output)
 
     /// <inheritdoc cref="Prefills_over_codes_keep_to_their_budgets"/>
     [Theory]
-    [InlineData(AttentionElementType.Float16, AttentionElementType.Int8, 64, 0, 0, 14100, 430)]
     [InlineData(AttentionElementType.Float16, AttentionElementType.Int8, 128, 16, 0, 15550, 720)]
     [InlineData(AttentionElementType.Float16, AttentionElementType.Float8E4M3, 128, 0, 0, 17400, 1028)]
-    [InlineData(AttentionElementType.Float32, AttentionElementType.Float8E4M3, 88, 0, 0, 22250, 1785)]
-    [InlineData(AttentionElementType.BFloat16, AttentionElementType.Float8E4M3, 256, 0, 28, 32900, 2735)]
     public void Decodes_over_codes_keep_to_their_budgets(AttentionElementType query, AttentionElementType codes, int dim, int blockSize, int spilledBytes, int codeBytes, int otherCycles) =>
         AssertWithin(AttentionKernel.Decode, WithScales(Traits(query, codes, dim, hasFeatures: false, blockSize)), spilledBytes, codeBytes, longProducts: 0, otherCycles, loopSpills: 0);
 
