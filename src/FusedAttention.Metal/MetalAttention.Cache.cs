@@ -4,7 +4,7 @@ namespace FusedAttention;
 public static unsafe partial class MetalAttention
 {
     /// <summary>
-    /// Attention of a batch over one layer of a cache: any number of query tokens a sequence, so that decoding, chunked prefill and whole prefills mix in one call.
+    /// Attention of a batch, <c>[batch.TotalQueries, heads, dim]</c>, over one layer of a cache: any number of query tokens a sequence, so that decoding, chunked prefill and whole prefills mix in one call.
     /// </summary>
     /// <typeparam name="TQuery">Element type of query and output.</typeparam>
     /// <typeparam name="T">Element type of the cache: that of the query, or <see cref="Half"/> or <see cref="BFloat16"/> under <see cref="float"/> queries, or one of 8 bits under any.</typeparam>

@@ -13,7 +13,7 @@ public static unsafe partial class MetalAttention
     private static readonly CallPool<LaunchList> MergeLaunches = new(MergePlan.NewLaunches);
 
     /// <summary>
-    /// Combines attention over parts of a context (a shared prefix and the rest, pieces held by several machines) into attention over the whole,
+    /// Combines attention over parts of a context, <c>[parts, batch, queries, heads, valueDim]</c> (a shared prefix and the rest, pieces held by several machines) into attention over the whole,
     /// by the parts' log-sum-exps: <c>o = sum_i exp(lse_i - lse) * o_i</c> with <c>lse = log(sum_i exp(lse_i))</c>.
     /// </summary>
     /// <remarks>

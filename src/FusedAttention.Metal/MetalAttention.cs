@@ -19,7 +19,7 @@ namespace FusedAttention;
 /// </remarks>
 public static unsafe partial class MetalAttention
 {
-    /// <summary>Attention on dense tensors.</summary>
+    /// <summary>Attention on dense tensors <c>[batch, token, head, dim]</c>: tokens before heads, unlike PyTorch and ONNX, whose order is a <see cref="MetalTensor{T}.View"/> with strides.</summary>
     /// <typeparam name="TQuery">Element type of query and output: <see cref="float"/>, <see cref="Half"/> or <see cref="BFloat16"/>.</typeparam>
     /// <typeparam name="TKeyValue">Element type of key and value: that of the query, or <see cref="Half"/> or <see cref="BFloat16"/> under <see cref="float"/> queries, or <see cref="sbyte"/> or <see cref="Float8E4M3"/> under any.</typeparam>
     /// <param name="query"><c>[batch, queries, heads, keyDim]</c> or <c>[queries, heads, keyDim]</c>; any strides with a contiguous last dimension.</param>
@@ -51,7 +51,7 @@ public static unsafe partial class MetalAttention
         call.Queue(options.Resolve(null, cancellationToken).CancellationToken);
     }
 
-    /// <summary>Attention on sequences of different lengths, packed one after the other.</summary>
+    /// <summary>Attention on sequences of different lengths, packed one after the other: <c>[total tokens, head, dim]</c>.</summary>
     /// <param name="query"><c>[total queries, heads, keyDim]</c>.</param>
     /// <param name="key"><c>[total keys, kvHeads, keyDim]</c>.</param>
     /// <param name="value"><c>[total keys, kvHeads, valueDim]</c>.</param>
@@ -82,7 +82,7 @@ public static unsafe partial class MetalAttention
     }
 
     /// <summary>
-    /// Attention over a paged key/value cache (Kwon et al. 2023, arXiv:2309.06180): any number of query tokens a sequence, so that decoding, chunked prefill and
+    /// Attention of packed queries, <c>[total queries, heads, keyDim]</c>, over a paged key/value cache (Kwon et al. 2023, arXiv:2309.06180): any number of query tokens a sequence, so that decoding, chunked prefill and
     /// whole prefills mix in one call; any block size from 1. <see cref="MetalPagedKeyValueCache{T}"/> has the tensors.
     /// </summary>
     /// <param name="query"><c>[total queries, heads, keyDim]</c>.</param>

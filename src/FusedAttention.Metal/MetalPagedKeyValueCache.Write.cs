@@ -9,7 +9,7 @@ namespace FusedAttention;
 /// <content>Writing tensors of the device, of any element type, by the GPU.</content>
 public sealed partial class MetalPagedKeyValueCache<T>
 {
-    /// <summary>Appends one token or many to a sequence of a cache with one layer. The GPU copies them, in the order of its queue.</summary>
+    /// <summary>Appends one token or many, <c>[tokens, KeyValueHeads, dim]</c>, to a sequence of a cache with one layer. The GPU copies them, in the order of its queue.</summary>
     /// <typeparam name="TSource">Element type of the rows: <see cref="float"/>, <see cref="Half"/> or <see cref="BFloat16"/>. The GPU converts them to that of the cache, to nearest with ties to even, or quantizes them by the rules of <see cref="KeyValueQuantization"/>.</typeparam>
     /// <param name="sequence">The sequence.</param>
     /// <param name="keys"><c>[tokens, KeyValueHeads, KeyDim]</c>; any strides with a contiguous last dimension. No part of the cache itself.</param>
@@ -49,7 +49,7 @@ public sealed partial class MetalPagedKeyValueCache<T>
     }
 
     /// <summary>
-    /// Writes keys and values of one layer at positions that the sequence has. The GPU copies them, in the order of its queue; a block that another sequence sees too is copied first, in all layers.
+    /// Writes keys and values of one layer, <c>[tokens, KeyValueHeads, dim]</c>, at positions that the sequence has. The GPU copies them, in the order of its queue; a block that another sequence sees too is copied first, in all layers.
     /// </summary>
     /// <typeparam name="TSource">Element type of the rows: <see cref="float"/>, <see cref="Half"/> or <see cref="BFloat16"/>. The GPU converts them to that of the cache, to nearest with ties to even, or quantizes them by the rules of <see cref="KeyValueQuantization"/>.</typeparam>
     /// <param name="layer">From 0 to Layers - 1.</param>
@@ -81,7 +81,7 @@ public sealed partial class MetalPagedKeyValueCache<T>
     }
 
     /// <summary>
-    /// Writes one layer's keys and values of a whole batch, in one launch: row <c>r</c> goes where row <c>r</c> of the batch's queries stands, so that <c>MetalAttention.ForwardPaged</c> can follow
+    /// Writes one layer's keys and values of a whole batch, <c>[batch.TotalQueries, KeyValueHeads, dim]</c>, in one launch: row <c>r</c> goes where row <c>r</c> of the batch's queries stands, so that <c>MetalAttention.ForwardPaged</c> can follow
     /// with the same batch. Shared blocks are copied first. The bookkeeping is asked once a call, and does nothing from the second layer of a step on.
     /// </summary>
     /// <typeparam name="TSource">Element type of the rows: <see cref="float"/>, <see cref="Half"/> or <see cref="BFloat16"/>. The GPU converts them to that of the cache, to nearest with ties to even, or quantizes them by the rules of <see cref="KeyValueQuantization"/>.</typeparam>

@@ -10,6 +10,7 @@ public sealed partial class SummaryTests
     [Theory]
     [InlineData("FusedAttention")]
     [InlineData("FusedAttention.Cuda")]
+    [InlineData("FusedAttention.Metal")]
     public void A_call_that_takes_tensors_says_their_shapes_in_its_summary(string library)
     {
         XElement[] calls = [.. XDocument.Load(Path.Combine(AppContext.BaseDirectory, library + ".xml")).Descendants("member").Where(static member => Call().IsMatch((string)member.Attribute("name")!))];
