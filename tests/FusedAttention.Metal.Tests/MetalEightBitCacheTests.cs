@@ -116,7 +116,7 @@ public sealed class MetalEightBitCacheTests : IDisposable
     public void Strided_rows_beside_one_that_is_not_finite_are_quantized()
     {
         const int Tokens = 3, Dim = 33;
-        float[] rows = Noise(2, Tokens * Heads * Dim), apart = Noise(3, Tokens * Heads * (Dim + 2)), damaged = [.. rows];
+        float[] rows = QuantizationCases.Noise(2, Tokens * Heads * Dim), apart = QuantizationCases.Noise(3, Tokens * Heads * (Dim + 2)), damaged = [.. rows];
         for (int i = 0; i < rows.Length; i++) apart[(((i / Dim % Heads * Tokens) + (i / Dim / Heads)) * (Dim + 2)) + (i % Dim)] = rows[i];
         (damaged[3], damaged[7]) = (float.NaN, float.PositiveInfinity);
         using var cache = new MetalPagedKeyValueCache<Float8E4M3>(_device, Options(Dim));
@@ -145,14 +145,14 @@ public sealed class MetalEightBitCacheTests : IDisposable
         CacheSequence a = cache.CreateSequence(), expected = host.CreateSequence(), b, other;
         cache.Extend(a, 6);
         host.Extend(expected, 6);
-        cache.Write(1, a, 0, Noise(6, 6 * Heads * Dim), Noise(7, 6 * Heads * Dim));
-        host.Write(1, expected, 0, Noise(6, 6 * Heads * Dim), Noise(7, 6 * Heads * Dim));
-        host.Write(0, expected, 0, Noise(4, 6 * Heads * Dim), Noise(5, 6 * Heads * Dim));
+        cache.Write(1, a, 0, QuantizationCases.Noise(6, 6 * Heads * Dim), QuantizationCases.Noise(7, 6 * Heads * Dim));
+        host.Write(1, expected, 0, QuantizationCases.Noise(6, 6 * Heads * Dim), QuantizationCases.Noise(7, 6 * Heads * Dim));
+        host.Write(0, expected, 0, QuantizationCases.Noise(4, 6 * Heads * Dim), QuantizationCases.Noise(5, 6 * Heads * Dim));
 
         // What has been batched is pending: then the GPU copies the half of a block that a fork shares, in all planes, and the processor otherwise.
         using (isBatched ? _device.Batch() : default)
         {
-            cache.Write(0, a, 0, Tensor(Noise(4, 6 * Heads * Dim), 6, Dim), Tensor(Noise(5, 6 * Heads * Dim), 6, Dim));
+            cache.Write(0, a, 0, Tensor(QuantizationCases.Noise(4, 6 * Heads * Dim), 6, Dim), Tensor(QuantizationCases.Noise(5, 6 * Heads * Dim), 6, Dim));
             Assert.Equal(isBatched, cache.GetKeyScales(0)!.IsPending);
             (b, other) = (cache.Fork(a), host.Fork(expected));
             cache.Extend(b, 3);
@@ -161,18 +161,18 @@ public sealed class MetalEightBitCacheTests : IDisposable
 
         for (int layer = 0; layer < 2; layer++)
         {
-            cache.Write(layer, b, 6, Tensor(Noise(8 + layer, 3 * Heads * Dim), 3, Dim), Tensor(Noise(9, 3 * Heads * Dim), 3, Dim));
-            host.Write(layer, other, 6, Noise(8 + layer, 3 * Heads * Dim), Noise(9, 3 * Heads * Dim));
+            cache.Write(layer, b, 6, Tensor(QuantizationCases.Noise(8 + layer, 3 * Heads * Dim), 3, Dim), Tensor(QuantizationCases.Noise(9, 3 * Heads * Dim), 3, Dim));
+            host.Write(layer, other, 6, QuantizationCases.Noise(8 + layer, 3 * Heads * Dim), QuantizationCases.Noise(9, 3 * Heads * Dim));
         }
 
         AssertSame(expected, a, cache);
         AssertSame(other, b, cache);
         cache.Truncate(b, 7);
         host.Truncate(other, 7);
-        byte[] saved = Saved(host, other);
-        Assert.Equal(saved, Saved(cache, b));
+        byte[] saved = CacheContents.Saved(host, other);
+        Assert.Equal(saved, CacheContents.Saved(cache, b));
         AssertSame(other, elsewhere.Load(new MemoryStream(saved)), elsewhere);
-        CacheContents.AssertSame(CacheContents.Of(host, other, 1), CacheContents.Of(host, host.Load(new MemoryStream(Saved(cache, b))), 1), "to the host");
+        CacheContents.AssertSame(CacheContents.Of(host, other, 1), CacheContents.Of(host, host.Load(new MemoryStream(CacheContents.Saved(cache, b))), 1), "to the host");
 
         using BatchScheduler scheduler = BatchScheduler.Create(cache);
         GenerationRequest request = scheduler.Add([1, 2, 3], 1);
@@ -275,14 +275,14 @@ public sealed class MetalEightBitCacheTests : IDisposable
         const int QueryHeads = 6, Tokens = 100, Dim = 64;
         using var cache = new MetalPagedKeyValueCache<T>(_device, Options(Dim));
         using var expected = new PagedKeyValueCache<T>(Options(Dim));
-        float[] keys = Noise(7, Tokens * Heads * Dim, peak: 1), values = Noise(8, Tokens * Heads * Dim, peak: 1);
+        float[] keys = QuantizationCases.Noise(7, Tokens * Heads * Dim, peak: 1), values = QuantizationCases.Noise(8, Tokens * Heads * Dim, peak: 1);
         CacheSequence gpu = cache.CreateSequence(), cpu = expected.CreateSequence();
         cache.Append(gpu, Tensor(keys, Tokens, Dim), Tensor(values, Tokens, Dim));
         expected.Append<float>(cpu, keys, values);
         PagedBatch batch = cache.CreateBatch(), hostBatch = expected.CreateBatch();
         batch.Add(gpu, queries);
         hostBatch.Add(cpu, queries);
-        TQuery[] query = Elements.FromAll<TQuery>(Noise(9, queries * QueryHeads * Dim, peak: 1)), result = new TQuery[query.Length];
+        TQuery[] query = Elements.FromAll<TQuery>(QuantizationCases.Noise(9, queries * QueryHeads * Dim, peak: 1)), result = new TQuery[query.Length];
         using MetalTensor<TQuery> q = _device.Allocate<TQuery>(queries, QueryHeads, Dim), o = _device.Allocate<TQuery>(queries, QueryHeads, Dim), asTensors = _device.Allocate<TQuery>(queries, QueryHeads, Dim);
         q.CopyFrom(query);
         var options = new AttentionOptions { Mask = AttentionMask.Causal };
@@ -297,24 +297,10 @@ public sealed class MetalEightBitCacheTests : IDisposable
         Assert.Equal(actual, asTensors.AsReadOnlySpan().ToArray());
     }
 
-    private static byte[] Saved(KeyValueCache cache, CacheSequence sequence)
-    {
-        var stream = new MemoryStream();
-        cache.Save(sequence, stream);
-        return stream.ToArray();
-    }
-
     private MetalTensor<float> Tensor(float[] rows, int tokens, int dim)
     {
         MetalTensor<float> tensor = _device.Allocate<float>(tokens, Heads, dim);
         tensor.CopyFrom(rows);
         return tensor;
-    }
-
-    /// <summary>Between -1 and 1, and one in 13 up to <paramref name="peak"/> times that.</summary>
-    private static float[] Noise(int seed, int count, float peak = 9)
-    {
-        var random = new Random(seed);
-        return [.. Enumerable.Range(0, count).Select(i => ((random.NextSingle() * 2) - 1) * (i % 13 == 5 ? peak : 1))];
     }
 }

@@ -41,6 +41,14 @@ internal static class CacheContents
         }
     }
 
+    /// <summary>The bytes of its stream.</summary>
+    public static byte[] Saved(KeyValueCache cache, CacheSequence sequence)
+    {
+        var stream = new MemoryStream();
+        cache.Save(sequence, stream);
+        return stream.ToArray();
+    }
+
     private static byte[] Pool<T>(ReadOnlyTensorSpan<T> tensor)
         where T : unmanaged
     {

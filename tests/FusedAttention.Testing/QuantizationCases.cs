@@ -23,6 +23,13 @@ internal static class QuantizationCases
         return [("alone", numbers, 1), ("neighbours", numbers, 7), ("led", led, 33), ("everything", shuffled, 64), ("long", numbers, 1000)];
     }
 
+    /// <summary>Between -1 and 1, and one in 13 up to <paramref name="peak"/> times that.</summary>
+    public static float[] Noise(int seed, int count, float peak = 9)
+    {
+        var random = new Random(seed);
+        return [.. Enumerable.Range(0, count).Select(i => ((random.NextSingle() * 2) - 1) * (i % 13 == 5 ? peak : 1))];
+    }
+
     private static IEnumerable<TElement> Patterns<TElement>(Func<ushort, TElement> of) => Enumerable.Range(0, 1 << 16).Select(bits => of((ushort)bits));
 
     /// <summary>Every exponent with fractions at random and at both ends, and the middles between two codes times scales at random, and their neighbours: what rounding decides.</summary>

@@ -43,7 +43,7 @@ public abstract class EightBitCacheTests
     {
         const int Dim = 40;
         CudaDevice device = Problems.Open();
-        float[] rows = Noise(1, Heads * Dim), damaged = [.. rows];
+        float[] rows = QuantizationCases.Noise(1, Heads * Dim), damaged = [.. rows];
         (damaged[3], damaged[7]) = (float.NaN, float.PositiveInfinity);
         byte[][] expected = Written(rows), actual = Written(damaged);
         foreach (int plane in (int[])[0, 2]) Assert.Equal(expected[plane][Dim..], actual[plane][Dim..]);
@@ -65,7 +65,7 @@ public abstract class EightBitCacheTests
     {
         const int Tokens = 5, Dim = 33;
         CudaDevice device = Problems.Open();
-        float[] rows = Noise(2, Tokens * Heads * Dim), apart = Noise(3, Tokens * Heads * (Dim + 2));
+        float[] rows = QuantizationCases.Noise(2, Tokens * Heads * Dim), apart = QuantizationCases.Noise(3, Tokens * Heads * (Dim + 2));
         for (int i = 0; i < rows.Length; i++) apart[(((i / Dim % Heads * Tokens) + (i / Dim / Heads)) * (Dim + 2)) + (i % Dim)] = rows[i];
         using var cache = new CudaPagedKeyValueCache<sbyte>(device, Options(Dim));
         using var expected = new PagedKeyValueCache<sbyte>(Options(Dim));
@@ -112,7 +112,7 @@ public abstract class EightBitCacheTests
         PagedBatch batch = cache.CreateBatch();
         batch.Add(gpu, Tokens);
         using CudaTensor<Half> q = device.Allocate<Half>(Tokens, Heads, Dim), o = device.Allocate<Half>(Tokens, Heads, Dim), rows = device.Allocate<Half>(Tokens, Heads, Dim);
-        q.CopyFrom(Elements.FromAll<Half>(Noise(4, Tokens * Heads * Dim)));
+        q.CopyFrom(Elements.FromAll<Half>(QuantizationCases.Noise(4, Tokens * Heads * Dim)));
         rows.CopyFrom(new Half[Tokens * Heads * Dim]);
         cache.Write(0, batch, rows, rows);
         CudaAttention.ForwardPaged(q, o, cache, 0, batch);
@@ -129,7 +129,7 @@ public abstract class EightBitCacheTests
                 nint graph = own.EndCapture(handle);
                 for (int i = 0; i < Problems.Target.Times(3); i++)
                 {
-                    Half[] numbers = Elements.FromAll<Half>(Noise(10 + i, Tokens * Heads * Dim)), once = new Half[numbers.Length], again = new Half[numbers.Length];
+                    Half[] numbers = Elements.FromAll<Half>(QuantizationCases.Noise(10 + i, Tokens * Heads * Dim)), once = new Half[numbers.Length], again = new Half[numbers.Length];
                     rows.CopyFrom(numbers);
                     device.Synchronize();
                     own.LaunchGraph(graph, handle);
@@ -190,26 +190,26 @@ public abstract class EightBitCacheTests
         using var cache = new CudaPagedKeyValueCache<T>(device, Options(Dim));
         using var elsewhere = new CudaPagedKeyValueCache<T>(device, Options(Dim) with { BlockSize = 3 });
         using var host = new PagedKeyValueCache<T>(Options(Dim));
-        float[] keys = Noise(5, Tokens * Heads * Dim), values = Noise(6, Tokens * Heads * Dim);
+        float[] keys = QuantizationCases.Noise(5, Tokens * Heads * Dim), values = QuantizationCases.Noise(6, Tokens * Heads * Dim);
         CacheSequence gpu = cache.CreateSequence(), cpu = host.CreateSequence();
         using CudaTensor<float> k = Tensor(device, keys, Tokens, Dim), v = Tensor(device, values, Tokens, Dim);
         cache.Append(gpu, k, v);
         host.Append<float>(cpu, keys, values);
-        byte[] saved = Saved(host, cpu);
-        Assert.Equal(saved, Saved(cache, gpu));
+        byte[] saved = CacheContents.Saved(host, cpu);
+        Assert.Equal(saved, CacheContents.Saved(cache, gpu));
         byte[][] expected = CacheContents.Of(host, cpu, 0);
         CacheContents.AssertSame(expected, elsewhere.ContentsOf(elsewhere.Load(new MemoryStream(saved)), 0), "loaded");
-        CacheContents.AssertSame(expected, CacheContents.Of(host, host.Load(new MemoryStream(Saved(cache, gpu))), 0), "to the host");
+        CacheContents.AssertSame(expected, CacheContents.Of(host, host.Load(new MemoryStream(CacheContents.Saved(cache, gpu))), 0), "to the host");
 
         // From floats, as Write does it, and to halves, the numbers that codes stand for.
         using var floats = new PagedKeyValueCache<float>(Options(Dim));
         CacheSequence wide = floats.CreateSequence();
         floats.Append(wide, keys, values);
-        CacheContents.AssertSame(expected, cache.ContentsOf(cache.Load(new MemoryStream(Saved(floats, wide))), 0), "from floats");
+        CacheContents.AssertSame(expected, cache.ContentsOf(cache.Load(new MemoryStream(CacheContents.Saved(floats, wide))), 0), "from floats");
         using var halves = new CudaPagedKeyValueCache<Half>(device, Options(Dim));
         using var hostHalves = new PagedKeyValueCache<Half>(Options(Dim));
         CacheContents.AssertSame(
-            CacheContents.Of(hostHalves, hostHalves.Load(new MemoryStream(saved)), 0), halves.ContentsOf(halves.Load(new MemoryStream(Saved(cache, gpu))), 0), "to halves");
+            CacheContents.Of(hostHalves, hostHalves.Load(new MemoryStream(saved)), 0), halves.ContentsOf(halves.Load(new MemoryStream(CacheContents.Saved(cache, gpu))), 0), "to halves");
     }
 
     private void Attend<TQuery, T>(int queries, int dim, float tolerance)
@@ -220,7 +220,7 @@ public abstract class EightBitCacheTests
         CudaDevice device = Problems.Open();
         using var cache = new CudaPagedKeyValueCache<T>(device, Options(dim));
         using var expected = new PagedKeyValueCache<T>(Options(dim));
-        float[] keys = Noise(7, Tokens * Heads * dim, peak: 1), values = Noise(8, Tokens * Heads * dim, peak: 1);
+        float[] keys = QuantizationCases.Noise(7, Tokens * Heads * dim, peak: 1), values = QuantizationCases.Noise(8, Tokens * Heads * dim, peak: 1);
         CacheSequence gpu = cache.CreateSequence(), cpu = expected.CreateSequence();
         using CudaTensor<float> k = Tensor(device, keys, Tokens, dim), v = Tensor(device, values, Tokens, dim);
         cache.Append(gpu, k, v);
@@ -228,7 +228,7 @@ public abstract class EightBitCacheTests
         PagedBatch batch = cache.CreateBatch(), hostBatch = expected.CreateBatch();
         batch.Add(gpu, queries);
         hostBatch.Add(cpu, queries);
-        TQuery[] query = Elements.FromAll<TQuery>(Noise(9, queries * QueryHeads * dim, peak: 1)), actual = new TQuery[query.Length], asTensors = new TQuery[query.Length], result = new TQuery[query.Length];
+        TQuery[] query = Elements.FromAll<TQuery>(QuantizationCases.Noise(9, queries * QueryHeads * dim, peak: 1)), actual = new TQuery[query.Length], asTensors = new TQuery[query.Length], result = new TQuery[query.Length];
         using CudaTensor<TQuery> q = device.Allocate<TQuery>(queries, QueryHeads, dim), o = device.Allocate<TQuery>(queries, QueryHeads, dim);
         q.CopyFrom(query);
         var options = new AttentionOptions { Mask = AttentionMask.Causal };
@@ -245,24 +245,10 @@ public abstract class EightBitCacheTests
         Assert.Equal(actual, asTensors);
     }
 
-    private static byte[] Saved(KeyValueCache cache, CacheSequence sequence)
-    {
-        var stream = new MemoryStream();
-        cache.Save(sequence, stream);
-        return stream.ToArray();
-    }
-
     private static CudaTensor<float> Tensor(CudaDevice device, float[] rows, int tokens, int dim)
     {
         CudaTensor<float> tensor = device.Allocate<float>(tokens, Heads, dim);
         tensor.CopyFrom(rows);
         return tensor;
-    }
-
-    /// <summary>Between -1 and 1, and one in 13 up to <paramref name="peak"/> times that.</summary>
-    private static float[] Noise(int seed, int count, float peak = 9)
-    {
-        var random = new Random(seed);
-        return [.. Enumerable.Range(0, count).Select(i => ((random.NextSingle() * 2) - 1) * (i % 13 == 5 ? peak : 1))];
     }
 }
