@@ -213,7 +213,7 @@ INLINE half2 finite_halves_of_e4m3(uint codes)
 {
     half2 raised = as_type<half2>(((codes >> 1) & 0x3F803F80u) + 0x20002000u);
     half2 doubled = raised + raised - half(0.015625f);
-    ushort2 numbers = min(as_type<ushort2>(raised), as_type<ushort2>(doubled));         // positive halves have the order of their bits
+    short2 numbers = min(as_type<short2>(raised), as_type<short2>(doubled));        // positive halves have the order of their bits, and a zero of either sign lies below them
     return as_type<half2>(as_type<uint>(numbers) | (codes & 0x80008000u));
 }
 
