@@ -74,10 +74,8 @@ public sealed class MetalEightBitTests
             if (!HiddenKeys.MayHide(problem)) continue;
             problem = HiddenScales.OfTokens(generator, problem);
             Victim[] victims = [.. Enumerable.Range(0, 4).SelectMany(_ => Victim.Choose(generator, problem))];
-            Problem zeros = HiddenScales.With(HiddenKeys.With(problem, victims, _ => 0, _ => 0), victims, _ => 1, _ => 1);
-            float[] scales = [float.NaN, float.PositiveInfinity, 1e30f, float.NegativeInfinity];
-            Func<int, float> code = codes == AttentionElementType.Float8E4M3 ? v => v % 2 == 0 ? float.NaN : 448 : v => v % 2 == 0 ? -128 : 127;
-            Problem poisoned = HiddenScales.With(HiddenKeys.With(problem, victims, code, code), victims, v => scales[v % 4], v => scales[(v + 1) % 4]);
+            Problem zeros = HiddenScales.Zeros(problem, victims);
+            Problem poisoned = HiddenScales.Poisoned(problem, victims, float.NaN, float.PositiveInfinity, 1e30f, float.NegativeInfinity);
             Arrangement arrangement = generator.NextArrangement();
             hidden += HiddenKeys.AssertHiddenBits(MetalProblems.Run(zeros, arrangement, family), MetalProblems.Run(poisoned, arrangement, family), poisoned, victims);
         }

@@ -36,10 +36,8 @@ public sealed class HiddenScalesTests
             if (!hasBlocks) problem = HiddenScales.OfTokens(generator, problem);
             Arrangement arrangement = generator.NextArrangement();
             Victim[] victims = [.. Enumerable.Range(0, 4).SelectMany(_ => Victim.Choose(generator, problem))];
-            CallResult expected = Caller.Run(HiddenScales.With(HiddenKeys.With(problem, victims, _ => 0, _ => 0), victims, _ => 1, _ => 1), arrangement);
-            float[] scales = [float.NaN, float.PositiveInfinity, hasBlocks ? 60000 : 1e30f, float.NaN];
-            Func<int, float> code = type == AttentionElementType.Float8E4M3 ? n => n % 2 == 0 ? float.NaN : 448 : n => n % 2 == 0 ? -128 : 127;
-            Problem poisoned = HiddenScales.With(HiddenKeys.With(problem, victims, code, code), victims, n => scales[n % 4], n => scales[(n + 1) % 4]);
+            CallResult expected = Caller.Run(HiddenScales.Zeros(problem, victims), arrangement);
+            Problem poisoned = HiddenScales.Poisoned(problem, victims, float.NaN, float.PositiveInfinity, hasBlocks ? 60000 : 1e30f, float.NaN);
             hidden += HiddenKeys.AssertHiddenBits(expected, Caller.Run(poisoned, arrangement), poisoned, victims);
         }
 
