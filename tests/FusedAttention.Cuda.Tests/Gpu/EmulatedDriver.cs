@@ -6,12 +6,14 @@ namespace FusedAttention.Cuda.Tests.Gpu;
 /// <summary>Streams and graphs of a caller's, in the emulator.</summary>
 internal sealed class EmulatedDriver(EmulatedRuntime runtime) : ICallersDriver
 {
+    /// <summary>Of the process: classes of tests that run side by side have one emulated device, and what one captures must be nobody else's stream.</summary>
+    private static long _last = 0x7000;
+
     private readonly List<IReadOnlyList<Action>> _graphs = [];
-    private nint _last = 0x7000;
 
     public void Use(CudaDevice device, Action<nint> action) => action(1);
 
-    public nint CreateStream() => ++_last;
+    public nint CreateStream() => (nint)Interlocked.Increment(ref _last);
 
     public void DestroyStream(nint stream) => runtime.QueueOf(stream).RunWhile(static () => true);
 
