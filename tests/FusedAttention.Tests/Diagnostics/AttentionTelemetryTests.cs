@@ -5,8 +5,8 @@ using Xunit;
 
 namespace FusedAttention.Tests.Diagnostics;
 
-/// <summary>Other tests may run attention meanwhile, so each listens to a backend of its own name.</summary>
-[Collection("Telemetry listeners")]
+/// <summary>Each listens to a backend of its own name; without company, as one asks that nobody else listens.</summary>
+[Collection(AloneDefinition.Name)]
 public sealed class AttentionTelemetryTests
 {
     private readonly record struct Measurement(string Instrument, double Value, string Tags);

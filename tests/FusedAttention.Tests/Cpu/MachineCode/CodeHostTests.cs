@@ -7,7 +7,7 @@ using Xunit;
 namespace FusedAttention.Tests.Cpu.MachineCode;
 
 /// <summary>Whether machine code may run, what is said where it may not, and who is told.</summary>
-[Collection("Telemetry listeners")]
+[Collection(AloneDefinition.Name)]
 public sealed class CodeHostTests
 {
     private static bool RunsHere => System.Runtime.Intrinsics.X86.X86Base.X64.IsSupported && ExecutableMemory.OfThisSystem.Length > 0;
