@@ -39,10 +39,8 @@ public abstract class HostCall<TQuery, TKeyValue> : PreparedCall
         ReadOnlyTensorSpan<TKeyValue> key = Call.Key.AsTensorSpan<TKeyValue>();
         ReadOnlyTensorSpan<TKeyValue> value = Call.Value.AsTensorSpan<TKeyValue>();
         var output = new TensorSpan<TQuery>(MemoryMarshal.Cast<byte, TQuery>(_output.AsSpan()), LoadedTensor.Lengths(Output.Shape.AsSpan()));
-        var operands = new AttentionOperands
-        {
-            LogSumExp = new TensorSpan<float>(MemoryMarshal.Cast<byte, float>(_logSumExp.AsSpan()), LoadedTensor.Lengths(LogSumExp.Shape.AsSpan())),
-        };
+        var operands = default(AttentionOperands);
+        if (!run.WithoutLogSumExp) operands.LogSumExp = new TensorSpan<float>(MemoryMarshal.Cast<byte, float>(_logSumExp.AsSpan()), LoadedTensor.Lengths(LogSumExp.Shape.AsSpan()));
         if (Call.Mask is LoadedTensor mask) operands.BooleanMask = mask.AsTensorSpan<bool>();
         if (Call.Bias is LoadedTensor bias) operands.Bias = Bias(bias);
         if (Call.KeyScale is LoadedTensor keyScale) operands.KeyScale = keyScale.AsTensorSpan<float>();

@@ -18,7 +18,7 @@ public abstract class PreparedCall : IDisposable
     /// <summary>The output as the last call left it.</summary>
     public abstract LoadedTensor Output { get; }
 
-    /// <summary>The log-sum-exp as the last call left it.</summary>
+    /// <summary>The log-sum-exp as the last call with one left it.</summary>
     public abstract LoadedTensor LogSumExp { get; }
 
     protected long OutputBytes { get; }

@@ -16,13 +16,14 @@ public sealed record CallTimes(int Trials, double Best, double Median)
     /// <summary>Calls shorter than this are timed in groups, so that a trial is long beside the clock's own cost and an interrupt.</summary>
     private static readonly TimeSpan MinTrial = TimeSpan.FromMilliseconds(2);
 
-    /// <param name="prepared">The call.</param>
+    /// <param name="prepared">The call, which is made without a log-sum-exp.</param>
     /// <param name="run">How to run it.</param>
     /// <param name="time">How long to measure; three trials at least.</param>
     /// <param name="expect">Called when warmed up, with how long all of it will take, the warm-up included.</param>
     public static CallTimes Measure(PreparedCall prepared, RunOptions run, TimeSpan time, Action<TimeSpan> expect)
     {
         AttentionOptions options = prepared.Call.Options;
+        run = run with { WithoutLogSumExp = true };
         long start = Stopwatch.GetTimestamp();
         int calls = 0;
         TimeSpan shortest = TimeSpan.MaxValue;

@@ -12,6 +12,9 @@ public sealed record RunOptions
     /// <summary>Runs every call with <see cref="AttentionOptions.RowInvariant"/>.</summary>
     public bool RowInvariant { get; init; }
 
+    /// <summary>Makes every call without a log-sum-exp, as engines do who do not merge: it may cost time, and of 8-bit integers on the CPU it chooses the kernel. What a prepared call has of it is then left as it was.</summary>
+    public bool WithoutLogSumExp { get; init; }
+
     public CancellationToken CancellationToken { get; init; }
 
     /// <summary>The options of a problem as it runs.</summary>

@@ -99,7 +99,7 @@ internal static class CpuExplanation
         if (!decodes) return default;
         if (kernels.Narrow is not { } narrow) return ($"none: {MachineCodeChoice.Of(kernels.InstructionSet, execution.MachineCode).Reason}", null);
         if (narrow.IntegersRefusal is { } refusal) return ($"none: {refusal}", null);
-        return ($"8-bit integers by vpdpwssd, queries and weights rounded to 16 bits ({narrow.HostState})", () => narrow.ListingOfIntegers(problem.KeyDim, problem.ValueDim, DecodeTiles.ScoreStride));
+        return ($"8-bit integers by vpdpwssd, queries and weights rounded to 16 bits; by floats where the log-sum-exp is asked for ({narrow.HostState})", () => narrow.ListingOfIntegers(problem.KeyDim, problem.ValueDim, DecodeTiles.ScoreStride));
     }
 
     private static string Sequences(int count) => count == 1 ? "1 sequence" : $"{count} sequences";

@@ -68,7 +68,7 @@ internal sealed class PreparedCudaCall<TQuery, TKeyValue> : PreparedCall
 
     public override void Invoke(AttentionOptions options, RunOptions run)
     {
-        Queue(options, run.CancellationToken);
+        Queue(options, run);
         _device.DefaultStream.Synchronize();
     }
 
@@ -83,7 +83,7 @@ internal sealed class PreparedCudaCall<TQuery, TKeyValue> : PreparedCall
         if (_runUp is not null) stream.Clear(_runUp);
         long start = Stopwatch.GetTimestamp();
         _timer?.Start();
-        for (int i = 0; i < calls; i++) Queue(options, run.CancellationToken);
+        for (int i = 0; i < calls; i++) Queue(options, run);
         _timer?.Stop();
         if (_timer is not null) return TimeSpan.FromMilliseconds(_timer.Milliseconds());
         stream.Synchronize();
@@ -107,22 +107,22 @@ internal sealed class PreparedCudaCall<TQuery, TKeyValue> : PreparedCall
         tensor.CopyFrom(MemoryMarshal.Cast<byte, T>(bytes));
     }
 
-    private void Queue(AttentionOptions options, CancellationToken cancellation)
+    private void Queue(AttentionOptions options, RunOptions run)
     {
         (CudaTensor<TKeyValue> key, CudaTensor<TKeyValue> value) = _copies[_next];
         if (++_next == _copies.Count) _next = 0;
-        var operands = new CudaOperands { BooleanMask = _mask, Bias = _bias, KeyScale = _keyScale, ValueScale = _valueScale, LogSumExp = _logSumExp, KeyLengths = Call.KeyLengths };
+        var operands = new CudaOperands { BooleanMask = _mask, Bias = _bias, KeyScale = _keyScale, ValueScale = _valueScale, LogSumExp = run.WithoutLogSumExp ? null : _logSumExp, KeyLengths = Call.KeyLengths };
         switch (Call.Layout)
         {
             case SequenceLayout.Dense:
-                CudaAttention.Forward(_query, key, value, _output, options, operands, cancellationToken: cancellation);
+                CudaAttention.Forward(_query, key, value, _output, options, operands, cancellationToken: run.CancellationToken);
                 break;
             case SequenceLayout.VariableLength:
-                CudaAttention.ForwardVariableLength(_query, key, value, _output, Call.CumulativeQueryLengths, Call.CumulativeKeyLengths, options, operands, cancellationToken: cancellation);
+                CudaAttention.ForwardVariableLength(_query, key, value, _output, Call.CumulativeQueryLengths, Call.CumulativeKeyLengths, options, operands, cancellationToken: run.CancellationToken);
                 break;
             default:
                 var sequences = new PagedSequences(Call.CumulativeQueryLengths, Call.ContextLengths, Call.BlockTables, Call.MaxBlocksPerSequence);
-                CudaAttention.ForwardPaged(_query, key, value, _output, sequences, options, operands, cancellationToken: cancellation);
+                CudaAttention.ForwardPaged(_query, key, value, _output, sequences, options, operands, cancellationToken: run.CancellationToken);
                 break;
         }
     }

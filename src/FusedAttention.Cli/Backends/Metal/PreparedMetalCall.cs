@@ -58,7 +58,7 @@ internal sealed class PreparedMetalCall<TQuery, TKeyValue> : PreparedCall
 
     public override void Invoke(AttentionOptions options, RunOptions run)
     {
-        Queue(options, run.CancellationToken);
+        Queue(options, run);
         _device.Synchronize();
     }
 
@@ -67,7 +67,7 @@ internal sealed class PreparedMetalCall<TQuery, TKeyValue> : PreparedCall
     {
         double? before = _device.GpuSeconds;
         long start = Stopwatch.GetTimestamp();
-        for (int i = 0; i < calls; i++) Queue(options, run.CancellationToken);
+        for (int i = 0; i < calls; i++) Queue(options, run);
         _device.Synchronize();
         TimeSpan elapsed = Stopwatch.GetElapsedTime(start);
         return _device.GpuSeconds - before is double seconds ? TimeSpan.FromSeconds(seconds) : elapsed;
@@ -84,20 +84,20 @@ internal sealed class PreparedMetalCall<TQuery, TKeyValue> : PreparedCall
         where T : unmanaged
         => MemoryMarshal.AsBytes(tensor.AsReadOnlySpan()).ToArray();
 
-    private void Queue(AttentionOptions options, CancellationToken cancellation)
+    private void Queue(AttentionOptions options, RunOptions run)
     {
-        var operands = new MetalOperands { BooleanMask = _mask, Bias = _bias, KeyScale = _keyScale, ValueScale = _valueScale, LogSumExp = _logSumExp, KeyLengths = Call.KeyLengths };
+        var operands = new MetalOperands { BooleanMask = _mask, Bias = _bias, KeyScale = _keyScale, ValueScale = _valueScale, LogSumExp = run.WithoutLogSumExp ? null : _logSumExp, KeyLengths = Call.KeyLengths };
         switch (Call.Layout)
         {
             case SequenceLayout.Dense:
-                MetalAttention.Forward(_query, _key, _value, _output, options, operands, cancellation);
+                MetalAttention.Forward(_query, _key, _value, _output, options, operands, run.CancellationToken);
                 break;
             case SequenceLayout.VariableLength:
-                MetalAttention.ForwardVariableLength(_query, _key, _value, _output, Call.CumulativeQueryLengths, Call.CumulativeKeyLengths, options, operands, cancellation);
+                MetalAttention.ForwardVariableLength(_query, _key, _value, _output, Call.CumulativeQueryLengths, Call.CumulativeKeyLengths, options, operands, run.CancellationToken);
                 break;
             default:
                 var sequences = new PagedSequences(Call.CumulativeQueryLengths, Call.ContextLengths, Call.BlockTables, Call.MaxBlocksPerSequence);
-                MetalAttention.ForwardPaged(_query, _key, _value, _output, sequences, options, operands, cancellation);
+                MetalAttention.ForwardPaged(_query, _key, _value, _output, sequences, options, operands, run.CancellationToken);
                 break;
         }
     }
