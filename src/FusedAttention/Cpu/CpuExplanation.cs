@@ -78,7 +78,7 @@ internal static class CpuExplanation
             return kernels.TilesOf(problem) is null ? ("none: tiles take dimensions from 16 to 256", null) : (tiles.Reason, () => TileKernels.Listing(problem.KeyDim, problem.ValueDim, PrefillTiles.Keys));
         }
 
-        if (IntegerProducts.Takes(problem)) return UseOfIntegers(problem, kernels, execution);
+        if (IntegerProducts.Takes(problem, kernels.VectorWidth)) return UseOfIntegers(problem, kernels, execution);
         if (problem.KeyValueType != AttentionElementType.Float16 || plan.PrefillSequences + plan.DecodeSequences == 0) return default;
         string reason = MachineCodeChoice.Of(kernels.InstructionSet, execution.MachineCode).Reason;
         if (kernels.Narrow is not { } narrow) return ($"none: {reason}", null);
@@ -98,8 +98,7 @@ internal static class CpuExplanation
         foreach (ref readonly SequenceProblem sequence in problem.Sequences) decodes |= sequence.QueryLength * problem.Group > 1 && CpuPlan.IsDecode(problem, sequence);
         if (!decodes) return default;
         if (kernels.Narrow is not { } narrow) return ($"none: {MachineCodeChoice.Of(kernels.InstructionSet, execution.MachineCode).Reason}", null);
-        if (narrow.IntegersRefusal is { } refusal) return ($"none: {refusal}", null);
-        return ($"8-bit integers by vpdpwssd, queries and weights rounded to 16 bits; by floats where the log-sum-exp is asked for ({narrow.HostState})", () => narrow.ListingOfIntegers(problem.KeyDim, problem.ValueDim, DecodeTiles.ScoreStride));
+        return ($"8-bit integers by {narrow.IntegerProduct}, queries and weights rounded to 16 bits; by floats where the log-sum-exp is asked for ({narrow.HostState})", () => narrow.ListingOfIntegers(problem.KeyDim, problem.ValueDim, DecodeTiles.ScoreStride));
     }
 
     private static string Sequences(int count) => count == 1 ? "1 sequence" : $"{count} sequences";

@@ -109,6 +109,30 @@ public sealed class EightBitSweepTests
         }
     }
 
+    /// <summary>A token's scales of all heads lie side by side and are gathered in blocks of tokens and heads: whole blocks, more, and what is left, in tiles that begin anywhere and in blocks of a pool.</summary>
+    [Theory]
+    [InlineData(8, 0)]
+    [InlineData(11, 0)]
+    [InlineData(24, 0)]
+    [InlineData(8, 3)]
+    [InlineData(19, 16)]
+    [InlineData(8, 100)]
+    public void Scales_of_many_heads_are_each_token_s_and_head_s_own(int keyValueHeads, int blockSize)
+    {
+        foreach (CpuInstructionSet variant in Variants.Supported)
+        {
+            foreach (int keys in (int[])[1, 7, 8, 9, 127, 150])
+            {
+                var generator = new ProblemGenerator(keys + keyValueHeads);
+                Problem problem = HiddenScales.OfTokens(generator, generator.WithEightBits(
+                    Plain(AttentionElementType.Int8, 1, keys) with { Form = blockSize > 0 ? CallForm.Paged : CallForm.Dense, BlockSize = blockSize, Heads = 2 * keyValueHeads, KeyValueHeads = keyValueHeads },
+                    AttentionElementType.Int8));
+                problem = problem with { Options = new AttentionOptions { Mask = AttentionMask.CausalWindow(137) }, Execution = new CpuExecution { InstructionSet = variant } };
+                Caller.Run(problem).AssertClose(problem, RowByRow.Solve(problem));
+            }
+        }
+    }
+
     /// <summary>A score that overflows to minus infinity would lose its weight without a trace.</summary>
     [Theory]
     [InlineData(1)]

@@ -191,14 +191,13 @@ internal static unsafe class DecodeChunk<TS, TV, TE, TCheap, TProducts>
     private static bool ScaleScores(
         AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, in DecodeLayout at, in DecodePass pass, long tile, int firstVector, int endVector)
     {
-        bool large = false;
-        if (problem.KeyScale.IsAbsent) return large;
+        if (problem.KeyScale.IsAbsent) return false;
+        bool large = ScaleRows<TS, TV>.Gather(
+            problem, sequence, problem.KeyScale, sequence.KeyScaleStart, item.Head, item.HeadCount, (int)(tile + pass.Start), (int)(tile + pass.Stop), FloatRange.LargestKeyScale, at.KeyScales + pass.Start, TileKeys);
         for (int h = 0; h < item.HeadCount; h++)
         {
-            float* scales = at.KeyScales + ((nint)h * TileKeys);
-            large |= ScaleRows<TS, TV>.Gather(
-                problem, sequence, problem.KeyScale, sequence.KeyScaleStart, item.Head + h, (int)(tile + pass.Start), (int)(tile + pass.Stop), FloatRange.LargestKeyScale, scales + pass.Start);
-            ScaleRows<TS, TV>.ScaleScores(at.Scores + ((nint)h * at.RowsPerHead * DecodeTiles.ScoreStride), DecodeTiles.ScoreStride, item.RowCount, scales, firstVector, endVector);
+            ScaleRows<TS, TV>.ScaleScores(
+                at.Scores + ((nint)h * at.RowsPerHead * DecodeTiles.ScoreStride), DecodeTiles.ScoreStride, item.RowCount, at.KeyScales + ((nint)h * TileKeys), firstVector, endVector);
         }
 
         return large;
@@ -208,12 +207,8 @@ internal static unsafe class DecodeChunk<TS, TV, TE, TCheap, TProducts>
     private static void GatherValueScales(AttentionProblem problem, in SequenceProblem sequence, in WorkItem item, in DecodeLayout at, in DecodePass pass, long tile)
     {
         if (problem.ValueScale.IsAbsent) return;
-        for (int h = 0; h < item.HeadCount; h++)
-        {
-            ScaleRows<TS, TV>.Gather(
-                problem, sequence, problem.ValueScale, sequence.ValueScaleStart, item.Head + h, (int)(tile + pass.Start), (int)(tile + pass.Stop), float.PositiveInfinity,
-                at.ValueScales + ((nint)h * TileKeys) + pass.Start);
-        }
+        ScaleRows<TS, TV>.Gather(
+            problem, sequence, problem.ValueScale, sequence.ValueScaleStart, item.Head, item.HeadCount, (int)(tile + pass.Start), (int)(tile + pass.Stop), float.PositiveInfinity, at.ValueScales + pass.Start, TileKeys);
     }
 
     /// <summary>Multiplies weights of rows of a head by the scales of their values.</summary>

@@ -47,8 +47,9 @@ internal static unsafe class DecodeKernel<TS, TV>
             case AttentionElementType.BFloat16:
                 DecodeChunk<TS, TV, BFloat16Element, BFloat16Element, DecodeProducts<TS, TV, BFloat16Element, BFloat16Element>>.Run(problem, item, units, at, code);
                 break;
-            case AttentionElementType.Int8 when narrow is not null && IntegerProducts.Takes(problem, at.RowsPerHead) && narrow.TryDecodeIntegers(problem.KeyDim, problem.ValueDim, DecodeTiles.ScoreStride, out code):
-                DecodeChunk<TS, TV, Int8Element, Int8Element, IntegerProducts>.Run(problem, item, units, at, code);
+            case AttentionElementType.Int8 when narrow is not null && IntegerProducts.Takes(problem, at.RowsPerHead, TS.Width) && narrow.TryDecodeIntegers(problem.KeyDim, problem.ValueDim, DecodeTiles.ScoreStride, out code):
+                if (TS.Width == IntegerLanes512.Width) DecodeChunk<TS, TV, Int8Element, Int8Element, IntegerProducts<TS, TV, IntegerLanes512>>.Run(problem, item, units, at, code);
+                else DecodeChunk<TS, TV, Int8Element, Int8Element, IntegerProducts<TS, TV, IntegerLanes256>>.Run(problem, item, units, at, code);
                 break;
             case AttentionElementType.Int8:
                 DecodeChunk<TS, TV, Int8Element, Int8Element, DecodeProducts<TS, TV, Int8Element, Int8Element>>.Run(problem, item, units, at, code);

@@ -18,12 +18,12 @@ internal readonly unsafe struct TileRows(nint* keys, nint* values)
     public nint* Values => values;
 }
 
-/// <summary>What <see cref="IntegerProducts"/> multiplies, row after row, and what it adds to.</summary>
+/// <summary>What <see cref="IntegerProducts{TS, TV, TLanes}"/> multiplies, row after row, and what it adds to.</summary>
 /// <param name="queries">Rounded queries, without gaps.</param>
-/// <param name="querySteps">What their sums are multiplied with, four times for each row.</param>
+/// <param name="querySteps">What their sums are multiplied with, a fourth of a vector for each row.</param>
 /// <param name="weights">Rounded weights of a tile, <see cref="DecodeTiles.ScoreStride"/> a row.</param>
 /// <param name="weightSteps">What one of them stands for; one a row.</param>
-/// <param name="sums">Sums of a tile, in <see cref="MachineCode.Kernels.DecodeSums.IntegerOrder"/>, without gaps.</param>
+/// <param name="sums">Sums of a tile, as <see cref="MachineCode.Kernels.DecodeSums.IntegerColumns"/> says, without gaps.</param>
 internal readonly unsafe struct IntegerRows(short* queries, float* querySteps, short* weights, float* weightSteps, int* sums)
 {
     public readonly short* Queries = queries;
@@ -75,7 +75,7 @@ internal readonly unsafe struct DecodeLayout
         KeyScales = type.TakesScales() ? memory.Take<float>((long)heads * DecodeTiles.Keys) : null;
         ValueScales = type.TakesScales() ? memory.Take<float>((long)heads * DecodeTiles.Keys) : null;
         Widened = type == AttentionElementType.Q8Block ? memory.Take<float>(DecodeTiles.MaxStep * (long)Math.Max(QueryStride, OutputStride)) : null;
-        if (IntegerProducts.Takes(problem, RowsPerHead))
+        if (IntegerProducts.Takes(problem, RowsPerHead, vectorWidth))
         {
             Integers = new IntegerRows(
                 memory.Take<short>(all * problem.KeyDim), memory.Take<float>(all * DecodeTiles.Rows), memory.Take<short>(all * DecodeTiles.ScoreStride), memory.Take<float>(all), memory.Take<int>(all * problem.ValueDim));

@@ -37,24 +37,25 @@ internal readonly unsafe ref struct DecodePass(
     /// <summary>Values that one chain of multiply-adds takes.</summary>
     public readonly int ValueStep = DecodeTiles.ValueStep(at.RowsPerHead, problem.KeyValueHeads * (long)problem.KeyValueType.RowBytes(problem.ValueDim), item.VisibleKeys);
 
+    /// <summary>How far ahead of its use a token is asked for.</summary>
+    public readonly int Ahead = DecodeTiles.TokensAhead(ReadsByToken(at, item), problem.KeyValueHeads * (long)problem.KeyValueType.RowBytes(problem.KeyDim));
+
     private readonly nint _keyHeadStride = (nint)(problem.KeyHeadStride * problem.KeyValueType.Size());
     private readonly nint _valueHeadStride = (nint)(problem.ValueHeadStride * problem.KeyValueType.Size());
     private readonly int _keyBytes = problem.KeyValueType.RowBytes(problem.KeyDim);
     private readonly int _valueBytes = problem.KeyValueType.RowBytes(problem.ValueDim);
-    private readonly int _ahead = DecodeTiles.TokensAhead(
-        ReadsByToken(at, item), problem.KeyValueHeads * (long)problem.KeyValueType.RowBytes(problem.KeyDim));
 
     /// <summary>The tokens that are used some time after the keys from <paramref name="j"/> on: later keys, or the tile's first values.</summary>
     public TokensAhead AfterKeys(int j)
     {
-        int later = j + _ahead;
+        int later = j + Ahead;
         return later < Stop ? KeysFrom(Rows.Keys + later) : ValuesFrom(Rows.Values + Math.Min(Start + later - Stop, Stop - 1));
     }
 
     /// <summary>The tokens that are used some time after the values from <paramref name="j"/> on: later values, or the next tile's first keys.</summary>
     public TokensAhead AfterValues(int j)
     {
-        int later = j + _ahead;
+        int later = j + Ahead;
         if (later < Stop) return ValuesFrom(Rows.Values + later);
         return NextStop > 0 ? KeysFrom(Next.Keys + Math.Min(later - Stop, NextStop - 1)) : ValuesFrom(Rows.Values + j);
     }
@@ -62,11 +63,11 @@ internal readonly unsafe ref struct DecodePass(
     /// <summary>The first key, in steps from the tile's first, from which on <see cref="AfterKeys"/> is about values.</summary>
     public int FirstAfterKeys(int step) => FirstBeyond(step);
 
-    /// <summary>The first value, in steps of <see cref="ValueStep"/>, from which on <see cref="AfterValues"/> is about the next tile, if there is one.</summary>
-    public int FirstAfterValues() => FirstBeyond(ValueStep);
+    /// <summary>The first value, in steps from the tile's first, from which on <see cref="AfterValues"/> is about the next tile, if there is one.</summary>
+    public int FirstAfterValues(int step) => FirstBeyond(step);
 
-    /// <summary>The first of Start, Start + step, ... for which <c>_ahead</c> later is beyond the tile; its end if there is none.</summary>
-    private int FirstBeyond(int step) => Math.Min(Stop, Start + ((Math.Max(0, Stop - _ahead - Start) + step - 1) / step * step));
+    /// <summary>The first of Start, Start + step, ... for which <see cref="Ahead"/> later is beyond the tile; its end if there is none.</summary>
+    private int FirstBeyond(int step) => Math.Min(Stop, Start + ((Math.Max(0, Stop - Ahead - Start) + step - 1) / step * step));
 
     private static bool ReadsByToken(in DecodeLayout at, in WorkItem item) => at.RowsPerHead == 1 && item.HeadCount >= DecodeTiles.MinHeadsByToken;
 

@@ -17,13 +17,13 @@ internal readonly unsafe struct HalfProducts : IDecodeProducts
 
     public static void Scores(in DecodePass pass) => Scores(pass, sizeof(ushort), pass.At.Query, null);
 
-    public static void Outputs(in DecodePass pass) => Outputs(pass, sizeof(ushort), pass.At.Scores, sizeof(float), pass.At.Output);
+    public static void Outputs(in DecodePass pass) => Outputs(pass, sizeof(ushort), pass.At.Scores, sizeof(float), pass.At.Output, pass.ValueStep);
 
     /// <summary>The scores of any element that <see cref="DecodeScores"/> takes.</summary>
     /// <param name="pass">The tile.</param>
     /// <param name="size">Bytes of a key's element.</param>
     /// <param name="query">The rows, as the kernel multiplies them.</param>
-    /// <param name="factors">What sums of integers are multiplied with, four times for each row.</param>
+    /// <param name="factors">What sums of integers are multiplied with, a fourth of a vector for each row.</param>
     internal static void Scores(in DecodePass pass, int size, void* query, float* factors)
     {
         AttentionProblem problem = pass.Problem;
@@ -51,9 +51,10 @@ internal readonly unsafe struct HalfProducts : IDecodeProducts
     /// <param name="weights">The rows of weights, as the kernel multiplies them.</param>
     /// <param name="weightSize">Bytes of a weight.</param>
     /// <param name="sums">What the kernel adds to.</param>
-    internal static void Outputs(in DecodePass pass, int size, void* weights, int weightSize, void* sums)
+    /// <param name="step">Values that all heads pass before the next come.</param>
+    internal static void Outputs(in DecodePass pass, int size, void* weights, int weightSize, void* sums, int step)
     {
-        int later = pass.FirstAfterValues();
+        int later = pass.FirstAfterValues(step);
         Run(pass, pass.Start, later, pass.Code.SumsThenValues);
         Run(pass, later, pass.Stop, pass.NextStop > 0 ? pass.Code.SumsThenKeys : pass.Code.SumsThenValues);
 
@@ -62,7 +63,7 @@ internal readonly unsafe struct HalfProducts : IDecodeProducts
             if (start == stop) return;
             var block = new DecodeSumsBlock
             {
-                Walk = Walk(pass, pass.Rows.Values, start, stop, pass.AfterValues(start), (nint)(pass.Problem.ValueHeadStride * size), weights, weightSize, pass.ValueStep),
+                Walk = Walk(pass, pass.Rows.Values, start, stop, pass.AfterValues(start), (nint)(pass.Problem.ValueHeadStride * size), weights, weightSize, step),
                 Output = sums,
             };
             ((delegate* unmanaged<DecodeSumsBlock*, void>)kernel)(&block);

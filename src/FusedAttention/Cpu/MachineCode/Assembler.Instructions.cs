@@ -88,6 +88,11 @@ internal sealed partial class Assembler
 
     public void Vpaddd(Vec d, Vec a, Source b) => Emit(Forms.Vpaddd, d, a, b.Operand);
 
+    public void Vphaddd(Vec d, Vec a, Source b) => Emit(Forms.Vphaddd, d, a, b.Operand);
+
+    /// <summary>Sums of two neighbouring products of 16-bit integers.</summary>
+    public void Vpmaddwd(Vec d, Vec a, Source b) => Emit(Forms.Vpmaddwd, d, a, b.Operand);
+
     /// <summary>The larger of 32-bit integers with a sign.</summary>
     public void Vpmaxsd(Vec d, Vec a, Source b) => Emit(Forms.Vpmaxsd, d, a, b.Operand);
 
@@ -103,6 +108,7 @@ internal sealed partial class Assembler
 
     public void Vpslld(Vec d, Vec s, int bits) => Emit(Forms.Vpslld, d, s, default, bits);
 
+    /// <summary>The same, added to d.</summary>
     public void Vpdpwssd(Vec d, Vec a, Source b) => Emit(Forms.Vpdpwssd, d, a, b.Operand);
 
     public void Vpdpbusd(Vec d, Vec a, Source b) => Emit(Forms.Vpdpbusd, d, a, b.Operand);

@@ -53,6 +53,8 @@ internal static class Forms
 
     // Arithmetic on integers.
     public static readonly Form Vpaddd = Either("vpaddd", P66, Map0F, 0xFE, Roles.RegVvvvRm, memory: MemorySize.VectorOrElement);
+    public static readonly Form Vphaddd = Vex("vphaddd", P66, Map0F38, 0x02, Roles.RegVvvvRm);
+    public static readonly Form Vpmaddwd = Either("vpmaddwd", P66, Map0F, 0xF5, Roles.RegVvvvRm);
     public static readonly Form Vpmaxsd = Either("vpmaxsd", P66, Map0F38, 0x3D, Roles.RegVvvvRm, memory: MemorySize.VectorOrElement);
     public static readonly Form Vpandd = Evex("vpandd", P66, Map0F, 0xDB, Roles.RegVvvvRm, memory: MemorySize.VectorOrElement);
     public static readonly Form Vpord = Evex("vpord", P66, Map0F, 0xEB, Roles.RegVvvvRm, memory: MemorySize.VectorOrElement);
@@ -60,7 +62,7 @@ internal static class Forms
     public static readonly Form Vpternlogd = Evex("vpternlogd", P66, Map0F3A, 0x25, Roles.RegVvvvRm, immediate: 1, memory: MemorySize.VectorOrElement);
     public static readonly Form Vpsrld = Either("vpsrld", P66, Map0F, 0x72, Roles.VvvvRm, digit: 2, immediate: 1);
     public static readonly Form Vpslld = Either("vpslld", P66, Map0F, 0x72, Roles.VvvvRm, digit: 6, immediate: 1);
-    public static readonly Form Vpdpwssd = Evex("vpdpwssd", P66, Map0F38, 0x52, Roles.RegVvvvRm, memory: MemorySize.VectorOrElement);
+    public static readonly Form Vpdpwssd = Either("vpdpwssd", P66, Map0F38, 0x52, Roles.RegVvvvRm, memory: MemorySize.VectorOrElement);
     public static readonly Form Vpdpbusd = Evex("vpdpbusd", P66, Map0F38, 0x50, Roles.RegVvvvRm, memory: MemorySize.VectorOrElement);
 
     // Masks.

@@ -16,6 +16,9 @@ internal readonly struct ProcessorFeatures
     /// <summary>Products of 8-bit and of 16-bit integers in AVX-512.</summary>
     public bool HasAvx512Vnni { get; private init; }
 
+    /// <summary>The same in vectors of 256 bits, on processors that have no AVX-512.</summary>
+    public bool HasAvxVnni { get; private init; }
+
     /// <summary>Conversion to bfloat16 in AVX-512.</summary>
     public bool HasAvx512BFloat16 { get; private init; }
 
@@ -41,6 +44,7 @@ internal readonly struct ProcessorFeatures
         {
             HasF16C = Has(basic, 29) && (enabled & AvxState) == AvxState,
             HasAvx512Vnni = Has(ecx7, 11) && avx512,
+            HasAvxVnni = Has(eax7Part1, 4) && (enabled & AvxState) == AvxState,
             HasAvx512BFloat16 = Has(eax7Part1, 5) && avx512,
             HasTilesOfBFloat16 = Has(edx7, 22) && tilesAreWhole && avx512 && (enabled & TileState) == TileState,
         };
@@ -53,8 +57,8 @@ internal readonly struct ProcessorFeatures
     /// <summary>Their names, as processors are sold with.</summary>
     public override string ToString()
     {
-        string[] names = [HasF16C ? "F16C" : "", HasAvx512Vnni ? "AVX512-VNNI" : "", HasAvx512BFloat16 ? "AVX512-BF16" : "", HasTilesOfBFloat16 ? "AMX-BF16" : ""];
-        return string.Join(", ", names.Where(static name => name.Length > 0)) is { Length: > 0 } all ? all : "none of F16C, AVX512-VNNI, AVX512-BF16, AMX-BF16";
+        string[] names = [HasF16C ? "F16C" : "", HasAvx512Vnni ? "AVX512-VNNI" : "", HasAvxVnni ? "AVX-VNNI" : "", HasAvx512BFloat16 ? "AVX512-BF16" : "", HasTilesOfBFloat16 ? "AMX-BF16" : ""];
+        return string.Join(", ", names.Where(static name => name.Length > 0)) is { Length: > 0 } all ? all : "none of F16C, AVX512-VNNI, AVX-VNNI, AVX512-BF16, AMX-BF16";
     }
 
     private static bool Has(int register, int bit) => ((register >> bit) & 1) != 0;

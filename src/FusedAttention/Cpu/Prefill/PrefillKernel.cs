@@ -136,9 +136,9 @@ internal static unsafe partial class PrefillKernel<TS, TV, TTile>
         (int start, int end) = ((int)(tile.First + tile.Start), (int)(tile.First + tile.Stop));
         bool isBeyond = false;
         if (!problem.KeyScale.IsAbsent)
-            isBeyond = ScaleRows<TS, TV>.Gather(problem, sequence, problem.KeyScale, sequence.KeyScaleStart, item.Head, start, end, FloatRange.LargestKeyScale, at.KeyScales + tile.Start);
+            isBeyond = ScaleRows<TS, TV>.Gather(problem, sequence, problem.KeyScale, sequence.KeyScaleStart, item.Head, 1, start, end, FloatRange.LargestKeyScale, at.KeyScales + tile.Start, 0);
         if (!problem.ValueScale.IsAbsent)
-            ScaleRows<TS, TV>.Gather(problem, sequence, problem.ValueScale, sequence.ValueScaleStart, item.Head, start, end, float.PositiveInfinity, at.ValueScales + tile.Start);
+            ScaleRows<TS, TV>.Gather(problem, sequence, problem.ValueScale, sequence.ValueScaleStart, item.Head, 1, start, end, float.PositiveInfinity, at.ValueScales + tile.Start, 0);
         return isBeyond;
     }
 

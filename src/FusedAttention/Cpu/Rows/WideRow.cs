@@ -126,7 +126,7 @@ internal static unsafe partial class WideRow<TS, TV>
     {
         if (tensor.IsAbsent) return 1;
         float scale;
-        ScaleRows<TS, TV>.Gather(problem, sequence, tensor, first, head, key, key + 1, float.PositiveInfinity, &scale);
+        ScaleRows<TS, TV>.Gather(problem, sequence, tensor, first, head, 1, key, key + 1, float.PositiveInfinity, &scale, 0);
         return scale;
     }
 

@@ -55,6 +55,7 @@ public sealed class CodeHostTests
         ProcessorFeatures features = CodeHost.Current.Features;
         Assert.Equal(flags.Contains("f16c", StringComparer.Ordinal), features.HasF16C);
         Assert.Equal(flags.Contains("avx512_vnni", StringComparer.Ordinal), features.HasAvx512Vnni);
+        Assert.Equal(flags.Contains("avx_vnni", StringComparer.Ordinal), features.HasAvxVnni);
         Assert.Equal(flags.Contains("avx512_bf16", StringComparer.Ordinal), features.HasAvx512BFloat16);
         Assert.Equal(flags.Contains("amx_bf16", StringComparer.Ordinal), features.HasTilesOfBFloat16);
     }

@@ -15,13 +15,14 @@ public sealed class InstructionFormTests
         [nameof(Assembler.Vbroadcasti32x4)] = [256, 512],
         [nameof(Assembler.Vextract)] = [256, 512],
         [nameof(Assembler.Vhaddps)] = [128, 256],
+        [nameof(Assembler.Vphaddd)] = [128, 256],
         [nameof(Assembler.Vperm2f128)] = [256],
         [nameof(Assembler.Vpermq)] = [256, 512],
         [nameof(Assembler.Vshuff32x4)] = [256, 512],
     };
 
     // Without an EVEX form: no registers from 16 on, no masks.
-    private static readonly string[] VexOnly = [nameof(Assembler.Vhaddps), nameof(Assembler.Vperm2f128)];
+    private static readonly string[] VexOnly = [nameof(Assembler.Vhaddps), nameof(Assembler.Vphaddd), nameof(Assembler.Vperm2f128)];
 
     private static readonly string[] NoInstructions = [nameof(Assembler.Place), nameof(Assembler.Return), nameof(Assembler.Emit)];
 

@@ -59,16 +59,19 @@ public sealed class KernelCodeTests
             {
                 // AVX2 kernels want more registers than Windows leaves.
                 if (bits == 256 && convention.LowVectors < 16) continue;
-                foreach (int dim in bits == 512 ? (int[])[32, 64, 96, 128, 192, 512, 544, 576, 1024, 4096] : [])
+                int lanes = bits / 32;
+                foreach (DecodeElement element in (DecodeElement[])[DecodeElement.Int8, DecodeElement.Int8WithoutVnni])
                 {
-                    foreach (int lines in (int[])[0, 1, 2, 9])
+                    foreach (int dim in ((int[])[16, 32, 48, 64, 96, 128, 192, 288, 512, 544, 576, 768, 1024, 4096]).Where(dim => dim % (2 * lanes) == 0))
                     {
-                        yield return ($"integer scores, dim {dim}, {lines} lines, {system}", convention, () => DecodeScores.Emit(DecodeElement.Int8, bits, dim, lines, DecodeTiles.ScoreStride, convention));
-                        if (dim % DecodeSums.IntegerColumns == 0 && dim <= 576) yield return ($"integer sums, dim {dim}, {lines} lines, {system}", convention, () => DecodeSums.Emit(DecodeElement.Int8, bits, dim, lines, DecodeTiles.ScoreStride, convention));
+                        foreach (int lines in (int[])[0, 1, 2, 9])
+                        {
+                            yield return ($"scores of {element}, {bits} bits, dim {dim}, {lines} lines, {system}", convention, () => DecodeScores.Emit(element, bits, dim, lines, DecodeTiles.ScoreStride, convention));
+                            if (dim % DecodeSums.IntegerColumns(bits) == 0 && dim <= DecodeSums.MostIntegerColumns(bits)) yield return ($"sums of {element}, {bits} bits, dim {dim}, {lines} lines, {system}", convention, () => DecodeSums.Emit(element, bits, dim, lines, DecodeTiles.ScoreStride, convention));
+                        }
                     }
                 }
 
-                int lanes = bits / 32;
                 foreach (int vectors in (int[])[1, 2, 3, 4, 5, 8, 15, 16, 17, 32, 36, 127, 128])
                 {
                     foreach (int lines in (int[])[0, 1, 4, 9])

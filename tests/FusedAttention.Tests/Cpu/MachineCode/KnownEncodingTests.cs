@@ -25,6 +25,9 @@ public sealed class KnownEncodingTests
         Check("62626d482cf9", static k => k.Vscalefps(new Vec(31, 512), new Vec(2, 512), new Vec(1, 512)));
         Check("62f27d4d5a6003", static k => k.Vbroadcasti32x4(new Vec(4, 512).Where(new(5)), Rax + 48));
         Check("62f26d4852d9", static k => k.Vpdpwssd(new Vec(3, 512), new Vec(2, 512), new Vec(1, 512)));
+        Check("c4e26d52d9", static k => k.Vpdpwssd(new Vec(3, 256), new Vec(2, 256), new Vec(1, 256)));
+        Check("c5edf5d9", static k => k.Vpmaddwd(new Vec(3, 256), new Vec(2, 256), new Vec(1, 256)));
+        Check("c4e26d02d9", static k => k.Vphaddd(new Vec(3, 256), new Vec(2, 256), new Vec(1, 256)));
         Check("62f2ed4836d9", static k => k.Vpermq(new Vec(3, 512), new Vec(2, 512), new Vec(1, 512)));
         Check("62f16c48c2e10e", static k => k.Vcmpps(new KMask(4), new Vec(2, 512), new Vec(1, 512), 14));
         Check("c4c17892d1", static k => k.Kmovw(new KMask(2), R9.Low));

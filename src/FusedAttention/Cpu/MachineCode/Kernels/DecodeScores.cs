@@ -9,7 +9,7 @@ internal unsafe struct DecodeScoresBlock
     /// <summary>The first row; the others follow it, all heads together: floats, or 16-bit integers.</summary>
     public void* Query;
 
-    /// <summary>What sums of integers are multiplied with: for each four rows 16 factors, four times that of each.</summary>
+    /// <summary>What sums of integers are multiplied with: for each four rows a vector, a fourth of it for each.</summary>
     public float* Factors;
 
     // From here on the kernel's own.
@@ -24,8 +24,8 @@ internal unsafe struct DecodeScoresBlock
 /// S = Q K^T over keys of 16 or 8 bits where they lie: four rows by four keys, each key widened once for four rows.
 /// </summary>
 /// <remarks>
-/// Each sum is one chain of multiply-adds over the dimension and one fixed sum over lanes, as in the intrinsics' kernel, for the same bits. AVX-512: 16 sums, 4 keys and a query in 21 of 22 registers that no caller keeps;
-/// AVX2: the keys two by two, 8 sums, 2 keys, a query and the first two keys' result in 12 of 16. Conversion is one instruction of two steps, where widening by shift and mask is three and a look for infinities besides.
+/// Each sum is one chain of multiply-adds over the dimension and one fixed sum over lanes, as in the intrinsics' kernel, for the same bits. AVX-512: 16 sums, 4 keys and a query in 21 of 22 registers that no caller keeps, and a product of
+/// integers where there is no vpdpwssd; AVX2: the keys two by two, 8 sums, 2 keys, a query, the first two keys' result and a product in 13 of 16. Conversion is one instruction of two steps, where widening by shift and mask is three and a look for infinities besides.
 /// Sums of integers are exact: 2 products of at most 32767 * 128 a step and lane, and the lanes too up to a dimension of 512.
 /// </remarks>
 internal static unsafe class DecodeScores
@@ -47,8 +47,8 @@ internal static unsafe class DecodeScores
     /// <param name="convention">How it is called.</param>
     public static Assembler Emit(DecodeElement element, short bits, int dim, int aheadLines, int scoreStride, CallingConvention convention)
     {
-        var of = new DecodeElementCode(element, bits);
-        var k = new Assembler($"{of.Name} scores {bits} bits, dim {dim}, {aheadLines} lines ahead", convention);
+        var k = new Assembler($"{DecodeElementCode.NameOf(element)} scores {bits} bits, dim {dim}, {aheadLines} lines ahead", convention);
+        var of = new DecodeElementCode(k, element, bits);
 
         // A block that only tells how far its fields are from its start.
         DecodeScoresBlock fields;
@@ -108,7 +108,7 @@ internal static unsafe class DecodeScores
             k.Jb(product);
             k.Add(q, Rows * queryStride);
             k.Add(walk.RowNumbers, Rows * scoreStride * sizeof(float));
-            if (of.IsInteger) k.Add(rowFactors, Rows * Keys * sizeof(float));
+            if (of.IsInteger) k.Add(rowFactors, bits / 8);
         }
 
         // The chains over the dimension, and between their steps the requests for tokens ahead.
@@ -129,11 +129,11 @@ internal static unsafe class DecodeScores
 
             for (int s = 0; s < steps; s++)
             {
-                for (int i = 0; i < keysAtOnce; i++) of.Widen(k, converted[i], key[first + i] + (s * lanes * of.Bytes));
+                for (int i = 0; i < keysAtOnce; i++) of.Widen(converted[i], key[first + i] + (s * lanes * of.Bytes));
                 for (int r = 0; r < Rows; r++)
                 {
                     k.Vmovups(row, q + ((r * queryStride) + (s * lanes * of.FactorBytes)));
-                    for (int i = 0; i < keysAtOnce; i++) of.MultiplyAdd(k, sums[(r * keysAtOnce) + i], row, converted[i]);
+                    for (int i = 0; i < keysAtOnce; i++) of.MultiplyAdd(sums[(r * keysAtOnce) + i], row, converted[i]);
                 }
 
                 for (int due = (requests.Count + stepsLeft - 1) / stepsLeft; due > 0; due--) Ask(requests.Dequeue());
@@ -180,13 +180,7 @@ internal static unsafe class DecodeScores
             }
 
             AddLanes(sums[0], sums[2 * Keys], 0x88, 0xDD, k.Vshuff32x4);
-            if (of.IsInteger)
-            {
-                if (addsIntegers) k.Vcvtdq2ps(sums[0], sums[0]);
-                k.Mov(t, rowFactors);
-                k.Vmulps(sums[0], sums[0], t + 0);
-            }
-
+            MultiplyByFactors(sums[0]);
             k.Mov(t, productScores);
             k.Vmovups(t + 0, sums[0].Lower(128));
             for (int r = 1; r < Rows; r++) k.Vextract(t + (r * scoreStride * sizeof(float)), sums[0], r);
@@ -204,11 +198,24 @@ internal static unsafe class DecodeScores
         // Of rows 0 to 3 and two keys: 00 01 10 11, 20 21 30 31.
         void Sums256(Vec to)
         {
-            for (int i = 0; i < 8; i += 2) k.Vhaddps(sums[i], sums[i], sums[i + 1]);
-            for (int i = 0; i < 8; i += 4) k.Vhaddps(sums[i], sums[i], sums[i + 2]);
+            Action<Vec, Vec, Source> addNeighbours = addsIntegers ? k.Vphaddd : k.Vhaddps;
+            for (int i = 0; of.IsInteger && !addsIntegers && i < sums.Length; i++) k.Vcvtdq2ps(sums[i], sums[i]);
+            for (int i = 0; i < 8; i += 2) addNeighbours(sums[i], sums[i], sums[i + 1]);
+            for (int i = 0; i < 8; i += 4) addNeighbours(sums[i], sums[i], sums[i + 2]);
             k.Vperm2f128(row, sums[0], sums[4], 0x20);
             k.Vperm2f128(sums[0], sums[0], sums[4], 0x31);
-            k.Vaddps(to, row, sums[0]);
+            if (addsIntegers) k.Vpaddd(to, row, sums[0]);
+            else k.Vaddps(to, row, sums[0]);
+            MultiplyByFactors(to);
+        }
+
+        // Sums of four rows to floats, and to what they stand for.
+        void MultiplyByFactors(Vec all)
+        {
+            if (!of.IsInteger) return;
+            if (addsIntegers) k.Vcvtdq2ps(all, all);
+            k.Mov(t, rowFactors);
+            k.Vmulps(all, all, t + 0);
         }
 
         void StoreSums256()

@@ -6,42 +6,42 @@ internal unsafe struct DecodeSumsBlock
     /// <summary>The values, and the weights in place of numbers: floats, or 16-bit integers, of which the one beyond the last key is 0.</summary>
     public DecodeWalkBlock Walk;
 
-    /// <summary>The first row; the others follow it, all heads together: floats, or 32-bit integers in <see cref="DecodeSums.IntegerOrder"/>.</summary>
+    /// <summary>The first row; the others follow it, all heads together: floats, or 32-bit integers as <see cref="DecodeSums.IntegerColumns"/> says.</summary>
     public void* Output;
 }
 
 /// <summary>O += P V over values of 16 or 8 bits where they lie: four rows by four vectors of the output (AVX2: by two), each value widened once for four rows.</summary>
 /// <remarks>
-/// Each element of the output is one chain of multiply-adds over the keys of a step, which is then added to it, as in the intrinsics' kernel, for the same bits. AVX-512: 16 sums, 4 values and a weight in 21 of 22 registers;
-/// AVX2: 8, 2 and 1 of 16. Integers go by two tokens at a time, whose elements of a column stand side by side for one instruction; their sums are exact, 128 keys of at most 32767 * 128, so that the output keeps them from
+/// Each element of the output is one chain of multiply-adds over the keys of a step, which is then added to it, as in the intrinsics' kernel, for the same bits. AVX-512: 16 sums, 4 values and a weight in 21 of 22 registers,
+/// and a product of integers where there is no vpdpwssd; AVX2: 8, 2, 1 and 1 of 16. Integers go by two tokens at a time, whose elements of a column stand side by side for one instruction; their sums are exact, 128 keys of at most 32767 * 128, so that the output keeps them from
 /// step to step and becomes floats once a tile.
 /// </remarks>
 internal static unsafe class DecodeSums
 {
     private const int Rows = 4;
 
-    // Columns of integers that a pass over the keys takes: four vectors of sums.
-    public const int IntegerColumns = 64;
+    /// <summary>Columns of integers that a pass over the keys takes. Sums of two vectors lie as their interleaving leaves them: in one the first, third, ... four columns, in the next the others.</summary>
+    /// <param name="bits">Of a vector.</param>
+    public static int IntegerColumns(int bits) => Width(bits) * bits / 32;
 
-    /// <summary>
-    /// Where integer sums of 32 columns lie, as their interleaving leaves them: in one vector the first, third, fifth and seventh four columns, in the next the others. At n the place of column n.
-    /// </summary>
-    public static ReadOnlySpan<int> IntegerOrder => [0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23, 8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31];
+    /// <summary>The most columns of integers: each pass has its own text, and all together stay within 16 KB, half of what a processor keeps of instructions nearby.</summary>
+    /// <param name="bits">Of a vector.</param>
+    public static int MostIntegerColumns(int bits) => bits == 512 ? 768 : 288;
 
     /// <param name="element">Of values.</param>
     /// <param name="bits">Of a vector.</param>
-    /// <param name="dim">Whole vectors; of integers whole <see cref="IntegerColumns"/>.</param>
+    /// <param name="dim">Whole vectors; of integers whole <see cref="IntegerColumns"/>, up to <see cref="MostIntegerColumns"/>.</param>
     /// <param name="aheadLines">Cache lines to ask for of each token ahead.</param>
     /// <param name="weightStride">Weights from a row of weights to the next.</param>
     /// <param name="convention">How it is called.</param>
     public static Assembler Emit(DecodeElement element, short bits, int dim, int aheadLines, int weightStride, CallingConvention convention)
     {
-        var of = new DecodeElementCode(element, bits);
-        var k = new Assembler($"{of.Name} sums {bits} bits, dim {dim}, {aheadLines} lines ahead", convention);
+        var k = new Assembler($"{DecodeElementCode.NameOf(element)} sums {bits} bits, dim {dim}, {aheadLines} lines ahead", convention);
+        var of = new DecodeElementCode(k, element, bits);
 
         int lanes = bits / 32;
         int vectors = dim / lanes;
-        int width = bits == 512 ? 4 : 2;
+        int width = Width(bits);
         int blocks = (vectors + width - 1) / width;
         Gpr value = k.Gpr("value_row"), weight = k.Gpr("weight"), o = k.Gpr("output"), token = k.Gpr("ahead_row"), t = k.Gpr("t"), asked = k.Gpr("asked");
         Vec[] sums = k.Vectors(bits, "o", Rows * width);
@@ -61,7 +61,7 @@ internal static unsafe class DecodeSums
             {
                 int first = block * width;
                 (int From, int To) lines = asks ? (block * aheadLines / blocks, (block + 1) * aheadLines / blocks) : (0, 0);
-                if (of.IsInteger) IntegerSums($"{name}_keys{block}", block * IntegerColumns, lines);
+                if (of.IsInteger) IntegerSums($"{name}_keys{block}", first * lanes, lines);
                 else Columns($"{name}_keys{block}", first, Math.Min(width, vectors - first), lines);
             }
 
@@ -129,8 +129,8 @@ internal static unsafe class DecodeSums
             k.Add(asked, walk.HeadOffset);
             for (int i = 0; i < width; i += 2)
             {
-                of.Widen(k, converted[i + 1], t + (first + (i * lanes)));
-                of.Widen(k, p, asked + (first + (i * lanes)));
+                of.Widen(converted[i + 1], t + (first + (i * lanes)));
+                of.Widen(p, asked + (first + (i * lanes)));
                 k.Vpunpcklwd(converted[i], converted[i + 1], p);
                 k.Vpunpckhwd(converted[i + 1], converted[i + 1], p);
             }
@@ -146,7 +146,7 @@ internal static unsafe class DecodeSums
             for (int r = 0; r < Rows; r++)
             {
                 k.Vpbroadcastd(p, weight + (r * weightStride * of.FactorBytes));
-                for (int i = 0; i < width; i++) of.MultiplyAdd(k, sums[(r * width) + i], p, converted[i]);
+                for (int i = 0; i < width; i++) of.MultiplyAdd(sums[(r * width) + i], p, converted[i]);
             }
 
             k.Add(weight, 2 * of.FactorBytes);
@@ -158,4 +158,7 @@ internal static unsafe class DecodeSums
             Mem Sum(int i) => o + (((i / width * dim) + first + (i % width * lanes)) * sizeof(int));
         }
     }
+
+    // Vectors of sums in a row.
+    private static int Width(int bits) => bits == 512 ? 4 : 2;
 }

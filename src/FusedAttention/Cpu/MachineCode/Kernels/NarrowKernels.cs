@@ -43,11 +43,15 @@ internal sealed class NarrowKernels(CodeHost host, short bits)
 
     private int Lanes => bits / 32;
 
+    private bool HasVnni => bits == 512 ? host.Features.HasAvx512Vnni : host.Features.HasAvxVnni;
+
+    private DecodeElement Integers => HasVnni ? DecodeElement.Int8 : DecodeElement.Int8WithoutVnni;
+
     /// <summary>How the system lets code come into memory.</summary>
     public string HostState => host.State;
 
-    /// <summary>Why 8-bit integers are not decoded by 16-bit ones; null where they are.</summary>
-    public string? IntegersRefusal => bits != 512 ? "products of 16-bit integers come with AVX-512" : host.Features.HasAvx512Vnni ? null : "this processor has no AVX512-VNNI";
+    /// <summary>The instruction that multiplies 16-bit integers.</summary>
+    public string IntegerProduct => HasVnni ? "vpdpwssd" : "vpmaddwd";
 
     /// <summary>Whether decode kernels take a dimension: whole vectors, and for scores chains of at most 128 of them.</summary>
     public bool Decodes(int dim) => dim % Lanes == 0 && dim <= 128 * Lanes;
@@ -55,11 +59,9 @@ internal sealed class NarrowKernels(CodeHost host, short bits)
     /// <summary>Whether rows of a dimension are widened: whole pairs of vectors.</summary>
     public bool Widens(int dim) => dim % (2 * Lanes) == 0 && dim <= MaxVectors * Lanes;
 
-    /// <summary>The kernels for 8-bit integers and grouped heads; false if the processor has no instruction for them, or the system has no memory for code. Dimensions are those that they take.</summary>
+    /// <summary>The kernels for 8-bit integers and grouped heads; false if the system has no memory for code. Dimensions are those that they take.</summary>
     public bool TryDecodeIntegers(int keyDim, int valueDim, int scoreStride, out DecodeCode code)
     {
-        code = default;
-        if (IntegersRefusal is not null) return false;
         int keyLines = Lines(keyDim, sizeof(sbyte)), valueLines = Lines(valueDim, sizeof(sbyte));
         code = new()
         {
@@ -129,8 +131,8 @@ internal sealed class NarrowKernels(CodeHost host, short bits)
     {
         Kind.Scores => DecodeScores.Emit(DecodeElement.Half, bits, key.Dim, key.Other, key.Stride, CallingConvention.Current),
         Kind.Sums => DecodeSums.Emit(DecodeElement.Half, bits, key.Dim, key.Other, key.Stride, CallingConvention.Current),
-        Kind.CodeScores => DecodeScores.Emit(DecodeElement.Int8, bits, key.Dim, key.Other, key.Stride, CallingConvention.Current),
-        Kind.CodeSums => DecodeSums.Emit(DecodeElement.Int8, bits, key.Dim, key.Other, key.Stride, CallingConvention.Current),
+        Kind.CodeScores => DecodeScores.Emit(Integers, bits, key.Dim, key.Other, key.Stride, CallingConvention.Current),
+        Kind.CodeSums => DecodeSums.Emit(Integers, bits, key.Dim, key.Other, key.Stride, CallingConvention.Current),
         Kind.Widening => HalfWidening.Emit(bits, key.Dim, key.Stride, key.Other, CallingConvention.Current),
         _ => throw new InvalidOperationException($"There is no kernel {key.Kind}."),
     };
