@@ -18,6 +18,10 @@ internal sealed class CodeHost
 {
     private static readonly Lazy<CodeHost> OfThisProcess = new(static () => new(ExecutableMemory.OfThisSystem, Environment.GetEnvironmentVariable));
 
+    // Bytes that the runtime may still write about methods of a process that ends.
+    private const int LaterLines = 1 << 16;
+
+    private readonly List<string> _told = [];
     private readonly Func<string, string?> _environment;
     private readonly ExecutableMemory? _memory;
     private readonly Lazy<string?> _tilesRefusal;
@@ -109,11 +113,31 @@ internal sealed class CodeHost
     private void TellProfilers(string name, nint entry, int bytes)
     {
         if (!OperatingSystem.IsLinux() || _environment("DOTNET_PerfMapEnabled") is not ("1" or "3")) return;
+        string line = string.Create(CultureInfo.InvariantCulture, $"{entry:x} {bytes:x} {name}\n");
+        lock (_told)
+        {
+            if (_told.Count == 0) AppDomain.CurrentDomain.ProcessExit += (_, _) => TellProfilersAgain();
+            _told.Add(line);
+        }
+
+        Append(line);
+    }
+
+    /// <summary>
+    /// Once more, at the end of the process: the runtime goes on writing where it left off, over what others have appended. Empty lines, which readers pass over, are what it finds first now.
+    /// </summary>
+    internal void TellProfilersAgain()
+    {
+        lock (_told) Append(new string('\n', LaterLines) + string.Concat(_told));
+    }
+
+    private void Append(string lines)
+    {
         string folder = _environment("DOTNET_PerfMapJitDumpPath") is { Length: > 0 } named ? named : "/tmp";
         try
         {
             using var file = new FileStream(Path.Combine(folder, $"perf-{Environment.ProcessId}.map"), FileMode.Append, FileAccess.Write, FileShare.ReadWrite);
-            file.Write(System.Text.Encoding.ASCII.GetBytes(string.Create(CultureInfo.InvariantCulture, $"{entry:x} {bytes:x} {name}\n")));
+            file.Write(System.Text.Encoding.ASCII.GetBytes(lines));
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

@@ -77,6 +77,27 @@ public sealed class CodeHostTests
         Assert.Equal($"1000 10 something of the runtime's\n{(told ? line : "")}", File.ReadAllText(path));
     }
 
+    /// <summary>The runtime writes to the same file where it left off, over lines that others have appended.</summary>
+    [Fact]
+    public void Perf_is_told_again_what_the_runtime_writes_over()
+    {
+        Assert.SkipUnless(RunsHere && OperatingSystem.IsLinux(), "perf is Linux's.");
+        using var folder = new TemporaryFolder();
+        string path = Path.Combine(folder.Path, $"perf-{Environment.ProcessId}.map");
+        using var runtime = new FileStream(path, FileMode.Create, FileAccess.Write, FileShare.ReadWrite, bufferSize: 0);
+        runtime.Write("1000 10 first\n"u8);
+        var host = new CodeHost(ExecutableMemory.OfThisSystem, name => name switch { "DOTNET_PerfMapEnabled" => "1", "DOTNET_PerfMapJitDumpPath" => folder.Path, _ => null });
+        CompiledKernel kernel = host.Compile(EnabledState.Emit(CallingConvention.Current))!;
+        string line = string.Create(CultureInfo.InvariantCulture, $"{kernel.Entry:x} {kernel.Bytes:x} enabled state");
+        Assert.Contains(line, File.ReadAllLines(path), StringComparer.Ordinal);
+        runtime.Write("2000 10 a name that is as long as any other of the runtime's\n"u8);
+        Assert.DoesNotContain(line, File.ReadAllLines(path), StringComparer.Ordinal);
+        host.TellProfilersAgain();
+        runtime.Write("3000 10 a method of the process's end\n"u8);
+        string[] told = [.. File.ReadAllLines(path).Where(static told => told.Length > 0)];
+        Assert.Equal(["1000 10 first", "2000 10 a name that is as long as any other of the runtime's", "3000 10 a method of the process's end", line], told);
+    }
+
     [Fact]
     public void Listeners_are_told_at_once_and_those_who_come_later_when_they_come()
     {
