@@ -68,6 +68,10 @@ internal static class HiddenTiles
 
 /// <inheritdoc />
 [Slow]
+public sealed class EmulatedGrowthTests() : GrowthTests(TestDevice.Emulator);
+
+/// <inheritdoc />
+[Slow]
 public sealed class EmulatedHiddenKeysTests() : HiddenKeysTests(TestDevice.Emulator);
 
 /// <inheritdoc />
@@ -134,6 +138,10 @@ public sealed class EmulatedHopperFunctionTests() : FunctionTests(TestDevice.Emu
     [Xunit.Fact]
     public void Tiles_of_which_nothing_is_kept_cost_a_look() => HiddenTiles.AssertAreNotRead(TestDevice.NewHopper, 128, 0.6);
 }
+
+/// <inheritdoc />
+[Slow]
+public sealed class EmulatedHopperGrowthTests() : GrowthTests(TestDevice.EmulatedHopper);
 
 /// <inheritdoc />
 [Slow]

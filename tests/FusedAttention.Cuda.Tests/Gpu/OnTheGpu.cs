@@ -39,6 +39,11 @@ public sealed class GpuFunctionTests() : FunctionTests(TestDevice.Gpu);
 /// <inheritdoc />
 [NeedsGpu]
 [Xunit.Collection(Fakes.FakeDriver.Collection)]
+public sealed class GpuGrowthTests() : GrowthTests(TestDevice.Gpu);
+
+/// <inheritdoc />
+[NeedsGpu]
+[Xunit.Collection(Fakes.FakeDriver.Collection)]
 public sealed class GpuHiddenKeysTests() : HiddenKeysTests(TestDevice.Gpu);
 
 /// <inheritdoc />
