@@ -37,7 +37,7 @@ internal static class KernelCatalog
                 var problem = new AttentionProblem { QueryType = query, KeyValueType = keyValue, KeyDim = keyDim, ValueDim = valueDim };
                 KernelTraits traits = KernelTraits.Of(problem, isAligned: true);
                 if (TileTable.Prefill(keyDim, valueDim, query, keyValue) is not null) yield return KernelLibrary.Main(AttentionKernel.Prefill, traits);
-                if (TileTable.Decode(keyDim, valueDim) is not null) yield return KernelLibrary.Main(AttentionKernel.Decode, traits);
+                if (TileTable.Decode(keyDim, valueDim, keyValue) is not null) yield return KernelLibrary.Main(AttentionKernel.Decode, traits);
                 yield return KernelLibrary.Main(AttentionKernel.Plain, traits);
             }
         }
