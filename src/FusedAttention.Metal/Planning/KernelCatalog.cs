@@ -23,7 +23,7 @@ internal static class KernelCatalog
         .. ElementTypes.Wide.ToArray().SelectMany(static query => Codes.Select(codes => (query, codes))),
     ];
 
-    private static readonly (int Key, int Value)[] Dims = [(33, 100), (40, 40), (64, 64), (80, 40), (80, 80), (96, 96), (128, 128), (192, 128), (256, 256)];
+    private static readonly (int Key, int Value)[] Dims = [(33, 100), (40, 40), (64, 64), (80, 40), (80, 80), (88, 88), (96, 96), (128, 128), (192, 128), (256, 256)];
 
     /// <summary>A function of each library, no library twice.</summary>
     public static IEnumerable<KernelFunction> Libraries() => Attention().Concat(Functions()).Concat(Others()).DistinctBy(static function => function.LibraryKey, StringComparer.Ordinal);
