@@ -40,26 +40,33 @@ internal static partial class ProxyCompiler
         ["thread_index_in_simdgroup"] = "(__builtin_amdgcn_workitem_id_x() % 32u)",
     };
 
+    /// <summary>A kernel of the library, with its function constants.</summary>
     public static ProxyKernel Compile(KernelFunction function, int threads)
+    {
+        var text = new StringBuilder(KernelSource.Compose(function));
+        foreach (FunctionConstant constant in function.Constants)
+        {
+            string type = constant.Type == FunctionConstantType.Bool ? "bool" : "int";
+            text.Append(CultureInfo.InvariantCulture, $"\nconstant {type} {constant.Name} = {constant.Bits};");
+        }
+
+        return Compile(text.ToString(), function.Name, threads);
+    }
+
+    /// <summary>A kernel of a text.</summary>
+    public static ProxyKernel Compile(string text, string kernel, int threads)
     {
         string folder = Directory.CreateTempSubdirectory("fused-attention-proxy-").FullName;
         try
         {
-            var text = new StringBuilder(KernelHead().Replace(KernelSource.Compose(function), match => Head(match, threads)));
-            foreach (FunctionConstant constant in function.Constants)
-            {
-                string type = constant.Type == FunctionConstantType.Bool ? "bool" : "int";
-                text.Append(CultureInfo.InvariantCulture, $"\nconstant {type} {constant.Name} = {constant.Bits};");
-            }
-
-            File.WriteAllText(Path.Combine(folder, "kernel.cl"), text.Append('\n').ToString());
+            File.WriteAllText(Path.Combine(folder, "kernel.cl"), KernelHead().Replace(text, match => Head(match, threads)) + "\n");
             EmulatorToolchain.Compile(folder,
             [
                 "-x", "cl", .. EmulatorBuild.Language[..^2], "-Xclang", "-cl-ext=+cl_khr_fp16,+__opencl_c_generic_address_space,+__opencl_c_program_scope_global_variables",
                 "-target", "amdgcn-amd-amdhsa", "-mcpu=gfx1030", "-nogpulib", "-O3", "-fgpu-flush-denormals-to-zero", "-w", .. EmulatorBuild.ProxyIncludeOptions, "-S", "kernel.cl", "-o", "kernel.s",
             ]);
             string assembly = File.ReadAllText(Path.Combine(folder, "kernel.s"));
-            assembly = assembly[assembly.IndexOf($"\n{function.Name}:", StringComparison.Ordinal)..];
+            assembly = assembly[assembly.IndexOf($"\n{kernel}:", StringComparison.Ordinal)..];
             return new(Number("NumVgprs"), Number("ScratchSize"), Number("codeLenInByte"), Count(assembly[..assembly.IndexOf(".Lfunc_end", StringComparison.Ordinal)]));
 
             int Number(string name) => int.Parse(Regex.Match(assembly, $@"; {name}\s*[:=] (\d+)", RegexOptions.None, TimeSpan.FromSeconds(5)).Groups[1].ValueSpan, CultureInfo.InvariantCulture);
@@ -87,7 +94,7 @@ internal static partial class ProxyCompiler
             $"kernel __attribute__((amdgpu_flat_work_group_size({threads}, {threads}), amdgpu_num_vgpr({Registers}))) void {match.Groups["name"].Value}({string.Join(", ", arguments)})\n{{\n{body}");
     }
 
-    /// <summary>The longest stretch of lines that a jump goes back over.</summary>
+    /// <summary>The longest stretch of lines that a jump goes back over, to a place that the compiler says is in a loop: blocks that are hardly ever run are put behind all others.</summary>
     private static LoopCount Count(string assembly)
     {
         string[] lines = assembly.Split('\n');
@@ -96,7 +103,7 @@ internal static partial class ProxyCompiler
         for (int i = 0; i < lines.Length; i++)
         {
             if (Label().Match(lines[i]) is { Success: true } label) labels[label.Groups["name"].Value] = i;
-            if (Jump().Match(lines[i]) is { Success: true } jump && labels.TryGetValue(jump.Groups["name"].Value, out int start) && i - start > to - from) (from, to) = (start, i);
+            if (Jump().Match(lines[i]) is { Success: true } jump && labels.TryGetValue(jump.Groups["name"].Value, out int start) && lines[start].Contains("Loop", StringComparison.Ordinal) && i - start > to - from) (from, to) = (start, i);
         }
 
         int matrix = 0, products = 0, longProducts = 0, shifts = 0, special = 0, memory = 0, shuffles = 0, spills = 0, rest = 0;

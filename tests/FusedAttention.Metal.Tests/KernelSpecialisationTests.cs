@@ -39,7 +39,7 @@ public sealed class KernelSpecialisationTests(ITestOutputHelper output)
         {
             var problem = new AttentionProblem { QueryType = query, KeyValueType = keyValue, KeyDim = keyDim, ValueDim = valueDim };
             if (TileTable.Prefill(keyDim, valueDim, query, keyValue) is not null) yield return KernelLibrary.Main(AttentionKernel.Prefill, KernelTraits.Of(problem, isAligned: true));
-            if (TileTable.Decode(keyDim, valueDim) is not null) yield return KernelLibrary.Main(AttentionKernel.Decode, KernelTraits.Of(problem, isAligned: true));
+            if (TileTable.Decode(keyDim, valueDim, keyValue) is not null) yield return KernelLibrary.Main(AttentionKernel.Decode, KernelTraits.Of(problem, isAligned: true));
             yield return KernelLibrary.Main(AttentionKernel.Plain, KernelTraits.Of(problem, isAligned: true));
         }
 

@@ -47,7 +47,9 @@ public sealed partial class MetalMutationTests(ITestOutputHelper output)
         { "Plain", "position + parameters.right_reach + 1", "position + parameters.right_reach", 0 },
         { "Prefill", "base + j * int(rows.token_stride)", "base + j * 64", 0 },
         { "Decode", "base + j * int(rows.token_stride)", "base + j * 64", 0 },
-        { "Prefill", "rows.block_size % tile_keys == 0", "true", 0 },
+        { "Prefill", "block_size % tile_keys == 0", "true", 0 },
+        { "Decode", "block_size % tile_keys == 0", "true", 0 },
+        { "Decode", "ushort(step_key + side)", "ushort(step_key)", 0 },
         { "Prefill", "(key - block * rows.block_size) * rows.token_stride", "key * rows.token_stride", 0 },
 
         // The score.
@@ -298,7 +300,7 @@ public sealed partial class MetalMutationTests(ITestOutputHelper output)
             Options = one.Options with { Mask = AttentionMask.Window(9, 4), Alignment = AttentionAlignment.TopLeft, QueryOffset = 40, SinkLogits = [0, 1, 2, 3, 4, float.NegativeInfinity] },
         };
         yield return generator.Fill(one with { KeyLengths = [0, 45], Options = one.Options with { Mask = AttentionMask.Full } }) with { Name = "no keys" };
-        yield return generator.Fill(one with { Form = CallForm.Paged, BlockSize = 24, Options = one.Options with { AlibiSlopes = AlibiSlopes.ForHeads(6), SoftCap = 5 } }) with { Name = "paged, ALiBi, soft cap" };
+        yield return generator.Fill(one with { Form = CallForm.Paged, BlockSize = 22, Options = one.Options with { AlibiSlopes = AlibiSlopes.ForHeads(6), SoftCap = 5 } }) with { Name = "paged, ALiBi, soft cap" };
         yield return generator.Fill(one with { Options = one.Options with { Mask = AttentionMask.Full, AlibiSlopes = AlibiSlopes.ForHeads(6) } }) with { Name = "ALiBi on both sides" };
         float[] bias = generator.Numbers(queries * (keys + 3), 2, AttentionElementType.Float32);
         for (int i = 0; i < bias.Length; i++)

@@ -147,7 +147,7 @@ public sealed class MetalPlanTests
                     bool isPrefill = keyDim >= 32 && valueDim >= 32;
                     Assert.Equal(isPrefill, TileTable.Prefill(keyDim, valueDim, type, type) is not null);
                     if (isPrefill) Assert.InRange(TileTable.Prefill(keyDim, valueDim, type, type)!.Value.ThreadgroupBytes, 1, TileTable.MemoryBudget);
-                    if (TileTable.Decode(keyDim, valueDim) is DecodeTile decode) Assert.InRange(decode.ThreadgroupBytes, 1, TileTable.MemoryBudget);
+                    if (TileTable.Decode(keyDim, valueDim, type) is DecodeTile decode) Assert.InRange(decode.ThreadgroupBytes, 1, TileTable.MemoryBudget);
                     else Assert.False(keyDim % 32 == 0 && keyDim == valueDim, $"{keyDim} should be decoded.");
                 }
             }
@@ -208,7 +208,7 @@ public sealed class ThreadgroupMemoryTests
         (AttentionElementType query, AttentionElementType keyValue, int keyDim, int valueDim) = All[specialisation];
         var problem = new AttentionProblem { QueryType = query, KeyValueType = keyValue, KeyDim = keyDim, ValueDim = valueDim };
         if (TileTable.Prefill(keyDim, valueDim, query, keyValue) is PrefillTile prefill) AssertBytes(AttentionKernel.Prefill, prefill.ThreadgroupBytes);
-        if (TileTable.Decode(keyDim, valueDim) is DecodeTile decode) AssertBytes(AttentionKernel.Decode, decode.ThreadgroupBytes);
+        if (TileTable.Decode(keyDim, valueDim, keyValue) is DecodeTile decode) AssertBytes(AttentionKernel.Decode, decode.ThreadgroupBytes);
         AssertBytes(AttentionKernel.Plain, 0);
 
         void AssertBytes(AttentionKernel family, int expected)

@@ -42,7 +42,7 @@ public sealed partial class MetalReferenceTests
     internal static bool Takes(AttentionKernel family, int keyDim, int valueDim, AttentionElementType keyValueType) => family switch
     {
         AttentionKernel.Prefill => TileTable.Prefill(keyDim, valueDim, keyValueType, rowBlocks: 1, dimParts: 1) is not null,
-        AttentionKernel.Decode => TileTable.Decode(keyDim, valueDim) is not null,
+        AttentionKernel.Decode => TileTable.Decode(keyDim, valueDim, keyValueType) is not null,
         _ => true,
     };
 

@@ -56,20 +56,20 @@ public sealed class ProxyBudgetTests(ITestOutputHelper output)
     [InlineData(AttentionElementType.Float16, 128, 16, false, 0, 0, 15350, 735)]
     [InlineData(AttentionElementType.Float16, 128, 0, true, 48, 2, 21200, 785)]
     [InlineData(AttentionElementType.Float16, 256, 0, false, 40, 3, 26000, 1716)]
-    [InlineData(AttentionElementType.Float16, 256, 0, true, 48, 2, 30100, 1772)]
+    [InlineData(AttentionElementType.Float16, 256, 0, true, 48, 2, 30600, 1772)]
     [InlineData(AttentionElementType.BFloat16, 128, 0, false, 8, 0, 15550, 840)]
-    [InlineData(AttentionElementType.BFloat16, 256, 0, false, 40, 3, 24650, 2099)]
+    [InlineData(AttentionElementType.BFloat16, 256, 0, false, 40, 3, 24900, 2099)]
     [InlineData(AttentionElementType.Float32, 128, 0, false, 0, 0, 13050, 771)]
-    [InlineData(AttentionElementType.Float32, 256, 0, false, 40, 3, 21750, 1848)]
+    [InlineData(AttentionElementType.Float32, 256, 0, false, 40, 3, 22200, 1860)]
     [InlineData(AttentionElementType.Float16, 56, 0, true, 0, 0, 18100, 797)]
     [InlineData(AttentionElementType.Float16, 72, 0, true, 0, 0, 20600, 936)]
     [InlineData(AttentionElementType.Float16, 88, 0, false, 0, 0, 18500, 1033)]
     [InlineData(AttentionElementType.Float16, 88, 0, true, 0, 0, 22500, 1072)]
-    [InlineData(AttentionElementType.Float16, 224, 0, false, 0, 0, 33950, 2743)]
-    [InlineData(AttentionElementType.Float16, 224, 0, true, 0, 0, 37550, 2776)]
+    [InlineData(AttentionElementType.Float16, 224, 0, false, 0, 0, 29900, 2180)]
+    [InlineData(AttentionElementType.Float16, 224, 0, true, 12, 0, 34000, 2210)]
     [InlineData(AttentionElementType.BFloat16, 88, 0, true, 0, 0, 23300, 1368)]
-    [InlineData(AttentionElementType.BFloat16, 224, 0, true, 0, 0, 38250, 3553)]
-    [InlineData(AttentionElementType.BFloat16, 256, 0, true, 48, 2, 30050, 2156)]
+    [InlineData(AttentionElementType.BFloat16, 224, 0, true, 16, 0, 34800, 2900)]
+    [InlineData(AttentionElementType.BFloat16, 256, 0, true, 56, 4, 30050, 2156)]
     [InlineData(AttentionElementType.Float32, 72, 0, true, 0, 0, 19500, 1014)]
     [InlineData(AttentionElementType.Float32, 88, 0, false, 0, 0, 17150, 1129)]
     [InlineData(AttentionElementType.Float32, 88, 0, true, 12, 0, 21200, 1168)]
@@ -78,8 +78,16 @@ public sealed class ProxyBudgetTests(ITestOutputHelper output)
     public void Decodes_keep_to_their_budgets(AttentionElementType type, int dim, int blockSize, bool hasFeatures, int spilledBytes, int loopSpills, int codeBytes, int otherCycles) =>
         AssertWithin(AttentionKernel.Decode, Traits(type, type, dim, hasFeatures, blockSize), spilledBytes, codeBytes, longProducts: 0, otherCycles, loopSpills);
 
+    /// <summary>Blocks that a tile does not fit into, whose addresses are looked up one key a lane: two 64-bit products for keys and two for values.</summary>
+    [Theory]
+    [InlineData(AttentionElementType.Float16, 88, 16, 17200, 1076)]
+    [InlineData(AttentionElementType.Float16, 128, 1, 15000, 780)]
+    [InlineData(AttentionElementType.Float32, 64, 2, 12350, 503)]
+    public void Decodes_over_small_blocks_keep_to_their_budgets(AttentionElementType type, int dim, int blockSize, int codeBytes, int otherCycles) =>
+        AssertWithin(AttentionKernel.Decode, Traits(type, type, dim, hasFeatures: false, blockSize), spilledBytes: 0, codeBytes, longProducts: 4, otherCycles, loopSpills: 0);
+
     /// <summary>
-    /// Every row of the tile table, and the last dimension in front of each of its steps, with everything that a call may have. E4M3 under queries that are not halves spills some at D = 248 and 256, outside of the loop without features, and with tiles of 8 keys too. A run in CI takes the last dimensions in front of a step of the type's own, which have the most registers.
+    /// Every row of the tile table, and the last dimension in front of each of its steps, with everything that a call may have. E4M3 under queries that are not halves spills 12 bytes from D = 248 on, once in the loop, and nothing without features. A run in CI takes the last dimensions in front of a step of the type's own, which have the most registers.
     /// </summary>
     [Theory]
     [InlineData(AttentionElementType.Float16, AttentionElementType.Float16, 0)]
@@ -89,8 +97,8 @@ public sealed class ProxyBudgetTests(ITestOutputHelper output)
     [InlineData(AttentionElementType.Float32, AttentionElementType.BFloat16, 0)]
     [InlineData(AttentionElementType.Float16, AttentionElementType.Int8, 0)]
     [InlineData(AttentionElementType.Float16, AttentionElementType.Float8E4M3, 0)]
-    [InlineData(AttentionElementType.BFloat16, AttentionElementType.Float8E4M3, 20)]
-    [InlineData(AttentionElementType.Float32, AttentionElementType.Float8E4M3, 44)]
+    [InlineData(AttentionElementType.BFloat16, AttentionElementType.Float8E4M3, 12)]
+    [InlineData(AttentionElementType.Float32, AttentionElementType.Float8E4M3, 12)]
     public void No_prefill_spills(AttentionElementType query, AttentionElementType keyValue, int bytesOfTheLargest)
     {
         Assert.SkipWhen(EmulatorToolchain.SkipReason is not null, EmulatorToolchain.SkipReason ?? "");
@@ -130,7 +138,7 @@ public sealed class ProxyBudgetTests(ITestOutputHelper output)
     /// <summary>Keys and values of 8 bits with scales of every token, whose addresses may be two 64-bit products of a thread in a tile. Decoding int8 takes no more cycles than decoding halves, and E4M3 two fifths more, for its widening.</summary>
     [Theory]
     [InlineData(AttentionElementType.Float16, AttentionElementType.Float8E4M3, 128, 16, 0, 2, 9980, 561)]
-    [InlineData(AttentionElementType.Float32, AttentionElementType.Float8E4M3, 256, 0, 8, 0, 12160, 562)]
+    [InlineData(AttentionElementType.Float32, AttentionElementType.Float8E4M3, 256, 0, 0, 0, 12360, 581)]
     public void Prefills_over_codes_keep_to_their_budgets(
         AttentionElementType query, AttentionElementType codes, int dim, int blockSize, int spilledBytes, int longProducts, int codeBytes, int otherCycles) =>
         AssertWithin(AttentionKernel.Prefill, WithScales(Traits(query, codes, dim, hasFeatures: false, blockSize)), spilledBytes, codeBytes, longProducts, otherCycles, loopSpills: 0);
@@ -152,7 +160,7 @@ public sealed class ProxyBudgetTests(ITestOutputHelper output)
     {
         int simdgroups = kernel == AttentionKernel.Prefill
             ? TileTable.Prefill(traits.KeyDim, traits.ValueDim, traits.QueryType, traits.KeyValueType)!.Value.Simdgroups
-            : TileTable.Decode(traits.KeyDim, traits.ValueDim)!.Value.Simdgroups;
+            : TileTable.Decode(traits.KeyDim, traits.ValueDim, traits.KeyValueType)!.Value.Simdgroups;
         return ProxyCompiler.Compile(KernelLibrary.Main(kernel, traits), threads: 32 * simdgroups);
     }
 

@@ -24,7 +24,6 @@ internal static partial class DropInSource
         new("FIXED_has_soft_cap", "false"),
         new("FIXED_has_sinks", "false"),
         new("FIXED_has_log_sum_exp", "false"),
-        new("FIXED_block_size", "0"),
         new("FIXED_bias_type", "0"),
     ];
 
@@ -45,7 +44,7 @@ internal static partial class DropInSource
     public static ImmutableArray<int> DefaultHeadDims { get; } = [64, 128];
 
     /// <summary>Whether the kernels have tiles for a head dimension. A call's own may be any number up to the largest of the file.</summary>
-    public static bool Takes(int headDim) => Prefill(headDim) is not null && TileTable.Decode(headDim, headDim) is not null;
+    public static bool Takes(int headDim) => Prefill(headDim) is not null && Decode(headDim) is not null;
 
     /// <summary>The file.</summary>
     /// <param name="headDims">The head dimensions to have copies for, each of which <see cref="Takes"/>; a call runs in the smallest that is large enough.</param>
@@ -86,6 +85,8 @@ internal static partial class DropInSource
     /// <summary>One block of rows a simdgroup, with all dimensions: 64 queries a threadgroup, as the originals have it.</summary>
     private static PrefillTile? Prefill(int dim) => TileTable.Prefill(dim, dim, AttentionElementType.Float16, rowBlocks: 1, dimParts: 1);
 
+    private static DecodeTile? Decode(int dim) => TileTable.Decode(dim, dim, AttentionElementType.Float16);
+
     /// <param name="text">Receives the copy.</param>
     /// <param name="variant">Which one.</param>
     /// <param name="dim">For head dimensions up to this.</param>
@@ -96,11 +97,12 @@ internal static partial class DropInSource
         [
             new("FIXED_has_alibi", variant.HasAlibi ? "true" : "false"),
             new("FIXED_is_aligned", variant.IsAligned ? "true" : "false"),
+            new("FIXED_block_size", variant.Files == PrefillFiles ? "0" : "-1"),
             KernelLibrary.Define("KEY_DIM", dim),
             KernelLibrary.Define("VALUE_DIM", dim),
             .. variant.Files == PrefillFiles
                 ? [KernelLibrary.Define("TILE_KEYS", Prefill(dim)!.Value.Keys)]
-                : (ImmutableArray<SourceDefinition>)[KernelLibrary.Define("LANES", TileTable.Decode(dim, dim)!.Value.Lanes), KernelLibrary.Define("ROWS", 1)],
+                : (ImmutableArray<SourceDefinition>)[KernelLibrary.Define("LANES", Decode(dim)!.Value.Lanes), KernelLibrary.Define("ROWS", 1)],
         ];
         text.Append('\n');
         Define(text, definitions);

@@ -142,7 +142,7 @@ kernel void paged_attention(
     PagedAttentionParams call = {
         params.num_heads, params.num_kv_heads, params.head_dim, params.block_size, params.num_blocks, params.scale, params.causal, params.table_stride};
     uint thread_count = threads.x * threads.y * threads.z;
-    bool is_refused = call.head_dim > LARGEST_HEAD_DIM || thread_count < SIMDGROUPS * 32 || call.block_size == 0;
+    bool is_refused = call.head_dim == 0 || call.head_dim > LARGEST_HEAD_DIM || thread_count < SIMDGROUPS * 32 || call.block_size == 0;
     bool is_general = call.head_dim % 4 != 0 || !is_plain_scale(call.scale);
 
     // The number of sequences is not told: it is what the grid says.

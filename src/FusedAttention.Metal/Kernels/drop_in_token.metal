@@ -36,7 +36,7 @@ INLINE void attend_token(
     keys.token_stride = long(call.num_kv_heads) * call.head_dim;
     keys.block_stride = long(call.block_size) * keys.token_stride;
     keys.blocks = (device const int *)table;
-    keys.block_size = int(call.block_size);
+    keys.block_size = max(int(call.block_size), 1);      // 0 is refused; told here, it is no branch of every address
     keys.columns = int(call.head_dim);
     long start = long(head) * call.num_kv_heads / call.num_heads * call.head_dim;
     keys.first = key_cache + start;

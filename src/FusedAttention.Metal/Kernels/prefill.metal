@@ -87,7 +87,7 @@ template <bool IS_VALUE, int PADDED_DIM, int STRIDE>
 INLINE void stage(threadgroup KEY_VALUE_T *staged, threadgroup ItemNotes *notes, thread const KeyRows &rows, int tile, int start, int end, uint thread_index)
 {
     constexpr int TURNS = (PADDED_DIM / 4 + STAGING_THREADS - 1) / STAGING_THREADS;
-    bool is_run = is_in_one_run(rows, TILE_KEYS);
+    bool is_run = is_in_one_run(TILE_KEYS);
     device const KEY_VALUE_T *base = is_run ? key_row(rows, tile) : rows.first;
     int column = int(thread_index % STAGING_THREADS * 4);
     int key_of_thread = staged_key(thread_index);

@@ -78,6 +78,13 @@ internal static class CodeText
     {
         const string File = "prefill.metal";
         yield return new(
+            File, "#define STEPS_AHEAD (2 / ROW_BLOCKS)", """
+            // Widening takes registers too: E4M3 under queries that are not halves spilled 44 bytes at D = 256 with two steps ahead, 9 times a tile, and 12 with one, once.
+            #define HELD_REGISTERS (KEY_STEPS * int(sizeof(factors(QUERY_T(0), QUERY_T(0)))) / 2 + VALUE_FRAGMENTS * 2)
+            #define STEPS_AHEAD (ROW_BLOCKS > 1 || HELD_REGISTERS > 60 ? 1 : 2)
+
+            """, Replaces: true);
+        yield return new(
             File, "#define STAGED_ELEMENTS (TILE_KEYS * TILE_STRIDE + (int(sizeof(ItemNotes)) + EXCHANGE_BYTES) / int(sizeof(KEY_VALUE_T)))", """
 
             // Behind that are the scales of the tile's keys and values.
@@ -93,7 +100,7 @@ internal static class CodeText
             {
                 if (thread_index >= TILE_KEYS) return;
                 int key = tile + int(thread_index);
-                bool is_run = is_in_one_run(keys, TILE_KEYS);
+                bool is_run = is_in_one_run(TILE_KEYS);
                 float2 pair = float2(0.0f);
                 if (key >= start && key < end) {
                     if (has_key_scale) pair.x = scale_in_tile(keys.scales, is_run, tile, key);
@@ -146,22 +153,31 @@ internal static class CodeText
     private static IEnumerable<TextEdit> Decode()
     {
         const string File = "decode.metal";
+        yield return new(File, "    elements.w = d + 3 <= last ? elements.w : T(0);\n    return elements;\n}", """
+
+            // Four codes, as halves.
+            template <typename T4> INLINE T4 load_chunk(device const CODE_T *row, int chunk, int lane_of_key, int dim, int columns)
+            {
+                return halves_of(load_chunk<CODE_T4, CODE_T>(row, chunk, lane_of_key, dim, columns));
+            }
+
+            """);
         yield return new(File, "    float products[LANES];", """
                 int key_of_score = nearest_key(tile + lane_of_key % STEPS * SIDE_BY_SIDE + side, first_key, end_key);
-                float key_scale = has_key_scale ? scale_in_tile(keys.scales, has_base, tile, key_of_score) : 1.0f;
-                float value_scale = has_value_scale ? scale_in_tile(values.scales, has_base, tile, key_of_score) : 1.0f;
+                float key_scale = has_key_scale ? scale_in_tile(keys.scales, is_in_one_run(TILE_KEYS), tile, key_of_score) : 1.0f;
+                float value_scale = has_value_scale ? scale_in_tile(values.scales, is_in_one_run(TILE_KEYS), tile, key_of_score) : 1.0f;
 
             """);
         yield return new(File, "    float score = sum_each(products, lane);", "    if (has_key_scale) score *= key_scale;\n");
         yield return new(
             File,
-            "        KEY_VALUE_T4 elements[VALUE_CHUNKS];\n        UNROLL\n        for (int c = 0; c < VALUE_CHUNKS; c++) elements[c] = without_specials(load4<KEY_VALUE_T4>(from, first_dim(c, lane_of_key, VALUE_DIM), values.columns), key, specials);",
+            "        KEY_VALUE_T4 elements[VALUE_CHUNKS];\n        UNROLL\n        for (int c = 0; c < VALUE_CHUNKS; c++) elements[c] = without_specials(load_chunk<KEY_VALUE_T4>(from, c, lane_of_key, VALUE_DIM, values.columns), key, specials);",
             """
                     KEY_VALUE_T4 elements[VALUE_CHUNKS];
                     uint carries = 0u;
                     UNROLL
                     for (int c = 0; c < VALUE_CHUNKS; c++) {
-                        CODE_T4 codes = load4<CODE_T4, CODE_T>(from, first_dim(c, lane_of_key, VALUE_DIM), values.columns);
+                        CODE_T4 codes = load_chunk<CODE_T4, CODE_T>(from, c, lane_of_key, VALUE_DIM, values.columns);
                         carries |= carries_of(codes);
                         elements[c] = finite_halves_of(codes);
                     }

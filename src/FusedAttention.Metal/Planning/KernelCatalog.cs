@@ -23,7 +23,7 @@ internal static class KernelCatalog
         .. ElementTypes.Wide.ToArray().SelectMany(static query => Codes.Select(codes => (query, codes))),
     ];
 
-    private static readonly (int Key, int Value)[] Dims = [(33, 100), (40, 40), (64, 64), (80, 40), (80, 80), (96, 96), (128, 128), (192, 128), (256, 256)];
+    private static readonly (int Key, int Value)[] Dims = [(33, 100), (40, 40), (64, 64), (80, 40), (80, 80), (88, 88), (96, 96), (128, 128), (192, 128), (256, 256)];
 
     /// <summary>A function of each library, no library twice.</summary>
     public static IEnumerable<KernelFunction> Libraries() => Attention().Concat(Functions()).Concat(Others()).DistinctBy(static function => function.LibraryKey, StringComparer.Ordinal);
@@ -37,7 +37,7 @@ internal static class KernelCatalog
                 var problem = new AttentionProblem { QueryType = query, KeyValueType = keyValue, KeyDim = keyDim, ValueDim = valueDim };
                 KernelTraits traits = KernelTraits.Of(problem, isAligned: true);
                 if (TileTable.Prefill(keyDim, valueDim, query, keyValue) is not null) yield return KernelLibrary.Main(AttentionKernel.Prefill, traits);
-                if (TileTable.Decode(keyDim, valueDim) is not null) yield return KernelLibrary.Main(AttentionKernel.Decode, traits);
+                if (TileTable.Decode(keyDim, valueDim, keyValue) is not null) yield return KernelLibrary.Main(AttentionKernel.Decode, traits);
                 yield return KernelLibrary.Main(AttentionKernel.Plain, traits);
             }
         }

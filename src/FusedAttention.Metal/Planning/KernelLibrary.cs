@@ -72,7 +72,7 @@ internal static class KernelLibrary
                 PrefillTile prefill = TileTable.Prefill(traits.KeyDim, traits.ValueDim, traits.QueryType, traits.KeyValueType)!.Value;
                 return shared.AddRange(Define("TILE_KEYS", prefill.Keys), Define("SIMDGROUPS", prefill.Simdgroups), Define("ROW_BLOCKS", prefill.RowBlocks), Define("DIM_PARTS", prefill.DimParts));
             case AttentionKernel.Decode:
-                DecodeTile decode = TileTable.Decode(traits.KeyDim, traits.ValueDim)!.Value;
+                DecodeTile decode = TileTable.Decode(traits.KeyDim, traits.ValueDim, traits.KeyValueType)!.Value;
                 return shared.AddRange(Define("LANES", decode.Lanes), Define("ROWS", decode.Rows), Define("SIMDGROUPS", decode.Simdgroups));
             default:
                 return shared.Add(Define("SIMDGROUPS", TileTable.PlainSimdgroups));

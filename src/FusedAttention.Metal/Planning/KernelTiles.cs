@@ -50,7 +50,7 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, DecodeTile? De
 
         bool isWithinReach = IsWithinReach(problem);
         PrefillTile? prefill = device.HasKnownLaneMap && isWithinReach ? TileTable.Prefill(problem.KeyDim, problem.ValueDim, problem.QueryType, problem.KeyValueType) : null;
-        DecodeTile? decode = isWithinReach ? TileTable.Decode(problem.KeyDim, problem.ValueDim) : null;
+        DecodeTile? decode = isWithinReach ? TileTable.Decode(problem.KeyDim, problem.ValueDim, problem.KeyValueType) : null;
         return new(prefill, decode, KernelChoice.Of(problem, prefill is not null, decode is not null, forced), budget);
     }
 

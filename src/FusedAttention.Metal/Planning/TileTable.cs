@@ -83,16 +83,23 @@ internal static class TileTable
 
     /// <summary>
     /// The most that a lane may hold of one row. Where lanes with as much each would hold more there are twice or four times as many, of which some have nothing in the last turn: D = 72 and 88 have 4 lanes with five and six turns of 16 dimensions
-    /// in place of 2 with 36 and 44 floats of Q and of O each, which spilled up to 162 times a tile in the proxy, and D = 224 has 16 with four turns of 64 in place of 8, which spilled 33 times in floats. Two rows of such dimensions spill too:
+    /// in place of 2 with 36 and 44 floats of Q and of O each, which spilled up to 162 times a tile in the proxy, and D = 224 in floats has 16 with four turns of 64 in place of 8, which spilled 33 times. Two rows of such dimensions spill too:
     /// 78 times at D = 88 with 8 lanes and 36 times at D = 224, in floats.
     /// </summary>
     private const int DecodeEvenRegisters = 48;
+
+    /// <summary>
+    /// The same for 8 lanes and elements smaller than floats, of which fewer registers are under way: what D = 224 takes, where the lanes of a step read 64 bytes of each key in 16 bits. By <c>ProxyBudgetTests</c> a tile takes 2,154 cycles
+    /// in half with them and 2,726 with 16 lanes, and spills nothing, or with all features 12 bytes (16 in bfloat16) outside of the loop. Fewer lanes stay with the smaller number in all types: 2 of them at D = 56, 72 and 88 would take a sixth of the
+    /// cycles less in half, but read 16 bytes of each of 16 keys in a step.
+    /// </summary>
+    private const int DecodeEvenRegistersOfSmallElements = 56;
 
     private const int DecodeMaxRows = 8;
     private const int DecodeMaxDim = 256;
 
     /// <summary>
-    /// The larger dimension up to which a prefill tile has 32 keys, if it has one block of rows; all others have <see cref="SmallTileKeys"/>. D = 128 in half loses little with 16 keys (0.77 of the cycles are matrix products, for
+    /// The larger dimension up to which a prefill tile has 32 keys, if it has one block of rows; all others have <see cref="SmallTileKeys"/>. D = 128 in half loses little with 16 keys (0.76 of the cycles are matrix products, for
     /// 0.79), its code (7.9 KB, 9.9 with all features) fits the instruction cache of an M1 (12 KB), which that of 32 keys does with few features alone (11.1, 14.0), and a tile lies in one block of a cache with 16 tokens a block, where one of
     /// 32 keys pays for an address a key. All by <c>ProxyBudgetTests</c>.
     /// </summary>
@@ -153,19 +160,21 @@ internal static class TileTable
     /// <summary>
     /// The tile of a decode, or null where the plain kernel is taken. Lanes load four dimensions at a time, so as many lanes share a key as its dimensions have such groups evenly:
     /// 16 for 64, 128, 192 and 256; 8 for 32, 96 and 160; 4 for 48, 80 and 112; 2 for 40. Then as many rows as fit the registers: 8 with D = 64, 4 with 128, 2 with 256. Dimensions of which that is too much for a lane, 56, 72, 88 and 224,
-    /// have more lanes, unevenly, and one row.
+    /// have more lanes, unevenly, and one row; 224 in floats alone, as other elements leave it registers.
     /// </summary>
-    public static DecodeTile? Decode(int keyDim, int valueDim)
+    public static DecodeTile? Decode(int keyDim, int valueDim, AttentionElementType keyValueType)
     {
         if (keyDim > DecodeMaxDim || valueDim > DecodeMaxDim) return null;
         int lanes = 16;
         while (lanes >= 2 && (keyDim % (4 * lanes) != 0 || valueDim % (4 * lanes) != 0)) lanes /= 2;
         if (lanes < 2 || FloatsOf(lanes) > DecodeMaxRegisters) return null;
         int rows = FloatsOf(lanes) > DecodeEvenRegisters ? 1 : Math.Min(lanes, DecodeMaxRows);
-        while (FloatsOf(lanes) > DecodeEvenRegisters) lanes *= 2;
+        while (FloatsOf(lanes) > MostFloats(lanes)) lanes *= 2;
         int floats = FloatsOf(lanes);
         while (rows > 1 && rows * floats > DecodeRegisters) rows /= 2;
         return new DecodeTile(lanes, rows, DecodeSimdgroups, (DecodeSimdgroups / 2 * rows * (valueDim + 2) * sizeof(float)) + SpanBytes(DecodeSimdgroups));
+
+        int MostFloats(int lanes) => lanes >= 8 && keyValueType.Size() < sizeof(float) ? DecodeEvenRegistersOfSmallElements : DecodeEvenRegisters;
 
         // Four dimensions of a key, and of a value, for each turn of the lanes.
         int FloatsOf(int lanes) => 4 * (((keyDim + (4 * lanes) - 1) / (4 * lanes)) + ((valueDim + (4 * lanes) - 1) / (4 * lanes)));

@@ -309,7 +309,7 @@ FUNCTION_CONSTANT(bool, has_soft_cap, 3);
 FUNCTION_CONSTANT(bool, has_sinks, 4);
 FUNCTION_CONSTANT(bool, has_log_sum_exp, 5);
 FUNCTION_CONSTANT(bool, is_aligned, 6);     // queries, keys and values may be loaded four at a time
-FUNCTION_CONSTANT(int, block_size, 7);      // tokens of a cache's block; 0 when keys lie one stride apart
+FUNCTION_CONSTANT(int, block_size, 7);      // tokens of a cache's block; 0 when keys lie one stride apart; -1 when the call alone knows (the drop-in file)
 FUNCTION_CONSTANT(int, bias_type, 8);       // 0 float, 1 half, 2 bfloat16
 
 // The score of a key that a row may not see, and the running maximum of a row that has seen none. The most negative number, so that every score of a key that
@@ -405,7 +405,7 @@ INLINE device const KEY_VALUE_T *key_row(thread const KeyRows &rows, int key)
 
 // Whether tiles of so many keys, which begin at multiples of it, lie in one block each. Then the address of a tile's first key is enough, with 32-bit distances from there: keys that lie too
 // far apart for that are the plain kernel's (KernelTiles).
-INLINE bool is_in_one_run(thread const KeyRows &rows, int tile_keys) { return rows.block_size % tile_keys == 0; }
+INLINE bool is_in_one_run(int tile_keys) { return block_size >= 0 && block_size % tile_keys == 0; }
 
 INLINE device const KEY_VALUE_T *row_of_run(thread const KeyRows &rows, device const KEY_VALUE_T *base, int j) { return base + j * int(rows.token_stride); }
 
@@ -816,14 +816,27 @@ THREADGROUP_OF(128) kernel void merge_splits(
 #define FENCE_LOADS(step, chunks) \
     if ((step) > 0 && (step) % STEPS_AHEAD(chunks) == 0) simdgroup_barrier(mem_flags::mem_none)
 
-// Whether a lane has dimensions in a turn: the last one may be for some lanes alone.
-INLINE bool has_dims(int chunk, int lane_of_key, int dim) { return dim % (4 * LANES) == 0 || (chunk * LANES + lane_of_key) * 4 < dim; }
+// Whether all lanes have dimensions in all turns: the last turn may be for some lanes alone, and rows of the drop-in file may have fewer columns than its kernels have dimensions.
+INLINE bool has_dims_everywhere(int dim, int columns) { return columns == dim && dim % (4 * LANES) == 0; }
+INLINE bool has_dims(int chunk, int lane_of_key, int dim, int columns) { return has_dims_everywhere(dim, columns) || (chunk * LANES + lane_of_key) * 4 < columns; }
 
-// The first of them. A lane without any loads the last four and makes nothing of them: a condition on each load would end the compiler's blocks, and spilled 54 times a tile at D = 88 in floats.
-INLINE int first_dim(int chunk, int lane_of_key, int dim)
+// A lane's four elements of a row in a turn. Loads have no condition, which would end the compiler's blocks: it spilled 54 times a tile at D = 88 in floats. A lane without dimensions loads the last four and makes nothing of them; of
+// elements that are loaded one by one those beyond the row are zeros.
+template <typename T4, typename T> INLINE T4 load_chunk(device const T *row, int chunk, int lane_of_key, int dim, int columns)
 {
     int d = (chunk * LANES + lane_of_key) * 4;
-    return dim % (4 * LANES) == 0 ? d : min(d, dim - 4);
+    if (is_aligned) return *(device const T4 *)(row + (has_dims_everywhere(dim, columns) ? d : min(d, columns - 4)));
+    int last = columns - 1;
+    T4 elements;
+    elements.x = row[min(d, last)];
+    elements.y = row[min(d + 1, last)];
+    elements.z = row[min(d + 2, last)];
+    elements.w = row[min(d + 3, last)];
+    elements.x = d <= last ? elements.x : T(0);
+    elements.y = d + 1 <= last ? elements.y : T(0);
+    elements.z = d + 2 <= last ? elements.z : T(0);
+    elements.w = d + 3 <= last ? elements.w : T(0);
+    return elements;
 }
 
 INLINE float product_of(float4 a, float4 b, float sum)
@@ -889,17 +902,33 @@ INLINE void rescale_outputs(thread DecodeState &state, float rescale)
 // Of a tile that reaches beyond the item's keys, the nearest of them: loads have no condition, and what is loaded twice gets the weight 0 the second time.
 INLINE int nearest_key(int key, int first_key, int end_key) { return min(max(key, first_key), end_key - 1); }
 
-// The key, or value, that a lane has in a step. Where a tile's keys lie one stride apart, that is a pointer that is the same for all lanes, and a 32-bit distance: the lane's own, or that of the nearest of the item's keys. The bounds of
-// distances are the same for all lanes too, so a tile at the edge of the keys is no case of its own: two arms of a choice keep outputs twice, and take twice the code.
-INLINE device const KEY_VALUE_T *row_of_step(
-    thread const KeyRows &rows, device const KEY_VALUE_T *base, int tile, int step, int side, int first_key, int end_key)
+// Where a tile's keys, or values, are.
+struct TileRows {
+    device const KEY_VALUE_T *first;    // the tile's first key, if its keys lie one stride apart; else the first of all
+    uint2 distance;                     // in the second case, from there to one key of the tile for each lane: 64 bits in two words, which is what can be shuffled
+};
+
+INLINE TileRows rows_of_tile(thread const KeyRows &rows, int tile, int first_key, int end_key, int lane)
 {
-    if (!is_in_one_run(rows, TILE_KEYS)) return key_row(rows, nearest_key(tile + step * SIDE_BY_SIDE + side, first_key, end_key));
-    int stride = int(rows.token_stride);
+    TileRows of_tile;
+    of_tile.first = is_in_one_run(TILE_KEYS) ? key_row(rows, tile) : rows.first;
+    of_tile.distance = uint2(0u);
+    if (!is_in_one_run(TILE_KEYS)) of_tile.distance = as_type<uint2>(long(key_row(rows, nearest_key(tile + lane % TILE_KEYS, first_key, end_key)) - rows.first));
+    return of_tile;
+}
+
+// The key, or value, that a lane has in a step. Where a tile's keys lie one stride apart, that is a pointer that is the same for all lanes, and a 32-bit distance: the lane's own, or that of the nearest of the item's keys. The bounds of
+// distances are the same for all lanes too, so a tile at the edge of the keys is no case of its own: two arms of a choice keep outputs twice, and take twice the code. In other blocks each lane has looked up one key of the tile, and has
+// a step's from whoever has it: a division, an entry of the table and two 64-bit products a tile, and not a step.
+INLINE device const KEY_VALUE_T *row_of_step(
+    thread const KeyRows &rows, thread const TileRows &of_tile, int tile, int step, int side, int first_key, int end_key)
+{
     int step_key = step * SIDE_BY_SIDE;
+    if (!is_in_one_run(TILE_KEYS)) return of_tile.first + as_type<long>(simd_shuffle(of_tile.distance, ushort(step_key + side)));
+    int stride = int(rows.token_stride);
     int least = (nearest_key(tile, first_key, end_key) - tile - step_key) * stride;
     int most = (nearest_key(tile + TILE_KEYS - 1, first_key, end_key) - tile - step_key) * stride;
-    return row_of_run(rows, base, step_key) + min(max(side * stride, least), most);
+    return row_of_run(rows, of_tile.first, step_key) + min(max(side * stride, least), most);
 }
 
 // Takes one tile of keys through products, softmax and weighted sums.
@@ -918,24 +947,23 @@ INLINE void add_tile(
 {
     int side = lane / LANES;
     int lane_of_key = lane % LANES;
-    bool has_base = is_in_one_run(keys, TILE_KEYS);
-    device const KEY_VALUE_T *first_of_keys = has_base ? key_row(keys, tile) : keys.first;
-    device const KEY_VALUE_T *first_of_values = has_base ? key_row(values, tile) : values.first;
+    TileRows keys_of_tile = rows_of_tile(keys, tile, first_key, end_key, lane);
+    TileRows values_of_tile = rows_of_tile(values, tile, first_key, end_key, lane);
     float products[LANES];
     UNROLL
     for (int step = 0; step < STEPS; step++) {
         FENCE_LOADS(step, KEY_CHUNKS);
-        device const KEY_VALUE_T *from = row_of_step(keys, first_of_keys, tile, step, side, first_key, end_key);
+        device const KEY_VALUE_T *from = row_of_step(keys, keys_of_tile, tile, step, side, first_key, end_key);
         float4 elements[KEY_CHUNKS];
         UNROLL
-        for (int c = 0; c < KEY_CHUNKS; c++) elements[c] = widen(load4<KEY_VALUE_T4>(from, first_dim(c, lane_of_key, KEY_DIM), keys.columns));
+        for (int c = 0; c < KEY_CHUNKS; c++) elements[c] = widen(load_chunk<KEY_VALUE_T4>(from, c, lane_of_key, KEY_DIM, keys.columns));
         UNROLL
         for (int r = 0; r < ROWS; r++) {
             float product = 0.0f;
             UNROLL
             for (int c = 0; c < KEY_CHUNKS; c++) {
                 float next = product_of(state.queries[r][c], elements[c], product);
-                product = has_dims(c, lane_of_key, KEY_DIM) ? next : product;
+                product = has_dims(c, lane_of_key, KEY_DIM, keys.columns) ? next : product;
             }
             products[r * STEPS + step] = product;
         }
@@ -955,11 +983,11 @@ INLINE void add_tile(
     UNROLL
     for (int step = 0; step < STEPS; step++) {
         FENCE_LOADS(step, VALUE_CHUNKS);
-        device const KEY_VALUE_T *from = row_of_step(values, first_of_values, tile, step, side, first_key, end_key);
+        device const KEY_VALUE_T *from = row_of_step(values, values_of_tile, tile, step, side, first_key, end_key);
         int key = nearest_key(tile + step * SIDE_BY_SIDE + side, first_key, end_key);
         KEY_VALUE_T4 elements[VALUE_CHUNKS];
         UNROLL
-        for (int c = 0; c < VALUE_CHUNKS; c++) elements[c] = without_specials(load4<KEY_VALUE_T4>(from, first_dim(c, lane_of_key, VALUE_DIM), values.columns), key, specials);
+        for (int c = 0; c < VALUE_CHUNKS; c++) elements[c] = without_specials(load_chunk<KEY_VALUE_T4>(from, c, lane_of_key, VALUE_DIM, values.columns), key, specials);
         UNROLL
         for (int r = 0; r < ROWS; r++) {
             float4 w = float4(simd_shuffle(weight, ushort(side * LANES + r * STEPS + step)));
@@ -1009,7 +1037,7 @@ INLINE void attend_item(
         int h = head * parameters.group + (index - i * parameters.group);
         device const QUERY_T *from = query + (sequence.query_start + i * parameters.query_token_stride + h * parameters.query_head_stride);
         UNROLL
-        for (int c = 0; c < KEY_CHUNKS; c++) state.queries[r][c] = widen(load4<QUERY_T4>(from, first_dim(c, lane_of_key, KEY_DIM), keys.columns));
+        for (int c = 0; c < KEY_CHUNKS; c++) state.queries[r][c] = widen(load_chunk<QUERY_T4>(from, c, lane_of_key, KEY_DIM, keys.columns));
     }
     int row_of_score = lane_of_key / STEPS;
     Row row = row_at(min(first_row + row_of_score, item.end_row - 1), head, sequence, operands, parameters);
@@ -1029,7 +1057,7 @@ INLINE void attend_item(
     KeySpan specials = no_keys();
     for (int tile = (item.first_key / TILE_KEYS + slice) * TILE_KEYS; tile < item.end_key; tile += slices * TILE_KEYS) {
         if (!simd_any(keeps_key(row, tile, lane_of_key % STEPS * SIDE_BY_SIDE + side, parameters))) continue;
-#line 242 "decode.metal"
+#line 270 "decode.metal"
         add_tile(state, specials, keys, values, row, tile, item.first_key, item.end_key, lane, factor, parameters);
     }
 
@@ -1058,7 +1086,7 @@ INLINE void attend_item(
             for (int r = 0; r < ROWS; r++) {
                 UNROLL
                 for (int c = 0; c < VALUE_CHUNKS; c++) {
-                    if (has_dims(c, lane_of_key, VALUE_DIM)) shared_outputs[(slot + r) * (VALUE_DIM / 4) + c * LANES + lane_of_key] = state.outputs[r][c];
+                    if (has_dims(c, lane_of_key, VALUE_DIM, VALUE_DIM)) shared_outputs[(slot + r) * (VALUE_DIM / 4) + c * LANES + lane_of_key] = state.outputs[r][c];
                 }
             }
         }
@@ -1077,7 +1105,7 @@ INLINE void attend_item(
                 float4 by = float4(simd_shuffle(other_rescale, ushort(r * STEPS)));
                 UNROLL
                 for (int c = 0; c < VALUE_CHUNKS; c++) {
-                    if (!has_dims(c, lane_of_key, VALUE_DIM)) continue;
+                    if (!has_dims(c, lane_of_key, VALUE_DIM, VALUE_DIM)) continue;
                     state.outputs[r][c] = fma(by, shared_outputs[(slot + r) * (VALUE_DIM / 4) + c * LANES + lane_of_key], state.outputs[r][c]);
                 }
             }
@@ -1106,7 +1134,7 @@ INLINE void attend_item(
             device float *to = partial_outputs + (partial_row(item.partial, head, index, sequence, parameters) * VALUE_DIM + lane_of_key * 4);
             UNROLL
             for (int c = 0; c < VALUE_CHUNKS; c++) {
-                if (has_dims(c, lane_of_key, VALUE_DIM)) *(device float4 *)(to + c * (4 * LANES)) = state.outputs[r][c];
+                if (has_dims(c, lane_of_key, VALUE_DIM, VALUE_DIM)) *(device float4 *)(to + c * (4 * LANES)) = state.outputs[r][c];
             }
             continue;
         }

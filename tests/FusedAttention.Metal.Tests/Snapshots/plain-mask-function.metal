@@ -276,7 +276,7 @@ FUNCTION_CONSTANT(bool, has_soft_cap, 3);
 FUNCTION_CONSTANT(bool, has_sinks, 4);
 FUNCTION_CONSTANT(bool, has_log_sum_exp, 5);
 FUNCTION_CONSTANT(bool, is_aligned, 6);     // queries, keys and values may be loaded four at a time
-FUNCTION_CONSTANT(int, block_size, 7);      // tokens of a cache's block; 0 when keys lie one stride apart
+FUNCTION_CONSTANT(int, block_size, 7);      // tokens of a cache's block; 0 when keys lie one stride apart; -1 when the call alone knows (the drop-in file)
 FUNCTION_CONSTANT(int, bias_type, 8);       // 0 float, 1 half, 2 bfloat16
 
 // The score of a key that a row may not see, and the running maximum of a row that has seen none. The most negative number, so that every score of a key that
@@ -369,7 +369,7 @@ INLINE device const KEY_VALUE_T *key_row(thread const KeyRows &rows, int key)
 
 // Whether tiles of so many keys, which begin at multiples of it, lie in one block each. Then the address of a tile's first key is enough, with 32-bit distances from there: keys that lie too
 // far apart for that are the plain kernel's (KernelTiles).
-INLINE bool is_in_one_run(thread const KeyRows &rows, int tile_keys) { return rows.block_size % tile_keys == 0; }
+INLINE bool is_in_one_run(int tile_keys) { return block_size >= 0 && block_size % tile_keys == 0; }
 
 INLINE device const KEY_VALUE_T *row_of_run(thread const KeyRows &rows, device const KEY_VALUE_T *base, int j) { return base + j * int(rows.token_stride); }
 

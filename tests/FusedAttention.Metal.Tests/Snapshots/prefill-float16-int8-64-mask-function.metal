@@ -454,7 +454,7 @@ FUNCTION_CONSTANT(bool, has_soft_cap, 3);
 FUNCTION_CONSTANT(bool, has_sinks, 4);
 FUNCTION_CONSTANT(bool, has_log_sum_exp, 5);
 FUNCTION_CONSTANT(bool, is_aligned, 6);     // queries, keys and values may be loaded four at a time
-FUNCTION_CONSTANT(int, block_size, 7);      // tokens of a cache's block; 0 when keys lie one stride apart
+FUNCTION_CONSTANT(int, block_size, 7);      // tokens of a cache's block; 0 when keys lie one stride apart; -1 when the call alone knows (the drop-in file)
 FUNCTION_CONSTANT(int, bias_type, 8);       // 0 float, 1 half, 2 bfloat16
 
 // The score of a key that a row may not see, and the running maximum of a row that has seen none. The most negative number, so that every score of a key that
@@ -549,7 +549,7 @@ INLINE device const CODE_T *key_row(thread const KeyRows &rows, int key)
 
 // Whether tiles of so many keys, which begin at multiples of it, lie in one block each. Then the address of a tile's first key is enough, with 32-bit distances from there: keys that lie too
 // far apart for that are the plain kernel's (KernelTiles).
-INLINE bool is_in_one_run(thread const KeyRows &rows, int tile_keys) { return rows.block_size % tile_keys == 0; }
+INLINE bool is_in_one_run(int tile_keys) { return block_size >= 0 && block_size % tile_keys == 0; }
 
 INLINE device const CODE_T *row_of_run(thread const KeyRows &rows, device const CODE_T *base, int j) { return base + j * int(rows.token_stride); }
 
@@ -869,7 +869,10 @@ INLINE void add_specials(
 #define STEPS_OF_A_SUM 8
 
 // Loads are not moved ahead of products by more than this many steps or fragments: a compiler that is free to starts with all of them, and runs out of registers. Nothing waits at such a fence.
-#define STEPS_AHEAD (2 / ROW_BLOCKS)
+// Widening takes registers too: E4M3 under queries that are not halves spilled 44 bytes at D = 256 with two steps ahead, 9 times a tile, and 12 with one, once.
+#define HELD_REGISTERS (KEY_STEPS * int(sizeof(factors(QUERY_T(0), QUERY_T(0)))) / 2 + VALUE_FRAGMENTS * 2)
+#define STEPS_AHEAD (ROW_BLOCKS > 1 || HELD_REGISTERS > 60 ? 1 : 2)
+#line 35 "prefill.metal"
 #define FENCE_LOADS(step) \
     if ((step) % STEPS_AHEAD == 0) simdgroup_barrier(mem_flags::mem_none)
 
@@ -930,7 +933,7 @@ template <bool IS_VALUE, int PADDED_DIM, int STRIDE>
 INLINE void stage(threadgroup KEY_VALUE_T *staged, threadgroup ItemNotes *notes, thread const KeyRows &rows, int tile, int start, int end, uint thread_index)
 {
     constexpr int TURNS = (PADDED_DIM / 4 + STAGING_THREADS - 1) / STAGING_THREADS;
-    bool is_run = is_in_one_run(rows, TILE_KEYS);
+    bool is_run = is_in_one_run(TILE_KEYS);
     device const CODE_T *base = is_run ? key_row(rows, tile) : rows.first;
     int column = int(thread_index % STAGING_THREADS * 4);
     int key_of_thread = staged_key(thread_index);
@@ -1077,7 +1080,7 @@ INLINE void stage_scales(threadgroup float2 *scales, thread const KeyRows &keys,
 {
     if (thread_index >= TILE_KEYS) return;
     int key = tile + int(thread_index);
-    bool is_run = is_in_one_run(keys, TILE_KEYS);
+    bool is_run = is_in_one_run(TILE_KEYS);
     float2 pair = float2(0.0f);
     if (key >= start && key < end) {
         if (has_key_scale) pair.x = scale_in_tile(keys.scales, is_run, tile, key);

@@ -4,6 +4,9 @@ namespace metal {
 
 inline float proxy_shuffle(float x, uint lane) { return __builtin_astype(__builtin_amdgcn_ds_bpermute((int)(lane * 4u), __builtin_astype(x, int)), float); }
 inline float simd_shuffle(float x, ushort lane) { return proxy_shuffle(x, lane); }
+inline uint2 simd_shuffle(uint2 x, ushort lane) {
+    return (uint2)((uint)__builtin_amdgcn_ds_bpermute((int)(lane * 4u), (int)x.x), (uint)__builtin_amdgcn_ds_bpermute((int)(lane * 4u), (int)x.y));
+}
 
 // The mask is known when compiling wherever the kernels ask, and takes no register of a lane.
 inline float simd_shuffle_xor(float x, ushort mask) {
