@@ -243,6 +243,13 @@ public sealed class CommandTests : IDisposable
         off.AssertSucceeds();
         Assert.Equal(["machine code: none"], off.OutputLines);
 
+        // What an option has asked for is told by the option's name, not by that of a property of the library.
+        ToolRun explained = await ToolRun.Execute(["explain", "--query-length", "64", "--dtype", "fp16", "--threads", "3", "--machine-code", "Off"]);
+        explained.AssertSucceeds();
+        Assert.Contains("at most 3 by --threads", explained.Output, StringComparison.Ordinal);
+        if (explained.Output.Contains("machine code", StringComparison.Ordinal) && !explained.Output.Contains("has none", StringComparison.Ordinal)) Assert.Contains("none: off by --machine-code", explained.Output, StringComparison.Ordinal);
+        (await ToolRun.Execute([.. call, "--instruction-set", "Scalar", "--machine-code", "Maybe"])).AssertRefused("Maybe");
+
         ToolRun listed = await ToolRun.Execute(call);
         listed.AssertSucceeds();
         string? said = Attention.Explain<Half, Half>(new AttentionShape(1, 1, 1000, 8, 2, 64)).MachineCode;

@@ -36,11 +36,11 @@ internal static class ExplainCommand
             AttentionExplanation explanation = run.Device.Backend.Explain(read, run.Options);
             if (parsed.GetValue(listing))
             {
-                console.Line(explanation.MachineCodeListing?.TrimEnd() ?? $"machine code: {explanation.MachineCode ?? "none"}");
+                console.Line(explanation.MachineCodeListing?.TrimEnd() ?? OptionText.InToolWords($"machine code: {explanation.MachineCode ?? "none"}"));
                 return ExitCode.Success;
             }
 
-            console.Line(parsed.GetValue(json) ? JsonReport.OfExplain(explanation) : explanation.ToString());
+            console.Line(parsed.GetValue(json) ? JsonReport.OfExplain(explanation) : OptionText.InToolWords(explanation.ToString()));
             return ExitCode.Success;
         });
     }

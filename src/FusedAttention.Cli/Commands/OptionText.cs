@@ -61,6 +61,12 @@ internal static class OptionText
 
     public static CpuMachineCode MachineCode(string option, string text) => NameOf<CpuMachineCode>(option, text);
 
+    /// <summary>A sentence of the library's, with the options of the command line in place of the properties that it names.</summary>
+    public static string InToolWords(string sentence) => sentence
+        .Replace($"{nameof(CpuExecution)}.{nameof(CpuExecution.InstructionSet)}", "--instruction-set", StringComparison.Ordinal)
+        .Replace($"{nameof(CpuExecution)}.{nameof(CpuExecution.MachineCode)}", "--machine-code", StringComparison.Ordinal)
+        .Replace(nameof(CpuExecution.MaxDegreeOfParallelism), "--threads", StringComparison.Ordinal);
+
     /// <summary>A list of numbers separated by commas; null when the text is something else, such as a name.</summary>
     public static float[]? TryNumbers(string text)
     {

@@ -154,7 +154,7 @@ internal static class Tool
         }
 
         // Messages of argument exceptions end with the actual value on a line of its own; here every error is one line.
-        string message = e.Message.ReplaceLineEndings(" ");
+        string message = OptionText.InToolWords(e.Message.ReplaceLineEndings(" "));
         bool expected = e is UsageException or IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException || backends.IsDeviceFailure(e);
         console.Problem(expected ? message : e is OutOfMemoryException ? $"Not enough memory: {message}" : $"Unexpected {e.GetType().Name}: {message}");
         return ExitCode.BadInput;
