@@ -25,12 +25,22 @@ public sealed class DecodeTilesTests
 
     [Theory]
     [InlineData(true, 16383, 8)]
-    [InlineData(true, 16384, 1)]
+    [InlineData(true, 16384, 2)]
     [InlineData(false, 16384, 8)]
     [InlineData(false, 1025, 8)]
     [InlineData(false, 1024, 16)]
     [InlineData(true, 128, 16)]
-    public void Long_tokens_one_by_one_are_asked_for_one_ahead_and_short_ones_sixteen(bool byToken, long tokenBytes, int ahead) => Assert.Equal(ahead, DecodeTiles.TokensAhead(byToken, tokenBytes));
+    public void Long_tokens_one_by_one_are_asked_for_two_ahead_and_short_ones_sixteen(bool byToken, long tokenBytes, int ahead) => Assert.Equal(ahead, DecodeTiles.TokensAhead(byToken, tokenBytes));
+
+    /// <summary>What is used now has been asked for before: requests reach as far as a step at least.</summary>
+    [Theory]
+    [InlineData(1, 16384)]
+    [InlineData(1, 65536)]
+    [InlineData(1, 8192)]
+    [InlineData(4, 1024)]
+    [InlineData(4, 8192)]
+    public void Requests_reach_beyond_a_step(int rowsPerHead, long tokenBytes) =>
+        Assert.InRange(DecodeTiles.ValueStep(rowsPerHead, tokenBytes, 100_000), 1, DecodeTiles.TokensAhead(byToken: rowsPerHead == 1, tokenBytes));
 
     [Theory]
     [InlineData(1, 1 << 20, 8)]
@@ -41,7 +51,7 @@ public sealed class DecodeTilesTests
     [Theory]
     [InlineData(1, 4096, 100_000, 4)]
     [InlineData(1, 16383, 100_000, 4)]
-    [InlineData(1, 16384, 100_000, 1)]
+    [InlineData(1, 16384, 100_000, 2)]
     [InlineData(4, 4095, 100_000, 8)]
     [InlineData(4, 4096, 100_000, 4)]
     [InlineData(4, 4096, 256, 8)]
