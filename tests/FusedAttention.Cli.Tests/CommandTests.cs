@@ -236,33 +236,6 @@ public sealed class CommandTests : IDisposable
     }
 
     [Fact]
-    public async Task Explain_lists_machine_code_or_says_why_there_is_none()
-    {
-        string[] call = ["explain", "--query-heads", "8", "--kv-heads", "2", "--query-length", "1", "--key-length", "1000", "--dim", "64", "--dtype", "fp16", "--listing"];
-        ToolRun off = await ToolRun.Execute([.. call, "--instruction-set", "Scalar"]);
-        off.AssertSucceeds();
-        Assert.Equal(["machine code: none"], off.OutputLines);
-
-        // What an option has asked for is told by the option's name, not by that of a property of the library.
-        ToolRun explained = await ToolRun.Execute(["explain", "--query-length", "64", "--dtype", "fp16", "--threads", "3", "--machine-code", "Off"]);
-        explained.AssertSucceeds();
-        Assert.Contains("at most 3 by --threads", explained.Output, StringComparison.Ordinal);
-        if (explained.Output.Contains("machine code", StringComparison.Ordinal) && !explained.Output.Contains("has none", StringComparison.Ordinal)) Assert.Contains("none: off by --machine-code", explained.Output, StringComparison.Ordinal);
-        (await ToolRun.Execute([.. call, "--instruction-set", "Scalar", "--machine-code", "Maybe"])).AssertRefused("Maybe");
-
-        ToolRun listed = await ToolRun.Execute(call);
-        listed.AssertSucceeds();
-        string? said = Attention.Explain<Half, Half>(new AttentionShape(1, 1, 1000, 8, 2, 64)).MachineCode;
-        if (said?.StartsWith("binary16", StringComparison.Ordinal) == true) Assert.Contains("vcvtph2ps", listed.Output, StringComparison.Ordinal);
-        else Assert.Equal([$"machine code: {said ?? "none"}"], listed.OutputLines);
-
-        ToolRun info = await ToolRun.Execute("info");
-        info.AssertSucceeds();
-        if (said is not null) Assert.Contains($"machine code: {said}", info.Output, StringComparison.Ordinal);
-        if (Attention.Explain<BFloat16, BFloat16>(new AttentionShape(1, 64, 64, 1, 1, 64)).MachineCode is { } tiles) Assert.Contains(tiles, info.Output, StringComparison.Ordinal);
-    }
-
-    [Fact]
     public async Task Bench_info_and_explain_print_text()
     {
         ToolRun bench = await ToolRun.Execute("bench", "--query-length", "8", "--dim", "8", "--seconds", "0.01", "--mask", "causal");

@@ -51,7 +51,7 @@ internal static class JsonReport
     public static string OfExplain(AttentionExplanation explanation) => Write(json =>
     {
         WriteExplanation(json, explanation);
-        json.WriteString("details", explanation.Details);
+        json.WriteString("details", OptionText.InToolWords(explanation.Details));
     });
 
     public static string OfQuantize(string output, QuantizedPart key, QuantizedPart value) => Write(json =>
@@ -105,7 +105,7 @@ internal static class JsonReport
         json.WriteString("kernel", explanation.Kernel);
         json.WriteString("device", explanation.Device);
         json.WriteString("instruction_set", explanation.InstructionSet?.ToString());
-        json.WriteString("machine_code", explanation.MachineCode);
+        json.WriteString("machine_code", explanation.MachineCode is { } code ? OptionText.InToolWords(code) : null);
         json.WriteNumber("threads", explanation.Threads);
         json.WriteNumber("work_items", explanation.WorkItems);
         json.WriteNumber("floating_point_operations", explanation.FloatingPointOperations);

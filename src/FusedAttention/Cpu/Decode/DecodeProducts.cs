@@ -126,6 +126,7 @@ internal readonly unsafe struct DecodeProducts<TS, TV, TE, TCheap> : IDecodeProd
         nint headStride = (nint)(problem.ValueHeadStride * TE.Size);
         int rows = at.RowsPerHead;
         if (IsUnrebased) Unrebased<TS, TV>.Multiply(at.Scores, (nint)pass.Item.HeadCount * rows * Stride, Unrebased<TS, TV>.WeightFactor);
+        bool isInOrder = rows == 1 && problem.ValueHeadStride <= problem.ValueTokenStride;
         nint* widened = stackalloc nint[DecodeTiles.MaxStep];
         for (int j = pass.Start; j < pass.Stop; j += pass.ValueStep)
         {
@@ -136,7 +137,7 @@ internal readonly unsafe struct DecodeProducts<TS, TV, TE, TCheap> : IDecodeProd
             bool cheap = HasCheap && !AnySpecial(values, pass.Item.Head, pass.Item.HeadCount, problem.ValueHeadStride, problem.ValueDim, count);
             for (int h = 0; h < pass.Item.HeadCount; h++, offset += headStride)
             {
-                if (rows == 1) PrefetchInOrder(ahead, pass.Item, h, count);
+                if (isInOrder) PrefetchInOrder(ahead, pass.Item, h, count);
                 else Prefetch(ahead, pass.Item.Head + h, 0, count);
                 float* weights = at.Scores + ((nint)h * rows * Stride) + j;
                 float* output = at.Output + ((nint)h * rows * at.OutputStride);
@@ -251,7 +252,7 @@ internal readonly unsafe struct DecodeProducts<TS, TV, TE, TCheap> : IDecodeProd
     }
 
     /// <summary>
-    /// Asks for one head's share of some tokens ahead, all of whose heads the item has, in the order of memory: the heads of a token lie side by side, and memory is read fastest in order, whatever order its contents are used in.
+    /// Asks for one head's share of some tokens ahead, all of whose heads the item has, in the order of memory where the heads of a token lie side by side: memory is read fastest in order, whatever order its contents are used in.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     private static void PrefetchInOrder(in TokensAhead ahead, in WorkItem item, int h, int count)
