@@ -19,6 +19,7 @@ def arguments():
     parser.add_argument("--flex", metavar="REGEX", default=r"prefill fp16 D(64|128|256) (full|causal) 8k$|prefill.*(alibi|window)|functions|first call", help="rows for which FlexAttention is compiled (seconds each)")
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--forms", default=",".join(FORMS), help="our forms in rows of prefill and features, with commas between (%(default)s)")
+    parser.add_argument("--beside", metavar="LIBRARY", action="append", default=[], help="another build of FusedAttention.Cuda.Comparison.so, timed in turns with this one: what a change does; may be repeated")
     parser.add_argument("--launches", type=int, default=14, help="single launches of which the best counts")
     parser.add_argument("--limit", type=float, default=540, metavar="SECONDS", help="no row begins after this")
     parser.add_argument("--out", metavar="FILE", help="where JSON lines go: a file in $OUT or beside this script if not given")
@@ -56,9 +57,11 @@ def main():
         for suite in ("prefill", "features", "functions", "decode"):
             getattr(suites, suite)()
         return 0
-    library = Library()
+    library, others = Library(), {os.path.splitext(os.path.basename(path))[0]: Library(os.path.abspath(path)) for path in chosen.beside}
     torch.zeros(1, device="cuda")
     device = library.open()
+    for other in others.values():
+        other.open()
     torch.manual_seed(0)
     set_up_flex()
     recorder.emit(suite="machine", **machine(here, device))
@@ -69,7 +72,7 @@ def main():
         pattern = re.compile(CORE if suite == "core" else "")
         suites = Suites(
             library, recorder, lambda name, pattern=pattern: pattern.search(name) and only.search(name), lambda name: bool(flex_rows.search(name)), chosen.launches,
-            peers=not chosen.no_peers, forms=chosen.forms)
+            peers=not chosen.no_peers, forms=chosen.forms, others=others)
         try:
             if suite == "first":
                 matched += first(recorder, here, only) + first_calls(recorder, here, chosen)

@@ -9,8 +9,8 @@ import native
 from measure import Contender, Skipped
 
 
-def ours(library, form, output, sets, name="ours", plain=None, layout="token-major", **call):
-    """One form of ours, over sets of (query, key, value) in turn. A form that the plan of the call refuses is left out: the other one runs then. Another layout of keys and values is the variant's name."""
+def ours(library, form, output, sets, name="ours", plain=None, layout="token-major", build=None, **call):
+    """One form of ours, over sets of (query, key, value) in turn. A form that the plan of the call refuses is left out: the other one runs then. Another layout of keys and values is the variant's name, another build is part of ours."""
     def make(self):
         output.fill_(float("nan"))
         # The library is told strides, so a view serves; the structures have addresses only, so the views are kept.
@@ -28,7 +28,10 @@ def ours(library, form, output, sets, name="ours", plain=None, layout="token-maj
             raise Skipped(native.refusal_of(explanation))
         self.extra["load_seconds"] = round(calls[0].load(), 4)
         return in_turn([lambda each=each: (each(), output)[1] for each in calls]), lambda raw: raw
-    return Contender(name, form if layout == "token-major" else layout, make, plain=plain)
+    contender = Contender(f"{name} ({build})" if build else name, form if layout == "token-major" else layout, make, plain=plain)
+    if build:
+        contender.extra["build"] = build
+    return contender
 
 
 def in_turn(functions):

@@ -48,8 +48,8 @@ def operations_of(heads, dim, value_dim, lengths, law):
 
 
 class Suites:
-    def __init__(self, library, recorder, wanted, flex_wanted, launches, peers=True, forms=("mma", "wgmma")):
-        self.library, self.recorder, self.wanted, self.flex_wanted, self.launches, self.peers, self.forms = library, recorder, wanted, flex_wanted, launches, peers, forms
+    def __init__(self, library, recorder, wanted, flex_wanted, launches, peers=True, forms=("mma", "wgmma"), others=None):
+        self.library, self.recorder, self.wanted, self.flex_wanted, self.launches, self.peers, self.forms, self.others = library, recorder, wanted, flex_wanted, launches, peers, forms, others or {}
         self.matched = 0
 
     def is_wanted(self, name):
@@ -63,8 +63,10 @@ class Suites:
         measure(self.recorder, row, contenders, sequences, law, launches=self.launches, **sizes)
         torch.cuda.empty_cache()
 
-    def ours(self, output, sets, forms=None, **options):
-        return [ours(self.library, form, output, sets, **options) for form in forms or self.forms]
+    def ours(self, output, sets, forms=None, name="ours", **options):
+        """Each form, and beside it the same of other builds."""
+        builds = [(self.library, None)] + [(library, build) for build, library in self.others.items()]
+        return [ours(library, form, output, sets, name=name, build=build, **options) for form in forms or self.forms for library, build in builds]
 
     # -- prefill
 

@@ -9,6 +9,8 @@ def of(lines):
         these = [line for line in lines if line["suite"] == suite]
         if these:
             parts.append(f"\n== {suite}\n" + aligned(make(these)))
+    if any("build" in line for line in lines):
+        parts.append("\n== time of this build over another's, burst (median)/sustained\n" + aligned(builds(lines)))
     return "\n".join(parts)
 
 
@@ -105,6 +107,19 @@ def functions(lines):
         cells.append("/".join(f"{a / b:.2f}" if a and b else "-" for a, b in ratios) if ratios[0][0] and ratios[0][1] else "")
         errors = [line["error"] for line in these if line["contender"] == "ours" and "error" in line]
         table.append(cells + [f"{max(errors):.0e}" if errors else ""])
+    return table
+
+
+def builds(lines):
+    table = [["row", "who", "us", "build", "us", "ratio"]]
+    for other in (line for line in lines if "build" in line):
+        line = next(line for line in lines if line.get("row") == other["row"] and line["variant"] == other["variant"] and f"{line['contender']} ({other['build']})" == other["contender"])
+        cells = [line["row"], f"{line['contender']} {line['variant']}"]
+        if not line["status"] == other["status"] == "timed":
+            table.append([*cells, line["status"], other["build"], other["status"]])
+            continue
+        ratios = [f"{line[kind] / other[kind]:.3f}" for kind in ("burst_us", "burst_median_us", "sustained_us") if line.get(kind) and other.get(kind)]
+        table.append([*cells, f"{line['burst_us']:.1f}", other["build"], f"{other['burst_us']:.1f}", f"{ratios[0]} ({ratios[1]})" + "".join(f"/{ratio}" for ratio in ratios[2:])])
     return table
 
 
