@@ -1,3 +1,4 @@
+using System.Numerics;
 using FusedAttention.Cuda.Ptx;
 
 namespace FusedAttention.Cuda.Kernels;
@@ -49,6 +50,13 @@ internal readonly struct BoxedRows(int dim, int rows)
 
     /// <summary>Where 16 columns begin, in units of 16 bytes.</summary>
     public int UnitsOfColumns(int step) => (step * Step / BoxColumns * (BoxBytes >> 4)) + (step * Step % BoxColumns * sizeof(ushort) >> 4);
+
+    /// <inheritdoc cref="UnitsOfColumns(int)"/>
+    public I32 UnitsOfColumns(I32 step)
+    {
+        const int Steps = BoxColumns / Step, Units = Step * sizeof(ushort) / 16;
+        return ((step >>> BitOperations.Log2(Steps)) * (BoxBytes >> 4)) + ((step & (Steps - 1)) * Units);
+    }
 
     /// <summary>Where 16 rows begin, in units of 16 bytes.</summary>
     public static int UnitsOfRows(int step) => step * Step * RowBytes >> 4;

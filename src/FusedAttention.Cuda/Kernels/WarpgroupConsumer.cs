@@ -67,6 +67,9 @@ internal sealed class WarpgroupConsumer
     private I32 _wholeEnd = 0;
     private I32 _lastTile = 0;
 
+    /// <summary>Not null: the last product of an item is issued by the text that issues it for tiles that are not speculated on.</summary>
+    private SharedProduct? _lastProduct;
+
     /// <param name="k">The kernel.</param>
     /// <param name="call">The call.</param>
     /// <param name="memory">Where everything lies.</param>
@@ -145,37 +148,33 @@ internal sealed class WarpgroupConsumer
         foreach (F32 reference in _reference) reference.Set(float.NaN);
         foreach (F32 sum in _sum) sum.Set(0);
         WaitFor(_memory.QueryFull, _queries);
-        AddTiles(first);
-        Release(_memory.QueryEmpty, _queries);
         var results = new WarpgroupResults(_k, _call, _lane, _rowOfLane);
-        _k.If(_lastTile >= (_masks is null ? first : 0), () =>
-        {
-            WaitFor(_memory.ValuesFull, _values);
-            IssueWeightedValues();
-            _k.CommitProducts();
-            FinishRows();
-            _k.WaitForProducts(0);
-            Release(_memory.ValuesEmpty, _values);
-        }, FinishRows);
+        AddTiles(first, () => results.Finish(slot, at => RowsOfLane(at, head, at.Ranges), _maximum, _sum));
         Predicate isSpecial = results.Store(_outputs);
         _k.If(_k.Any(slot.Careful.IsNot(0)), () => results.AddSpecials(slot, head), () =>
             _k.If(IsInWarpgroup(isSpecial), () => _k.If((_thread & (WarpgroupTile.WarpgroupThreads - 1)).Is(0), () => _work.Report(slot))));
-
-        void FinishRows() => results.Finish(slot, at => RowsOfLane(at, head, at.Ranges), _maximum, _sum);
     }
 
     /// <summary>All tiles, or with a mask those that some row of the block sees.</summary>
-    private void AddTiles(I32 first)
+    /// <param name="first">The first one.</param>
+    /// <param name="finish">What is to be done beside the last product, or without one where no row sees a key.</param>
+    private void AddTiles(I32 first, Action finish)
     {
         I32 key = _k.Variable("key", _lastTile);
         _isWarm?.Set(value: false);
+        _lastProduct = IsStraight ? new(_k.NewPlace("weighted_values"), _k.NewPlace("last_values"), () => key < (_masks is null ? first : 0)) : null;
         if (_masks is null)
         {
-            _k.While("tile", () => key >= first, () =>
+            _k.If(key >= first, () =>
             {
-                AddTile(key);
-                key.Add(-_tile.Keys);
-            });
+                _k.Repeat("tile", () =>
+                {
+                    AddTile(key);
+                    key.Add(-_tile.Keys);
+                    return key >= first;
+                });
+                AddValuesOfLastTile(finish);
+            }, FinishWithoutTiles);
             return;
         }
 
@@ -192,6 +191,32 @@ internal sealed class WarpgroupConsumer
             }, () => Release(_memory.KeysEmpty, _keys));
             return isThere;
         });
+        _k.If(_lastTile >= 0, () => AddValuesOfLastTile(finish), FinishWithoutTiles);
+
+        void FinishWithoutTiles()
+        {
+            Release(_memory.QueryEmpty, _queries);
+            finish();
+        }
+    }
+
+    /// <summary>The last product, of an item with tiles.</summary>
+    private void AddValuesOfLastTile(Action finish)
+    {
+        Release(_memory.QueryEmpty, _queries);
+        if (_lastProduct is { } last)
+        {
+            _k.GoTo(last.Begin);
+            _k.Mark(last.End);
+        }
+        else
+        {
+            IssueValuesOfTileAbove();
+        }
+
+        finish();
+        _k.WaitForProducts(0);
+        Release(_memory.ValuesEmpty, _values);
     }
 
     /// <summary>Whether what a row sees is in the bits of its tile, and nothing else of the row is asked for.</summary>
@@ -248,6 +273,7 @@ internal sealed class WarpgroupConsumer
                 _k.If(isWhole, () =>
                 {
                     IssueValuesOfTileAbove();
+                    HandTurnOver();
                     Speculate(key, leave);
                 }, () => WaitForScores(key));
             }
@@ -292,17 +318,28 @@ internal sealed class WarpgroupConsumer
         _k.WaitForProducts(0);
     }, () =>
     {
+        if (_lastProduct is not { } last)
+        {
+            IssueValuesOfTileAbove();
+            HandTurnOver();
+            _k.WaitForProducts(1);
+            return;
+        }
+
+        // Behind the last tile no scores are under way; and what is on one of two ways that meet, the assembler would wait for at each product.
+        _k.WaitForProducts(0);
+        _k.Mark(last.Begin);
         IssueValuesOfTileAbove();
-        _k.WaitForProducts(1);
+        _k.GoTo(last.End, last.IsMeant());
+        HandTurnOver();
     });
 
-    /// <summary>The product of the weights and values of the tile before, and the next warpgroup's turn.</summary>
+    /// <summary>The product of the weights and values of the tile before.</summary>
     private void IssueValuesOfTileAbove()
     {
         WaitFor(_memory.ValuesFull, _values);
         IssueWeightedValues();
         _k.CommitProducts();
-        HandTurnOver();
     }
 
     /// <summary>Weights of a whole tile by the maximum that each row has.</summary>
@@ -325,7 +362,7 @@ internal sealed class WarpgroupConsumer
             for (int r = 0; r < sums.Length; r++) _sum[r].Add(sums[r]);
             leave();
         });
-        IssueScores();
+        IssueScoresAgain();
         _k.CommitProducts();
         _k.WaitForProducts(0);
     }
@@ -457,11 +494,23 @@ internal sealed class WarpgroupConsumer
     /// <summary>S = Q K^T.</summary>
     private void IssueScores()
     {
-        MatrixDescriptor queries = new(I32.MultiplyAdd(_queries.Index, _memory.QueryRows.Bytes >> 4, _queryLow), _descriptorHigh), keys = new(I32.MultiplyAdd(_keys.Index, _memory.KeyRows.Bytes >> 4, _keyLow), _descriptorHigh);
+        (MatrixDescriptor queries, MatrixDescriptor keys) = FactorsOfScores();
         _k.FenceProducts();
         for (int step = 0; step < _memory.KeyRows.StepsOfColumns; step++)
             _k.IssueProduct(Format, _scores, queries + _memory.QueryRows.UnitsOfColumns(step), keys + _memory.KeyRows.UnitsOfColumns(step), adds: step > 0);
     }
+
+    /// <summary>The same as a loop, since it is rare.</summary>
+    private void IssueScoresAgain()
+    {
+        (MatrixDescriptor queries, MatrixDescriptor keys) = FactorsOfScores();
+        _k.FenceProducts();
+        _k.ForRolled("step", 0, _memory.KeyRows.StepsOfColumns, 1, step =>
+            _k.IssueProduct(Format, _scores, queries + _memory.QueryRows.UnitsOfColumns(step), keys + _memory.KeyRows.UnitsOfColumns(step), adds: step > 0));
+    }
+
+    private (MatrixDescriptor Queries, MatrixDescriptor Keys) FactorsOfScores() =>
+        (new(I32.MultiplyAdd(_queries.Index, _memory.QueryRows.Bytes >> 4, _queryLow), _descriptorHigh), new(I32.MultiplyAdd(_keys.Index, _memory.KeyRows.Bytes >> 4, _keyLow), _descriptorHigh));
 
     /// <summary>O += P V.</summary>
     private void IssueWeightedValues()
@@ -498,4 +547,13 @@ internal sealed class WarpgroupConsumer
 
     /// <summary>Whether it holds in any thread of the warpgroup. All of its warps must go the same way where products are issued; the vote makes of that a fact that the assembler knows.</summary>
     private Predicate IsInWarpgroup(Predicate condition) => _k.Any(_k.BarrierAny(_warpgroup + (1 + _tile.Consumers), WarpgroupTile.WarpgroupThreads, condition));
+
+    /// <summary>
+    /// A piece of text that issues products and is come to from two places. The assembler's time grows with the square of the products that write the same registers, and with more than the square of how many those are: with five groups of
+    /// them, each as straight text, it took 0.8 s at D = 128 and 2.0 s at 256 (CUDA 12.4, one processor of a server), with two and a loop 0.5 and 1.0.
+    /// </summary>
+    /// <param name="Begin">Where it is gone to.</param>
+    /// <param name="End">Where it goes on for who has come from there.</param>
+    /// <param name="IsMeant">Whether it does.</param>
+    private sealed record SharedProduct(string Begin, string End, Func<Predicate> IsMeant);
 }

@@ -73,11 +73,8 @@ internal sealed class WarpgroupValueLoads : WarpgroupLoads
             _rawParity.Set(_rawParity ^ 1);
             Kernel.If(isOutside, () => ClearRows(to, key, source));
             Kernel.WarpBarrier();
-            Kernel.If(isCareful, () =>
-            {
-                for (int box = 0; box < Memory.ValueRows.Boxes; box++)
-                    specials.Clean(to + (box * Memory.ValueRows.BoxBytes), BoxedRows.BoxColumns / SharedRows.Chunk, BoxedRows.RowBytes, Tile.Keys, key, 32, Lane);
-            });
+            Kernel.If(isCareful, () => Kernel.ForRolled("box", 0, Memory.ValueRows.Boxes, 1, box =>
+                specials.Clean(to + (box * Memory.ValueRows.BoxBytes), BoxedRows.BoxColumns / SharedRows.Chunk, BoxedRows.RowBytes, Tile.Keys, key, 32, Lane)));
             Kernel.FenceAsyncProxy();
             Kernel.WarpBarrier();
             Kernel.Where(IsElected, () => Kernel.Arrive(full));

@@ -44,6 +44,14 @@ internal sealed partial class PtxKernel
         });
     }
 
+    /// <summary>The same, and a loop in machine code too: others the assembler unrolls, and then has their text several times to work on.</summary>
+    /// <inheritdoc cref="For"/>
+    public void ForRolled(string name, I32 first, I32 end, I32 step, Action<I32> body) => For(name, first, end, step, index =>
+    {
+        EmitText(".pragma \"nounroll\"");
+        body(index);
+    });
+
     /// <summary>Runs <paramref name="body"/> as long as <paramref name="condition"/>, which is written in front of the loop and again at its end, holds.</summary>
     public void While(string name, Func<Predicate> condition, Action body)
     {
@@ -72,6 +80,18 @@ internal sealed partial class PtxKernel
         Block(() => body(() => Branch(end)));
         Place(end);
     }
+
+    /// <summary>A place of the text that is gone to from another one, where two ways share a long piece.</summary>
+    public string NewPlace(string name) => NewLabel(name);
+
+    /// <summary>The place is here; what is written before comes to it too.</summary>
+    public void Mark(string place) => Place(place);
+
+    /// <summary>Goes on at a place.</summary>
+    public void GoTo(string place) => Branch(place);
+
+    /// <summary>Goes on at a place where <paramref name="condition"/> holds.</summary>
+    public void GoTo(string place, Predicate condition) => Branch(condition, place);
 
     /// <summary>Ends the thread where <paramref name="condition"/> holds.</summary>
     public void ExitIf(Predicate condition) => Where(condition, () => Emit("exit"));

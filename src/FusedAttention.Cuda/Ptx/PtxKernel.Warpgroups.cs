@@ -8,7 +8,7 @@ namespace FusedAttention.Cuda.Ptx;
 internal sealed class MatrixDescriptor(I32 low, I32 high)
 {
     /// <summary>The same matrix further on, by units of 16 bytes.</summary>
-    public static MatrixDescriptor operator +(MatrixDescriptor a, int units) => new(a.Low + units, a.High);
+    public static MatrixDescriptor operator +(MatrixDescriptor a, I32 units) => new(a.Low + units, a.High);
 
     public I32 Low { get; } = low;
 
@@ -41,8 +41,10 @@ internal sealed partial class PtxKernel
     /// <param name="left">64 rows.</param>
     /// <param name="right">Twice as many rows as there are registers.</param>
     /// <param name="adds">False: what the sums hold does not count.</param>
-    public void IssueProduct(ElementFormat format, F32[] sums, MatrixDescriptor left, MatrixDescriptor right, bool adds) =>
-        Emit(ProductOf(format, sums), new Vector(sums), left.ToI64(), right.ToI64(), (I32)(adds ? 1 : 0), (I32)1, (I32)1, (I32)0, (I32)0);
+    public void IssueProduct(ElementFormat format, F32[] sums, MatrixDescriptor left, MatrixDescriptor right, bool adds) => IssueProduct(format, sums, left, right, (I32)(adds ? 1 : 0));
+
+    /// <inheritdoc cref="IssueProduct(ElementFormat, F32[], MatrixDescriptor, MatrixDescriptor, bool)"/>
+    public void IssueProduct(ElementFormat format, F32[] sums, MatrixDescriptor left, MatrixDescriptor right, Predicate adds) => IssueProduct(format, sums, left, right, (Value)adds.InRegister());
 
     /// <summary><c>sums += left right</c> over 16 elements: the left factor in registers, the right one 16 rows of shared memory.</summary>
     /// <param name="format">Of the factors, 16 bits.</param>
@@ -74,6 +76,9 @@ internal sealed partial class PtxKernel
         Emit("bar.red.or.pred", result, id, (I32)threads, condition.InRegister());
         return result;
     }
+
+    private void IssueProduct(ElementFormat format, F32[] sums, MatrixDescriptor left, MatrixDescriptor right, Value adds) =>
+        Emit(ProductOf(format, sums), new Vector(sums), left.ToI64(), right.ToI64(), adds, (I32)1, (I32)1, (I32)0, (I32)0);
 
     private static string ProductOf(ElementFormat format, F32[] sums)
     {

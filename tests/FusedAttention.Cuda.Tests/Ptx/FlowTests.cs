@@ -99,6 +99,26 @@ public sealed class FlowTests
         }));
 
     [Fact]
+    public void Rolled_loops_say_that_they_stay_loops() => Assert.Equal(
+        ["mov.b32 %i, 0", "setp.lt.s32 %p0, %i, 9", "@!%p0 bra $end_i_2", "$i_1:", ".pragma \"nounroll\"", "add.s32 %a, %a, %i", "add.s32 %i, %i, 4", "setp.lt.s32 %p1, %i, 9", "@%p1 bra $i_1", "$end_i_2:"],
+        Text.Of(static k => k.ForRolled("i", 0, 9, 4, I32.In(k).As("a").Add)));
+
+    [Fact]
+    public void Places_are_gone_to_from_elsewhere() => Assert.Equal(
+        ["bra.uni $shared_1", "$back_2:", "add.s32 %a, %a, 1", "$shared_1:", "add.s32 %a, %a, 2", "setp.lt.s32 %p0, %a, 9", "@%p0 bra $back_2"],
+        Text.Of(static k =>
+        {
+            I32 a = I32.In(k).As("a");
+            (string shared, string back) = (k.NewPlace("shared"), k.NewPlace("back"));
+            k.GoTo(shared);
+            k.Mark(back);
+            a.Add(1);
+            k.Mark(shared);
+            a.Add(2);
+            k.GoTo(back, a < 9);
+        }));
+
+    [Fact]
     public void Labels_and_names_are_unique_however_often_a_loop_is_written()
     {
         string[] lines = Text.Of(static k =>

@@ -69,8 +69,9 @@ public sealed class WarpgroupTextTests
     public void Products() => Assert.Equal(
         [
             "mov.b32 %high, 1073741888", "wgmma.fence.sync.aligned", "mov.b32 %low, 7", "add.s32 %r2, %low, 2", "mov.b64 %rd0, {%r2, %high}", "mov.b64 %rd1, {%low, %high}",
-            "wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16 {%s0, %s1, %s2, %s3}, %rd0, %rd1, 0, 1, 1, 0, 0", "mov.b64 %rd2, {%low, %high}",
-            "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%s0, %s1, %s2, %s3}, {%a0, %a1, %a2, %a3}, %rd2, 1, 1, 1, 1", "wgmma.commit_group.sync.aligned", "wgmma.wait_group.sync.aligned 1",
+            "wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16 {%s0, %s1, %s2, %s3}, %rd0, %rd1, 0, 1, 1, 0, 0", "not.pred %p1, %p0", "mov.b64 %rd2, {%low, %high}", "mov.b64 %rd3, {%low, %high}",
+            "wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16 {%s0, %s1, %s2, %s3}, %rd2, %rd3, %p1, 1, 1, 0, 0", "mov.b64 %rd4, {%low, %high}",
+            "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%s0, %s1, %s2, %s3}, {%a0, %a1, %a2, %a3}, %rd4, 1, 1, 1, 1", "wgmma.commit_group.sync.aligned", "wgmma.wait_group.sync.aligned 1",
             "setmaxnreg.dec.sync.aligned.u32 24", "setmaxnreg.inc.sync.aligned.u32 240", "mov.b32 %shared_base, shared_memory",
             "stmatrix.sync.aligned.m8n8.x4.shared.b16 [%shared_base], {%a0, %a1, %a2, %a3}",
         ],
@@ -82,6 +83,7 @@ public sealed class WarpgroupTextTests
             F32[] sums = k.Registers<F32>("s", 4);
             Pair[] left = k.Registers<Pair>("a", 4);
             k.IssueProduct(ElementFormat.Float16, sums, matrix + 2, matrix, adds: false);
+            k.IssueProduct(ElementFormat.Float16, sums, matrix, matrix, !Predicate.In(k));
             k.IssueProduct(ElementFormat.BFloat16, sums, left, matrix);
             k.CommitProducts();
             k.WaitForProducts(1);
