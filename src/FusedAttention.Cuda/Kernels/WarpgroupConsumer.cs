@@ -353,11 +353,11 @@ internal sealed class WarpgroupConsumer
     private void Speculate(I32 key, Action leave)
     {
         if (IsStraight) _k.WaitForProducts(1);
+        if (_biases is not null) AddBiases();
         F32[] sums = [.. _row.Select((row, r) =>
         {
             RowWeights weights = WeightsOf(row, key, _reference[r], isLeft: true, _masks?.Sees(r));
             if (_biases is null) weights.Prepare(RowOf(r), isWhole: true);
-            else AddBiases(r);
             return Weigh(r, weights.Weights());
         })];
         _k.WaitForProducts(0);
@@ -453,12 +453,15 @@ internal sealed class WarpgroupConsumer
     private Predicate HasNoReference() => _reference[0].IsNot(_reference[0]) | _reference[1].IsNot(_reference[1]);
 
     /// <summary>Scores of a tile that is speculated on, in natural logarithms.</summary>
-    private void AddBiases(int r)
+    private void AddBiases()
     {
-        _biases!.AddTo(r, RowOf(r));
-        if (_masks is null) return;
-        Func<int, Predicate> sees = _masks.Sees(r);
-        foreach ((F32 score, int column) in RowOf(r)) score.Set(F32.Select(sees(column), score, float.NegativeInfinity));
+        (F32 Score, int Column)[][] rows = [RowOf(0), RowOf(1)];
+        _biases!.AddTo(rows);
+        for (int r = 0; r < rows.Length && _masks is not null; r++)
+        {
+            Func<int, Predicate> sees = _masks.Sees(r);
+            foreach ((F32 score, int column) in rows[r]) score.Set(F32.Select(sees(column), score, float.NegativeInfinity));
+        }
     }
 
     private RowWeights WeightsOf(RowReader? row, I32 key, F32 maximum, bool isLeft, Func<int, Predicate>? sees = null, Func<int, F32>? biasOf = null) =>

@@ -31,7 +31,7 @@ internal sealed class WarpgroupLookupMemory
         Tiles = at + TilesOffset;
         _biases = at + HeadBytes;
         BiasRows = _biases + (WarpgroupLookups.BiasStages * tile.Lookups.BiasStageBytes(tile.Rows, tile.Keys));
-        _masks = tile.Lookups.HasBias ? BiasRows + (tile.Rows * sizeof(long)) : _biases;
+        _masks = tile.Lookups.HasBias ? BiasRows + tile.Lookups.BiasRowsBytes(tile.Rows) : _biases;
         _rowNumbers = _masks + tile.Lookups.MaskBytes(tile.Rows, tile.Keys);
     }
 
@@ -41,13 +41,13 @@ internal sealed class WarpgroupLookupMemory
     /// <summary>Nobody needs them any more: one arrival of each warp that computes.</summary>
     public Shared MaskEmpty { get; }
 
-    /// <summary>The bias of a tile is there: one arrival of each lane that copies.</summary>
+    /// <summary>The bias of a tile is there: one arrival of each lane that copies. Nobody's where it comes with the keys.</summary>
     public Shared BiasFull { get; }
 
     /// <summary>Nobody needs it any more: one arrival of each warp that computes.</summary>
     public Shared BiasEmpty { get; }
 
-    /// <summary>Where the item's rows of the bias begin, in device memory.</summary>
+    /// <summary>Where the item's rows of the bias begin, in device memory, if there are several.</summary>
     public Shared BiasRows { get; }
 
     /// <summary>For each stage of keys the first key of its tile, and the stage of its mask.</summary>
@@ -65,7 +65,7 @@ internal sealed class WarpgroupLookupMemory
     /// <summary>Of a tile, for every 32 rows whether one of them sees a key.</summary>
     public Shared Flags(I32 stage) => Mask(stage) + WarpgroupLookups.FlagsOffset(_tile.Rows);
 
-    /// <summary>The bias of a tile's rows.</summary>
+    /// <summary>The bias of a tile's rows, or of its keys.</summary>
     public Shared Bias(I32 stage) => _biases + (stage * _tile.Lookups.BiasStageBytes(_tile.Rows, _tile.Keys));
 
     /// <summary>The numbers of a row of the item, by its place in the block.</summary>

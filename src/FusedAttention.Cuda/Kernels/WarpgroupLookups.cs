@@ -5,7 +5,8 @@ namespace FusedAttention.Cuda.Kernels;
 /// <param name="BiasBytes">Of an element of the bias, 2 or 4: one of those copies the bias of a tile ahead; 0 without a bias.</param>
 /// <param name="HasTileMap">A mask function, of which a <see cref="TileMap"/> tells the tiles that are seen.</param>
 /// <param name="RowNumbers">Numbers of each row that its score function goes by, which are computed once an item: those of its <see cref="Scores.Tracing.ScoreForm"/>.</param>
-internal readonly record struct WarpgroupLookups(bool HasMask, int BiasBytes, bool HasTileMap = false, int RowNumbers = 0)
+/// <param name="HasBiasOfKeys">The rows of an item have one row of the bias between them, which is kept in floats.</param>
+internal readonly record struct WarpgroupLookups(bool HasMask, int BiasBytes, bool HasTileMap = false, int RowNumbers = 0, bool HasBiasOfKeys = false)
 {
     /// <summary>Tiles whose bias is there or on its way: as many as of keys, with which they go round.</summary>
     public const int BiasStages = WarpgroupTile.Stages;
@@ -14,6 +15,9 @@ internal readonly record struct WarpgroupLookups(bool HasMask, int BiasBytes, bo
     public const int BiasRowBytes = 128;
 
     public bool HasBias => BiasBytes > 0;
+
+    /// <summary>Whether a tile's bias comes and goes with its keys, and has no barriers of its own: without a mask, which has tiles passed over.</summary>
+    public bool HasBiasWithKeys => HasBiasOfKeys && !HasMask;
 
     /// <summary>Whether tiles that nobody sees are passed over: the warp that copies keys says with each tile which one it is.</summary>
     public bool PassesTiles => HasMask || HasTileMap;
@@ -59,7 +63,11 @@ internal readonly record struct WarpgroupLookups(bool HasMask, int BiasBytes, bo
     public static int BiasBoxBytes(int rows) => rows * BiasRowBytes;
 
     /// <summary>The bias of a tile.</summary>
-    public int BiasStageBytes(int rows, int keys) => ((keys * BiasBytes) + BiasRowBytes - 1) / BiasRowBytes * BiasBoxBytes(rows);
+    public int BiasStageBytes(int rows, int keys) =>
+        HasBiasOfKeys ? ((keys * sizeof(float)) + BiasRowBytes - 1) / BiasRowBytes * BiasRowBytes : ((keys * BiasBytes) + BiasRowBytes - 1) / BiasRowBytes * BiasBoxBytes(rows);
+
+    /// <summary>Where the rows of a bias begin, if there are several.</summary>
+    public int BiasRowsBytes(int rows) => HasBias && !HasBiasOfKeys ? rows * sizeof(long) : 0;
 
     /// <summary>What is the mask's.</summary>
     public int MaskBytes(int rows, int keys) => HasMask ? (MaskStages * MaskStageBytes(rows)) + (Packers * PackerBytes(rows, keys)) : 0;
@@ -71,5 +79,5 @@ internal readonly record struct WarpgroupLookups(bool HasMask, int BiasBytes, bo
     /// <param name="rows">Of a block.</param>
     /// <param name="keys">Of a tile.</param>
     public int SharedBytes(int rows, int keys) => this == default ? 0
-        : WarpgroupLookupMemory.HeadBytes + RowNumberBytes(rows) + MaskBytes(rows, keys) + (HasBias ? (BiasStages * BiasStageBytes(rows, keys)) + (rows * sizeof(long)) : 0);
+        : WarpgroupLookupMemory.HeadBytes + RowNumberBytes(rows) + MaskBytes(rows, keys) + (HasBias ? (BiasStages * BiasStageBytes(rows, keys)) + BiasRowsBytes(rows) : 0);
 }

@@ -38,7 +38,8 @@ internal static class WarpgroupPrefillKernel
             k.If(warp.Is(1), () => new WarpgroupValueLoads(k, call, memory, sizes, lane).LoadItems(work));
             WarpgroupMaskPacker? PackerOf(int number) => sizes.Lookups.Packers > number ? new(k, call, memory, sizes, lane, number) : null;
             k.If(warp.Is(2), () => work.HandOut(lane, PackerOf(0)));
-            if (sizes.Lookups.HasBias) k.If(warp.Is(3), () => new WarpgroupBiasCopier(k, call, memory, sizes, lane).CopyItems(work));
+            if (sizes.Lookups.HasBiasOfKeys) k.If(warp.Is(3), () => new WarpgroupKeyBiasCopier(k, call, memory, sizes, lane).CopyItems(work));
+            else if (sizes.Lookups.HasBias) k.If(warp.Is(3), () => new WarpgroupBiasCopier(k, call, memory, sizes, lane).CopyItems(work));
             else if (sizes.Lookups.HasMask) k.If(warp.Is(3), () => PackerOf(1)!.PackItems(work));
         }, () =>
         {

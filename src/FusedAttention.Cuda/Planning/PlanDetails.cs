@@ -74,7 +74,7 @@ internal static class PlanDetails
     private static string Lookups(WarpgroupLookups lookups)
     {
         string mask = lookups.HasMask ? ", the mask packed to bits a few tiles ahead" : "";
-        return lookups.HasBias ? $"{mask}, {WarpgroupLookups.BiasStages} tiles of the bias" : mask;
+        return lookups.HasBias ? $"{mask}, {WarpgroupLookups.BiasStages} tiles of the bias{(lookups.HasBiasOfKeys ? ", one row for all" : "")}" : mask;
     }
 
     private static string Tiles(AttentionProblem problem, in KernelTiles tiles, AttentionKernel kernel) => kernel switch

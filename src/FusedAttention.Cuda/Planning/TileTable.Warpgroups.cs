@@ -97,7 +97,9 @@ internal static partial class TileTable
     private static bool IsFor(WarpgroupUse? only, WarpgroupUse use) => only is null || only == use || (only == WarpgroupUse.Modified && use == WarpgroupUse.Long);
 
     /// <summary>What scores are looked up in.</summary>
-    public static WarpgroupLookups LookupsOf(AttentionProblem problem) => new(problem.HasMask, problem.HasBias ? problem.BiasType.Size() : 0, problem.MaskFunction is not null, problem.ScoreFunction?.Graph.Form.RowNumbers.Length ?? 0);
+    public static WarpgroupLookups LookupsOf(AttentionProblem problem) => new(
+        problem.HasMask, problem.HasBias ? problem.BiasType.Size() : 0, problem.MaskFunction is not null, problem.ScoreFunction?.Graph.Form.RowNumbers.Length ?? 0,
+        problem.HasBias && problem.BiasQueryStride == 0 && (problem.BiasHeadStride == 0 || problem.Group == 1));
 
     /// <summary>Whether scores go through functions of the caller's.</summary>
     public static bool HasFunctions(AttentionProblem problem) => problem.ScoreFunction is not null || problem.MaskFunction is not null;

@@ -62,6 +62,9 @@ internal static unsafe class ShapeProblem
             _ => throw new ArgumentException($"operands is {operands}; a call has one bias at most.", nameof(operands)),
         };
         problem.HasBias = bias != OperandKinds.None;
+        bool hasOneRow = operands.HasFlag(OperandKinds.BiasOfKeys);
+        if (hasOneRow && !problem.HasBias) throw new ArgumentException($"operands is {operands}; expected a type of the bias beside {nameof(OperandKinds.BiasOfKeys)}.", nameof(operands));
+        problem.BiasQueryStride = problem.HasBias && !hasOneRow ? 1 : 0;
         problem.HasMask = operands.HasFlag(OperandKinds.BooleanMask);
         problem.HasLogSumExp = operands.HasFlag(OperandKinds.LogSumExp);
         problem.HasKeyScale = operands.HasFlag(OperandKinds.KeyScale);

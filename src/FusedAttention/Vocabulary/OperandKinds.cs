@@ -36,4 +36,7 @@ public enum OperandKinds
 
     /// <summary>Scales of 8-bit values.</summary>
     ValueScale = 128,
+
+    /// <summary>Beside a kind of bias: it has one row that all queries and query heads share, <c>[.., 1, 1, keys]</c>, for which NVIDIA GPUs of compute capability 9.0 have a kernel of its own.</summary>
+    BiasOfKeys = 256,
 }
