@@ -311,9 +311,9 @@ internal sealed class WarpgroupConsumer
 
     /// <summary>
     /// Whether the last product of an item has no text of its own. Where products are small that would be, the assembler saves little (D = 64, causal: 340 ms for 370 on an H100), and plain calls take 1 % longer (8k, us: 986 and 977; with ALiBi
-    /// 1,065 and 1,085; at D = 128 773 and 771).
+    /// 1,065 and 1,085; at D = 128 773 and 771). Beside score functions at D = 256 it would cost a register that is not there (CUDA 13).
     /// </summary>
-    private bool SharesLastProduct => IsStraight && (_memory.ValueRows.Columns > 64 || _call.Traits.Has(CallFeatures.Alibi | CallFeatures.ScoreFunction));
+    private bool SharesLastProduct => IsStraight && (_call.Traits.Has(CallFeatures.ScoreFunction) ? _memory.ValueRows.Columns <= 192 : _memory.ValueRows.Columns > 64 || _call.Traits.Has(CallFeatures.Alibi));
 
     private bool HasFunctions => _call.Traits.Has(CallFeatures.ScoreFunction | CallFeatures.MaskFunction);
 

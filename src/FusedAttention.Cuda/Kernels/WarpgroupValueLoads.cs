@@ -73,13 +73,19 @@ internal sealed class WarpgroupValueLoads : WarpgroupLoads
             _rawParity.Set(_rawParity ^ 1);
             Kernel.If(isOutside, () => ClearRows(to, key, source));
             Kernel.WarpBarrier();
-            Kernel.If(isCareful, () => Kernel.ForRolled("box", 0, Memory.ValueRows.Boxes, 1, box =>
-                specials.Clean(to + (box * Memory.ValueRows.BoxBytes), BoxedRows.BoxColumns / SharedRows.Chunk, BoxedRows.RowBytes, Tile.Keys, key, 32, Lane)));
+            Kernel.If(isCareful, () => ForEachBox(to, box => specials.Clean(box, BoxedRows.BoxColumns / SharedRows.Chunk, BoxedRows.RowBytes, Tile.Keys, key, 32, Lane)));
             Kernel.FenceAsyncProxy();
             Kernel.WarpBarrier();
             Kernel.Where(IsElected, () => Kernel.Arrive(full));
         });
         _values.Advance();
+    }
+
+    /// <summary>A loop, unless there is one: its variable is one more register, and the 32 of a producer with one box would not do (CUDA 13).</summary>
+    private void ForEachBox(Shared tile, Action<Shared> body)
+    {
+        if (Memory.ValueRows.Boxes == 1) body(tile);
+        else Kernel.ForRolled("box", 0, Memory.ValueRows.Boxes, 1, box => body(tile + (box * Memory.ValueRows.BoxBytes)));
     }
 
     /// <summary>Zeros in rows that are no tokens of the sequence.</summary>
