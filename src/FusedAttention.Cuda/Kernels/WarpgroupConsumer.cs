@@ -300,14 +300,14 @@ internal sealed class WarpgroupConsumer
     }
 
     /// <summary>Biases beside ALiBi or a soft cap are rare, and more than the registers of a straight piece hold.</summary>
-    private bool MaySpeculate => _biases is null || IsStraight;
+    private bool MaySpeculate => _biases is null || !_call.Traits.Has(CallFeatures.Alibi | CallFeatures.SoftCap);
 
     /// <summary>
     /// Whether products are issued and weights computed in one piece of straight text, in which the assembler finds the wait for the second product its place among the exponentials, some hundred instructions behind the wait for
     /// the first; at the beginning of a piece of its own it would come first, and nothing would overlap. A soft cap has a branch there. Score functions of three warpgroups have too few registers: what does not depend on the scores is
     /// moved in front of the first wait (D = 64, 8k, us: a bias by distance 1,206, and 1,146 in two pieces; of two warpgroups at D = 128 839 and 852).
     /// </summary>
-    private bool IsStraight => !_call.Traits.Has(CallFeatures.SoftCap) && (_tile.Consumers == 2 || !_call.Traits.Has(CallFeatures.ScoreFunction));
+    private bool IsStraight => MaySpeculate && !_call.Traits.Has(CallFeatures.SoftCap) && (_tile.Consumers == 2 || !_call.Traits.Has(CallFeatures.ScoreFunction));
 
     /// <summary>
     /// Whether the last product of an item has no text of its own. Where products are small that would be, the assembler saves little (D = 64, causal: 340 ms for 370 on an H100), and plain calls take 1 % longer (8k, us: 986 and 977; with ALiBi

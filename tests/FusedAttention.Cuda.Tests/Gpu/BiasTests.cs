@@ -62,9 +62,7 @@ public abstract class BiasTests
         (string name, Func<int, int, int, AttentionElementType, float> of) = Patterns[number / 2 % Patterns.Length];
         Problem shared = ProblemOf((number * 4) + 1 + (number % 3), of);
         Broadcast<float> bias = shared.Bias!;
-        float[] all = [.. Enumerable.Range(0, shared.Heads * Queries * bias.Keys).Select(i => bias.At(0, i / (Queries * bias.Keys), i / bias.Keys % Queries, i % bias.Keys))];
-        Problem written = shared with { Bias = new(all, 1, shared.Heads, Queries, bias.Keys) };
-        CallResult expected = GpuProblems.Run(written, null, caller);
+        CallResult expected = GpuProblems.Run(WrittenOut(shared), null, caller);
         GpuProblems.Run(shared, null, caller).AssertSameBits(expected, $"{name}: {bias} against all of it, {shared}");
         int row = shared.Heads * shared.ValueDim, query = number * 2;
         if (shared.Options.Mask.IsCausal || shared.Mask is not null || !shared.Options.AlibiSlopes.IsDefaultOrEmpty) return;
@@ -77,6 +75,24 @@ public abstract class BiasTests
         };
         CallResult.AssertSameBits(expected.Output[0].AsSpan(query * row, row), GpuProblems.Run(alone, null, caller).Output[0], $"{name}: query {query} alone, {shared}");
     });
+
+    /// <summary>A bias that all rows of a block share is kept otherwise, and is another kernel: right, and with the bits of the same numbers written out.</summary>
+    /// <param name="number">Of a problem: a head's own at 256 dimensions, beside a mask at 192 and 128, causal at 128, causal at 64.</param>
+    [Theory]
+    [InlineData(9)]
+    [InlineData(10)]
+    [InlineData(22)]
+    [InlineData(42)]
+    public void One_row_for_all(int number)
+    {
+        using CudaStream stream = Problems.Open().CreateStream();
+        using var caller = new GpuCaller(stream.Device, AttentionKernel.Prefill, stream);
+        Problem shared = ProblemOf(number, Patterns[0].Of);
+        Assert.True(shared.Bias is { Queries: 1 } bias && (bias.Heads == 1 || shared.Heads == shared.KeyValueHeads));
+        CallResult result = GpuProblems.Run(shared, null, caller);
+        GpuProblems.AssertClose(result, shared, RowByRow.Solve(shared), caller.Forced);
+        GpuProblems.Run(WrittenOut(shared), null, caller).AssertSameBits(result, $"all of it against {shared.Bias}, {shared}");
+    }
 
     /// <summary>Outputs and log-sum-exps, whose bits show what outputs round away.</summary>
     internal static void AssertSameRows(CallResult expected, CallResult actual, Problem problem, IEnumerable<int> queries)
@@ -91,6 +107,14 @@ public abstract class BiasTests
                 CallResult.AssertSameBits(expected.LogSumExp![0].AsSpan(at, 1), actual.LogSumExp![0].AsSpan(at, 1), $"log-sum-exp of query {q}, head {h} of {problem}");
             }
         }
+    }
+
+    /// <summary>With the bias of every head and query.</summary>
+    private static Problem WrittenOut(Problem problem)
+    {
+        Broadcast<float> bias = problem.Bias!;
+        float[] all = [.. Enumerable.Range(0, problem.Heads * Queries * bias.Keys).Select(i => bias.At(0, i / (Queries * bias.Keys), i / bias.Keys % Queries, i % bias.Keys))];
+        return problem with { Bias = new(all, 1, problem.Heads, Queries, bias.Keys) };
     }
 
     private static Problem ProblemOf(int number, Func<int, int, int, AttentionElementType, float> of)
