@@ -30,6 +30,10 @@ public sealed class EmulatedFarTests() : FarTests(TestDevice.Emulator);
 
 /// <inheritdoc />
 [Slow]
+public sealed class EmulatedFeaturePairTests() : FeaturePairTests(TestDevice.Emulator);
+
+/// <inheritdoc />
+[Slow]
 public sealed class EmulatedFunctionTests() : FunctionTests(TestDevice.Emulator)
 {
     /// <inheritdoc cref="HiddenTiles" />
@@ -129,6 +133,10 @@ public sealed class EmulatedHopperBiasTests() : BiasTests(TestDevice.EmulatedHop
 /// <inheritdoc />
 [Slow]
 public sealed class EmulatedHopperBitTests() : BitTests(TestDevice.EmulatedHopper);
+
+/// <inheritdoc />
+[Slow]
+public sealed class EmulatedHopperFeaturePairTests() : FeaturePairTests(TestDevice.EmulatedHopper);
 
 /// <inheritdoc />
 [Slow]

@@ -34,6 +34,11 @@ public sealed class GpuFarTests() : FarTests(TestDevice.Gpu);
 /// <inheritdoc />
 [NeedsGpu]
 [Xunit.Collection(Fakes.FakeDriver.Collection)]
+public sealed class GpuFeaturePairTests() : FeaturePairTests(TestDevice.Gpu);
+
+/// <inheritdoc />
+[NeedsGpu]
+[Xunit.Collection(Fakes.FakeDriver.Collection)]
 public sealed class GpuFunctionTests() : FunctionTests(TestDevice.Gpu);
 
 /// <inheritdoc />
