@@ -247,6 +247,25 @@ public sealed unsafe class CudaCallTests : IDisposable
         CudaAttention.Prepare<float, Half>(_device, shape, [1, 700], [90, 700], blockSize: 16);
         Assert.Equal("plain", CudaAttention.Explain<float, Half>(_device, shape, [1], [90], blockSize: 16).Kernel);
         Refused("operands", () => CudaAttention.Prepare<Half, Half>(_device, shape, options, OperandKinds.BiasFloat16 | OperandKinds.BiasFloat32), "one bias");
+        Refused("operands", () => CudaAttention.Prepare<Half, Half>(_device, shape, options, OperandKinds.BiasOfKeys), "expected a type of the bias beside BiasOfKeys");
+    }
+
+    /// <summary>Biases that queries share are another kernel, which is prepared by its own name.</summary>
+    [Fact]
+    public void A_bias_of_keys_is_prepared_as_such()
+    {
+        AttentionShape shape = new(2, 512, 1024, 8, 2, 64);
+        using CudaTensor<Half> query = _device.Allocate<Half>(2, 512, 8, 64), output = _device.Allocate<Half>(2, 512, 8, 64), key = _device.Allocate<Half>(2, 1024, 2, 64), bias = _device.Allocate<Half>(2, 1, 1, 1024);
+        CudaAttention.Prepare<Half, Half>(_device, shape, null, OperandKinds.BiasFloat16);
+        KernelFunction[] ofRows = [.. _runtime.Prepared];
+        CudaAttention.Prepare<Half, Half>(_device, shape, null, OperandKinds.BiasFloat16 | OperandKinds.BiasOfKeys);
+        KernelFunction[] prepared = [.. _runtime.Prepared];
+        Assert.NotEmpty(prepared.Except(ofRows));
+        _runtime.Prepared.Clear();
+        CudaAttention.Forward(query, key, key, output, null, new CudaOperands { Bias = bias });
+        Assert.NotEmpty(_runtime.Prepared);
+        Assert.Empty(_runtime.Prepared.Except(prepared));
+        Assert.NotEmpty(_runtime.Prepared.Except(ofRows));
     }
 
     [Fact]

@@ -66,7 +66,7 @@ internal static class GpuTables
 
         int launches = measurements.Results.Max(r => r.Line.Launches) ?? 0;
         yield return "PyTorch and this library are in one process; the contenders of a row are checked against double precision and timed in turns on the same tensors, a peer in each layout it takes, of which the fastest counts. "
-            + $"Burst is the best of {launches} single launches some milliseconds apart, each queued behind other work, so that no time of the host is in it; sustained is the mean of 0.2 s of calls after 0.2 s of them, at the clock that the card's power allows then. "
+            + $"Burst is the best of {launches} single launches some milliseconds apart, each queued behind other work, so that no time of the host is in it; sustained is the mean of calls of two times 0.15 s, each after 0.15 s of them, at the clock that the card's power allows then: the second time the contenders come in the opposite order. "
             + "Only allowed pairs count as work, half of a full row if causal, and decoding counts keys and values once, from so many copies in turn that no cache holds them.";
         if (RatedSuites.SelectMany(measurements.Rows).Any(r => r.Advantage is { IsOneRun: false }))
             yield return $"{OtherRun} What is compared comes from different runs.";

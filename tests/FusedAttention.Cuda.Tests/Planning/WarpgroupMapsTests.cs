@@ -83,6 +83,7 @@ public sealed class WarpgroupMapsTests
         Assert.Contains("the driver knows CUDA 11.8, not 12.0", Details(Dense(shape), Hopper with { DriverVersion = 11080 }), StringComparison.Ordinal);
         Assert.Contains("the mask packed to bits a few tiles ahead", Details(ShapeProblem.Dense<Half, Half>(shape, AttentionOptions.Default, OperandKinds.BooleanMask), Hopper), StringComparison.Ordinal);
         Assert.Contains("tiles of 128 keys, 2 stages, 231680 bytes of shared memory, 2 tiles of the bias", Details(ShapeProblem.Dense<Half, Half>(shape, AttentionOptions.Default, OperandKinds.BiasFloat16), Hopper), StringComparison.Ordinal);
+        Assert.Contains("2 tiles of the bias, one row for all", Details(ShapeProblem.Dense<Half, Half>(shape, AttentionOptions.Default, OperandKinds.BiasFloat16 | OperandKinds.BiasOfKeys), Hopper), StringComparison.Ordinal);
         Assert.Contains("no tile for dimensions 256/64 fits 101376 bytes", Details(Dense(new(1, 100, 100, 8, 2, 256, 64)), Hopper with { MaxSharedMemory = 101376 }), StringComparison.Ordinal);
         Assert.Contains("200 query heads a key/value head", Details(Dense(new(1, 100, 100, 200, 1, 128)), Hopper), StringComparison.Ordinal);
         AttentionProblem broadcast = Dense(shape);
