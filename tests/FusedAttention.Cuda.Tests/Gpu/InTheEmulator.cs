@@ -202,6 +202,10 @@ public sealed class EmulatedBoxesBitTests() : BitTests(TestDevice.EmulatedBoxes)
 
 /// <inheritdoc />
 [Slow]
+public sealed class EmulatedBoxesFeaturePairTests() : FeaturePairTests(TestDevice.EmulatedBoxes);
+
+/// <inheritdoc />
+[Slow]
 public sealed class EmulatedBoxesFunctionTests() : FunctionTests(TestDevice.EmulatedBoxes);
 
 /// <inheritdoc />
