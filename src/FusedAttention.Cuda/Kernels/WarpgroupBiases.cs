@@ -100,7 +100,12 @@ internal sealed class WarpgroupBiases
         if (_tile.Lookups.HasBiasOfKeys)
         {
             Func<int, F32> bias = Of(0);
-            foreach (((F32 upper, int column), (F32 lower, int _)) in products[0].Zip(products[1])) Array.ForEach([upper, lower], score => Add(score, bias(column)));
+            foreach (((F32 upper, int column), (F32 lower, int _)) in products[0].Zip(products[1]))
+            {
+                Add(upper, bias(column));
+                Add(lower, bias(column));
+            }
+
             return;
         }
 
