@@ -21,7 +21,7 @@ public sealed class FeaturePairTests
             if (FeaturePairs.HasFunction(first, second) && !MetalProblems.IsWhole) continue;
             foreach (AttentionKernel kernel in (AttentionKernel[])[AttentionKernel.Prefill, AttentionKernel.Decode])
             {
-                Problem problem = FeaturePairs.Of(first, second, second % 2 == 0 ? AttentionElementType.Float16 : AttentionElementType.Float32, 64, kernel == AttentionKernel.Decode ? 3 : 40, 150);
+                Problem problem = FeaturePairs.Of(first, second, FeaturePairs.FormOf(first, second, (int)kernel), second % 2 == 0 ? AttentionElementType.Float16 : AttentionElementType.Float32, 64, kernel == AttentionKernel.Decode ? 3 : 40, 150);
                 Caller.Run(problem, null, new MetalCaller(runtime, kernel)).AssertClose(problem, RowByRow.Solve(problem));
             }
         }

@@ -14,7 +14,7 @@ internal static class FeaturePairs
         ("bias of keys", static problem => problem with
         {
             BiasType = AttentionElementType.Float32,
-            Bias = new([.. Enumerable.Range(0, problem.KeyLengths[0]).Select(static k => (k * 7919 % 1009 / 250f) - 2)], 1, 1, 1, problem.KeyLengths[0]),
+            Bias = new([.. Enumerable.Range(0, problem.KeyLengths.Max()).Select(static k => (k * 7919 % 1009 / 250f) - 2)], 1, 1, 1, problem.KeyLengths.Max()),
         }),
         ("mask", static problem => new ProblemGenerator(2).WithMask(problem)),
         ("ALiBi", static problem => With(problem, static options => options with { AlibiSlopes = AlibiSlopes.ForHeads(Heads) })),
@@ -35,29 +35,34 @@ internal static class FeaturePairs
     /// <summary>What a pair is called.</summary>
     public static string NameOf(int first, int second) => $"{Features[first].Name} and {Features[second].Name}";
 
+    /// <summary>One of the three forms, another one for the next pair and for the next number.</summary>
+    public static CallForm FormOf(int first, int second, int number = 0) => (CallForm)((first + (2 * second) + number) % 3);
+
     /// <summary>Whether one of them is a function of the caller's.</summary>
     public static bool HasFunction(int first, int second) => new[] { first, second }.Any(static number => Features[number].Name.EndsWith("function", StringComparison.Ordinal));
 
-    /// <summary>A call with both, over two queries' heads a key/value head.</summary>
+    /// <summary>A call with both, over two query heads a key/value head; packed and paged ones have a shorter sequence beside.</summary>
     /// <param name="first">A feature.</param>
     /// <param name="second">Another one.</param>
+    /// <param name="form">Of the call: one for each pair, as tests take them in turn.</param>
     /// <param name="type">Of all tensors.</param>
     /// <param name="dim">Of keys and values.</param>
     /// <param name="queries">Rows a head.</param>
     /// <param name="keys">At least as many.</param>
-    public static Problem Of(int first, int second, AttentionElementType type, int dim, int queries, int keys) => Features[second].Add(Features[first].Add(new ProblemGenerator(first + second).Fill(new Problem
+    public static Problem Of(int first, int second, CallForm form, AttentionElementType type, int dim, int queries, int keys) => Features[second].Add(Features[first].Add(new ProblemGenerator(first + second).Fill(new Problem
     {
-        Name = NameOf(first, second),
-        Form = CallForm.Dense,
+        Name = $"{NameOf(first, second)}, {form}",
+        Form = form,
         QueryType = type,
         KeyValueType = type,
         Heads = Heads,
         KeyValueHeads = 2,
         KeyDim = dim,
         ValueDim = dim,
-        QueryLengths = [queries],
-        KeyLengths = [keys],
+        QueryLengths = form == CallForm.Dense ? [queries] : [queries, (queries + 1) / 2],
+        KeyLengths = form == CallForm.Dense ? [keys] : [keys, keys / 3],
         KeyCapacity = keys,
+        BlockSize = 16,
         Query = [],
         Key = [],
         Value = [],

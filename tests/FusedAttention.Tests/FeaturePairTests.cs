@@ -19,9 +19,9 @@ public sealed class FeaturePairTests
         {
             foreach (CpuInstructionSet variant in Variants.Supported)
             {
-                foreach (int queries in (int[])[70, 3, 1])
+                foreach (int queries in (int[])[70, 3])
                 {
-                    Problem problem = FeaturePairs.Of(first, second, Types[(first + second) % Types.Length], second % 2 == 0 ? 64 : 24, queries, 333);
+                    Problem problem = FeaturePairs.Of(first, second, FeaturePairs.FormOf(first, second, queries), Types[(first + second) % Types.Length], second % 2 == 0 ? 64 : 24, queries, 333);
                     problem = problem with { Execution = problem.Execution with { InstructionSet = variant } };
                     Caller.Run(problem).AssertClose(problem, CpuLimits.Of(problem));
                 }

@@ -30,7 +30,7 @@ public abstract class FeaturePairTests
             {
                 if (!Problems.Target.Tests(kernel)) continue;
                 using GpuCaller caller = new(stream.Device, kernel, stream);
-                Problem problem = FeaturePairs.Of(first, second, type, dim, kernel == AttentionKernel.Decode ? 3 : 70, 333);
+                Problem problem = FeaturePairs.Of(first, second, FeaturePairs.FormOf(first, second, (int)kernel), type, dim, kernel == AttentionKernel.Decode ? 3 : 70, 333);
                 GpuProblems.AssertClose(GpuProblems.Run(problem, null, caller), problem, RowByRow.Solve(problem), kernel, problem.Name);
             }
         }
