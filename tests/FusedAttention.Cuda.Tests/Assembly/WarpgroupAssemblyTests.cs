@@ -24,8 +24,8 @@ public sealed class WarpgroupAssemblyTests(ITestOutputHelper output)
 
     private static readonly CallFeatures[] Flags = [CallFeatures.Alibi, CallFeatures.SoftCap, CallFeatures.Sinks, CallFeatures.LogSumExp, CallFeatures.Mask];
 
-    /// <summary>Choices of each factor: element type, dimensions, block size, whether every key is in sight, the features, and none or a bias of each type.</summary>
-    private static readonly int[] Choices = [2, Dims.Length, BlockSizes.Length, 2, 2, 2, 2, 2, 2, 4];
+    /// <summary>Choices of each factor: element type, dimensions, block size, whether every key is in sight, the features, and none or a bias of each type, of rows or of keys alone.</summary>
+    private static readonly int[] Choices = [2, Dims.Length, BlockSizes.Length, 2, 2, 2, 2, 2, 2, 7];
 
     [Fact]
     public void Kernels_assemble_without_spilling_and_products_stay_in_the_background()
@@ -82,12 +82,12 @@ public sealed class WarpgroupAssemblyTests(ITestOutputHelper output)
         CallFeatures features = CallFeatures.Aligned;
         for (int i = 0; i < Flags.Length; i++)
             if (choice[4 + i] == 1) features |= Flags[i];
-        AttentionElementType bias = choice[^1] switch { 2 => AttentionElementType.Float16, 3 => AttentionElementType.BFloat16, _ => AttentionElementType.Float32 };
+        AttentionElementType bias = (choice[^1] % 3) switch { 2 => AttentionElementType.Float16, 0 => AttentionElementType.BFloat16, _ => AttentionElementType.Float32 };
         if (choice[^1] > 0) features |= CallFeatures.Bias;
         bool isFull = choice[3] == 1;
         WarpgroupUse use = (features & (CallFeatures.Alibi | CallFeatures.SoftCap)) != CallFeatures.None ? WarpgroupUse.Modified
             : isFull ? WarpgroupUse.Full : WarpgroupUse.Masked;
-        var tiles = new KernelTiles(null, TileTable.Warpgroups(key, value, Hopper, use, new WarpgroupLookups((features & CallFeatures.Mask) != CallFeatures.None, choice[^1] == 0 ? 0 : bias.Size())), WarpgroupRefusal.None, null, default, 1, null, 1);
+        var tiles = new KernelTiles(null, TileTable.Warpgroups(key, value, Hopper, use, new WarpgroupLookups((features & CallFeatures.Mask) != CallFeatures.None, choice[^1] == 0 ? 0 : bias.Size(), HasBiasOfKeys: choice[^1] > 3)), WarpgroupRefusal.None, null, default, 1, null, 1);
         return KernelLibrary.Of(AttentionKernel.Prefill, new(type, type, key, value, features, BlockSizes[choice[2]], choice[^1] > 0 ? bias : default), tiles);
     }
 }
