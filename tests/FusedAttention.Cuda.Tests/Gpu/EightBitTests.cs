@@ -58,8 +58,8 @@ public abstract class EightBitTests
             (Problem problem, Arrangement arrangement, _) = Next(query, codes, number, 870_000 + (number * 10) + n);
             Solution solution = Solve(problem);
 
-            // A prefill rounds values times their scales as well.
-            Solution roundedValues = solution.WithRoundedWeights(query, query);
+            // A prefill rounds values times their scales as well, and multiplies them by weights that lose alike.
+            Solution roundedValues = Solve(problem, multipliesNumbers: true).WithRoundedWeights(query, query);
             foreach (GpuCaller caller in (GpuCaller[])[chosen, forced[n % 3]])
             {
                 if (GpuProblems.TryRun(problem, arrangement, caller) is { } result)
@@ -175,18 +175,24 @@ public abstract class EightBitTests
 
     /// <summary>
     /// The solution, with what binary16 loses below its smallest normal number: a weight times its value's scale is off by half a subnormal step, 2^-25, and then multiplies a code. Of many, 3.5 times the root of the squares
-    /// is 6 standard deviations, as of what rounding loses above.
+    /// is 6 standard deviations, as of what rounding loses above. It shows where a row's one large weight is on a value of 0, which codes often are.
     /// </summary>
-    private static Solution Solve(Problem problem)
+    /// <param name="problem">The problem.</param>
+    /// <param name="multipliesNumbers">A prefill may take the call, whose weights are without scales: what they lose multiplies a code times its scale.</param>
+    private static Solution Solve(Problem problem, bool multipliesNumbers = false)
     {
         Solution solution = RowByRow.Solve(problem);
         if (problem.QueryType != AttentionElementType.Float16) return solution;
         int dim = problem.ValueDim, group = problem.Heads / problem.KeyValueHeads;
         for (int s = 0; s < problem.Sequences; s++)
         {
-            double[] squares = new double[problem.KeyValueHeads * dim];
-            for (int n = 0; n < problem.Value[s].Length; n++)
-                if (!float.IsNaN(problem.Value[s][n])) squares[n % squares.Length] += problem.Value[s][n] * problem.Value[s][n];
+            double[] squares = new double[problem.KeyValueHeads * dim], numbers = problem.ValueNumbers(s);
+            for (int n = 0; n < numbers.Length; n++)
+            {
+                double most = multipliesNumbers ? Math.Max(Math.Abs(problem.Value[s][n]), Math.Abs(numbers[n])) : Math.Abs(problem.Value[s][n]);
+                if (!double.IsNaN(most)) squares[n % squares.Length] += most * most;
+            }
+
             for (int n = 0; n < solution.OutputLimit[s].Length; n++)
                 solution.OutputLimit[s][n] += Math.ScaleB(3.5 * Math.Sqrt(squares[(n / dim % problem.Heads / group * dim) + (n % dim)]), -25);
         }
