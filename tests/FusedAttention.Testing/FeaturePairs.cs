@@ -2,7 +2,7 @@ namespace FusedAttention.Testing;
 
 /// <summary>
 /// Each feature of a call beside each other one. Kernels have texts of their own for what is there, and what two of them leave out between them no test of one shows: a bias beside ALiBi had been without the distances in one kernel of
-/// one backend, and of a thousand random problems few have both.
+/// one backend. Where both say the same of a call, as two biases or two masks by position do, the second alone is there.
 /// </summary>
 internal static class FeaturePairs
 {
@@ -32,9 +32,6 @@ internal static class FeaturePairs
     /// <summary>Those behind a feature, which are to be beside it.</summary>
     public static IEnumerable<int> Beside(int first) => Enumerable.Range(first + 1, Features.Length - first - 1);
 
-    /// <summary>What a pair is called.</summary>
-    public static string NameOf(int first, int second) => $"{Features[first].Name} and {Features[second].Name}";
-
     /// <summary>One of the three forms, another one for the next pair and for the next number.</summary>
     public static CallForm FormOf(int first, int second, int number = 0) => (CallForm)((first + (2 * second) + number) % 3);
 
@@ -51,7 +48,7 @@ internal static class FeaturePairs
     /// <param name="keys">At least as many.</param>
     public static Problem Of(int first, int second, CallForm form, AttentionElementType type, int dim, int queries, int keys) => Features[second].Add(Features[first].Add(new ProblemGenerator(first + second).Fill(new Problem
     {
-        Name = $"{NameOf(first, second)}, {form}",
+        Name = $"{Features[first].Name} and {Features[second].Name}, {form}",
         Form = form,
         QueryType = type,
         KeyValueType = type,

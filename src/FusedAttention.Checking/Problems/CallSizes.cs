@@ -22,6 +22,9 @@ public sealed record CallSizes(TensorElementType QueryType, TensorElementType Ke
     /// <summary>Null without a bias.</summary>
     public TensorElementType? BiasType { get; init; }
 
+    /// <summary>The bias has one row for all queries, and for all query heads of a key/value head.</summary>
+    public bool HasBiasOfKeys { get; init; }
+
     public static CallSizes Of(CallInputs call)
     {
         var sizes = new CallSizes(
@@ -31,6 +34,7 @@ public sealed record CallSizes(TensorElementType QueryType, TensorElementType Ke
             BlockSize = call.Layout == SequenceLayout.Paged ? call.BlockSize : null,
             HasMask = call.Mask is not null,
             BiasType = call.Bias?.ElementType,
+            HasBiasOfKeys = call.Bias is { } bias && LengthBefore(bias, 2) == 1 && (LengthBefore(bias, 3) == 1 || call.Heads == call.KeyValueHeads),
         };
         if (call.Layout == SequenceLayout.Dense && call.KeyLengths is null) return sizes;
 
@@ -40,4 +44,7 @@ public sealed record CallSizes(TensorElementType QueryType, TensorElementType Ke
         for (int s = 0; s < queries.Length; s++) (_, _, queries[s], keys[s]) = call.Sequence(s);
         return sizes with { QueryLengths = queries, KeyLengths = keys };
     }
+
+    /// <summary>A dimension counted from the end; 1 for those that a tensor leaves out.</summary>
+    private static long LengthBefore(LoadedTensor tensor, int end) => tensor.Rank < end ? 1 : tensor.Shape[^end];
 }

@@ -64,6 +64,8 @@ internal static unsafe class ShapeProblem
         problem.HasBias = bias != OperandKinds.None;
         bool hasOneRow = operands.HasFlag(OperandKinds.BiasOfKeys);
         if (hasOneRow && !problem.HasBias) throw new ArgumentException($"operands is {operands}; expected a type of the bias beside {nameof(OperandKinds.BiasOfKeys)}.", nameof(operands));
+
+        // Plans only ask whether it is 0.
         problem.BiasQueryStride = problem.HasBias && !hasOneRow ? 1 : 0;
         problem.HasMask = operands.HasFlag(OperandKinds.BooleanMask);
         problem.HasLogSumExp = operands.HasFlag(OperandKinds.LogSumExp);

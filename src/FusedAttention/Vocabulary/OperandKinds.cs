@@ -37,6 +37,9 @@ public enum OperandKinds
     /// <summary>Scales of 8-bit values.</summary>
     ValueScale = 128,
 
-    /// <summary>Beside a kind of bias: it has one row that all queries and query heads share, <c>[.., 1, 1, keys]</c>, for which NVIDIA GPUs of compute capability 9.0 have a kernel of its own.</summary>
+    /// <summary>
+    /// Beside a type of the bias, without which it is an <see cref="ArgumentException"/>: it has one row for all queries and for all query heads of a key/value head, <c>[.., 1, 1, keys]</c>, or <c>[.., heads, 1, keys]</c> where each
+    /// query head has keys of its own. NVIDIA GPUs of compute capability 9.0 have a kernel for that, with the same bits.
+    /// </summary>
     BiasOfKeys = 256,
 }

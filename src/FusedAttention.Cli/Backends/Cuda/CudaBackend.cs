@@ -69,6 +69,7 @@ internal sealed class CudaBackend(CudaDevice device) : Backend
             TensorElementType.BFloat16 => OperandKinds.BiasBFloat16,
             _ => OperandKinds.None,
         };
+        if (sizes.HasBiasOfKeys) kinds |= OperandKinds.BiasOfKeys;
         if (sizes.HasMask) kinds |= OperandKinds.BooleanMask;
         return kinds | OperandKinds.LogSumExp;
     }
