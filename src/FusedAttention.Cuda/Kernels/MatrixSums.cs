@@ -60,10 +60,11 @@ internal static class MatrixSums
     /// <param name="values">The tile.</param>
     /// <param name="layout">How it lies.</param>
     /// <param name="lane">Of the warp.</param>
-    public static void AddWeightedValues(PtxKernel k, ElementFormat format, F32[][] outputs, Pair[][][] weights, Shared values, SharedRows layout, I32 lane)
+    /// <param name="columns">How many there are; null for all that the tile has.</param>
+    public static void AddWeightedValues(PtxKernel k, ElementFormat format, F32[][] outputs, Pair[][][] weights, Shared values, SharedRows layout, I32 lane, int? columns = null)
     {
         Shared mine = values + layout.LaneOffsetOfRows(lane);
-        AddWeightedValues(k, format, outputs, weights, (key, column) => mine + ((key * layout.Stride) + (column * 2)), layout.Dim);
+        AddWeightedValues(k, format, outputs, weights, (key, column) => mine + ((key * layout.Stride) + (column * 2)), columns ?? layout.Dim);
     }
 
     /// <summary>The same with values of a box of more rows.</summary>
@@ -117,12 +118,15 @@ internal static class MatrixSums
     public static Pair[][] LeftFactors(ElementFormat format, F32[] sums)
     {
         var factors = new Pair[sums.Length / 8][];
-        for (int slice = 0; slice < factors.Length; slice++)
-        {
-            factors[slice] = new Pair[4];
-            for (int i = 0; i < 4; i++) factors[slice][i] = Pair.Of(format, sums[(8 * slice) + (2 * i)], sums[(8 * slice) + (2 * i) + 1]);
-        }
-
+        for (int slice = 0; slice < factors.Length; slice++) factors[slice] = [.. Enumerable.Range(0, 4).Select(_ => Pair.In(sums[0].Kernel!))];
+        RoundInto(factors, format, sums);
         return factors;
+    }
+
+    /// <summary>The same, into registers that are there.</summary>
+    public static void RoundInto(Pair[][] factors, ElementFormat format, F32[] sums)
+    {
+        for (int slice = 0; slice < factors.Length; slice++)
+            for (int i = 0; i < 4; i++) factors[slice][i].SetRounded(format, sums[(8 * slice) + (2 * i)], sums[(8 * slice) + (2 * i) + 1]);
     }
 }

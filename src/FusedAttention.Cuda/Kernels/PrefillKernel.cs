@@ -8,7 +8,7 @@ namespace FusedAttention.Cuda.Kernels;
 /// of K and V serves the whole group.
 /// </summary>
 /// <remarks>
-/// A warp has 16 or 32 rows of the block and all keys of the tile: scores, weights and outputs stay in its registers, since sums of one product are the left factor of the next without moving. The next
+/// A warp has 16 or 32 rows of the block and all keys of the tile, or a pair of warps has (<see cref="WarpPair"/>): scores, weights and outputs stay in its registers, since sums of one product are the left factor of the next without moving. The next
 /// tile is copied while one is worked on. Warps none of whose rows sees a tile skip it.
 /// </remarks>
 internal sealed class PrefillKernel
@@ -29,6 +29,12 @@ internal sealed class PrefillKernel
     private readonly I32 _thread;
     private readonly I32 _lane;
     private readonly I32 _warp;
+
+    /// <summary>Which of the block's sets of rows the warp has.</summary>
+    private readonly I32 _rowSet;
+
+    /// <summary>Null where a warp has its rows alone.</summary>
+    private readonly WarpPair? _pair;
     private readonly F32 _factor;
     private readonly KeyTileCopies _copies;
     private readonly KeySource _keys;
@@ -69,6 +75,7 @@ internal sealed class PrefillKernel
         _thread = _k.ThreadIndex().As("thread");
         _lane = (_thread & 31).As("lane");
         _warp = _k.ShuffleFrom(_thread >>> 5, 0).As("warp");
+        _rowSet = tile.HasPairs ? (_warp >>> 1).As("row_set") : _warp;
         _factor = RowWeights.Factor(_call).As("factor");
         _copies = new(_k, _call, tile.Keys, tile.Threads, _thread);
         _keys = KeySource.Of(_call, _place);
@@ -77,11 +84,12 @@ internal sealed class PrefillKernel
         _stages = _wide + tile.WideBytes(traits.KeyDim, traits.ValueDim);
         _rowNumbers = _wide + tile.StagesBytes(traits.KeyDim, traits.ValueDim);
         (_keyLayout, _valueLayout) = (new(traits.KeyDim), new(traits.ValueDim));
+        if (tile.HasPairs) _pair = new(_k, tile, _rowNumbers + tile.RowNumberBytes, _warp, _lane);
         if (_call.KeyValueFormat.Bytes() == 1) _codes = new(_k, _call, _place, _keys, _copies, tile, _thread);
         _specials = new(_k, _call, _k.SharedMemory, _thread, _call.QueryFormat);
         if (traits.Has(CallFeatures.Mask)) _masks = new(_k, _place, tile, _rowNumbers + tile.RowNumberBytes, _thread);
         else if (traits.Has(CallFeatures.MaskFunction)) _functions = new(_k, _call, tile);
-        _outputs = [.. Enumerable.Range(0, Fragments).Select(m => _k.Registers<F32>($"o{m}_", _call.Traits.ValueDim / 2))];
+        _outputs = [.. Enumerable.Range(0, Fragments).Select(m => _k.Registers<F32>($"o{m}_", ColumnsOfWarp / 2))];
         _maximum = _k.Registers<F32>("m", 2 * Fragments);
         _sum = _k.Registers<F32>("l", 2 * Fragments);
         if (traits.Has(CallFeatures.LogSumExp)) _exactSum = _k.Registers<F32>("exact_l", 2 * Fragments);
@@ -101,13 +109,15 @@ internal sealed class PrefillKernel
     /// <summary>16-row fragments of a warp.</summary>
     private int Fragments => _tile.RowsOfWarp / 16;
 
+    /// <summary>Columns of values whose sums the warp has.</summary>
+    private int ColumnsOfWarp => _call.Traits.ValueDim / _tile.WarpsOfRows;
+
     private int StageBytes => _tile.StageBytes(_call.Traits.KeyDim, _call.Traits.ValueDim);
 
     private void Write()
     {
         LoadQueries();
         FindRanges();
-        if (HoldsQueries) HoldQueries();
         Predicate isCareful = _k.Variable("is_careful", value: false);
         _k.Repeat("pass", () =>
         {
@@ -149,7 +159,7 @@ internal sealed class PrefillKernel
     /// <summary>The lane's rows: g and g + 8 of each fragment.</summary>
     private RowReader[] RowsOfLane(WorkPlace place)
     {
-        I32 first = (_warp * _tile.RowsOfWarp) + (_lane >>> 2);
+        I32 first = (_rowSet * _tile.RowsOfWarp) + (_lane >>> 2);
         return [.. Enumerable.Range(0, 2 * Fragments).Select(i =>
         {
             I32 index = first + (8 * i);
@@ -223,8 +233,9 @@ internal sealed class PrefillKernel
         _k.CommitCopies();
         _k.While("tile", () => key >= first, () =>
         {
-            // The tile has arrived, and everybody is done with the one before, whose place is filled next.
-            _k.WaitForCopies(0);
+            // The tile has arrived, and everybody is done with the one before, whose place is filled next. Ahead of the first one nothing needs to have arrived but its mask: the queries may come with it.
+            if (_masks is null) _k.If(hasTile, () => _k.WaitForCopies(0));
+            else _k.WaitForCopies(0);
             if (_masks is not null) PassHiddenTiles(after!, first);
             else if (_functions is not null) PassTilesThatNobodyKeeps(after!, first);
             else _k.Barrier();
@@ -236,6 +247,7 @@ internal sealed class PrefillKernel
             });
             _k.CommitCopies();
             ((I32)filling.Register).Set(OtherStage(filling).ToI32());
+            if (HoldsQueries) _k.If(!hasTile, HoldQueries);
             _k.If(hasTile, () =>
             {
                 Shared tile = Widened(filling);
@@ -314,9 +326,10 @@ internal sealed class PrefillKernel
 
     private bool HoldsQueries => Fragments * _keyLayout.Columns / 4 <= MostQueryRegisters;
 
+    /// <summary>While the first tile is on its way.</summary>
     private void HoldQueries()
     {
-        _k.WaitForCopies(0);
+        _k.WaitForCopies(1);
         _k.Barrier();
         _heldQueries = [.. Enumerable.Range(0, _keyLayout.Columns / 16).Select(LoadQueryFactors)];
     }
@@ -325,7 +338,7 @@ internal sealed class PrefillKernel
     private Pair[][] LoadQueryFactors(int slice)
     {
         SharedRows layout = _keyLayout;
-        Shared mine = _queries + I32.MultiplyAdd(_warp, layout.BytesOf(_tile.RowsOfWarp), layout.LaneOffsetOfRows(_lane));
+        Shared mine = _queries + I32.MultiplyAdd(_rowSet, layout.BytesOf(_tile.RowsOfWarp), layout.LaneOffsetOfRows(_lane));
         return [.. Enumerable.Range(0, Fragments).Select(m => _k.LoadMatrices(mine + ((m * layout.BytesOf(16)) + (slice * 32))))];
     }
 
@@ -342,7 +355,8 @@ internal sealed class PrefillKernel
     /// </summary>
     private void AddTile(Shared tile, Shared stage, I32 key)
     {
-        F32[][] scores = [.. Enumerable.Range(0, Fragments).Select(m => _k.Registers<F32>($"s{m}_", _tile.Keys / 2))];
+        F32[][] scores = [.. Enumerable.Range(0, Fragments).Select(m => _k.Registers<F32>($"s{m}_", _tile.KeysOfWarp / 2))];
+        Pair[][][]? own = _pair is null ? null : [.. scores.Select((s, m) => (Pair[][])[.. Enumerable.Range(0, s.Length / 8).Select(slice => _k.Registers<Pair>($"w{m}_{slice}_", 4))])];
         Predicate isDone = _k.Variable("is_done", value: false);
         (I32 start, I32 end) = WholeRange();
         _k.If(_isWarm & (key >= start) & (key + _tile.Keys <= end), () =>
@@ -354,7 +368,9 @@ internal sealed class PrefillKernel
                 weights.Prepare(RowOf(scores, r), isWhole: true);
                 return Weigh(scores, r, weights.Weights());
             })];
-            isDone.Set(!_k.Any(sums.Select(static sum => !(sum <= MostWeight)).Aggregate(static (a, b) => a | b)));
+            LeaveWeights(own, scores);
+            Predicate isTooLarge = sums.Select(static sum => !(sum <= MostWeight)).Aggregate(static (a, b) => a | b);
+            isDone.Set(!(_pair?.BarrierAny(isTooLarge) ?? _k.Any(isTooLarge)));
             if (_exactSum is { } exact)
             {
                 _k.If(isDone, () =>
@@ -369,12 +385,41 @@ internal sealed class PrefillKernel
             for (int r = 0; r < _row.Length; r++) WeightsOf(_row[r], key, _maximum[r], isLeft: false, SeesOf(r)).Prepare(RowOf(scores, r), isWhole: false);
             Hide(scores, key);
             Renew(scores, key);
+            LeaveWeights(own, scores);
+            _pair?.Barrier();
         });
-        Pair[][][] weights = [.. scores.Select(s => MatrixSums.LeftFactors(_call.QueryFormat, s))];
-        MatrixSums.AddWeightedValues(_k, _call.QueryFormat, _outputs, weights, ValuesOf(tile), _valueLayout, _lane);
+        AddWeightedValues(own ?? [.. scores.Select(s => MatrixSums.LeftFactors(_call.QueryFormat, s))], ValuesOf(tile));
+    }
+
+    /// <summary>Of a pair, has the warp's weights ready, for itself and for the other warp.</summary>
+    private void LeaveWeights(Pair[][][]? own, F32[][] scores)
+    {
+        if (own is null) return;
+        for (int m = 0; m < own.Length; m++) MatrixSums.RoundInto(own[m], _call.QueryFormat, scores[m]);
+        _pair!.LeaveWeights(own);
+    }
+
+    /// <summary>O += P V, and the sums of the weights. Of a pair, first what the warp's own weights add.</summary>
+    private void AddWeightedValues(Pair[][][] weights, Shared values)
+    {
+        Pair[][][] all = weights;
+        if (_pair is null)
+        {
+            MatrixSums.AddWeightedValues(_k, _call.QueryFormat, _outputs, weights, values, _valueLayout, _lane);
+        }
+        else
+        {
+            int bytes = _valueLayout.BytesOf(_tile.KeysOfWarp);
+            Shared columns = values + (_pair.Half * (ColumnsOfWarp * 2));
+            MatrixSums.AddWeightedValues(_k, _call.QueryFormat, _outputs, weights, columns + (_pair.Half * bytes), _valueLayout, _lane, ColumnsOfWarp);
+            Pair[][][] others = _pair.TakeWeights();
+            MatrixSums.AddWeightedValues(_k, _call.QueryFormat, _outputs, others, columns + (bytes - (_pair.Half * bytes)), _valueLayout, _lane, ColumnsOfWarp);
+            all = [.. weights.Select((own, m) => (Pair[][])[.. own, .. others[m]])];
+        }
+
         for (int m = 0; m < Fragments; m++)
         {
-            (F32 row, F32 eightBelow) = MatrixSums.RowSums(_k, _call.QueryFormat, weights[m]);
+            (F32 row, F32 eightBelow) = MatrixSums.RowSums(_k, _call.QueryFormat, all[m]);
             _sum[2 * m].Add(row);
             _sum[(2 * m) + 1].Add(eightBelow);
         }
@@ -387,7 +432,8 @@ internal sealed class PrefillKernel
     private void AddProducts(F32[][] scores, Shared keys, Shared stage)
     {
         foreach (F32 score in scores.SelectMany(static s => s)) score.Set(0);
-        MatrixSums.AddProducts(_k, _call.QueryFormat, scores, slice => _heldQueries?[slice] ?? LoadQueryFactors(slice), keys, _keyLayout, _tile.Keys, _lane);
+        Shared own = _pair is null ? keys : keys + (_pair.Half * _keyLayout.BytesOf(_tile.KeysOfWarp));
+        MatrixSums.AddProducts(_k, _call.QueryFormat, scores, slice => _heldQueries?[slice] ?? LoadQueryFactors(slice), own, _keyLayout, _tile.KeysOfWarp, _lane);
         if (_codes is not { HasKeyScales: true }) return;
         for (int column = 0; column < _tile.Keys; column += 8)
         {
@@ -413,7 +459,7 @@ internal sealed class PrefillKernel
         });
     }
 
-    private I32 FirstKeyOfLane(I32 key) => key + ((_lane & 3) << 1);
+    private I32 FirstKeyOfLane(I32 key) => _pair is null ? key + ((_lane & 3) << 1) : key + I32.MultiplyAdd(_pair.Half, _tile.KeysOfWarp, (_lane & 3) << 1);
 
     /// <summary>The lane's scores of its row number <paramref name="r"/>: fragment r / 2, row g or g + 8.</summary>
     private static (F32 Score, int Column)[] RowOf(F32[][] scores, int r) =>
@@ -445,7 +491,14 @@ internal sealed class PrefillKernel
             F32 sum = Sum([.. own.Select(element => stale(element.Score, element.Column))]);
             I32 isTooLarge = I32.Select((!(sum <= MostWeight)).InRegister() | _maximum[r].Is(float.NegativeInfinity), 1, 0);
             for (int bit = 1; bit < 4; bit *= 2) isTooLarge |= _k.ShuffleXor(isTooLarge, bit);
-            F32 largest = RowWeights.Largest(_call, _maximum[r], _k.Max(own.Select(static element => element.Score).Aggregate(F32.Max), 1, 4));
+            F32 largestOfRow = _k.Max(own.Select(static element => element.Score).Aggregate(F32.Max), 1, 4);
+            if (_pair is not null)
+            {
+                (F32 largestOfOther, I32 isTooLargeToo) = _pair.Exchange(r, largestOfRow, isTooLarge);
+                (largestOfRow, isTooLarge) = (F32.Max(largestOfRow, largestOfOther), isTooLarge | isTooLargeToo);
+            }
+
+            F32 largest = RowWeights.Largest(_call, _maximum[r], largestOfRow);
             Predicate isNew = isTooLarge.IsNot(0);
             F32 maximum = F32.Select(isNew, largest, _maximum[r]);
             F32 rescale = F32.Select(isNew, RowWeights.Rescale(_call, _maximum[r], maximum, _factor), 1);
@@ -461,21 +514,30 @@ internal sealed class PrefillKernel
         _isWarm.Set(!_k.Any(_maximum.Select(m => !RowWeights.MayGoBy(_call, m, _factor)).Aggregate(static (a, b) => a | b)));
     }
 
+    /// <summary>The sum of a row's weights before they were rounded, in all of its lanes.</summary>
+    private F32 ExactSumOf(int r)
+    {
+        F32 sum = _k.Sum(_exactSum![r], 1, 4);
+        return _pair is null ? sum : sum + _pair.Exchange(r, sum, 0).Number;
+    }
+
     /// <summary>Rounded outputs go through the place of the warp's queries, from where whole rows are stored.</summary>
     private void StoreRows(Predicate isCareful)
     {
         var layout = new SharedRows(_call.Traits.ValueDim);
         I32 g = _lane >>> 2, q = _lane & 3;
-        Shared ofWarp = new((_queries + (_warp * (_tile.QueryBytes(_call.Traits.KeyDim, _call.Traits.ValueDim) / _tile.Warps))).ToI32());
+        Shared ofRows = new((_queries + (_rowSet * (_tile.QueryBytes(_call.Traits.KeyDim, _call.Traits.ValueDim) / _tile.Warps * _tile.WarpsOfRows))).ToI32());
+        I32? firstColumnBytes = _pair is null ? null : _pair.Half * (ColumnsOfWarp * 2);
+        Shared ofWarp = firstColumnBytes is null ? ofRows : ofRows + firstColumnBytes;
         F32 unit = RowWeights.Unit(_call);
         var place = new WorkPlace(_k, _call);
         RowReader[] rowOf = RowsOfLane(place);
         for (int r = 0; r < rowOf.Length; r++)
         {
-            RowEnd end = RowEnd.Of(_call, rowOf[r], _maximum[r], _sum[r], unit, _exactSum is null ? null : _k.Sum(_exactSum[r], 1, 4));
+            RowEnd end = RowEnd.Of(_call, rowOf[r], _maximum[r], _sum[r], unit, _exactSum is null ? null : ExactSumOf(r));
             Shared to = ofWarp + I32.MultiplyAdd(g, layout.Stride, q << 2) + (r * 8 * layout.Stride);
             F32[] outputs = _outputs[r / 2];
-            for (int column = 0; column < layout.Dim; column += 8)
+            for (int column = 0; column < ColumnsOfWarp; column += 8)
             {
                 int at = (column / 2) + (2 * (r & 1));
                 _k.Store(to + (column * 2), Pair.Of(_call.QueryFormat, outputs[at] * end.Factor, outputs[at + 1] * end.Factor));
@@ -483,14 +545,15 @@ internal sealed class PrefillKernel
 
             if (_call.Traits.Has(CallFeatures.LogSumExp))
             {
-                I32 index = place.Item.FirstRow + (_warp * _tile.RowsOfWarp) + g + (8 * r);
-                _k.If(q.Is(0) & (index < place.Item.EndRow), () => rowOf[r].StoreLogSumExp(end.LogSumExp));
+                I32 index = place.Item.FirstRow + (_rowSet * _tile.RowsOfWarp) + g + (8 * r);
+                Predicate isMine = q.Is(0) & (index < place.Item.EndRow);
+                _k.If(_pair is null ? isMine : isMine & _pair.Half.Is(0), () => rowOf[r].StoreLogSumExp(end.LogSumExp));
             }
         }
 
         _k.WarpBarrier();
-        int chunks = layout.Dim / SharedRows.Chunk;
-        I32 firstRow = place.Item.FirstRow + (_warp * _tile.RowsOfWarp);
+        int chunks = ColumnsOfWarp / SharedRows.Chunk;
+        I32 firstRow = place.Item.FirstRow + (_rowSet * _tile.RowsOfWarp);
         I32 rows = I32.Min(_tile.RowsOfWarp, place.Item.EndRow - firstRow);
         RowPlaces results = RowPlaces.Outputs(_call, place.Sequence);
         _k.For("chunk", _lane, rows * chunks, RowsTogether * 32, first =>
@@ -502,16 +565,17 @@ internal sealed class PrefillKernel
                 I32 row = I32.Quotient(index, chunks), offset = (index - (row * chunks)) << 4;
                 I32[] elements = _k.LoadVector<I32>(ofWarp + I32.MultiplyAdd(row, layout.Stride, offset), 4);
                 (I32 query, I32 head) = place.QueryOf(firstRow + row);
-                _k.StoreVector(results.Of(query, head) + offset.Widen(), elements);
+                _k.StoreVector(results.Of(query, head) + (firstColumnBytes is null ? offset : firstColumnBytes + offset).Widen(), elements);
             }
         });
         _k.If(isCareful, () =>
         {
-            _k.WarpBarrier();
+            if (_pair is null) _k.WarpBarrier();
+            else _pair.Barrier();
             KeyRows values = KeyRows.Values(_k, _call, place.Sequence, place.Head);
             KeyRows? keys = _call.Traits.Has(CallFeatures.ScoreFunction) ? KeyRows.Keys(_k, _call, place.Sequence, place.Head) : null;
             ScaleRows? scales = ScaleRows.Values(_k, _call, place.Sequence, place.Item.Sequence, place.Head);
-            _k.For("careful_row", 0, rows, 1, row =>
+            _k.For("careful_row", _pair?.Half ?? 0, rows, _tile.WarpsOfRows, row =>
             {
                 RowReader reader = place.RowAt(firstRow + row);
                 _specials.AddTo(reader, values, reader.OutputElements, _call.QueryFormat, _lane, keys, scales);

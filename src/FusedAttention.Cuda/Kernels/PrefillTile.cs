@@ -13,6 +13,9 @@ internal readonly record struct PrefillTile(int Warps, int RowsOfWarp, int Keys,
     /// <summary>Numbers of each row that the score function goes by, which are computed once: those of its <see cref="Scores.Tracing.ScoreForm"/>.</summary>
     public int RowNumbers { get; init; }
 
+    /// <summary>Whether two warps have the same rows (<see cref="WarpPair"/>): not with masks and functions, whose look at a tile is one warp's.</summary>
+    public bool HasPairs { get; init; }
+
     /// <summary>Where the head has the ranges of warps, 16 bytes each; before that is what warps tell each other.</summary>
     public const int RangesOffset = 64;
 
@@ -24,7 +27,13 @@ internal readonly record struct PrefillTile(int Warps, int RowsOfWarp, int Keys,
 
     public int Threads => Warps * 32;
 
-    public int Rows => Warps * RowsOfWarp;
+    public int Rows => Warps / WarpsOfRows * RowsOfWarp;
+
+    /// <summary>Warps that have the same rows: each has as much of a tile's keys, and of the columns of values.</summary>
+    public int WarpsOfRows => HasPairs ? 2 : 1;
+
+    /// <summary>Keys of a tile whose scores a warp computes.</summary>
+    public int KeysOfWarp => Keys / WarpsOfRows;
 
     /// <summary>Queries, and at the end outputs in their place.</summary>
     public int QueryBytes(int keyDim, int valueDim) => Rows * Math.Max(new SharedRows(keyDim).Stride, new SharedRows(valueDim).Stride);
@@ -47,10 +56,19 @@ internal readonly record struct PrefillTile(int Warps, int RowsOfWarp, int Keys,
     /// <summary>A tile's mask.</summary>
     public int MaskBytes => Threads * MaskStride;
 
+    /// <summary>What a warp of a pair leaves for the other one: its weights of a tile, and eight bytes for each row.</summary>
+    public int PairBytesOfWarp => PairWeightBytesOfWarp + (RowsOfWarp * 8);
+
+    /// <summary>Of the weights alone.</summary>
+    public int PairWeightBytesOfWarp => KeysOfWarp * RowsOfWarp * 2;
+
+    /// <summary>What all warps leave for each other.</summary>
+    public int PairBytes => HasPairs ? Warps * PairBytesOfWarp : 0;
+
     /// <summary>The rows' numbers.</summary>
     public int RowNumberBytes => Rows * RowNumbers * sizeof(float);
 
-    public int SharedBytes(int keyDim, int valueDim, bool hasMask) => HeadBytes + QueryBytes(keyDim, valueDim) + StagesBytes(keyDim, valueDim) + RowNumberBytes + (hasMask ? MaskBytes : 0);
+    public int SharedBytes(int keyDim, int valueDim, bool hasMask) => HeadBytes + QueryBytes(keyDim, valueDim) + StagesBytes(keyDim, valueDim) + RowNumberBytes + PairBytes + (hasMask ? MaskBytes : 0);
 
     private int BytesOfTile(int keyDim, int valueDim) => new SharedRows(keyDim).BytesOf(Keys) + new SharedRows(valueDim).BytesOf(Keys);
 }

@@ -74,6 +74,12 @@ internal static partial class TileTable
         new(Warps: 4, RowsOfWarp: 16, Keys: 16, Blocks: 1),
     ];
 
+    /// <summary>Two warps for 32 rows and 256 columns. 64 keys take 217 KB at D = 256, 32 keys 145.</summary>
+    private static readonly PrefillTile[] PairPrefill =
+    [
+        new(Warps: 8, RowsOfWarp: 32, Keys: 64, Blocks: 1) { HasPairs = true }, new(Warps: 8, RowsOfWarp: 32, Keys: 32, Blocks: 1) { HasPairs = true },
+    ];
+
     /// <summary>
     /// A stage of a warp is 9 KB at D = 128: 104 KB with four warps of three, twice a multiprocessor. Two stages are under way in each: 140 KB a multiprocessor, where the read rate times its delay is 40.
     /// More blocks of fewer warps, fewer stages, or steps of 32 keys changed nothing by more than 2 %. Blocks that stay and take one item after the other, the next one's keys on their way, were slower: 978 us
@@ -148,6 +154,12 @@ internal static partial class TileTable
         bool hasMask = (features & CallFeatures.Mask) != CallFeatures.None, hasBias = (features & CallFeatures.Bias) != CallFeatures.None;
         bool isNarrow = keyDim <= 192 && valueDim <= 128 && !hasBias && elementBytes == sizeof(ushort);
         bool isLong = IsLong(score) || ((features & CallFeatures.MaskFunction) != CallFeatures.None && (features & (CallFeatures.Alibi | CallFeatures.SoftCap | CallFeatures.ScoreFunction)) != CallFeatures.None);
+        if (HasPairs(valueDim, features, elementBytes))
+        {
+            foreach (PrefillTile tile in PairPrefill)
+                if (Fits(tile.SharedBytes(keyDim, valueDim, hasMask: false), tile.Blocks, device)) return tile;
+        }
+
         // Widening 8 bits takes registers as well, and so do addresses of scales: D = 128 spills 24 bytes in the narrow tile.
         foreach (PrefillTile sizes in isNarrow ? NarrowPrefill : WidePrefill)
         {
@@ -158,6 +170,14 @@ internal static partial class TileTable
 
         return null;
     }
+
+    /// <summary>
+    /// Whether pairs of warps share rows: where values have so many columns that a warp has no room for sums of 32 rows, and halves of them are whole products. A look at a mask or a function's bits is one warp's, addresses of four rows of a bias
+    /// would spill, and so would what a score function takes.
+    /// </summary>
+    private static bool HasPairs(int valueDim, CallFeatures features, int elementBytes) =>
+        valueDim > 128 && valueDim % 32 == 0 && elementBytes == sizeof(ushort)
+        && (features & (CallFeatures.Mask | CallFeatures.Bias | CallFeatures.ScoreFunction | CallFeatures.MaskFunction)) == CallFeatures.None;
 
     /// <summary>
     /// Whether a score function takes more registers than are left beside the most scores that a thread can have: what knows it is how many operations each key takes. Of the library's, T5's buckets, distances in a grid and tanh do.
