@@ -261,6 +261,9 @@ internal sealed class PrefillKernel
             key.Set(next);
             after?.Add(-_tile.Keys);
         });
+
+        // Of an item without keys nobody has waited for the queries, whose place results take.
+        _k.WaitForCopies(0);
     }
 
     /// <summary>Waits for all threads, and goes to the next tile of which a row of the block sees a key by its mask; in front of the first tile if there is none.</summary>

@@ -130,10 +130,8 @@ internal sealed class WarpgroupConsumer
     private void Attend(WorkSlot slot, I32 head)
     {
         ItemRanges ranges = slot.Ranges;
-        I32 first = _k.ShuffleFrom(ranges.FirstTile, 0).As("first_tile");
-        _lastTile = _k.ShuffleFrom(ranges.LastTile, 0).As("last_tile");
-        (I32 wholeStart, I32 wholeEnd) = slot.WholeOf(_warpgroup);
-        (_wholeStart, _wholeEnd) = (_k.ShuffleFrom(wholeStart, 0).As("whole_start"), _k.ShuffleFrom(wholeEnd, 0).As("whole_end"));
+        WarpgroupReach reach = slot.ReachOf(_warpgroup).Uniform(_k);
+        (_wholeStart, _wholeEnd, _lastTile) = (reach.WholeStart, reach.WholeEnd, reach.LastTile);
         Func<RowReader[]> rows = () => RowsOfLane(slot, slot.Head, slot.Ranges);
         _rowsAgain = AsksRowsAgain || HasFunctions ? rows : null;
         _masks?.Begin(rows);
@@ -149,10 +147,35 @@ internal sealed class WarpgroupConsumer
         foreach (F32 sum in _sum) sum.Set(0);
         WaitFor(_memory.QueryFull, _queries);
         var results = new WarpgroupResults(_k, _call, _lane, _rowOfLane);
-        AddTiles(first, () => results.Finish(slot, at => RowsOfLane(at, head, at.Ranges), _maximum, _sum));
+        if (_masks is null) PassTiles(ranges.LastTile, reach.LastTile);
+        AddTiles(reach.FirstTile, () => results.Finish(slot, at => RowsOfLane(at, head, at.Ranges), _maximum, _sum));
+        if (_masks is null && !_tile.SeesAll) PassTiles(reach.FirstTile - _tile.Keys, slot.Ranges.FirstTile - _tile.Keys);
         Predicate isSpecial = results.Store(_outputs);
         _k.If(_k.Any(slot.Careful.IsNot(0)), () => results.AddSpecials(slot, head), () =>
             _k.If(IsInWarpgroup(isSpecial), () => _k.If((_thread & (WarpgroupTile.WarpgroupThreads - 1)).Is(0), () => _work.Report(slot))));
+    }
+
+    /// <summary>
+    /// Gives back tiles of which rows of other warpgroups see keys and this one's do not. Not before they have come: until then others may be at what lay there before. Of 1,024 causal keys in tiles of 128, three warpgroups would else compute
+    /// 96 tiles of 64 rows, of which 24 are beyond all of their rows.
+    /// </summary>
+    /// <param name="from">The first of them, if it is above <paramref name="to"/>.</param>
+    /// <param name="to">Where to stop.</param>
+    private void PassTiles(I32 from, I32 to)
+    {
+        I32 key = _k.Variable("passed_key", from);
+        _k.While("passed_tile", () => key > to, () =>
+        {
+            WaitFor(_memory.KeysFull, _keys);
+            _biases?.Take(_keys, null);
+            TakeTurn();
+            HandTurnOver();
+            _biases?.Release(_keys, null);
+            Release(_memory.KeysEmpty, _keys);
+            WaitFor(_memory.ValuesFull, _values);
+            Release(_memory.ValuesEmpty, _values);
+            key.Add(-_tile.Keys);
+        });
     }
 
     /// <summary>All tiles, or with a mask those that some row of the block sees.</summary>

@@ -49,10 +49,13 @@ internal abstract class WarpgroupLoads
     protected Predicate IsElected => _isElected;
 
     /// <summary>The tile with the item's first key; tiles begin at multiples of their length.</summary>
-    public static I32 FirstTile(ItemReader item, int keys) => I32.Quotient(item.FirstKey, keys) * keys;
+    public static I32 FirstTile(ItemReader item, int keys) => TileOf(item.FirstKey, keys);
 
     /// <summary>The tile with its last key; below the first one where there is none.</summary>
     public static I32 LastTile(ItemReader item, int keys) => (I32.Quotient(item.EndKey + (keys - 1), keys) * keys) - keys;
+
+    /// <summary>The tile that a key is in.</summary>
+    public static I32 TileOf(I32 key, int keys) => I32.Quotient(key, keys) * keys;
 
     /// <summary>Queues the copies of all items as they are announced.</summary>
     public void LoadItems(WarpgroupWork work)

@@ -13,7 +13,7 @@ internal sealed class WarpgroupMemory
     public const int Slots = 2;
 
     /// <summary>Of an item in the queue: itself, its sequence, its head, what its rows see.</summary>
-    public const int SlotBytes = 192;
+    public const int SlotBytes = 208;
 
     /// <summary>Items to be done again that are remembered.</summary>
     public const int MostAgain = 64;

@@ -34,8 +34,8 @@ internal sealed class WorkSlot(PtxKernel k, Shared at)
     /// <summary>What its rows see.</summary>
     public ItemRanges Ranges => ItemRanges.At(k, at + RangesOffset);
 
-    /// <summary>The keys that all rows of a warpgroup see: the first, and behind the last.</summary>
-    public (I32 Start, I32 End) WholeOf(I32 warpgroup) => ItemRanges.WholeAt(k, at + RangesOffset, warpgroup);
+    /// <summary>What the rows of a warpgroup see.</summary>
+    public WarpgroupReach ReachOf(I32 warpgroup) => ItemRanges.ReachAt(k, at + RangesOffset, warpgroup);
 
     /// <summary>Finds what its rows see, once the item is there for all lanes of the warp.</summary>
     public void LeaveRanges(CallReader call, in WarpgroupTile tile, I32 lane) => ItemRanges.Leave(k, call, tile, this, lane, at + RangesOffset);
