@@ -61,16 +61,37 @@ internal sealed class KeyTileCopies
     public void CopyValues(Shared tile, I32 first, KeySource source) =>
         Copy(tile, first, source, _valueCopies, source.Values + _valueCopies.ChunkOffset.Widen(), _call.ValueTokenStride * Bytes, _call.ValueBlockStride * Bytes);
 
+    /// <summary>The copies of a tile's keys and values, to be queued one after the other.</summary>
+    /// <param name="keys">Where keys go.</param>
+    /// <param name="values">Where values go.</param>
+    /// <param name="first">The tile's first key.</param>
+    /// <param name="source">The item's keys.</param>
+    /// <param name="isThere">Whether there is a tile; else all of it is zero, and nothing is read.</param>
+    public Action[] Passes(Shared keys, Shared values, I32 first, KeySource source, Predicate isThere)
+    {
+        Action[] ofKeys = Passes(keys, first, source, _keyCopies, source.Keys + _keyCopies.ChunkOffset.Widen(), _call.KeyTokenStride * Bytes, _call.KeyBlockStride * Bytes, isThere);
+        Action[] ofValues = Passes(values, first, source, _valueCopies, source.Values + _valueCopies.ChunkOffset.Widen(), _call.ValueTokenStride * Bytes, _call.ValueBlockStride * Bytes, isThere);
+
+        // In turns: an address is not overwritten before its copy has read it, and waiting for that is shorter with another one in between.
+        return [.. ofKeys.Zip(ofValues, static (key, value) => (Action[])[key, value]).SelectMany(static both => both), .. ofKeys.Skip(ofValues.Length), .. ofValues.Skip(ofKeys.Length)];
+    }
+
     private void Copy(Shared tile, I32 first, KeySource source, RowCopies copies, I64 chunks, I64 tokenStride, I64 blockStride)
+    {
+        foreach (Action pass in Passes(tile, first, source, copies, chunks, tokenStride, blockStride, null)) pass();
+    }
+
+    private Action[] Passes(Shared tile, I32 first, KeySource source, RowCopies copies, I64 chunks, I64 tokenStride, I64 blockStride, Predicate? isThere)
     {
         I32 key = first + copies.FirstRow;
         I32 offset = key - source.FirstKey, length = source.EndKey - source.FirstKey;
+        if (isThere is not null) length = I32.Select(isThere, length, 0);
         var rows = new TileRows(_call, source, chunks, tokenStride, blockStride, copies.RowsOfPass, key);
-        for (int pass = 0; pass < copies.Passes; pass++)
+        return [.. Enumerable.Range(0, copies.Passes).Select<int, Action>(pass => () =>
         {
             Predicate isInside = (offset + (pass * copies.RowsOfPass)).IsBelow(length);
             copies.Copy(tile, pass, rows.Of(pass), isInside, _policy);
-        }
+        })];
     }
 
     /// <summary>Addresses of the rows of one tile, pass by pass. Passes that share a block of the cache ask for it once.</summary>

@@ -14,10 +14,11 @@ internal static class MatrixSums
     /// <param name="layout">How it lies.</param>
     /// <param name="count">Keys, a multiple of 16.</param>
     /// <param name="lane">Of the warp.</param>
-    public static void AddProducts(PtxKernel k, ElementFormat format, F32[][] scores, Func<int, Pair[][]> queries, Shared keys, SharedRows layout, int count, I32 lane)
+    /// <param name="between">What is issued between the products, evenly; null: nothing is.</param>
+    public static void AddProducts(PtxKernel k, ElementFormat format, F32[][] scores, Func<int, Pair[][]> queries, Shared keys, SharedRows layout, int count, I32 lane, Action[]? between = null)
     {
         Shared mine = keys + layout.LaneOffsetOfColumns(lane);
-        AddProducts(k, format, scores, queries, (key, slice) => mine + ((key * layout.Stride) + (slice * 32)), layout.Columns / 16, count);
+        AddProducts(k, format, scores, queries, (key, slice) => mine + ((key * layout.Stride) + (slice * 32)), layout.Columns / 16, count, between ?? []);
     }
 
     /// <summary>The same with keys of a box of more rows.</summary>
@@ -32,13 +33,14 @@ internal static class MatrixSums
     public static void AddProducts(PtxKernel k, ElementFormat format, F32[][] scores, Func<int, Pair[][]> queries, Shared keys, BoxedRows layout, int count, I32 lane)
     {
         Shared[] mine = BoxedRows.SlicesOf(keys + BoxedRows.LaneOffsetOfColumns(lane));
-        AddProducts(k, format, scores, queries, (key, slice) => BoxedRows.PlaceOf(mine, slice, key, layout.BoxBytes), layout.StepsOfColumns, count);
+        AddProducts(k, format, scores, queries, (key, slice) => BoxedRows.PlaceOf(mine, slice, key, layout.BoxBytes), layout.StepsOfColumns, count, []);
     }
 
-    private static void AddProducts(PtxKernel k, ElementFormat format, F32[][] scores, Func<int, Pair[][]> queries, Func<int, int, Shared> at, int slices, int count)
+    private static void AddProducts(PtxKernel k, ElementFormat format, F32[][] scores, Func<int, Pair[][]> queries, Func<int, int, Shared> at, int slices, int count, Action[] between)
     {
         for (int slice = 0; slice < slices; slice++)
         {
+            foreach (Action issue in between[(slice * between.Length / slices)..((slice + 1) * between.Length / slices)]) issue();
             Pair[][] left = queries(slice);
             for (int key = 0; key < count; key += 16)
             {

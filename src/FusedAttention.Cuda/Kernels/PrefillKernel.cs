@@ -201,19 +201,28 @@ internal sealed class PrefillKernel
     /// <summary>The warp's ranges, which are looked at some times a tile: in registers they were four too many at D = 128.</summary>
     private Shared PlaceOfRanges => _k.SharedMemory + PrefillTile.RangesOffset + (_warp << 4);
 
-    /// <summary>The keys that some row of the warp sees.</summary>
-    private (I32 Start, I32 End) SeenRange()
-    {
-        I32[] range = _k.LoadVector<I32>(PlaceOfRanges, 2);
-        return (range[0], range[1]);
-    }
-
-    /// <summary>Those that all of its rows see.</summary>
+    /// <summary>The keys that all rows of the warp see.</summary>
     private (I32 Start, I32 End) WholeRange()
     {
         I32[] range = _k.LoadVector<I32>(PlaceOfRanges + (2 * sizeof(int)), 2);
         return (range[0], range[1]);
     }
+
+    /// <summary>Whether a row of the warp sees a key of the tile, and whether weights are tried by the maximum that all rows have, as all of them see all of it.</summary>
+    private (Predicate IsSeen, Predicate IsWhole) Reach(I32 key)
+    {
+        I32[] ranges = _k.LoadVector<I32>(PlaceOfRanges, 4);
+        Predicate isSeen = (key < ranges[1]) & (key + _tile.Keys > ranges[0]);
+        Predicate? isKept = _masks?.WarpSees() ?? _functions?.WarpSees();
+        return ((isKept is null ? isSeen : isSeen & isKept).InRegister(), (_isWarm & (key >= ranges[2]) & (key + _tile.Keys <= ranges[3])).InRegister());
+    }
+
+    /// <summary>
+    /// Whether the copies of the next tile are issued between the products of a tile's scores, where they all have their turn: all at once they fill the queue of the unit that copies, and 12 of 100 samples of a D = 256 kernel stood there, 10 at 128.
+    /// Pages look up their blocks first; masks, functions and 8 bits have more to do with a tile; and beside the 192 sums of D = 128 what ALiBi and soft caps need would spill.
+    /// </summary>
+    private bool SpreadsCopies => _masks is null && _functions is null && _codes is null && _call.Traits.BlockSize == 0
+        && (_outputs[0].Length + (_tile.KeysOfWarp / 2) < 96 || !_call.Traits.Has(CallFeatures.Alibi | CallFeatures.SoftCap | CallFeatures.ScoreFunction));
 
     private void AddAllKeys(Predicate isCareful)
     {
@@ -240,7 +249,9 @@ internal sealed class PrefillKernel
             else if (_functions is not null) PassTilesThatNobodyKeeps(after!, first);
             else _k.Barrier();
             I32 next = after ?? key - _tile.Keys;
-            _k.If(next >= first, () =>
+            (Predicate IsSeen, Predicate IsWhole)? early = SpreadsCopies ? Reach(key) : null;
+            Predicate hasNext = next >= first;
+            _k.If(early is null ? hasNext : hasNext & !early.Value.IsWhole, () =>
             {
                 CopyTile(filling, next);
                 if (_masks is not null) _k.If(next > first, () => _masks.Copy(next - _tile.Keys));
@@ -253,7 +264,9 @@ internal sealed class PrefillKernel
                 Shared tile = Widened(filling);
                 Clean(tile, key, isCareful);
                 // Under a causal mask half of the warps see nothing of the last tiles.
-                _k.If(Sees(key), () => AddTile(tile, filling, key));
+                (Predicate isSeen, Predicate isWhole) = early ?? Reach(key);
+                Func<Action[]>? copies = SpreadsCopies ? () => _copies.Passes(OtherStage(filling), ValuesOf(OtherStage(filling)), next, _keys, hasNext) : null;
+                _k.If(isSeen, () => AddTile(tile, filling, key, isWhole, copies));
             });
             hasTile.Set(value: true);
             _masks?.Advance();
@@ -315,15 +328,6 @@ internal sealed class PrefillKernel
 
     private Shared ValuesOf(Shared tile) => tile + _keyLayout.BytesOf(_tile.Keys);
 
-    /// <summary>Whether a row of the warp sees a key of the tile.</summary>
-    private Predicate Sees(I32 key)
-    {
-        (I32 start, I32 end) = SeenRange();
-        Predicate isInReach = (key < end) & (key + _tile.Keys > start);
-        Predicate? isKept = _masks?.WarpSees() ?? _functions?.WarpSees();
-        return isKept is null ? isInReach : isInReach & isKept;
-    }
-
     /// <summary>One stage is worked on while the other is filled, and each turn of the loop they change places: so one of them is enough to know.</summary>
     private Shared OtherStage(Shared stage) => new((_stages.ToI32() << 1) + StageBytes - stage.ToI32());
 
@@ -356,15 +360,20 @@ internal sealed class PrefillKernel
     /// One tile. Weights are relative to the maximum of the tiles before as long as none of a lane's sums of them passes 2^12, which a 16-bit weight can still hold: no maximum is looked for, nothing is
     /// rescaled, and the exponentials run beside the products. Where a row's do, that row gets a new maximum: a matter of the row alone, so its neighbours cannot show in its bits.
     /// </summary>
-    private void AddTile(Shared tile, Shared stage, I32 key)
+    /// <param name="tile">As products read it.</param>
+    /// <param name="stage">As it came.</param>
+    /// <param name="key">Its first key.</param>
+    /// <param name="isWhole">Whether weights are tried by the maximum that rows have.</param>
+    /// <param name="copies">What is issued between its products if so.</param>
+    private void AddTile(Shared tile, Shared stage, I32 key, Predicate isWhole, Func<Action[]>? copies)
     {
         F32[][] scores = [.. Enumerable.Range(0, Fragments).Select(m => _k.Registers<F32>($"s{m}_", _tile.KeysOfWarp / 2))];
         Pair[][][]? own = _pair is null ? null : [.. scores.Select((s, m) => (Pair[][])[.. Enumerable.Range(0, s.Length / 8).Select(slice => _k.Registers<Pair>($"w{m}_{slice}_", 4))])];
         Predicate isDone = _k.Variable("is_done", value: false);
-        (I32 start, I32 end) = WholeRange();
-        _k.If(_isWarm & (key >= start) & (key + _tile.Keys <= end), () =>
+        _k.If(isWhole, () =>
         {
-            AddProducts(scores, tile, stage);
+            AddProducts(scores, tile, stage, copies?.Invoke());
+            if (copies is not null) _k.CommitCopies();
             F32[] sums = [.. _row.Select((row, r) =>
             {
                 RowWeights weights = WeightsOf(row, key, _maximum[r], isLeft: true, SeesOf(r));
@@ -432,11 +441,11 @@ internal sealed class PrefillKernel
     private Func<int, Predicate>? SeesOf(int row) => _masks?.Sees(row) ?? _functions?.Sees(row);
 
     /// <summary>S = Q K^T, with the scales of keys.</summary>
-    private void AddProducts(F32[][] scores, Shared keys, Shared stage)
+    private void AddProducts(F32[][] scores, Shared keys, Shared stage, Action[]? between = null)
     {
         foreach (F32 score in scores.SelectMany(static s => s)) score.Set(0);
         Shared own = _pair is null ? keys : keys + (_pair.Half * _keyLayout.BytesOf(_tile.KeysOfWarp));
-        MatrixSums.AddProducts(_k, _call.QueryFormat, scores, slice => _heldQueries?[slice] ?? LoadQueryFactors(slice), own, _keyLayout, _tile.KeysOfWarp, _lane);
+        MatrixSums.AddProducts(_k, _call.QueryFormat, scores, slice => _heldQueries?[slice] ?? LoadQueryFactors(slice), own, _keyLayout, _tile.KeysOfWarp, _lane, between);
         if (_codes is not { HasKeyScales: true }) return;
         for (int column = 0; column < _tile.Keys; column += 8)
         {
