@@ -400,7 +400,7 @@ internal sealed class WarpgroupConsumer
     private void Renew(I32 key, Predicate isWhole)
     {
         for (int r = 0; r < _row.Length; r++) WeightsOf(_row[r], key, _maximum[r], isLeft: false, _masks?.Sees(r), _biases?.Of(r)).Prepare(RowOf(r), isWhole: false);
-        if (_masks is null) HideUnreached(key, isWhole);
+        if (_masks is null) HideUnreached(key);
         F32[] largest = [LargestOf(0), LargestOf(1)];
         Predicate[] isNew = AreNew(key, largest);
         F32[] rescale = [.. isNew.Select((isNewRow, r) =>
@@ -418,17 +418,18 @@ internal sealed class WarpgroupConsumer
         // What was redone has given its values back.
         _k.If(!isWhole & key.IsNot(_lastTile), () => Release(_memory.ValuesEmpty, _values));
         Pack();
-        _k.If(_k.Any(rescale[0].IsNot(1) | rescale[1].IsNot(1)), () =>
+        // Of an item's first tile there is nothing yet to bring up to date.
+        _k.If(_k.Any(rescale[0].IsNot(1) | rescale[1].IsNot(1)) & key.IsNot(_lastTile), () =>
         {
             for (int i = 0; i < _outputs.Length; i++) _outputs[i].Multiply(rescale[i >> 1 & 1]);
         });
         _isWarm?.Set(!IsInWarpgroup(HasNoReference()));
     }
 
-    private void HideUnreached(I32 key, Predicate isWhole)
+    private void HideUnreached(I32 key)
     {
         I32 firstKey = FirstKeyOfLane(key);
-        _k.If(!isWhole, () =>
+        _k.If((key < _wholeStart) | (key + _tile.Keys > _wholeEnd), () =>
         {
             RowReader?[] row = _rowsAgain?.Invoke() ?? _row;
             for (int r = 0; r < row.Length; r++) ReachWords.Hide((row[r]?.Start ?? _wholeStart) - firstKey, (row[r]?.End ?? _wholeEnd) - firstKey, RowOf(r));
