@@ -445,13 +445,13 @@ internal sealed class PrefillKernel
             F32 sum = Sum([.. own.Select(element => stale(element.Score, element.Column))]);
             I32 isTooLarge = I32.Select((!(sum <= MostWeight)).InRegister() | _maximum[r].Is(float.NegativeInfinity), 1, 0);
             for (int bit = 1; bit < 4; bit *= 2) isTooLarge |= _k.ShuffleXor(isTooLarge, bit);
-            F32 largest = RowWeights.Largest(_call, _maximum[r], _k.Max(own.Select(static element => element.Score).Aggregate(F32.Max), 1, 4));
+            F32 score = _k.Max(own.Select(static element => element.Score).Aggregate(F32.Max), 1, 4), largest = RowWeights.Largest(_call, _maximum[r], score);
             Predicate isNew = isTooLarge.IsNot(0);
             F32 maximum = F32.Select(isNew, largest, _maximum[r]);
             F32 rescale = F32.Select(isNew, RowWeights.Rescale(_call, _maximum[r], maximum, _factor), 1);
             _maximum[r].Set(maximum);
             _sum[r].Multiply(rescale);
-            F32 exact = Weigh(scores, r, weights.WeightsBy(maximum));
+            F32 exact = Weigh(scores, r, weights.WeightsBy(maximum, isNew, score));
             _exactSum?[r].Set(F32.MultiplyAdd(_exactSum[r], rescale, exact));
             F32[] outputs = _outputs[r / 2];
             for (int i = 0; i < outputs.Length; i++)
