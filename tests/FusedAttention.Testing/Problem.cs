@@ -155,9 +155,11 @@ internal sealed record Problem
     /// <summary>The numbers of its values.</summary>
     public double[] ValueNumbers(int sequence) => Scaled(Value[sequence], ValueScales?[sequence]);
 
-    /// <summary>One sequence of the problem, alone; masks and biases must not vary by batch row or packed query.</summary>
+    /// <summary>One sequence of the problem, alone, with its part of masks and biases; functions must not vary by sequence.</summary>
     public Problem Only(int sequence) => this with
     {
+        Mask = RowsOf(Mask, sequence),
+        Bias = RowsOf(Bias, sequence),
         Name = $"{Name}, sequence {sequence} alone",
         QueryLengths = [QueryLengths[sequence]],
         KeyLengths = [KeyLengths[sequence]],
@@ -218,9 +220,9 @@ internal sealed record Problem
         if (Options.Scale is float scale) text.Append($", scale {scale}");
         if (Options.QueryOffset is long offset) text.Append($", offset {offset}");
         if (QueryOffsets is not null) text.Append($", offsets [{string.Join(' ', QueryOffsets)}]");
-        if (!Options.AlibiSlopes.IsDefaultOrEmpty) text.Append(", alibi");
+        if (!Options.AlibiSlopes.IsDefaultOrEmpty) text.Append($", alibi [{string.Join(' ', Options.AlibiSlopes)}]");
         if (Options.SoftCap > 0) text.Append($", soft cap {Options.SoftCap}");
-        if (!Options.SinkLogits.IsDefaultOrEmpty) text.Append(", sinks");
+        if (!Options.SinkLogits.IsDefaultOrEmpty) text.Append($", sinks [{string.Join(' ', Options.SinkLogits)}]");
         if (Mask is not null) text.Append($", mask {Mask}");
         if (Bias is not null) text.Append($", bias {BiasType} {Bias}");
         if (Options.ScoreFunction is not null) text.Append($", scores by {Options.ScoreFunction}");
@@ -229,6 +231,16 @@ internal sealed record Problem
         if (Execution.InstructionSet != CpuInstructionSet.Auto) text.Append($", {Execution.InstructionSet}");
         if (Execution.MaxDegreeOfParallelism != -1) text.Append($", {Execution.MaxDegreeOfParallelism} threads");
         return text.ToString();
+    }
+
+    /// <summary>What of a mask or bias belongs to a sequence.</summary>
+    private Broadcast<T>? RowsOf<T>(Broadcast<T>? all, int sequence)
+    {
+        if (all is null || (Form == CallForm.Dense ? all.Batch : all.Queries) == 1) return all;
+        int rows = QueryLengths[sequence], first = Form == CallForm.Dense ? 0 : FirstQuery(sequence);
+        if (Form == CallForm.Dense) rows = all.Queries;
+        T[] values = [.. Enumerable.Range(0, all.Heads * rows * all.Keys).Select(i => all.At(sequence, i / (rows * all.Keys), first + (i / all.Keys % rows), i % all.Keys))];
+        return all with { Values = values, Batch = 1, Queries = rows };
     }
 
     private static double[] Scaled(float[] numbers, float[]? scales)

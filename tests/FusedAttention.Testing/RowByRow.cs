@@ -33,6 +33,30 @@ internal sealed record Solution(double[][] Output, double[][] OutputLimit, doubl
 
         return this with { OutputLimit = limits };
     }
+
+    /// <summary>
+    /// With limits for a kernel that, with ALiBi, has scores relative to the largest one of the tiles before. Those may be as far down as the row's farthest key: where a row's position is in the midst of its keys or before them, the tiles that
+    /// come first are the far ones. What a column adds, the product beside it, the distance of the last column and the new maximum less the old one are each rounded where that is as large: 4 times 2^-24 of it, in each score of a tile.
+    /// </summary>
+    public Solution WithDistances(Problem problem)
+    {
+        if (problem.Options.AlibiSlopes.IsDefaultOrEmpty) return this;
+        double[][] outputs = [.. OutputLimit.Select(static limits => (double[])limits.Clone())], logSumExps = [.. LogSumExpLimit.Select(static limits => (double[])limits.Clone())];
+        for (int s = 0; s < problem.Sequences; s++)
+        {
+            for (int n = 0; n < problem.QueryLengths[s] * problem.Heads; n++)
+            {
+                (int i, int h) = (n / problem.Heads, n % problem.Heads);
+                (int from, int to) = problem.KeyRange(s, i);
+                long position = i + problem.Offset(s);
+                double moved = Math.ScaleB(4 * Math.Abs(problem.Options.AlibiSlopes[h]), -24) * Math.Max(Math.Abs(position - from), Math.Abs(position - to + 1));
+                logSumExps[s][(h * problem.QueryLengths[s]) + i] += moved;
+                for (int d = n * problem.ValueDim; d < (n + 1) * problem.ValueDim; d++) outputs[s][d] += moved * Magnitude[s][d];
+            }
+        }
+
+        return this with { OutputLimit = outputs, LogSumExpLimit = logSumExps };
+    }
 }
 
 /// <summary>

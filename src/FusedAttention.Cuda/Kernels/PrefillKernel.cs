@@ -516,7 +516,7 @@ internal sealed class PrefillKernel
             F32 rescale = F32.Select(isNew, RowWeights.Rescale(_call, _maximum[r], maximum, _factor), 1);
             _maximum[r].Set(maximum);
             _sum[r].Multiply(rescale);
-            F32 exact = Weigh(scores, r, weights.WeightsBy(maximum));
+            F32 exact = Weigh(scores, r, weights.WeightsBy(maximum, isNew, largestOfRow));
             _exactSum?[r].Set(F32.MultiplyAdd(_exactSum[r], rescale, exact));
             F32[] outputs = _outputs[r / 2];
             for (int i = 0; i < outputs.Length; i++)

@@ -76,23 +76,20 @@ internal sealed class RowWeights
     }
 
     /// <summary>The weight relative to the maximum that the row has.</summary>
-    public Func<F32, int, F32> Weights() => HasDistance(_call) ? static (score, _) => score.Exp2() : WeightsBy(_maximum);
+    public Func<F32, int, F32> Weights() => HasDistance(_call) ? static (score, _) => score.Exp2() : By(_maximum);
 
     /// <summary>The weight relative to another maximum.</summary>
-    public Func<F32, int, F32> WeightsBy(F32 maximum)
+    /// <param name="maximum">The maximum.</param>
+    /// <param name="isNew">Whether it comes of this tile.</param>
+    /// <param name="largest">The tile's largest score.</param>
+    public Func<F32, int, F32> WeightsBy(F32 maximum, Predicate isNew, F32 largest)
     {
-        F32 @base = BaseOf(maximum);
-        if (HasDistance(_call))
-        {
-            F32 risen = @base - _base!;
-            return (score, _) => (score - risen).Exp2();
-        }
+        if (!HasDistance(_call)) return By(maximum);
 
-        F32 less = -(@base * _factor);
-        if (_lastKey is null) return (score, _) => F32.MultiplyAdd(score, _factor, less).Exp2();
-        Predicate isSmall = IsSmall(@base, _factor);
-        F32 subtracted = F32.Select(isSmall, 0, @base), rest = F32.Select(isSmall, less, 0);
-        return (score, _) => F32.MultiplyAdd(score - subtracted, _factor, rest).Exp2();
+        // From 2^25 on, where steep slopes take scores, a maximum may be rounded to one that is more than 1 away from the largest score: the tile goes by the score, or all of its weights would be too large for any type, or 0.
+        F32 risen = BaseOf(maximum) - _base!, own = ScoreWriter.BaseOf(largest);
+        risen = F32.Select(isNew & !((risen - own).Abs() <= 1), own, risen);
+        return (score, _) => (score - risen).Exp2();
     }
 
     /// <summary>Whether weights relative to a maximum may go by its rounded product, which tiles need that are whole.</summary>
@@ -113,6 +110,15 @@ internal sealed class RowWeights
     {
         F32 @base = ScoreWriter.BaseOf(to);
         return HasDistance(call) ? (from - @base).Exp2() : ((from - @base) * factor).Exp2();
+    }
+
+    private Func<F32, int, F32> By(F32 maximum)
+    {
+        F32 @base = BaseOf(maximum), less = -(@base * _factor);
+        if (_lastKey is null) return (score, _) => F32.MultiplyAdd(score, _factor, less).Exp2();
+        Predicate isSmall = IsSmall(@base, _factor);
+        F32 subtracted = F32.Select(isSmall, 0, @base), rest = F32.Select(isSmall, less, 0);
+        return (score, _) => F32.MultiplyAdd(score - subtracted, _factor, rest).Exp2();
     }
 
     private F32 BaseOf(F32 maximum) => _lastKey is null ? maximum : ScoreWriter.BaseOf(maximum);

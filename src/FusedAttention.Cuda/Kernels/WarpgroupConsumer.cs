@@ -410,7 +410,7 @@ internal sealed class WarpgroupConsumer
             F32 factor = F32.Select(isNewRow, RowWeights.Rescale(_call, _maximum[r], maximum, _factor), 1);
             _maximum[r].Set(maximum);
             _reference[r].Set(F32.Select(RowWeights.MayGoBy(_call, maximum, _factor), maximum, float.NaN));
-            _sum[r].Set(F32.MultiplyAdd(_sum[r], factor, Weigh(r, weights.WeightsBy(maximum))));
+            _sum[r].Set(F32.MultiplyAdd(_sum[r], factor, Weigh(r, weights.WeightsBy(maximum, isNewRow, largest[r]))));
             return factor;
         })];
         _k.WaitForProducts(0);

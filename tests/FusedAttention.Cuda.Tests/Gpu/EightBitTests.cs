@@ -1,6 +1,7 @@
 using FusedAttention.Checking.Conformance;
 using FusedAttention.Checking.Problems;
 using FusedAttention.Devices;
+using FusedAttention.Tensors;
 using Xunit;
 
 namespace FusedAttention.Cuda.Tests.Gpu;
@@ -179,10 +180,10 @@ public abstract class EightBitTests
     /// </summary>
     /// <param name="problem">The problem.</param>
     /// <param name="multipliesNumbers">A prefill may take the call, whose weights are without scales: what they lose multiplies a code times its scale.</param>
-    private static Solution Solve(Problem problem, bool multipliesNumbers = false)
+    internal static Solution Solve(Problem problem, bool multipliesNumbers = false)
     {
         Solution solution = RowByRow.Solve(problem);
-        if (problem.QueryType != AttentionElementType.Float16) return solution;
+        if (problem.QueryType != AttentionElementType.Float16 || !problem.KeyValueType.TakesScales()) return solution;
         int dim = problem.ValueDim, group = problem.Heads / problem.KeyValueHeads;
         for (int s = 0; s < problem.Sequences; s++)
         {

@@ -70,6 +70,7 @@ internal sealed class GpuProblems(TestDevice target)
     public static void AssertClose(CallResult result, Problem problem, Solution solution, AttentionKernel? kernel, string what = "")
     {
         Solution expected = kernel != AttentionKernel.Plain && HasMatrixTypes(problem) ? solution.WithRoundedWeights(problem.QueryType, problem.QueryType) : solution;
+        if (kernel is null or AttentionKernel.Prefill && HasMatrixTypes(problem)) expected = expected.WithDistances(problem);
         try
         {
             result.AssertClose(problem, expected);

@@ -26,6 +26,25 @@ public abstract class GrowthTests
         GpuProblems.AssertClose(GpuProblems.Run(problem, null, caller), problem, RowByRow.Solve(problem), AttentionKernel.Prefill);
     }
 
+    /// <summary>Distances that slopes below 0 make so large that floats beside them are further apart than weights can be: what differs by less than a rounding has weights of one size.</summary>
+    [Theory]
+    [InlineData(-1e3f)]
+    [InlineData(-1e7f)]
+    [InlineData(-1e10f)]
+    [InlineData(-1e18f)]
+    public void Scores_that_grow_with_steep_distances_are_right(float slope)
+    {
+        CudaDevice device = Problems.Open();
+        using CudaStream stream = device.CreateStream();
+        using GpuCaller caller = new(device, AttentionKernel.Prefill, stream);
+        foreach (float softCap in (float[])[0, 200])
+        {
+            Problem problem = ProblemOf(64, 64, softCap);
+            problem = problem with { Options = problem.Options with { AlibiSlopes = [slope], Mask = AttentionMask.Causal } };
+            GpuProblems.AssertClose(GpuProblems.Run(problem, null, caller), problem, RowByRow.Solve(problem), AttentionKernel.Prefill);
+        }
+    }
+
     private static Problem ProblemOf(int keyDim, int valueDim, float softCap)
     {
         const int Keys = 600, Queries = 70;

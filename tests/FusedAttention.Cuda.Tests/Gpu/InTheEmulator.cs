@@ -34,6 +34,10 @@ public sealed class EmulatedFeaturePairTests() : FeaturePairTests(TestDevice.Emu
 
 /// <inheritdoc />
 [Slow]
+public sealed class EmulatedFeatureTripleTests() : FeatureTripleTests(TestDevice.Emulator);
+
+/// <inheritdoc />
+[Slow]
 public sealed class EmulatedFunctionTests() : FunctionTests(TestDevice.Emulator)
 {
     /// <inheritdoc cref="HiddenTiles" />
@@ -140,6 +144,10 @@ public sealed class EmulatedHopperFeaturePairTests() : FeaturePairTests(TestDevi
 
 /// <inheritdoc />
 [Slow]
+public sealed class EmulatedHopperFeatureTripleTests() : FeatureTripleTests(TestDevice.EmulatedHopper);
+
+/// <inheritdoc />
+[Slow]
 public sealed class EmulatedHopperFunctionTests() : FunctionTests(TestDevice.EmulatedHopper)
 {
     /// <inheritdoc cref="HiddenTiles" />
@@ -203,6 +211,10 @@ public sealed class EmulatedBoxesBitTests() : BitTests(TestDevice.EmulatedBoxes)
 /// <inheritdoc />
 [Slow]
 public sealed class EmulatedBoxesFeaturePairTests() : FeaturePairTests(TestDevice.EmulatedBoxes);
+
+/// <inheritdoc />
+[Slow]
+public sealed class EmulatedBoxesFeatureTripleTests() : FeatureTripleTests(TestDevice.EmulatedBoxes);
 
 /// <inheritdoc />
 [Slow]

@@ -39,6 +39,11 @@ public sealed class GpuFeaturePairTests() : FeaturePairTests(TestDevice.Gpu);
 /// <inheritdoc />
 [NeedsGpu]
 [Xunit.Collection(Fakes.FakeDriver.Collection)]
+public sealed class GpuFeatureTripleTests() : FeatureTripleTests(TestDevice.Gpu);
+
+/// <inheritdoc />
+[NeedsGpu]
+[Xunit.Collection(Fakes.FakeDriver.Collection)]
 public sealed class GpuFunctionTests() : FunctionTests(TestDevice.Gpu);
 
 /// <inheritdoc />
