@@ -73,9 +73,12 @@ internal static class PlanDetails
 
     private static string Lookups(WarpgroupLookups lookups)
     {
-        string mask = lookups.HasMask ? ", the mask packed to bits a few tiles ahead" : "";
+        string mask = lookups.HasMask ? ", the mask packed to bits a few tiles ahead" : lookups.Numbers.Exist ? $", {Numbers(lookups.Numbers)}" : "";
         return lookups.HasBias ? $"{mask}, {WarpgroupLookups.BiasStages} tiles of the bias{(lookups.HasBiasOfKeys ? ", one row for all" : "")}" : mask;
     }
+
+    private static string Numbers(TileNumberPlaces numbers) =>
+        $"the score function's numbers of keys ({numbers.OfKeys}) and of distances ({numbers.OfDistances}) computed once a tile";
 
     private static string Tiles(AttentionProblem problem, in KernelTiles tiles, AttentionKernel kernel) => kernel switch
     {

@@ -99,7 +99,10 @@ internal static partial class TileTable
     /// <summary>What scores are looked up in.</summary>
     public static WarpgroupLookups LookupsOf(AttentionProblem problem) => new(
         problem.HasMask, problem.HasBias ? problem.BiasType.Size() : 0, problem.MaskFunction is not null, problem.ScoreFunction?.Graph.Form.RowNumbers.Length ?? 0,
-        problem.HasBias && problem.BiasQueryStride == 0 && (problem.BiasHeadStride == 0 || problem.Group == 1));
+        problem.HasBias && problem.BiasQueryStride == 0 && (problem.BiasHeadStride == 0 || problem.Group == 1))
+    {
+        Numbers = TileNumberPlaces.Of(problem.ScoreFunction?.Graph.Form, problem.Group),
+    };
 
     /// <summary>Whether scores go through functions of the caller's.</summary>
     public static bool HasFunctions(AttentionProblem problem) => problem.ScoreFunction is not null || problem.MaskFunction is not null;
@@ -108,7 +111,7 @@ internal static partial class TileTable
     public static WarpgroupUse UseOf(AttentionProblem problem)
     {
         if (!problem.AlibiSlopes.IsEmpty || problem.SoftCap > 0 || problem.ScoreFunction is not null)
-            return problem.MaskFunction is not null || IsLong(problem.ScoreFunction?.Graph.Form) ? WarpgroupUse.Long : WarpgroupUse.Modified;
+            return problem.MaskFunction is not null || IsLong(problem.ScoreFunction?.Graph.Form, problem.Group) ? WarpgroupUse.Long : WarpgroupUse.Modified;
         if (problem.MaskFunction is not null) return WarpgroupUse.MaskFunction;
         return problem.LeftReach < KeyRange.Unbounded || problem.RightReach < KeyRange.Unbounded ? WarpgroupUse.Masked : WarpgroupUse.Full;
     }

@@ -48,8 +48,8 @@ internal static partial class TileTable
     /// <summary>Rows of a plain item: two a warp, one after the other, so that a long call does not have a block for every four rows.</summary>
     public const int PlainItemRows = 8;
 
-    /// <summary>Operations a key of a score function that is not long: a bias by distance has five.</summary>
-    private const int MostShortCost = 8;
+    /// <summary>Operations a score of a function that is not long: a bias by distance has two, distances in a grid beside the tile's numbers six.</summary>
+    private const int MostShortCost = 6;
 
     /// <summary>Shared memory that the system takes of each block.</summary>
     private const int ReservedSharedBytes = 1024;
@@ -147,7 +147,7 @@ internal static partial class TileTable
         if (!HasMatrixDims(keyDim, valueDim, elementBytes)) return null;
         bool hasMask = (features & CallFeatures.Mask) != CallFeatures.None, hasBias = (features & CallFeatures.Bias) != CallFeatures.None;
         bool isNarrow = keyDim <= 192 && valueDim <= 128 && !hasBias && elementBytes == sizeof(ushort);
-        bool isLong = IsLong(score) || ((features & CallFeatures.MaskFunction) != CallFeatures.None && (features & (CallFeatures.Alibi | CallFeatures.SoftCap | CallFeatures.ScoreFunction)) != CallFeatures.None);
+        bool isLong = score is { KeyCost: > MostShortCost } || ((features & CallFeatures.MaskFunction) != CallFeatures.None && (features & (CallFeatures.Alibi | CallFeatures.SoftCap | CallFeatures.ScoreFunction)) != CallFeatures.None);
         // Widening 8 bits takes registers as well, and so do addresses of scales: D = 128 spills 24 bytes in the narrow tile.
         foreach (PrefillTile sizes in isNarrow ? NarrowPrefill : WidePrefill)
         {
@@ -162,7 +162,9 @@ internal static partial class TileTable
     /// <summary>
     /// Whether a score function takes more registers than are left beside the most scores that a thread can have: what knows it is how many operations each key takes. Of the library's, T5's buckets, distances in a grid and tanh do.
     /// </summary>
-    private static bool IsLong(ScoreForm? score) => score is { KeyCost: > MostShortCost };
+    /// <param name="score">The score function; null without one.</param>
+    /// <param name="group">Query heads of a key/value head: rows of one head have more of it once a tile.</param>
+    private static bool IsLong(ScoreForm? score, int group) => score is not null && score.NumbersOfTile(group == 1).ScoreCost > MostShortCost;
 
     /// <summary>The tile of a decode, or null if the kernels do not take the dimensions, or no tile fits the device.</summary>
     /// <param name="keyDim">Elements of a key.</param>

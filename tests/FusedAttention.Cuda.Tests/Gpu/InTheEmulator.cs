@@ -128,6 +128,10 @@ public sealed class EmulatedSweepTests() : SweepTests(TestDevice.Emulator);
 
 /// <inheritdoc />
 [Slow]
+public sealed class EmulatedTileNumberTests() : TileNumberTests(TestDevice.Emulator);
+
+/// <inheritdoc />
+[Slow]
 public sealed class EmulatedHopperBiasTests() : BiasTests(TestDevice.EmulatedHopper);
 
 /// <inheritdoc />
@@ -195,6 +199,10 @@ public sealed class EmulatedHopperSoftCapTests() : SoftCapTests(TestDevice.Emula
 /// <inheritdoc />
 [Slow]
 public sealed class EmulatedHopperSweepTests() : SweepTests(TestDevice.EmulatedHopper);
+
+/// <inheritdoc />
+[Slow]
+public sealed class EmulatedHopperTileNumberTests() : TileNumberTests(TestDevice.EmulatedHopper);
 
 /// <inheritdoc />
 [Slow]
