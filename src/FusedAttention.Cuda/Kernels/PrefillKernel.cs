@@ -232,6 +232,7 @@ internal sealed class PrefillKernel
             _k.If(next >= first, () =>
             {
                 CopyTile(filling, next);
+                LeaveTileNumbers(filling, next);
                 if (_masks is not null) _k.If(next > first, () => _masks.Copy(next - _tile.Keys));
             });
             _k.CommitCopies();
@@ -280,6 +281,14 @@ internal sealed class PrefillKernel
         _copies.CopyKeys(stage, key, _keys);
         _copies.CopyValues(ValuesOf(stage), key, _keys);
     }
+
+    /// <summary>Computes what the next tile has of the score function, all threads of the block together, which wait for each other before it is read.</summary>
+    private void LeaveTileNumbers(Shared stage, I32 key)
+    {
+        if (_tile.Numbers.Exist) new TileNumberWriter(_k, _call, _tile.Numbers, _place, _tile.Rows, _tile.Keys, _thread, _tile.Threads).Leave(key, NumbersOf(stage));
+    }
+
+    private Shared NumbersOf(Shared stage) => stage + _tile.NumbersOffset(_call.Traits.KeyDim, _call.Traits.ValueDim);
 
     /// <summary>The tile as products read it.</summary>
     private Shared Widened(Shared stage)
@@ -348,7 +357,7 @@ internal sealed class PrefillKernel
         _k.If(_isWarm & (key >= start) & (key + _tile.Keys <= end), () =>
         {
             AddProducts(scores, tile, stage);
-            F32[] sums = [.. _row.Select((row, r) =>
+            F32[] sums = _tile.Numbers.Exist ? [.. PrepareTogether(scores, stage, key, isLeft: true).Select((row, r) => Weigh(scores, r, row.Weights()))] : [.. _row.Select((row, r) =>
             {
                 RowWeights weights = WeightsOf(row, key, _maximum[r], isLeft: true, SeesOf(r));
                 weights.Prepare(RowOf(scores, r), isWhole: true);
@@ -366,7 +375,8 @@ internal sealed class PrefillKernel
         _k.If(!isDone, () =>
         {
             AddProducts(scores, tile, stage);
-            for (int r = 0; r < _row.Length; r++) WeightsOf(_row[r], key, _maximum[r], isLeft: false, SeesOf(r)).Prepare(RowOf(scores, r), isWhole: false);
+            if (_tile.Numbers.Exist) PrepareTogether(scores, stage, key, isLeft: false);
+            else for (int r = 0; r < _row.Length; r++) WeightsOf(_row[r], key, _maximum[r], isLeft: false, SeesOf(r)).Prepare(RowOf(scores, r), isWhole: false);
             Hide(scores, key);
             Renew(scores, key);
         });
@@ -379,6 +389,20 @@ internal sealed class PrefillKernel
             _sum[(2 * m) + 1].Add(eightBelow);
         }
     }
+
+    /// <summary>
+    /// The two rows of a fragment together, which share what they read of the tile's numbers. Behind a barrier: without one the assembler reads them ahead of the products, and computes what of a function does not ask for the score for all
+    /// columns, for which there are no registers (distances in a grid at D = 64: 396 bytes spilled, and none).
+    /// </summary>
+    private RowWeights[] PrepareTogether(F32[][] scores, Shared stage, I32 key, bool isLeft) => [.. Enumerable.Range(0, Fragments).SelectMany(m =>
+    {
+        _k.WarpBarrier();
+        I32 firstRow = (_warp * _tile.RowsOfWarp) + (16 * m) + (_lane >>> 2);
+        var numbers = new TileNumberLoads(_k, _call, _tile.Numbers, _tile.Rows, _tile.Keys, NumbersOf(stage), firstRow, 2, _lane);
+        RowWeights[] rows = [.. Enumerable.Range(0, 2).Select(r => WeightsOf(_row[(2 * m) + r], key, _maximum[(2 * m) + r], isLeft, SeesOf((2 * m) + r), numbers.OfRow(r)))];
+        RowWeights.PrepareTogether(rows, [RowOf(scores, 2 * m), RowOf(scores, (2 * m) + 1)]);
+        return rows;
+    })];
 
     /// <summary>What is known ahead of the keys that a row of the lane may see.</summary>
     private Func<int, Predicate>? SeesOf(int row) => _masks?.Sees(row) ?? _functions?.Sees(row);
@@ -397,8 +421,8 @@ internal sealed class PrefillKernel
         }
     }
 
-    private RowWeights WeightsOf(RowReader row, I32 key, F32 maximum, bool isLeft, Func<int, Predicate>? sees = null) =>
-        new(_k, _call, row, FirstKeyOfLane(key), _factor, maximum, isLeft ? null : key + (_tile.Keys - 1), sees);
+    private RowWeights WeightsOf(RowReader row, I32 key, F32 maximum, bool isLeft, Func<int, Predicate>? sees = null, Func<int, int, F32?>? ofTile = null) =>
+        new(_k, _call, row, FirstKeyOfLane(key), _factor, maximum, isLeft ? null : key + (_tile.Keys - 1), sees, ofTile: ofTile);
 
     /// <summary>Negative infinity in place of scores whose keys are out of a row's reach.</summary>
     private void Hide(F32[][] scores, I32 key)

@@ -85,7 +85,7 @@ internal static class PlanDetails
         AttentionKernel.Prefill when tiles.Warpgroups is WarpgroupTile tile =>
             $"wgmma: blocks of {tiles.ItemRows(kernel)} rows, {tile.Consumers} warpgroups of 64 and one that copies, tiles of {tile.Keys} keys, {WarpgroupTile.Stages} stages, {tile.SharedBytes(problem.KeyDim, problem.ValueDim)} bytes of shared memory{Lookups(tile.Lookups)}",
         AttentionKernel.Prefill when tiles.Prefill is PrefillTile prefill =>
-            $"blocks of {prefill.Rows} rows, tiles of {prefill.Keys} keys, {PrefillTile.Stages} stages, {prefill.Threads} threads, {prefill.SharedBytes(problem.KeyDim, problem.ValueDim, problem.HasMask)} bytes of shared memory",
+            $"blocks of {prefill.Rows} rows, tiles of {prefill.Keys} keys, {PrefillTile.Stages} stages, {prefill.Threads} threads, {prefill.SharedBytes(problem.KeyDim, problem.ValueDim, problem.HasMask)} bytes of shared memory{(prefill.Numbers.Exist ? $", {Numbers(prefill.Numbers)}" : "")}",
         AttentionKernel.Decode when tiles.Decode is { HasBoxes: true } boxes =>
             $"TMA: blocks of {DecodeTile.Rows} rows, {boxes.Warps} warps and one that copies, tiles of {boxes.TileKeys} keys, {boxes.Stages} stages, {boxes.SharedBytes(problem.KeyDim, problem.ValueDim)} bytes of shared memory",
         AttentionKernel.Decode when tiles.Decode is DecodeTile decode =>

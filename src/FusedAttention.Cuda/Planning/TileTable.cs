@@ -142,17 +142,18 @@ internal static partial class TileTable
     /// <param name="features">What scores go through. With a bias, addresses of two rows a thread fit beside the sums, those of four would spill; a mask takes shared memory.</param>
     /// <param name="elementBytes">Of an element of keys and values.</param>
     /// <param name="score">The score function; null without one.</param>
-    public static PrefillTile? Prefill(int keyDim, int valueDim, CudaDeviceDescription device, CallFeatures features, int elementBytes = sizeof(ushort), ScoreForm? score = null)
+    /// <param name="group">Query heads of a key/value head.</param>
+    public static PrefillTile? Prefill(int keyDim, int valueDim, CudaDeviceDescription device, CallFeatures features, int elementBytes = sizeof(ushort), ScoreForm? score = null, int group = 1)
     {
         if (!HasMatrixDims(keyDim, valueDim, elementBytes)) return null;
         bool hasMask = (features & CallFeatures.Mask) != CallFeatures.None, hasBias = (features & CallFeatures.Bias) != CallFeatures.None;
         bool isNarrow = keyDim <= 192 && valueDim <= 128 && !hasBias && elementBytes == sizeof(ushort);
-        bool isLong = score is { KeyCost: > MostShortCost } || ((features & CallFeatures.MaskFunction) != CallFeatures.None && (features & (CallFeatures.Alibi | CallFeatures.SoftCap | CallFeatures.ScoreFunction)) != CallFeatures.None);
+        bool isLong = IsLong(score, group) || ((features & CallFeatures.MaskFunction) != CallFeatures.None && (features & (CallFeatures.Alibi | CallFeatures.SoftCap | CallFeatures.ScoreFunction)) != CallFeatures.None);
         // Widening 8 bits takes registers as well, and so do addresses of scales: D = 128 spills 24 bytes in the narrow tile.
         foreach (PrefillTile sizes in isNarrow ? NarrowPrefill : WidePrefill)
         {
             if (isNarrow && isLong && sizes.Keys > 32) continue;
-            PrefillTile tile = sizes with { ElementBytes = elementBytes, RowNumbers = score?.RowNumbers.Length ?? 0 };
+            PrefillTile tile = sizes with { ElementBytes = elementBytes, RowNumbers = score?.RowNumbers.Length ?? 0, Numbers = TileNumberPlaces.Of(score, group) };
             if (Fits(tile.SharedBytes(keyDim, valueDim, hasMask), tile.Blocks, device)) return tile;
         }
 

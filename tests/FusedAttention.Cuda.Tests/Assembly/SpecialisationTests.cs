@@ -75,7 +75,8 @@ public sealed class SpecialisationTests(ITestOutputHelper output)
             Hopper, ReadyMadeFunctions.KernelOf(function, dim, Hopper, form, 100, ReadyMadeFunctions.Heads), ReadyMadeFunctions.BlocksOf(function, dim, Hopper, form, 100), AllowedOf(dim, form))))));
 
         // Three warpgroups keep three words of an item on the stack beside distances in a grid, and read them where it begins and where rows get a new maximum. A tile of two is without.
-        static int AllowedOf((int Key, int Value) dims, PrefillForm form) => form == PrefillForm.Warpgroups && dims.Value == 64 ? 80 : 0;
+        // By warps the same at D = 128 is 12 bytes beyond the registers.
+        static int AllowedOf((int Key, int Value) dims, PrefillForm form) => dims.Value == (form == PrefillForm.Warpgroups ? 64 : 128) ? 80 : 0;
     }
 
     /// <summary>What asks the library's mask functions ahead of a prefill.</summary>
