@@ -46,6 +46,7 @@ internal sealed class RowFunction
     private F32? _firstNumber;
     private F32? _ahead;
     private F32? _behind;
+    private I32? _wholeAhead;
 
     /// <param name="operands">The function, and what it has captured.</param>
     /// <param name="row">The row.</param>
@@ -80,6 +81,9 @@ internal sealed class RowFunction
         var column = new Column(this, null, 0);
         for (int i = 0; i < steps.Count; i++) _k.Store(to + (i * stride), column.NumberOf(steps[i]));
     }
+
+    /// <summary>The row's position less the first key.</summary>
+    private I32 WholeAhead => _wholeAhead ??= _row.Position.ToI32() - _first;
 
     /// <summary>A result that is the same for all keys, if it has been left; else null.</summary>
     private F32? Left(int step) => _numbers is not null && _operands.Form.RowNumbers.IndexOf(step) is >= 0 and int place ? _k.Load<F32>(_numbers + (place * sizeof(float))) : null;
@@ -195,7 +199,27 @@ internal sealed class RowFunction
             ScoreOperation.Query => row._row.Query,
             ScoreOperation.Key => I32.Min(row._first + column, count - 1),
             ScoreOperation.Constant => I32.Min((int)Math.Clamp(Step(index).Value, 0, ScoreTable.LargestExact), count - 1),
-            _ => I32.Max(I32.Min(I32.From("cvt.rzi.s32.f32", Number(index)), count - 1), 0),
+            _ => I32.Max(I32.Min(Distance(index) ?? I32.From("cvt.rzi.s32.f32", Number(index)), count - 1), 0),
         };
+
+        /// <summary>The whole number that a step gives if it is the distance of the key plus or less whole constants, which no rounding changes: additions, where from a float it takes a conversion. Null: it is something else.</summary>
+        private I32? Distance(int index)
+        {
+            ScoreStep step = Step(index);
+            if (step.Operation is not (ScoreOperation.Add or ScoreOperation.Subtract)) return null;
+            SumForm form = row._schedule.RuleOf(step).Form;
+            if (form == SumForm.Ahead) return row.WholeAhead - column;
+            if (form == SumForm.Behind) return column - row.WholeAhead;
+            if (Whole(step.Second) is { } second && Distance(step.First) is { } ahead) return ahead + (step.Operation == ScoreOperation.Add ? second : -second);
+            return step.Operation == ScoreOperation.Add && Whole(step.First) is { } first && Distance(step.Second) is { } behind ? behind + first : null;
+        }
+
+        /// <summary>A constant that is a whole number, and far enough from where floats are none any more; else null.</summary>
+        private int? Whole(int index)
+        {
+            const float Most = 1 << 20;
+            ScoreStep step = Step(index);
+            return step.Operation == ScoreOperation.Constant && Math.Abs(step.Value) <= Most && MathF.Floor(step.Value).Equals(step.Value) ? (int)step.Value : null;
+        }
     }
 }

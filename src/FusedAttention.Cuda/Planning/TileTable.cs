@@ -59,7 +59,7 @@ internal static partial class TileTable
     /// 192 over values up to 128: a warp with 32 rows has D/2 x 2 floats of O and 64 of S, and two blocks share a multiprocessor, one's softmax beside the other's products.
     /// D = 64: 4x32 rows x 64 keys 361, x 96 298 (spills), x 32 308; one stage 293. D = 96: x 64 327, x 32 317. D = 128: x 64 383, x 48 349, x 32 322; 8x16 rows 268. D = 192/128: x 32 327, 8x16 rows x 64 257.
     /// With functions, causal, us, 4x32 rows x 64 keys, x 32 and 8x16 x 64: D = 64 a bias by distance 2,028, 2,382 and 2,809, a factor by head 1,825, 2,206 and 2,703, documents 660, - and 914; D = 128 1,715, 1,996 and 2,311,
-    /// 1,666, 1,938 and 2,301, 565, - and 714. Of long ones x 64 spills: D = 128 T5 2,328, 2,400 and 2,634, a grid 1,920, 2,219 and 2,440.
+    /// 1,666, 1,938 and 2,301, 565, - and 714. Of long ones x 64 spills: D = 128 T5 2,328, 2,400 and 2,634, a grid 1,920, 2,219 and 2,440, all of it computed for each score.
     /// </summary>
     private static readonly PrefillTile[] NarrowPrefill =
     [
@@ -161,7 +161,7 @@ internal static partial class TileTable
     }
 
     /// <summary>
-    /// Whether a score function takes more registers than are left beside the most scores that a thread can have: what knows it is how many operations each key takes. Of the library's, T5's buckets, distances in a grid and tanh do.
+    /// Whether a score function takes more registers than are left beside the most scores that a thread can have: what knows it is how many operations each score takes beside the tile's numbers. Of the library's, straight distances in a grid and tanh do, and T5's buckets where heads share keys and values.
     /// </summary>
     /// <param name="score">The score function; null without one.</param>
     /// <param name="group">Query heads of a key/value head: rows of one head have more of it once a tile.</param>
