@@ -219,9 +219,9 @@ internal sealed class PrefillKernel
 
     /// <summary>
     /// Whether the copies of the next tile are issued between the products of a tile's scores, where they all have their turn: all at once they fill the queue of the unit that copies, and 12 of 100 samples of a D = 256 kernel stood there, 10 at 128.
-    /// Pages look up their blocks first; masks, functions and 8 bits have more to do with a tile; and beside the 192 sums of D = 128 what ALiBi and soft caps need would spill.
+    /// Pages look up their blocks first; masks, functions' numbers and 8 bits have more to do with a tile; and beside the 192 sums of D = 128 what ALiBi and soft caps need would spill.
     /// </summary>
-    private bool SpreadsCopies => _masks is null && _functions is null && _codes is null && _call.Traits.BlockSize == 0
+    private bool SpreadsCopies => _masks is null && _functions is null && _codes is null && !_tile.Numbers.Exist && _call.Traits.BlockSize == 0
         && (_outputs[0].Length + (_tile.KeysOfWarp / 2) < 96 || !_call.Traits.Has(CallFeatures.Alibi | CallFeatures.SoftCap | CallFeatures.ScoreFunction));
 
     private void AddAllKeys(Predicate isCareful)
@@ -254,6 +254,7 @@ internal sealed class PrefillKernel
             _k.If(early is null ? hasNext : hasNext & !early.Value.IsWhole, () =>
             {
                 CopyTile(filling, next);
+                LeaveTileNumbers(filling, next);
                 if (_masks is not null) _k.If(next > first, () => _masks.Copy(next - _tile.Keys));
             });
             _k.CommitCopies();
@@ -308,6 +309,14 @@ internal sealed class PrefillKernel
         _copies.CopyKeys(stage, key, _keys);
         _copies.CopyValues(ValuesOf(stage), key, _keys);
     }
+
+    /// <summary>Computes what the next tile has of the score function, all threads of the block together, which wait for each other before it is read.</summary>
+    private void LeaveTileNumbers(Shared stage, I32 key)
+    {
+        if (_tile.Numbers.Exist) new TileNumberWriter(_k, _call, _tile.Numbers, _place, _tile.Rows, _tile.Keys, _thread, _tile.Threads).Leave(key, NumbersOf(stage));
+    }
+
+    private Shared NumbersOf(Shared stage) => stage + _tile.NumbersOffset(_call.Traits.KeyDim, _call.Traits.ValueDim);
 
     /// <summary>The tile as products read it.</summary>
     private Shared Widened(Shared stage)
@@ -374,7 +383,7 @@ internal sealed class PrefillKernel
         {
             AddProducts(scores, tile, stage, copies?.Invoke());
             if (copies is not null) _k.CommitCopies();
-            F32[] sums = [.. _row.Select((row, r) =>
+            F32[] sums = _tile.Numbers.Exist ? [.. PrepareTogether(scores, stage, key, isLeft: true).Select((row, r) => Weigh(scores, r, row.Weights()))] : [.. _row.Select((row, r) =>
             {
                 RowWeights weights = WeightsOf(row, key, _maximum[r], isLeft: true, SeesOf(r));
                 weights.Prepare(RowOf(scores, r), isWhole: true);
@@ -394,7 +403,8 @@ internal sealed class PrefillKernel
         _k.If(!isDone, () =>
         {
             AddProducts(scores, tile, stage);
-            for (int r = 0; r < _row.Length; r++) WeightsOf(_row[r], key, _maximum[r], isLeft: false, SeesOf(r)).Prepare(RowOf(scores, r), isWhole: false);
+            if (_tile.Numbers.Exist) PrepareTogether(scores, stage, key, isLeft: false);
+            else for (int r = 0; r < _row.Length; r++) WeightsOf(_row[r], key, _maximum[r], isLeft: false, SeesOf(r)).Prepare(RowOf(scores, r), isWhole: false);
             Hide(scores, key);
             Renew(scores, key);
             LeaveWeights(own, scores);
@@ -437,6 +447,20 @@ internal sealed class PrefillKernel
         }
     }
 
+    /// <summary>
+    /// The two rows of a fragment together, which share what they read of the tile's numbers. Behind a barrier: without one the assembler reads them ahead of the products, and computes what of a function does not ask for the score for all
+    /// columns, for which there are no registers (distances in a grid at D = 64: 396 bytes spilled, and none).
+    /// </summary>
+    private RowWeights[] PrepareTogether(F32[][] scores, Shared stage, I32 key, bool isLeft) => [.. Enumerable.Range(0, Fragments).SelectMany(m =>
+    {
+        _k.WarpBarrier();
+        I32 firstRow = (_warp * _tile.RowsOfWarp) + (16 * m) + (_lane >>> 2);
+        var numbers = new TileNumberLoads(_k, _call, _tile.Numbers, _tile.Rows, _tile.Keys, NumbersOf(stage), firstRow, 2, _lane);
+        RowWeights[] rows = [.. Enumerable.Range(0, 2).Select(r => WeightsOf(_row[(2 * m) + r], key, _maximum[(2 * m) + r], isLeft, SeesOf((2 * m) + r), numbers.OfRow(r)))];
+        RowWeights.PrepareTogether(rows, [RowOf(scores, 2 * m), RowOf(scores, (2 * m) + 1)]);
+        return rows;
+    })];
+
     /// <summary>What is known ahead of the keys that a row of the lane may see.</summary>
     private Func<int, Predicate>? SeesOf(int row) => _masks?.Sees(row) ?? _functions?.Sees(row);
 
@@ -455,8 +479,8 @@ internal sealed class PrefillKernel
         }
     }
 
-    private RowWeights WeightsOf(RowReader row, I32 key, F32 maximum, bool isLeft, Func<int, Predicate>? sees = null) =>
-        new(_k, _call, row, FirstKeyOfLane(key), _factor, maximum, isLeft ? null : key + (_tile.Keys - 1), sees);
+    private RowWeights WeightsOf(RowReader row, I32 key, F32 maximum, bool isLeft, Func<int, Predicate>? sees = null, Func<int, int, F32?>? ofTile = null) =>
+        new(_k, _call, row, FirstKeyOfLane(key), _factor, maximum, isLeft ? null : key + (_tile.Keys - 1), sees, ofTile: ofTile);
 
     /// <summary>Negative infinity in place of scores whose keys are out of a row's reach.</summary>
     private void Hide(F32[][] scores, I32 key)

@@ -16,6 +16,9 @@ internal readonly record struct PrefillTile(int Warps, int RowsOfWarp, int Keys,
     /// <summary>Whether two warps have the same rows (<see cref="WarpPair"/>): not with masks and functions, whose look at a tile is one warp's.</summary>
     public bool HasPairs { get; init; }
 
+    /// <summary>Numbers of each tile that it goes by, which the block computes as it copies the tile.</summary>
+    public TileNumberPlaces Numbers { get; init; }
+
     /// <summary>Where the head has the ranges of warps, 16 bytes each; before that is what warps tell each other.</summary>
     public const int RangesOffset = 64;
 
@@ -38,8 +41,11 @@ internal readonly record struct PrefillTile(int Warps, int RowsOfWarp, int Keys,
     /// <summary>Queries, and at the end outputs in their place.</summary>
     public int QueryBytes(int keyDim, int valueDim) => Rows * Math.Max(new SharedRows(keyDim).Stride, new SharedRows(valueDim).Stride);
 
-    /// <summary>Keys and values of a tile as they come; of 8 bits, the scales of both behind them.</summary>
-    public int StageBytes(int keyDim, int valueDim) => ElementBytes == 1 ? BytesOfTile(keyDim / 2, valueDim / 2) + (2 * Keys * sizeof(float)) : BytesOfTile(keyDim, valueDim);
+    /// <summary>What is there of a tile: keys and values as they come, and behind them the tile's numbers.</summary>
+    public int StageBytes(int keyDim, int valueDim) => NumbersOffset(keyDim, valueDim) + Numbers.Bytes(Rows, Keys);
+
+    /// <summary>Keys and values; of 8 bits, the scales of both behind them.</summary>
+    public int NumbersOffset(int keyDim, int valueDim) => ElementBytes == 1 ? BytesOfTile(keyDim / 2, valueDim / 2) + (2 * Keys * sizeof(float)) : BytesOfTile(keyDim, valueDim);
 
     /// <summary>All stages; with elements of 8 bits, the tile that they are widened to in front of them.</summary>
     public int StagesBytes(int keyDim, int valueDim) => WideBytes(keyDim, valueDim) + (Stages * StageBytes(keyDim, valueDim));

@@ -14,12 +14,13 @@ internal sealed record RowFunctions(RowFunction? Score, RowFunction? Keep)
     /// <param name="call">The call.</param>
     /// <param name="row">The row; null where there is no function.</param>
     /// <param name="first">The key that columns are counted from.</param>
-    public static RowFunctions? Of(PtxKernel k, CallReader call, RowReader? row, I32 first)
+    /// <param name="ofTile">What the tile has of a step of the score function, by its column; null: nothing.</param>
+    public static RowFunctions? Of(PtxKernel k, CallReader call, RowReader? row, I32 first, Func<int, int, F32?>? ofTile = null)
     {
         KernelTraits traits = call.Traits;
         if (traits.Score is null && traits.Keep is null) return null;
         return new(
-            traits.Score is null ? null : new(FunctionBlock.OfScore(k, traits), row!, first, row!.Numbers),
+            traits.Score is null ? null : new(FunctionBlock.OfScore(k, traits), row!, first, row!.Numbers, ofTile),
             traits.Keep is null ? null : new(FunctionBlock.OfMask(k, traits), row!, first));
     }
 }
@@ -39,19 +40,22 @@ internal sealed class RowFunction
     private readonly RowReader _row;
     private readonly I32 _first;
     private readonly Shared? _numbers;
+    private readonly Func<int, int, F32?>? _ofTile;
     private readonly FunctionSchedule _schedule;
     private readonly Value?[] _ofRow;
     private F32? _firstNumber;
     private F32? _ahead;
     private F32? _behind;
+    private I32? _wholeAhead;
 
     /// <param name="operands">The function, and what it has captured.</param>
     /// <param name="row">The row.</param>
     /// <param name="first">The key that columns are counted from.</param>
-    /// <param name="numbers">Where what <see cref="LeaveNumbers"/> has left of the row lies; null: that is computed.</param>
-    public RowFunction(FunctionOperands operands, RowReader row, I32 first, Shared? numbers = null)
+    /// <param name="numbers">Where what <see cref="LeaveNumbers(Shared)"/> has left of the row lies; null: that is computed.</param>
+    /// <param name="ofTile">What the tile has of a step, by its column; null: nothing.</param>
+    public RowFunction(FunctionOperands operands, RowReader row, I32 first, Shared? numbers = null, Func<int, int, F32?>? ofTile = null)
     {
-        (_k, _operands, _row, _first, _numbers) = (operands.Kernel, operands, row, first, numbers);
+        (_k, _operands, _row, _first, _numbers, _ofTile) = (operands.Kernel, operands, row, first, numbers, ofTile);
         _schedule = new(operands.Form);
         _ofRow = new Value?[_schedule.Count];
     }
@@ -66,12 +70,20 @@ internal sealed class RowFunction
     public Predicate Keeps(int column) => (Predicate)new Column(this, null, column).Result();
 
     /// <summary>Computes the row's numbers and leaves them somewhere.</summary>
-    public void LeaveNumbers(Shared to)
+    public void LeaveNumbers(Shared to) => LeaveNumbers([.. _operands.Form.RowNumbers], to, sizeof(float));
+
+    /// <summary>Computes numbers of the row and the first key, and leaves them somewhere.</summary>
+    /// <param name="steps">The steps that give them.</param>
+    /// <param name="to">Where the first one goes.</param>
+    /// <param name="stride">From one to the next, in bytes.</param>
+    public void LeaveNumbers(IReadOnlyList<int> steps, Shared to, int stride)
     {
-        ReadOnlySpan<int> steps = _operands.Form.RowNumbers;
         var column = new Column(this, null, 0);
-        for (int i = 0; i < steps.Length; i++) _k.Store(to + (i * sizeof(float)), column.NumberOf(steps[i]));
+        for (int i = 0; i < steps.Count; i++) _k.Store(to + (i * stride), column.NumberOf(steps[i]));
     }
+
+    /// <summary>The row's position less the first key.</summary>
+    private I32 WholeAhead => _wholeAhead ??= _row.Position.ToI32() - _first;
 
     /// <summary>A result that is the same for all keys, if it has been left; else null.</summary>
     private F32? Left(int step) => _numbers is not null && _operands.Form.RowNumbers.IndexOf(step) is >= 0 and int place ? _k.Load<F32>(_numbers + (place * sizeof(float))) : null;
@@ -89,7 +101,7 @@ internal sealed class RowFunction
 
         private ScoreStep Step(int index) => row._schedule[index];
 
-        private Value Of(int index) => (row._schedule.DependsOnKey(index) ? _ofColumn : row._ofRow)[index] ??= row.Left(index) ?? Write(Step(index));
+        private Value Of(int index) => (row._schedule.DependsOnKey(index) ? _ofColumn : row._ofRow)[index] ??= row.Left(index) ?? row._ofTile?.Invoke(index, column) ?? Write(Step(index));
 
         private F32 Number(int index) => (F32)Of(index);
 
@@ -187,7 +199,27 @@ internal sealed class RowFunction
             ScoreOperation.Query => row._row.Query,
             ScoreOperation.Key => I32.Min(row._first + column, count - 1),
             ScoreOperation.Constant => I32.Min((int)Math.Clamp(Step(index).Value, 0, ScoreTable.LargestExact), count - 1),
-            _ => I32.Max(I32.Min(I32.From("cvt.rzi.s32.f32", Number(index)), count - 1), 0),
+            _ => I32.Max(I32.Min(Distance(index) ?? I32.From("cvt.rzi.s32.f32", Number(index)), count - 1), 0),
         };
+
+        /// <summary>The whole number that a step gives if it is the distance of the key plus or less whole constants, which no rounding changes: additions, where from a float it takes a conversion. Null: it is something else.</summary>
+        private I32? Distance(int index)
+        {
+            ScoreStep step = Step(index);
+            if (step.Operation is not (ScoreOperation.Add or ScoreOperation.Subtract)) return null;
+            SumForm form = row._schedule.RuleOf(step).Form;
+            if (form == SumForm.Ahead) return row.WholeAhead - column;
+            if (form == SumForm.Behind) return column - row.WholeAhead;
+            if (Whole(step.Second) is { } second && Distance(step.First) is { } ahead) return ahead + (step.Operation == ScoreOperation.Add ? second : -second);
+            return step.Operation == ScoreOperation.Add && Whole(step.First) is { } first && Distance(step.Second) is { } behind ? behind + first : null;
+        }
+
+        /// <summary>A constant that is a whole number, and far enough from where floats are none any more; else null.</summary>
+        private int? Whole(int index)
+        {
+            const float Most = 1 << 20;
+            ScoreStep step = Step(index);
+            return step.Operation == ScoreOperation.Constant && Math.Abs(step.Value) <= Most && MathF.Floor(step.Value).Equals(step.Value) ? (int)step.Value : null;
+        }
     }
 }

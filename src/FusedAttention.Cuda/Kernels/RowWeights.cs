@@ -34,6 +34,7 @@ internal sealed class RowWeights
     private readonly F32? _base;
     private readonly Func<int, Predicate>? _sees;
     private readonly Func<int, F32>? _biasOf;
+    private readonly Func<int, int, F32?>? _ofTile;
 
     /// <param name="k">The kernel.</param>
     /// <param name="call">The call.</param>
@@ -44,9 +45,11 @@ internal sealed class RowWeights
     /// <param name="lastKey">Of the tile: where some rows may stand in front of it, each row asks. Null: none does.</param>
     /// <param name="sees">Whether the mask, or where there is none the mask function, lets the row see a key, by its column; null: that is looked up.</param>
     /// <param name="biasOf">The bias of a key, by its column; null: that is looked up.</param>
-    public RowWeights(PtxKernel k, CallReader call, RowReader? row, I32 first, F32 factor, F32 maximum, I32? lastKey, Func<int, Predicate>? sees = null, Func<int, F32>? biasOf = null)
+    /// <param name="ofTile">What the tile has of a step of the score function, by its column; null: nothing.</param>
+    public RowWeights(
+        PtxKernel k, CallReader call, RowReader? row, I32 first, F32 factor, F32 maximum, I32? lastKey, Func<int, Predicate>? sees = null, Func<int, F32>? biasOf = null, Func<int, int, F32?>? ofTile = null)
     {
-        (_k, _call, _row, _first, _factor, _maximum, _lastKey, _sees, _biasOf) = (k, call, row, first, factor, maximum, lastKey, sees, biasOf);
+        (_k, _call, _row, _first, _factor, _maximum, _lastKey, _sees, _biasOf, _ofTile) = (k, call, row, first, factor, maximum, lastKey, sees, biasOf, ofTile);
         if (!HasDistance(call)) return;
         _slope = row!.Slope! * Log2E;
         _distance = (row.Position - first.Widen()).ToF32();
@@ -73,6 +76,16 @@ internal sealed class RowWeights
 
         var steps = new Preparation(this, products, isWhole);
         ScoreLaw.Apply(ref steps, ScoreWriter.StepsOf(_call.Traits));
+    }
+
+    /// <summary>The same of several rows of a lane, column by column: what they read of the tile's numbers is needed for some columns only, and not until the next row comes. With a score function.</summary>
+    /// <param name="rows">The rows.</param>
+    /// <param name="products">The registers of each, alike in columns.</param>
+    public static void PrepareTogether(RowWeights[] rows, (F32 Score, int Column)[][] products)
+    {
+        Action<F32, int>[] modify = [.. rows.Select(static row => ScoreWriter.Modifier(row._k, row._call, row._row, row._first, row._sees, row._biasOf, row._ofTile))];
+        for (int i = 0; i < products[0].Length; i++)
+            for (int r = 0; r < rows.Length; r++) modify[r](products[r][i].Score, products[r][i].Column);
     }
 
     /// <summary>The weight relative to the maximum that the row has.</summary>

@@ -65,18 +65,34 @@ internal static class ScoreWriter
     /// <param name="biasOf">The bias of a key, by its column; null: that is looked up.</param>
     public static void Modify(PtxKernel k, CallReader call, RowReader? row, (F32 Score, int Column)[] products, I32 first, Func<int, Predicate>? sees = null, Func<int, F32>? biasOf = null)
     {
+        if (!ModifiesScores(call.Traits)) return;
+        Action<F32, int> modify = Modifier(k, call, row, first, sees, biasOf);
+        foreach ((F32 score, int column) in products) modify(score, column);
+    }
+
+    /// <summary>Takes one product of a row after the other through the steps.</summary>
+    /// <param name="k">The kernel.</param>
+    /// <param name="call">The call.</param>
+    /// <param name="row">The row; null where nothing of it is asked for.</param>
+    /// <param name="first">A key.</param>
+    /// <param name="sees">Whether the mask, or where there is none the mask function, has a key, by its column; null: that is looked up.</param>
+    /// <param name="biasOf">The bias of a key, by its column; null: that is looked up.</param>
+    /// <param name="ofTile">What the tile has of a step of the score function, by its column; null: nothing.</param>
+    /// <returns>Gets the register and how far its key is behind <paramref name="first"/>.</returns>
+    public static Action<F32, int> Modifier(
+        PtxKernel k, CallReader call, RowReader? row, I32 first, Func<int, Predicate>? sees = null, Func<int, F32>? biasOf = null, Func<int, int, F32?>? ofTile = null)
+    {
         KernelTraits traits = call.Traits;
-        if (!ModifiesScores(traits)) return;
         F32? distance = row?.Slope is null ? null : (row.Position - first.Widen()).ToF32();
-        RowFunctions? functions = RowFunctions.Of(k, call, row, first);
+        RowFunctions? functions = RowFunctions.Of(k, call, row, first, ofTile);
         bool reads = (traits.Has(CallFeatures.Mask) && sees is null) || (traits.Has(CallFeatures.Bias) && biasOf is null);
-        foreach ((F32 score, int column) in products)
+        return (score, column) =>
         {
             // Masks and biases have an element for each key of the sequence: beyond the row's last one the nearest is read.
             I32 key = first + column;
             if (reads) key = I32.Max(I32.Min(key, row!.End - 1), 0);
             score.Set(ScoreOf(k, call, row, score, key, distance is null ? null : distance - (float)column, sees?.Invoke(column), biasOf?.Invoke(column), functions, column));
-        }
+        };
     }
 
     private static F32 ScoreOf(

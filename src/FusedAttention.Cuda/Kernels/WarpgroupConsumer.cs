@@ -377,7 +377,7 @@ internal sealed class WarpgroupConsumer
     {
         if (IsStraight) _k.WaitForProducts(1);
         if (_biases is not null) AddBiases();
-        F32[] sums = [.. _row.Select((row, r) =>
+        F32[] sums = HasTileNumbers ? WeighTogether(key) : [.. _row.Select((row, r) =>
         {
             RowWeights weights = WeightsOf(row, key, _reference[r], isLeft: true, _masks?.Sees(r));
             if (_biases is null) weights.Prepare(RowOf(r), isWhole: true);
@@ -399,7 +399,8 @@ internal sealed class WarpgroupConsumer
     /// <summary>Weights of a tile some of whose rows need a new maximum, or do not see all of it; m, l and O are brought up to date.</summary>
     private void Renew(I32 key, Predicate isWhole)
     {
-        for (int r = 0; r < _row.Length; r++) WeightsOf(_row[r], key, _maximum[r], isLeft: false, _masks?.Sees(r), _biases?.Of(r)).Prepare(RowOf(r), isWhole: false);
+        if (HasTileNumbers) PrepareTogether(key, _maximum, isLeft: false);
+        else for (int r = 0; r < _row.Length; r++) WeightsOf(_row[r], key, _maximum[r], isLeft: false, _masks?.Sees(r), _biases?.Of(r)).Prepare(RowOf(r), isWhole: false);
         if (_masks is null) HideUnreached(key);
         F32[] largest = [LargestOf(0), LargestOf(1)];
         Predicate[] isNew = AreNew(key, largest);
@@ -424,6 +425,19 @@ internal sealed class WarpgroupConsumer
             for (int i = 0; i < _outputs.Length; i++) _outputs[i].Multiply(rescale[i >> 1 & 1]);
         });
         _isWarm?.Set(!IsInWarpgroup(HasNoReference()));
+    }
+
+    /// <summary>Whether tiles have numbers of the score function. Both rows of a lane go together then, and a load serves both: row after row, distances in a grid spill 80 registers of three warpgroups instead of 5.</summary>
+    private bool HasTileNumbers => _tile.Lookups.Numbers.Exist;
+
+    private F32[] WeighTogether(I32 key) => [.. PrepareTogether(key, _reference, isLeft: true).Select((row, r) => Weigh(r, row.Weights()))];
+
+    private RowWeights[] PrepareTogether(I32 key, F32[] maximum, bool isLeft)
+    {
+        var numbers = new TileNumberLoads(_k, _call, _tile.Lookups.Numbers, _tile.Rows, _tile.Keys, _memory.Lookups!.Numbers(_keys.Index), _rowOfLane, _row.Length, _lane);
+        RowWeights[] rows = [.. _row.Select((row, r) => WeightsOf(row, key, maximum[r], isLeft, _masks?.Sees(r), ofTile: numbers.OfRow(r)))];
+        RowWeights.PrepareTogether(rows, [.. rows.Select((_, r) => RowOf(r))]);
+        return rows;
     }
 
     private void HideUnreached(I32 key)
@@ -488,8 +502,8 @@ internal sealed class WarpgroupConsumer
         }
     }
 
-    private RowWeights WeightsOf(RowReader? row, I32 key, F32 maximum, bool isLeft, Func<int, Predicate>? sees = null, Func<int, F32>? biasOf = null) =>
-        new(_k, _call, row, FirstKeyOfLane(key), _factor, maximum, isLeft ? null : key + (_tile.Keys - 1), sees, biasOf);
+    private RowWeights WeightsOf(RowReader? row, I32 key, F32 maximum, bool isLeft, Func<int, Predicate>? sees = null, Func<int, F32>? biasOf = null, Func<int, int, F32?>? ofTile = null) =>
+        new(_k, _call, row, FirstKeyOfLane(key), _factor, maximum, isLeft ? null : key + (_tile.Keys - 1), sees, biasOf, ofTile);
 
     private I32 FirstKeyOfLane(I32 key) => key + ((_lane & 3) << 1);
 

@@ -42,9 +42,7 @@ internal sealed class WarpgroupKeyLoads : WarpgroupLoads
 
         if (Tile.Lookups.HasTileMap)
         {
-            var map = new TileMapReader(Kernel, Call.Traits);
-            I32 number = map.IsByHead ? slot.Number : slot.Number - (head * Parameters.Items);
-            new WarpgroupSeenTiles(Kernel, Memory, Tile).Load(Lane, IsElected, map, map.Row(number), _keys, first, key, tile => LoadKeys(keys, tile), () => LoadQueries(sequence, item, head));
+            new WarpgroupSeenTiles(Kernel, Memory, Tile).Load(Call, slot, head, Lane, IsElected, _keys, first, key, tile => LoadKeys(keys, tile), () => LoadQueries(sequence, item, head));
             return;
         }
 

@@ -17,6 +17,7 @@ internal sealed class WarpgroupLookupMemory
     private readonly Shared _masks;
     private readonly Shared _biases;
     private readonly Shared _rowNumbers;
+    private readonly Shared _numbers;
 
     /// <param name="k">The kernel.</param>
     /// <param name="tile">Its sizes.</param>
@@ -33,6 +34,7 @@ internal sealed class WarpgroupLookupMemory
         BiasRows = _biases + (WarpgroupLookups.BiasStages * tile.Lookups.BiasStageBytes(tile.Rows, tile.Keys));
         _masks = tile.Lookups.HasBias ? BiasRows + tile.Lookups.BiasRowsBytes(tile.Rows) : _biases;
         _rowNumbers = _masks + tile.Lookups.MaskBytes(tile.Rows, tile.Keys);
+        _numbers = _rowNumbers + tile.Lookups.RowNumberBytes(tile.Rows);
     }
 
     /// <summary>The bits of a tile are there: one arrival for every 32 rows.</summary>
@@ -70,6 +72,9 @@ internal sealed class WarpgroupLookupMemory
 
     /// <summary>The numbers of a row of the item, by its place in the block.</summary>
     public Shared RowNumbers(I32 row) => _rowNumbers + (row * (_tile.Lookups.RowNumbers * sizeof(float)));
+
+    /// <summary>The numbers of a tile, by the stage of its keys.</summary>
+    public Shared Numbers(I32 stage) => _numbers + (stage * _tile.Lookups.Numbers.Bytes(_tile.Rows, _tile.Keys));
 
     /// <summary>What one packer has for itself.</summary>
     public Shared Packer(I32 packer) =>

@@ -8,6 +8,9 @@ namespace FusedAttention.Cuda.Kernels;
 /// <param name="HasBiasOfKeys">The rows of an item have one row of the bias between them, which is kept in floats.</param>
 internal readonly record struct WarpgroupLookups(bool HasMask, int BiasBytes, bool HasTileMap = false, int RowNumbers = 0, bool HasBiasOfKeys = false)
 {
+    /// <summary>Numbers of each tile that it goes by, which a warp of its own computes ahead.</summary>
+    public TileNumberPlaces Numbers { get; init; }
+
     /// <summary>Tiles whose bias is there or on its way: as many as of keys, with which they go round.</summary>
     public const int BiasStages = WarpgroupTile.Stages;
 
@@ -19,6 +22,9 @@ internal readonly record struct WarpgroupLookups(bool HasMask, int BiasBytes, bo
     /// <summary>Whether a tile's bias comes and goes with its keys, and has no barriers of its own: without a mask, which has tiles passed over.</summary>
     public bool HasBiasWithKeys => HasBiasOfKeys && !HasMask;
 
+    /// <summary>Arrivals that make a tile's keys full: of who copies them, and of who brings something along.</summary>
+    public int BringersOfKeys => HasBiasWithKeys || Numbers.Exist ? 2 : 1;
+
     /// <summary>Whether tiles that nobody sees are passed over: the warp that copies keys says with each tile which one it is.</summary>
     public bool PassesTiles => HasMask || HasTileMap;
 
@@ -26,7 +32,7 @@ internal readonly record struct WarpgroupLookups(bool HasMask, int BiasBytes, bo
     public int Packers => !HasMask ? 0 : HasBias ? 1 : 2;
 
     /// <summary>Warps that are told of items for this: the fourth.</summary>
-    public int ItemReaders => HasMask || HasBias ? 1 : 0;
+    public int ItemReaders => HasMask || HasBias || Numbers.Exist ? 1 : 0;
 
     /// <summary>Warps that are told which tiles are seen, beside those that compute: the one that copies values.</summary>
     public int TileReaders => PassesTiles ? 1 : 0;
@@ -75,9 +81,12 @@ internal readonly record struct WarpgroupLookups(bool HasMask, int BiasBytes, bo
     /// <summary>The rows' numbers.</summary>
     public int RowNumberBytes(int rows) => rows * RowNumbers * sizeof(float);
 
+    /// <summary>The numbers of as many tiles as there are stages of keys.</summary>
+    public int TileNumberBytes(int rows, int keys) => WarpgroupTile.Stages * Numbers.Bytes(rows, keys);
+
     /// <summary>All of it.</summary>
     /// <param name="rows">Of a block.</param>
     /// <param name="keys">Of a tile.</param>
     public int SharedBytes(int rows, int keys) => this == default ? 0
-        : WarpgroupLookupMemory.HeadBytes + RowNumberBytes(rows) + MaskBytes(rows, keys) + (HasBias ? (BiasStages * BiasStageBytes(rows, keys)) + BiasRowsBytes(rows) : 0);
+        : WarpgroupLookupMemory.HeadBytes + RowNumberBytes(rows) + TileNumberBytes(rows, keys) + MaskBytes(rows, keys) + (HasBias ? (BiasStages * BiasStageBytes(rows, keys)) + BiasRowsBytes(rows) : 0);
 }

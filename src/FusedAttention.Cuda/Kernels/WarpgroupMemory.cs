@@ -110,7 +110,7 @@ internal sealed class WarpgroupMemory
         int readers = _tile.Consumers * WarpgroupTile.WarpgroupThreads / 32;
         foreach ((Shared barrier, int count, int arrivals) in ((Shared, int, int)[])
             [
-                (QueryFull, _tile.QueryStages, 1), (QueryEmpty, _tile.QueryStages, readers), (KeysFull, WarpgroupTile.Stages, _tile.Lookups.HasBiasWithKeys ? 2 : 1), (KeysEmpty, WarpgroupTile.Stages, readers + _tile.Lookups.TileReaders), (ValuesFull, WarpgroupTile.Stages, 1),
+                (QueryFull, _tile.QueryStages, 1), (QueryEmpty, _tile.QueryStages, readers), (KeysFull, WarpgroupTile.Stages, _tile.Lookups.BringersOfKeys), (KeysEmpty, WarpgroupTile.Stages, readers + _tile.Lookups.TileReaders), (ValuesFull, WarpgroupTile.Stages, 1),
                 (ValuesEmpty, WarpgroupTile.Stages, readers), (ValuesRaw, 1, 1), (WorkLoaded, 1, 1), (WorkFull, Slots, 1), (WorkEmpty, Slots, readers + 2 + _tile.Lookups.ItemReaders),
             ])
         {

@@ -40,6 +40,7 @@ internal static class WarpgroupPrefillKernel
             k.If(warp.Is(2), () => work.HandOut(lane, PackerOf(0)));
             if (sizes.Lookups.HasBiasOfKeys) k.If(warp.Is(3), () => new WarpgroupKeyBiasCopier(k, call, memory, sizes, lane).CopyItems(work));
             else if (sizes.Lookups.HasBias) k.If(warp.Is(3), () => new WarpgroupBiasCopier(k, call, memory, sizes, lane).CopyItems(work));
+            else if (sizes.Lookups.Numbers.Exist) k.If(warp.Is(3), () => new WarpgroupNumberWriter(k, call, memory, sizes, lane).WriteItems(work));
             else if (sizes.Lookups.HasMask) k.If(warp.Is(3), () => PackerOf(1)!.PackItems(work));
         }, () =>
         {

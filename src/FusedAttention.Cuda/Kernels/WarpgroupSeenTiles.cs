@@ -57,26 +57,43 @@ internal sealed class WarpgroupSeenTiles
     }
 
     /// <summary>The same by a map.</summary>
+    /// <param name="call">The call.</param>
+    /// <param name="slot">The item.</param>
+    /// <param name="head">Its head.</param>
     /// <param name="lane">Of the warp.</param>
     /// <param name="isElected">The lane that copies.</param>
-    /// <param name="map">The map.</param>
-    /// <param name="row">The item's row of it.</param>
     /// <param name="keys">The ring of keys.</param>
     /// <param name="first">The item's first tile.</param>
     /// <param name="last">Its last one; below the first one where there is none.</param>
     /// <param name="loadKeys">Copies a tile of keys.</param>
     /// <param name="loadQueries">Copies the queries: behind the first keys.</param>
-    public void Load(I32 lane, Predicate isElected, TileMapReader map, Global row, StageRing keys, I32 first, I32 last, Action<I32> loadKeys, Action loadQueries)
+    public void Load(CallReader call, WorkSlot slot, I32 head, I32 lane, Predicate isElected, StageRing keys, I32 first, I32 last, Action<I32> loadKeys, Action loadQueries)
     {
+        Predicate isFirst = _k.Variable("is_first_tile", value: true);
+        ForEach("load", call, slot, head, lane, first, last, (found, state) => Announce(isElected, keys, found, state, isFirst, loadKeys, loadQueries));
+    }
+
+    /// <summary>Goes through the tiles of an item that a map has as seen, a warp together.</summary>
+    /// <param name="name">In the text.</param>
+    /// <param name="call">The call.</param>
+    /// <param name="slot">The item.</param>
+    /// <param name="head">Its head.</param>
+    /// <param name="lane">Of the warp.</param>
+    /// <param name="first">The item's first tile.</param>
+    /// <param name="last">Its last one; below the first one where there is none.</param>
+    /// <param name="visit">Gets a tile's first key, negative behind the last one, and what the map says of it; returns whether there may be more.</param>
+    public void ForEach(string name, CallReader call, WorkSlot slot, I32 head, I32 lane, I32 first, I32 last, Func<I32, I32, Predicate> visit)
+    {
+        var map = new TileMapReader(_k, call.Traits);
+        Global row = map.Row(map.IsByHead ? slot.Number : slot.Number - (head * new WarpgroupParameters(_k).Items));
         I32 firstTile = I32.Quotient(first, _keys).As("first_of_map"), tile = _k.Variable("map_tile", I32.Quotient(I32.Max(last, 0), _keys)), state = _k.Variable("map_state", (I32)0);
         tile.Set(I32.Select(last < first, firstTile - 1, tile));
-        Predicate isFirst = _k.Variable("is_first_tile", value: true);
-        _k.Repeat("load", () =>
+        _k.Repeat(name, () =>
         {
             map.FindSeen(row, lane, tile, firstTile, state);
             I32 found = I32.Select(tile >= firstTile, tile * _keys, -1).As("found_key");
             tile.Add(-1);
-            return Announce(isElected, keys, found, state, isFirst, loadKeys, loadQueries);
+            return visit(found, state);
         });
     }
 

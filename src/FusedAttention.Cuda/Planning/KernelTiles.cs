@@ -60,7 +60,7 @@ internal readonly record struct KernelTiles(PrefillTile? Prefill, WarpgroupTile?
         bool hasVectors = isAligned && device.Major >= TileTable.FirstMatrixMajor;
         bool hasMatrices = hasVectors && TileTable.HasMatrixTypes(problem), hasEightBits = hasVectors && TileTable.HasEightBitTypes(problem);
         CallFeatures features = KernelTraits.Of(problem, isAligned).Features;
-        PrefillTile? prefill = hasMatrices || hasEightBits ? TileTable.Prefill(problem.KeyDim, problem.ValueDim, device, features, problem.KeyValueType.Size(), problem.ScoreFunction?.Graph.Form) : null;
+        PrefillTile? prefill = hasMatrices || hasEightBits ? TileTable.Prefill(problem.KeyDim, problem.ValueDim, device, features, problem.KeyValueType.Size(), problem.ScoreFunction?.Graph.Form, problem.Group) : null;
         DecodeTile? decode = hasMatrices || hasEightBits ? TileTable.Decode(problem.KeyDim, problem.ValueDim, device, problem.KeyValueType.Size(), features) : null;
         WarpgroupRefusal refusal = WarpgroupRefusal.None, boxRefusal = WarpgroupRefusal.None;
         if (decode is not null && (copies ?? DecodeCopiesForms.Default) == DecodeCopies.Boxes) decode = BoxesOf(problem, device, out boxRefusal) ?? decode;

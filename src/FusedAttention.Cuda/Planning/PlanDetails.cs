@@ -73,16 +73,19 @@ internal static class PlanDetails
 
     private static string Lookups(WarpgroupLookups lookups)
     {
-        string mask = lookups.HasMask ? ", the mask packed to bits a few tiles ahead" : "";
+        string mask = lookups.HasMask ? ", the mask packed to bits a few tiles ahead" : lookups.Numbers.Exist ? $", {Numbers(lookups.Numbers)}" : "";
         return lookups.HasBias ? $"{mask}, {WarpgroupLookups.BiasStages} tiles of the bias{(lookups.HasBiasOfKeys ? ", one row for all" : "")}" : mask;
     }
+
+    private static string Numbers(TileNumberPlaces numbers) =>
+        $"the score function's numbers of keys ({numbers.OfKeys}) and of distances ({numbers.OfDistances}) computed once a tile";
 
     private static string Tiles(AttentionProblem problem, in KernelTiles tiles, AttentionKernel kernel) => kernel switch
     {
         AttentionKernel.Prefill when tiles.Warpgroups is WarpgroupTile tile =>
             $"wgmma: blocks of {tiles.ItemRows(kernel)} rows, {tile.Consumers} warpgroups of 64 and one that copies, tiles of {tile.Keys} keys, {WarpgroupTile.Stages} stages, {tile.SharedBytes(problem.KeyDim, problem.ValueDim)} bytes of shared memory{Lookups(tile.Lookups)}",
         AttentionKernel.Prefill when tiles.Prefill is PrefillTile prefill =>
-            $"blocks of {prefill.Rows} rows, tiles of {prefill.Keys} keys, {PrefillTile.Stages} stages, {prefill.Threads} threads, {prefill.SharedBytes(problem.KeyDim, problem.ValueDim, problem.HasMask)} bytes of shared memory",
+            $"blocks of {prefill.Rows} rows, tiles of {prefill.Keys} keys, {PrefillTile.Stages} stages, {prefill.Threads} threads, {prefill.SharedBytes(problem.KeyDim, problem.ValueDim, problem.HasMask)} bytes of shared memory{(prefill.Numbers.Exist ? $", {Numbers(prefill.Numbers)}" : "")}",
         AttentionKernel.Decode when tiles.Decode is { HasBoxes: true } boxes =>
             $"TMA: blocks of {DecodeTile.Rows} rows, {boxes.Warps} warps and one that copies, tiles of {boxes.TileKeys} keys, {boxes.Stages} stages, {boxes.SharedBytes(problem.KeyDim, problem.ValueDim)} bytes of shared memory",
         AttentionKernel.Decode when tiles.Decode is DecodeTile decode =>

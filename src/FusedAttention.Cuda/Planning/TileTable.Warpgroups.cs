@@ -23,7 +23,7 @@ internal static partial class TileTable
     /// (594). D = 256, two x 80 796 and 750 (715, 615). A prototype of this kernel had at D = 64 635 with three, 487 with two, x 112 2 % less, and at D = 128 full 769, x 128 744. D = 192, what has ALiBi or a soft cap, and
     /// what has a mask or a bias are arithmetic and the assembler's word. Keys of a tile show in the bits of a result, so they follow from the call's dimensions and options, never from lengths.
     /// <para>With ALiBi, a soft cap or a score function, D = 64, causal, 8k keys, us (plain 981): three x 112, three x 128 and two x 128: ALiBi 1,086, 1,154 and 1,272; a bias by distance 1,146, 1,234 and 1,223; a factor by head 1,142, 1,112 and
-    /// 1,206; by the option's soft cap of 2 2,963, 3,357 and 3,336. Of T5's buckets and distances in a grid three spill, and are no faster: 2,308 and 1,812, two 2,217 and 1,744. Three x 96 with ALiBi 1,084.</para>
+    /// 1,206; by the option's soft cap of 2 2,963, 3,357 and 3,336. Of T5's buckets and distances in a grid all computed for each score, three spill, and are no faster: 2,308 and 1,812, two 2,217 and 1,744. Three x 96 with ALiBi 1,084.</para>
     /// <para>By a mask function, D = 64, 8k keys: two x 128 and three x 112, us: prefix 1,420 and 1,295, dilated window 601 and 644, global and local 387 and 426. Three have more rows a tile that nobody may see, and their producer,
     /// of 32 registers, spills where it reads the map.</para>
     /// <para>A mask takes some 40 KB and 128 keys at most: the bits of a lane are one word. Two tiles of a bias take what is left: in 16 bits columns come by 64, and 128 rows and keys are 32 KB; floats come by 32.</para>
@@ -99,7 +99,10 @@ internal static partial class TileTable
     /// <summary>What scores are looked up in.</summary>
     public static WarpgroupLookups LookupsOf(AttentionProblem problem) => new(
         problem.HasMask, problem.HasBias ? problem.BiasType.Size() : 0, problem.MaskFunction is not null, problem.ScoreFunction?.Graph.Form.RowNumbers.Length ?? 0,
-        problem.HasBias && problem.BiasQueryStride == 0 && (problem.BiasHeadStride == 0 || problem.Group == 1));
+        problem.HasBias && problem.BiasQueryStride == 0 && (problem.BiasHeadStride == 0 || problem.Group == 1))
+    {
+        Numbers = TileNumberPlaces.Of(problem.ScoreFunction?.Graph.Form, problem.Group),
+    };
 
     /// <summary>Whether scores go through functions of the caller's.</summary>
     public static bool HasFunctions(AttentionProblem problem) => problem.ScoreFunction is not null || problem.MaskFunction is not null;
@@ -108,7 +111,7 @@ internal static partial class TileTable
     public static WarpgroupUse UseOf(AttentionProblem problem)
     {
         if (!problem.AlibiSlopes.IsEmpty || problem.SoftCap > 0 || problem.ScoreFunction is not null)
-            return problem.MaskFunction is not null || IsLong(problem.ScoreFunction?.Graph.Form) ? WarpgroupUse.Long : WarpgroupUse.Modified;
+            return problem.MaskFunction is not null || IsLong(problem.ScoreFunction?.Graph.Form, problem.Group) ? WarpgroupUse.Long : WarpgroupUse.Modified;
         if (problem.MaskFunction is not null) return WarpgroupUse.MaskFunction;
         return problem.LeftReach < KeyRange.Unbounded || problem.RightReach < KeyRange.Unbounded ? WarpgroupUse.Masked : WarpgroupUse.Full;
     }

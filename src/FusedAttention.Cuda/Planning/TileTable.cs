@@ -48,8 +48,8 @@ internal static partial class TileTable
     /// <summary>Rows of a plain item: two a warp, one after the other, so that a long call does not have a block for every four rows.</summary>
     public const int PlainItemRows = 8;
 
-    /// <summary>Operations a key of a score function that is not long: a bias by distance has five.</summary>
-    private const int MostShortCost = 8;
+    /// <summary>Operations a score of a function that is not long: a bias by distance has two, distances in a grid beside the tile's numbers six.</summary>
+    private const int MostShortCost = 6;
 
     /// <summary>Shared memory that the system takes of each block.</summary>
     private const int ReservedSharedBytes = 1024;
@@ -59,7 +59,7 @@ internal static partial class TileTable
     /// 192 over values up to 128: a warp with 32 rows has D/2 x 2 floats of O and 64 of S, and two blocks share a multiprocessor, one's softmax beside the other's products.
     /// D = 64: 4x32 rows x 64 keys 361, x 96 298 (spills), x 32 308; one stage 293. D = 96: x 64 327, x 32 317. D = 128: x 64 383, x 48 349, x 32 322; 8x16 rows 268. D = 192/128: x 32 327, 8x16 rows x 64 257.
     /// With functions, causal, us, 4x32 rows x 64 keys, x 32 and 8x16 x 64: D = 64 a bias by distance 2,028, 2,382 and 2,809, a factor by head 1,825, 2,206 and 2,703, documents 660, - and 914; D = 128 1,715, 1,996 and 2,311,
-    /// 1,666, 1,938 and 2,301, 565, - and 714. Of long ones x 64 spills: D = 128 T5 2,328, 2,400 and 2,634, a grid 1,920, 2,219 and 2,440.
+    /// 1,666, 1,938 and 2,301, 565, - and 714. Of long ones x 64 spills: D = 128 T5 2,328, 2,400 and 2,634, a grid 1,920, 2,219 and 2,440, all of it computed for each score.
     /// </summary>
     private static readonly PrefillTile[] NarrowPrefill =
     [
@@ -148,12 +148,13 @@ internal static partial class TileTable
     /// <param name="features">What scores go through. With a bias, addresses of two rows a thread fit beside the sums, those of four would spill; a mask takes shared memory.</param>
     /// <param name="elementBytes">Of an element of keys and values.</param>
     /// <param name="score">The score function; null without one.</param>
-    public static PrefillTile? Prefill(int keyDim, int valueDim, CudaDeviceDescription device, CallFeatures features, int elementBytes = sizeof(ushort), ScoreForm? score = null)
+    /// <param name="group">Query heads of a key/value head.</param>
+    public static PrefillTile? Prefill(int keyDim, int valueDim, CudaDeviceDescription device, CallFeatures features, int elementBytes = sizeof(ushort), ScoreForm? score = null, int group = 1)
     {
         if (!HasMatrixDims(keyDim, valueDim, elementBytes)) return null;
         bool hasMask = (features & CallFeatures.Mask) != CallFeatures.None, hasBias = (features & CallFeatures.Bias) != CallFeatures.None;
         bool isNarrow = keyDim <= 192 && valueDim <= 128 && !hasBias && elementBytes == sizeof(ushort);
-        bool isLong = IsLong(score) || ((features & CallFeatures.MaskFunction) != CallFeatures.None && (features & (CallFeatures.Alibi | CallFeatures.SoftCap | CallFeatures.ScoreFunction)) != CallFeatures.None);
+        bool isLong = IsLong(score, group) || ((features & CallFeatures.MaskFunction) != CallFeatures.None && (features & (CallFeatures.Alibi | CallFeatures.SoftCap | CallFeatures.ScoreFunction)) != CallFeatures.None);
         if (HasPairs(valueDim, features, elementBytes))
         {
             foreach (PrefillTile tile in PairPrefill)
@@ -164,7 +165,7 @@ internal static partial class TileTable
         foreach (PrefillTile sizes in isNarrow ? NarrowPrefill : WidePrefill)
         {
             if (isNarrow && isLong && sizes.Keys > 32) continue;
-            PrefillTile tile = sizes with { ElementBytes = elementBytes, RowNumbers = score?.RowNumbers.Length ?? 0 };
+            PrefillTile tile = sizes with { ElementBytes = elementBytes, RowNumbers = score?.RowNumbers.Length ?? 0, Numbers = TileNumberPlaces.Of(score, group) };
             if (Fits(tile.SharedBytes(keyDim, valueDim, hasMask), tile.Blocks, device)) return tile;
         }
 
@@ -180,9 +181,11 @@ internal static partial class TileTable
         && (features & (CallFeatures.Mask | CallFeatures.Bias | CallFeatures.ScoreFunction | CallFeatures.MaskFunction)) == CallFeatures.None;
 
     /// <summary>
-    /// Whether a score function takes more registers than are left beside the most scores that a thread can have: what knows it is how many operations each key takes. Of the library's, T5's buckets, distances in a grid and tanh do.
+    /// Whether a score function takes more registers than are left beside the most scores that a thread can have: what knows it is how many operations each score takes beside the tile's numbers. Of the library's, straight distances in a grid and tanh do, and T5's buckets where heads share keys and values.
     /// </summary>
-    private static bool IsLong(ScoreForm? score) => score is { KeyCost: > MostShortCost };
+    /// <param name="score">The score function; null without one.</param>
+    /// <param name="group">Query heads of a key/value head: rows of one head have more of it once a tile.</param>
+    private static bool IsLong(ScoreForm? score, int group) => score is not null && score.NumbersOfTile(group == 1).ScoreCost > MostShortCost;
 
     /// <summary>The tile of a decode, or null if the kernels do not take the dimensions, or no tile fits the device.</summary>
     /// <param name="keyDim">Elements of a key.</param>

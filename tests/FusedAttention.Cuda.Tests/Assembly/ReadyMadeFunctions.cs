@@ -8,7 +8,7 @@ namespace FusedAttention.Cuda.Tests.Assembly;
 /// <summary>The library's own functions, and what some of them are joined to, in kernels.</summary>
 internal static class ReadyMadeFunctions
 {
-    private const int Heads = 8;
+    public const int Heads = 8;
 
     private static readonly ScoreTable PerHead = new(Enumerable.Range(1, Heads).Select(static h => 1f / h).ToArray());
 
@@ -29,17 +29,27 @@ internal static class ReadyMadeFunctions
         Scores(new LinearBias(PerHead)) with { MaskFunction = MaskFunction.Of(new DocumentMask(new int[100])) },
     ];
 
+    /// <summary>Functions of which a tile has numbers where each query head has keys and values of its own.</summary>
+    public static readonly AttentionOptions[] WithTileNumbers =
+    [
+        Scores(new T5RelativeBias(new float[32 * Heads], Heads, isBidirectional: true)),
+        Scores(new GridAlibi(PerHead, 32)),
+        Scores(new GridAlibi(PerHead, 33, isEuclidean: true)),
+        Scores(new T5RelativeBias(new float[32 * Heads], Heads).Then(new LinearBias(PerHead))),
+        Scores(new T5RelativeBias(new float[32 * Heads], Heads)) with { MaskFunction = MaskFunction.Of(new DocumentMask(new int[100])) },
+    ];
+
     /// <summary>The kernel of a causal call.</summary>
-    public static KernelFunction KernelOf(AttentionOptions options, (int Key, int Value) dims, CudaDeviceDescription device, PrefillForm form, int queries)
+    public static KernelFunction KernelOf(AttentionOptions options, (int Key, int Value) dims, CudaDeviceDescription device, PrefillForm form, int queries, int keyValueHeads = 2)
     {
-        CudaPlan plan = Plan(options, dims, device, form, queries);
+        CudaPlan plan = Plan(options, dims, device, form, queries, keyValueHeads);
         return plan.FunctionAt(plan.MapLaunches);
     }
 
     /// <summary>What a causal prefill has asked ahead which tiles are seen; null without a mask function.</summary>
     public static KernelFunction? MapOf(AttentionOptions options, (int Key, int Value) dims, CudaDeviceDescription device, PrefillForm form)
     {
-        CudaPlan plan = Plan(options, dims, device, form, queries: 100);
+        CudaPlan plan = Plan(options, dims, device, form, queries: 100, keyValueHeads: 2);
         return plan.MapLaunches > 0 ? plan.FunctionAt(0) : null;
     }
 
@@ -47,8 +57,8 @@ internal static class ReadyMadeFunctions
     public static int BlocksOf(AttentionOptions options, (int Key, int Value) dims, CudaDeviceDescription device, PrefillForm form, int queries) => queries == 1 ? TileTable.Decode(dims.Key, dims.Value, device, features: CallFeatures.ScoreFunction)!.Value.Blocks
         : form == PrefillForm.Warpgroups ? 1 : TileTable.Prefill(dims.Key, dims.Value, device, CallFeatures.ScoreFunction, score: options.ScoreFunction?.Graph.Form)!.Value.Blocks;
 
-    private static CudaPlan Plan(AttentionOptions options, (int Key, int Value) dims, CudaDeviceDescription device, PrefillForm form, int queries) => CudaPlan.Of(
-        ShapeProblem.Dense<Half, Half>(new(1, queries, 100, Heads, 2, dims.Key, dims.Value), options with { Mask = AttentionMask.Causal }, OperandKinds.LogSumExp), device, isAligned: true, form: form, copies: DecodeCopies.Async);
+    private static CudaPlan Plan(AttentionOptions options, (int Key, int Value) dims, CudaDeviceDescription device, PrefillForm form, int queries, int keyValueHeads) => CudaPlan.Of(
+        ShapeProblem.Dense<Half, Half>(new(1, queries, 100, Heads, keyValueHeads, dims.Key, dims.Value), options with { Mask = AttentionMask.Causal }, OperandKinds.LogSumExp), device, isAligned: true, form: form, copies: DecodeCopies.Async);
 
     private static AttentionOptions Scores<TFunction>(TFunction function)
         where TFunction : struct, IScoreFunction

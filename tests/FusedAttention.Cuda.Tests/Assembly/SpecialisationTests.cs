@@ -64,6 +64,21 @@ public sealed class SpecialisationTests(ITestOutputHelper output)
             : function.ScoreFunction?.Graph.Form.Has(ScoreOperation.Tanh) == true ? 128 : 16;
     }
 
+    /// <summary>Prefills that compute a part of a function once a tile.</summary>
+    [Fact]
+    public void Functions_with_numbers_of_a_tile_assemble_without_spilling()
+    {
+        Assert.SkipUnless(PtxAssembler.Program is not null, PtxAssembler.SkipReason);
+        (int, int)[] dims = [(64, 64), (128, 128), (256, 256)];
+        PrefillForm[] forms = [PrefillForm.Warpgroups, PrefillForm.Warps];
+        Assemble(ReadyMadeFunctions.WithTileNumbers.SelectMany(function => dims.SelectMany(dim => forms.Select(form => (
+            Hopper, ReadyMadeFunctions.KernelOf(function, dim, Hopper, form, 100, ReadyMadeFunctions.Heads), ReadyMadeFunctions.BlocksOf(function, dim, Hopper, form, 100), AllowedOf(dim, form))))));
+
+        // Three warpgroups keep three words of an item on the stack beside distances in a grid, and read them where it begins and where rows get a new maximum. A tile of two is without.
+        // By warps the same at D = 128 is 12 bytes beyond the registers.
+        static int AllowedOf((int Key, int Value) dims, PrefillForm form) => dims.Value == (form == PrefillForm.Warpgroups ? 64 : 128) ? 80 : 0;
+    }
+
     /// <summary>What asks the library's mask functions ahead of a prefill.</summary>
     [Fact]
     public void Maps_of_tiles_assemble_without_spilling()

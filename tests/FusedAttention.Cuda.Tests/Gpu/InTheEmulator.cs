@@ -132,6 +132,10 @@ public sealed class EmulatedSweepTests() : SweepTests(TestDevice.Emulator);
 
 /// <inheritdoc />
 [Slow]
+public sealed class EmulatedTileNumberTests() : TileNumberTests(TestDevice.Emulator);
+
+/// <inheritdoc />
+[Slow]
 public sealed class EmulatedHopperBiasTests() : BiasTests(TestDevice.EmulatedHopper);
 
 /// <inheritdoc />
@@ -203,6 +207,10 @@ public sealed class EmulatedHopperSoftCapTests() : SoftCapTests(TestDevice.Emula
 /// <inheritdoc />
 [Slow]
 public sealed class EmulatedHopperSweepTests() : SweepTests(TestDevice.EmulatedHopper);
+
+/// <inheritdoc />
+[Slow]
+public sealed class EmulatedHopperTileNumberTests() : TileNumberTests(TestDevice.EmulatedHopper);
 
 /// <inheritdoc />
 [Slow]

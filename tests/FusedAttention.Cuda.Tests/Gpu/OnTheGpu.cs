@@ -90,3 +90,8 @@ public sealed class GpuStreamTests() : StreamTests(TestDevice.Gpu);
 [NeedsGpu]
 [Xunit.Collection(Fakes.FakeDriver.Collection)]
 public sealed class GpuSweepTests() : SweepTests(TestDevice.Gpu);
+
+/// <inheritdoc />
+[NeedsGpu]
+[Xunit.Collection(Fakes.FakeDriver.Collection)]
+public sealed class GpuTileNumberTests() : TileNumberTests(TestDevice.Gpu);

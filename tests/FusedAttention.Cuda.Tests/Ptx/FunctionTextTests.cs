@@ -39,6 +39,18 @@ public sealed class FunctionTextTests
         static int DecodeKeys() => TileTable.Decode(64, 64, Device)!.Value.Keys;
     }
 
+    /// <summary>What is looked up by a distance and whole constants is counted in whole numbers; by a fraction or a parameter it is not.</summary>
+    [Fact]
+    public void Distances_are_whole_numbers()
+    {
+        const string Conversion = "cvt.rzi.s32.f32";
+        Assert.DoesNotContain(Conversion, KernelOf(new T5RelativeBias(new float[64], heads: 2)).Text, StringComparison.Ordinal);
+        Assert.DoesNotContain(Conversion, KernelOf(new ByDistance(new(new float[9]), 4)).Text, StringComparison.Ordinal);
+        Assert.Contains(Conversion, KernelOf(new ByDistance(new(new float[9]), 4.5f)).Text, StringComparison.Ordinal);
+        Assert.Contains(Conversion, KernelOf(new ByDistance(new(new float[9]), 3e9f)).Text, StringComparison.Ordinal);
+        Assert.Contains(Conversion, KernelOf(new Scaled(new([1, 2]), 3, 4)).Text, StringComparison.Ordinal);
+    }
+
     /// <summary>Sums and products of functions say how they are rounded, or the assembler may fuse them in one of two places and not in the other.</summary>
     [Fact]
     public void Arithmetic_has_its_rounding()
@@ -119,6 +131,13 @@ public sealed class FunctionTextTests
         CudaMemory input = kernel.Memory<float>(inputs), output = kernel.Unwritten(32 * sizeof(float));
         kernel.Launch(k.ToString(), [input.Address, output.Address]);
         return kernel.Read<float>(output);
+    }
+
+    private readonly struct ByDistance(ScoreTable table, float farthest) : IScoreFunction
+    {
+        public T Score<T>(T score, in ScoreContext<T> at)
+            where T : struct, IScoreValue<T>
+            => score + table.At(farthest + (at.Position - at.Key) - 1) + table.At(at.Key - at.Position - (-farthest));
     }
 
     private readonly struct Scaled(ScoreTable table, ScoreParameter factor, int constant) : IScoreFunction

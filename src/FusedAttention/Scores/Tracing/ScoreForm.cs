@@ -19,6 +19,8 @@ internal sealed class ScoreForm : IEquatable<ScoreForm>
     private readonly bool[] _dependsOnKey;
     private readonly int[] _rowNumbers;
     private readonly int _hash;
+    private readonly Lazy<TileNumbers> _ofOneHead;
+    private readonly Lazy<TileNumbers> _ofHeads;
 
     /// <param name="steps">Operands before what takes them, the result last.</param>
     public ScoreForm(IReadOnlyList<ScoreStep> steps)
@@ -37,8 +39,8 @@ internal sealed class ScoreForm : IEquatable<ScoreForm>
         for (int i = 0; i < _steps.Length; i++)
             _dependsOnKey[i] = _steps[i].Operation is ScoreOperation.Score or ScoreOperation.Key || Array.Exists(Operands(_steps[i]), operand => _dependsOnKey[operand]);
         _rowNumbers = FindRowNumbers();
-        for (int i = 0; i < _steps.Length; i++)
-            if (_dependsOnKey[i]) KeyCost += CostOf(_steps[i].Operation);
+        KeyCost = CostOfKey(_steps.Length - 1);
+        (_ofOneHead, _ofHeads) = (new(() => new(this, hasOneHead: true)), new(() => new(this, hasOneHead: false)));
     }
 
     public ReadOnlySpan<ScoreStep> Steps => _steps;
@@ -57,6 +59,16 @@ internal sealed class ScoreForm : IEquatable<ScoreForm>
     /// <summary>Roughly how many instructions of a GPU each key takes.</summary>
     public int KeyCost { get; }
 
+    /// <summary>What may be computed once a tile instead of for each of its scores.</summary>
+    /// <param name="hasOneHead">Whether all rows of a tile are of one query head, at consecutive positions.</param>
+    public TileNumbers NumbersOfTile(bool hasOneHead) => (hasOneHead ? _ofOneHead : _ofHeads).Value;
+
+    /// <summary>Roughly how many instructions of a GPU a step's result takes for each key.</summary>
+    public int CostOfKey(int step) => CostOf(step, null);
+
+    /// <summary>The same of the function's result, beside numbers that are read, an instruction each.</summary>
+    public int CostOfResult(TileNumbers numbers) => CostOf(_steps.Length - 1, numbers);
+
     /// <summary>Whether a step's result differs from key to key of a row.</summary>
     public bool DependsOnKey(int step) => _dependsOnKey[step];
 
@@ -69,7 +81,27 @@ internal sealed class ScoreForm : IEquatable<ScoreForm>
 
     public override int GetHashCode() => _hash;
 
-    private static int[] Operands(in ScoreStep step) => Array.FindAll([step.First, step.Second, step.Third], static operand => operand >= 0);
+    /// <summary>The numbers of a step's operands.</summary>
+    public static int[] Operands(in ScoreStep step) => Array.FindAll([step.First, step.Second, step.Third], static operand => operand >= 0);
+
+    /// <summary>What is shared counts once; a product that a sum takes is a part of the sum, a sign or its absence one of who asks for it, and the distance of a key one operation on one of the row's.</summary>
+    private int CostOf(int step, TileNumbers? numbers)
+    {
+        bool[] isCounted = new bool[_steps.Length];
+        return Add(step, isTerm: false);
+
+        int Add(int index, bool isTerm)
+        {
+            if (!_dependsOnKey[index] || isCounted[index]) return 0;
+            isCounted[index] = true;
+            if (numbers?.Contain(index) == true) return 1;
+            ScoreStep at = _steps[index];
+            bool isSum = at.Operation is ScoreOperation.Add or ScoreOperation.Subtract;
+            int cost = (isTerm && at.Operation == ScoreOperation.Multiply) || at.Operation is ScoreOperation.Abs or ScoreOperation.Negate or ScoreOperation.Key ? 0 : CostOf(at.Operation);
+            foreach (int operand in Operands(at)) cost += Add(operand, isSum);
+            return cost;
+        }
+    }
 
     private int[] FindRowNumbers()
     {
