@@ -219,10 +219,10 @@ internal sealed class PrefillKernel
 
     /// <summary>
     /// Whether the copies of the next tile are issued between the products of a tile's scores, where they all have their turn: all at once they fill the queue of the unit that copies, and 12 of 100 samples of a D = 256 kernel stood there, 10 at 128.
-    /// Pages look up their blocks first; masks, functions' numbers and 8 bits have more to do with a tile; and beside the 192 sums of D = 128 what ALiBi and soft caps need would spill.
+    /// Pages look up their blocks first; masks, functions' numbers and 8 bits have more to do with a tile; and what ALiBi needs, and beside the 192 sums of D = 128 what soft caps and functions do, would spill (ALiBi at D = 64: 1,881 us and 1,951).
     /// </summary>
-    private bool SpreadsCopies => _masks is null && _functions is null && _codes is null && !_tile.Numbers.Exist && _call.Traits.BlockSize == 0
-        && (_outputs[0].Length + (_tile.KeysOfWarp / 2) < 96 || !_call.Traits.Has(CallFeatures.Alibi | CallFeatures.SoftCap | CallFeatures.ScoreFunction));
+    private bool SpreadsCopies => _masks is null && _functions is null && _codes is null && !_tile.Numbers.Exist && _call.Traits.BlockSize == 0 && (_pair is not null || !_call.Traits.Has(CallFeatures.Alibi))
+        && (_outputs[0].Length + (_tile.KeysOfWarp / 2) < 96 || !_call.Traits.Has(CallFeatures.SoftCap | CallFeatures.ScoreFunction));
 
     private void AddAllKeys(Predicate isCareful)
     {

@@ -16,7 +16,7 @@ public abstract class LengthTests
     [
         (AttentionElementType.Float16, 16, 16), (AttentionElementType.Float16, 40, 40), (AttentionElementType.Float16, 64, 64), (AttentionElementType.Float16, 72, 72),
         (AttentionElementType.Float16, 80, 80), (AttentionElementType.Float16, 96, 96), (AttentionElementType.Float16, 128, 128), (AttentionElementType.Float16, 192, 128),
-        (AttentionElementType.Float16, 256, 256),
+        (AttentionElementType.Float16, 256, 256), (AttentionElementType.Float16, 96, 192), (AttentionElementType.BFloat16, 256, 160),
         (AttentionElementType.BFloat16, 128, 128), (AttentionElementType.Float32, 64, 64), (AttentionElementType.Float32, 576, 512),
     ];
 
